@@ -1,0 +1,1 @@
+"""ntklens: see, attack and explain the adversarial robustness of a network through its tangent kernel."""

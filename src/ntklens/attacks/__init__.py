@@ -1,0 +1,1 @@
+"""Adversarial attacks on anything that maps inputs to logits."""

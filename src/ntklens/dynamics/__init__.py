@@ -1,0 +1,1 @@
+"""How the empirical kernel moves over training."""

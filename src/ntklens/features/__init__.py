@@ -1,0 +1,1 @@
+"""NTK features: the eigendecomposition of a kernel machine, pictured and measured."""

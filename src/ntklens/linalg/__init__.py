@@ -1,0 +1,1 @@
+"""Kernel matrices as linear algebra: filters, factorisations, spectra. Knows no kernel."""

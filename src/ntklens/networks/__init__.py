@@ -1,0 +1,1 @@
+"""Finite networks: parametrisation, linearisation, training."""

@@ -1,0 +1,1 @@
+"""A Record rendered as one offline HTML page."""

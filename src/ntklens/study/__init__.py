@@ -1,0 +1,1 @@
+"""Experiments: a Spec in, a Record out; the only place where all stages meet."""
