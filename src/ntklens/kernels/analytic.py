@@ -1,0 +1,284 @@
+"""The infinite-width kernel of a torch module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, cast, overload
+
+import torch
+from torch import Tensor, nn
+
+from ntklens.errors import InputError
+from ntklens.kernels import reference
+from ntklens.kernels.graph import Graph
+from ntklens.kernels.operations import ORIGIN, Covariance
+from ntklens.kernels.parametrisation import Parametrisation
+from ntklens.kernels.probe import probe
+from ntklens.kernels.trace import trace
+
+Kind = Literal["ntk", "nngp"]
+Progress = Callable[[float], None]
+"""Called with the share of the work that is done, from 0 to 1."""
+
+_BYTES_AN_ENTRY = 8 * 40
+"""Working memory a covariance entry of a block, autograd's tape included; measured on the networks of the tests."""
+_BLOCK_ENTRIES = 1 << 19
+"""Entries a block at most, whatever the memory: larger blocks leave the cache and are no faster."""
+
+
+class AnalyticKernel:
+    """Exact NTK and NNGP of a network at infinite width.
+
+    The module is read, never altered, and its weights do not matter: only its operations, and the parametrisation, do.
+    It is traced once for each shape of inputs. All arithmetic is in float64, whatever the dtype of
+    the inputs, so that near pairs keep their distance; the result has the dtype and device of x1.
+
+    Args:
+        module: any module whose forward uses the operations of `ntklens.kernels.layers`.
+        parametrisation: standard deviations of weights and biases, one for all layers or one a layer.
+        memory_limit: bytes of working memory beside the result; the work is cut into blocks of pairs accordingly.
+    """
+
+    def __init__(self, module: nn.Module, parametrisation: Parametrisation, *, memory_limit: int = 1 << 30) -> None:
+        self._module = module
+        self.parametrisation = parametrisation
+        self.memory_limit = memory_limit
+        self._graphs: dict[tuple[int, ...], Graph] = {}
+        probe(module, parametrisation, self._graphs)
+
+    def graph(self, shape: tuple[int, ...]) -> Graph:
+        """The traced operations for inputs of this shape; prints as a table."""
+        if shape not in self._graphs:
+            self._graphs[shape] = trace(self._module, shape, self.parametrisation)
+        return self._graphs[shape]
+
+    @overload
+    def __call__(
+        self, x1: Tensor, x2: Tensor | None = None, kind: Kind = "ntk", *, progress: Progress | None = None
+    ) -> Tensor: ...
+    @overload
+    def __call__(
+        self, x1: Tensor, x2: Tensor | None, kind: tuple[Kind, ...], *, progress: Progress | None = None
+    ) -> tuple[Tensor, ...]: ...
+    @overload
+    def __call__(
+        self,
+        x1: Tensor,
+        x2: Tensor | None = None,
+        *,
+        kind: tuple[Kind, ...],
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, ...]: ...
+
+    def __call__(
+        self,
+        x1: Tensor,
+        x2: Tensor | None = None,
+        kind: str | tuple[str, ...] = "ntk",
+        *,
+        progress: Progress | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The kernel matrix between two batches, or of one with itself.
+
+        Args:
+            x1: (n1, C, H, W) or (n1, d), float32 or float64.
+            x2: (n2, ...) of the same shape an input; without it x1 is taken with itself, half of the work is done, and
+                the matrix is exactly symmetric.
+            kind: "ntk", "nngp", or both as a tuple, which costs one pass.
+            progress: called with the share done.
+
+        Returns:
+            Tensor (n1, n2) in dtype and on device of x1; a tuple of them for a tuple of kinds. It is differentiable
+            when an input requires a gradient; `gradient` is the way that keeps no graph.
+
+        Raises:
+            InputError: inputs that do not fit.
+            UnsupportedLayer: the module has a part without an infinite-width rule.
+        """
+        kinds = _kinds(kind)
+        graph, a, b = self._prepare(x1, x2)
+        tracked = torch.is_grad_enabled() and (a.requires_grad or (b is not None and b.requires_grad))
+        with torch.set_grad_enabled(tracked):
+            if b is None:
+                out = self._symmetric(graph, a, kinds, progress)
+            else:
+                out = self._between(graph, a, b, kinds, progress)
+        results = tuple(m.to(x1.dtype) for m in out)
+        return results[0] if isinstance(kind, str) else results
+
+    def diagonal(self, x: Tensor, kind: str = "ntk") -> Tensor:
+        """K(x_i, x_i) for every input: (n,), in time and memory linear in n."""
+        graph, a, _ = self._prepare(x, None)
+        return self._diagonal(graph, a, _kinds(kind))[0].to(x.dtype)
+
+    def gradient(
+        self, x1: Tensor, x2: Tensor, weights: Tensor, kind: str = "ntk", *, progress: Progress | None = None
+    ) -> Tensor:
+        """d/dx1 of sum(weights * K(x1, x2)), keeping no autograd graph.
+
+        At a coincident pair, where the kernels of piecewise linear activations have a kink, the kink's directional part
+        counts as zero, so the gradient is finite everywhere.
+
+        Args:
+            x1: (n1, ...) inputs to differentiate at.
+            x2: (n2, ...) inputs held fixed.
+            weights: (n1, n2).
+            kind: "ntk" or "nngp".
+            progress: called with the share done.
+
+        Returns:
+            Tensor in shape, dtype and device of x1.
+        """
+        (which,) = _kinds(kind)
+        graph, a, other = self._prepare(x1, x2)
+        a, b = a.detach(), (a if other is None else other).detach()
+        if weights.shape != (len(a), len(b)):
+            raise InputError(
+                f"weights of shape ({len(a)}, {len(b)}), one a pair, were expected; {tuple(weights.shape)} came."
+            )
+        w = weights.detach().to(torch.float64)
+        with torch.no_grad():
+            fixed = reference.variances(graph, b)
+        total = torch.zeros_like(a)
+        for rows, columns in _reported(self._tiles(graph, len(a), len(b)), len(a) * len(b), progress):
+            with torch.enable_grad():
+                part = a[rows].requires_grad_()
+                own = reference.variances(graph, part)
+                state = reference.pairs(graph, part, b[columns], own, _rows(fixed, columns), ntk=which == "ntk")
+                value = (_matrix(state, which) * w[rows, columns]).sum()
+            total[rows] += torch.autograd.grad(value, part)[0]
+        return total.to(x1.dtype)
+
+    def _between(
+        self, graph: Graph, a: Tensor, b: Tensor, kinds: tuple[Kind, ...], progress: Progress | None
+    ) -> list[Tensor]:
+        v1, v2 = reference.variances(graph, a), reference.variances(graph, b)
+        out = [a.new_zeros(len(a), len(b)) for _ in kinds]
+        for rows, columns in _reported(self._tiles(graph, len(a), len(b)), len(a) * len(b), progress):
+            state = reference.pairs(graph, a[rows], b[columns], _rows(v1, rows), _rows(v2, columns), ntk="ntk" in kinds)
+            for matrix, kind in zip(out, kinds, strict=True):
+                matrix[rows, columns] = _matrix(state, kind)
+        return out
+
+    def _symmetric(self, graph: Graph, a: Tensor, kinds: tuple[Kind, ...], progress: Progress | None) -> list[Tensor]:
+        v = reference.variances(graph, a)
+        out = [a.new_zeros(len(a), len(a)) for _ in kinds]
+        upper = [(r, c) for r, c in self._tiles(graph, len(a), len(a)) if c.start >= r.start]
+        pairs = sum((r.stop - r.start) * (c.stop - c.start) for r, c in upper)
+        for rows, columns in _reported(upper, pairs, progress):
+            state = reference.pairs(graph, a[rows], a[columns], _rows(v, rows), _rows(v, columns), ntk="ntk" in kinds)
+            for matrix, kind in zip(out, kinds, strict=True):
+                tile = _matrix(state, kind)
+                if rows == columns:
+                    tile = tile.triu(1) + tile.triu(1).T
+                else:
+                    matrix[columns, rows] = tile.T
+                matrix[rows, columns] = tile
+        for matrix, diagonal in zip(out, self._diagonal(graph, a, kinds), strict=True):
+            matrix += torch.diag(diagonal) if diagonal.requires_grad else 0
+            if not diagonal.requires_grad:
+                matrix.diagonal().copy_(diagonal)
+        return out
+
+    def _diagonal(self, graph: Graph, a: Tensor, kinds: tuple[Kind, ...]) -> list[Tensor]:
+        tracked = a.requires_grad and torch.is_grad_enabled()
+        step = len(a) if tracked else max(1, self._pairs_a_block(graph))
+        parts: list[list[Tensor]] = [[] for _ in kinds]
+        with torch.set_grad_enabled(tracked):
+            for start in range(0, len(a), step):
+                x = a[start : start + step]
+                state = reference.diagonal(graph, x, reference.variances(graph, x), ntk="ntk" in kinds)
+                for part, kind in zip(parts, kinds, strict=True):
+                    part.append(_matrix(state, kind))
+        return [torch.cat(p) for p in parts]
+
+    def _pairs_a_block(self, graph: Graph) -> int:
+        entries = min(self.memory_limit // _BYTES_AN_ENTRY, _BLOCK_ENTRIES)
+        return max(1, entries // graph.entries())
+
+    def _tiles(self, graph: Graph, n1: int, n2: int) -> list[tuple[slice, slice]]:
+        """Square tiles of pairs (less at the far edges), row by row."""
+        side = max(1, math.isqrt(self._pairs_a_block(graph)))
+        return [
+            (slice(i, min(i + side, n1)), slice(j, min(j + side, n2)))
+            for i in range(0, n1, side)
+            for j in range(0, n2, side)
+        ]
+
+    def _prepare(self, x1: Tensor, x2: Tensor | None) -> tuple[Graph, Tensor, Tensor | None]:
+        """The graph for these inputs, and the inputs in float64."""
+        for name, x in (("x1", x1), ("x2", x2)):
+            if x is None:
+                continue
+            if x.dtype not in (torch.float32, torch.float64) or x.ndim not in (2, 3, 4):
+                raise InputError(
+                    f"{name} must be float32 or float64 of shape (n, d), (n, C, L) or (n, C, H, W); "
+                    f"{x.dtype} of shape {tuple(x.shape)} came."
+                )
+        if x2 is not None and x2.shape[1:] != x1.shape[1:]:
+            raise InputError(
+                f"inputs of one shape were expected; {tuple(x1.shape[1:])} and {tuple(x2.shape[1:])} came."
+            )
+        graph = self.graph(tuple(x1.shape[1:]))
+        return graph, x1.to(torch.float64), None if x2 is None else x2.to(torch.float64)
+
+    def __repr__(self) -> str:
+        return f"AnalyticKernel({type(self._module).__name__}, {self.parametrisation})"
+
+
+def _kinds(kind: str | tuple[str, ...]) -> tuple[Kind, ...]:
+    kinds = (kind,) if isinstance(kind, str) else tuple(kind)
+    if not kinds or not set(kinds) <= {"ntk", "nngp"}:
+        raise InputError(f'kind must be "ntk", "nngp" or a tuple of them; {kind!r} came.')
+    return cast("tuple[Kind, ...]", kinds)
+
+
+def _matrix(state: Covariance, kind: Kind) -> Tensor:
+    """The output's covariance without its trivial position axes."""
+    maps = state.nngp if kind == "nngp" else state.ntk
+    if maps is None:
+        raise ValueError("the recursion was run without the NTK")
+    return maps[ORIGIN][..., 0, 0]
+
+
+def _rows(v: reference.Variances, rows: slice) -> dict[int, Tensor]:
+    return {node: q[rows] for node, q in v.items()}
+
+
+def _reported(tiles: list[tuple[slice, slice]], pairs: int, progress: Progress | None) -> Iterator[tuple[slice, slice]]:
+    """The tiles, telling the share of pairs done after each."""
+    done = 0
+    for rows, columns in tiles:
+        yield rows, columns
+        done += (rows.stop - rows.start) * (columns.stop - columns.start)
+        if progress:
+            progress(done / pairs)
+
+
+def analytic_kernel(
+    module: nn.Module,
+    w_std: float | Mapping[str, float] = 2**0.5,
+    b_std: float | Mapping[str, float] = 0.1,
+    *,
+    memory_limit: int = 1 << 30,
+) -> AnalyticKernel:
+    """The infinite-width NTK and NNGP of a network in the NTK parameterisation.
+
+    Args:
+        module: a plain torch module; only its operations matter, not its weights.
+        w_std: standard deviation of the weights before the 1/sqrt(fan_in), one value or one a layer by its dotted name.
+        b_std: standard deviation of the biases, likewise; layers without a bias have none.
+        memory_limit: bytes of working memory beside the result.
+
+    Raises:
+        UnsupportedLayer: an operation has no infinite-width rule; the message says which, where and what to do.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+        >>> kernel = analytic_kernel(net, w_std=2**0.5, b_std=0.0)
+        >>> kernel(torch.eye(4).reshape(4, 1, 2, 2)[:2])
+        tensor([[1.0000, 0.1592],
+                [0.1592, 1.0000]])
+    """
+    return AnalyticKernel(module, Parametrisation(w_std, b_std), memory_limit=memory_limit)

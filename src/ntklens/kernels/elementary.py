@@ -1,0 +1,54 @@
+"""Kernels without a network: controls to compare a tangent kernel with, and closed forms to test against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LinearKernel:
+    """<x, x'> / d: ridge-less linear regression as a kernel machine.
+
+    Example:
+        >>> LinearKernel()(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+        tensor([[0.5000, 0.5000],
+                [0.5000, 1.0000]])
+    """
+
+    def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
+        """Matrix (n1, n2)."""
+        a = x1.flatten(1)
+        return a @ (a if x2 is None else x2.flatten(1)).T / a.shape[1]
+
+    def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        """Weights @ x2 / d, in the shape of x1."""
+        b = x2.flatten(1)
+        return (weights @ b / b.shape[1]).reshape(x1.shape)
+
+
+@dataclass(frozen=True)
+class RBFKernel:
+    """exp(-|x - x'|² / (2 d bandwidth²)): the Gaussian kernel, with distances a pixel.
+
+    Attributes:
+        bandwidth: root mean square difference a pixel at which the kernel has fallen to exp(-1/2).
+    """
+
+    bandwidth: float = 0.3
+
+    def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
+        """Matrix (n1, n2)."""
+        a = x1.flatten(1)
+        b = a if x2 is None else x2.flatten(1)
+        squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return torch.exp(squared / (-2 * a.shape[1] * self.bandwidth**2))
+
+    def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        """Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
+        a, b = x1.flatten(1), x2.flatten(1)
+        pull = weights * self(x1, x2)
+        slope = (pull @ b - pull.sum(1, keepdim=True) * a) / (a.shape[1] * self.bandwidth**2)
+        return slope.reshape(x1.shape)

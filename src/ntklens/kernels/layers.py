@@ -1,0 +1,294 @@
+"""How each torch function is understood: the table that the tracer looks functions up in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ntklens.kernels import duals
+from ntklens.kernels.operations import Activation, Dense, Flatten, GlobalPool, Normalise, Scale, Size, Sum
+from ntklens.kernels.tracer import HANDLERS, REFUSALS, Handler, Traced, Tracer
+from ntklens.kernels.windows import AveragePool, Conv, Window
+
+
+def handles(*functions: Any) -> Callable[[Handler], Handler]:
+    """Register a handler for these torch functions."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(functions, handler))
+        return handler
+
+    return register
+
+
+def _shape(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> torch.Size:
+    """Shape of what a torch function gives, on tensors without values."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return function(*args, **kwargs).shape
+
+
+def _pair(value: Any) -> Size:
+    """An int or a pair as a pair."""
+    values = (value,) if isinstance(value, int) else tuple(int(v) for v in value)
+    return (values[0], values[-1])
+
+
+def _size(shape: torch.Size) -> Size:
+    return (shape[-2], shape[-1])
+
+
+# Layers
+
+
+@handles(F.linear)
+def linear(tracer: Tracer, x: Traced, weight: Tensor, bias: Tensor | None = None) -> Traced:
+    """A dense layer on features without positions."""
+    if x.ndim != 2:
+        why = "on an input with positions it mixes the last axis alone; flatten or pool before it"
+        raise tracer.refusal("Linear", why)
+    w_std, b_std = tracer.layer(weight, bias)
+    return tracer.add(Dense(w_std, b_std), [x], _shape(F.linear, x, weight))
+
+
+@handles(F.conv2d)
+def conv2d(
+    tracer: Tracer,
+    x: Traced,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Traced:
+    """A convolution with zero padding."""
+    if groups != 1:
+        raise tracer.refusal("a grouped convolution", "its channels are not exchangeable; use groups=1")
+    kernel, stride, dilation = _size(weight.shape), _pair(stride), _pair(dilation)
+    shape = _shape(F.conv2d, x, weight, None, stride, padding, dilation)
+    if padding == "same":  # torch puts the odd one of an even kernel's padding behind
+        before = (dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2)
+    else:
+        before = (0, 0) if padding == "valid" else _pair(padding)
+    w_std, b_std = tracer.layer(weight, bias)
+    window = Window(kernel, stride, before, dilation, _size(x.shape), _size(shape))
+    return tracer.add(Conv(window, w_std, b_std), [x], shape)
+
+
+# Pooling and shapes
+
+
+@handles(F.avg_pool2d)
+def avg_pool2d(
+    tracer: Tracer,
+    x: Traced,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Traced:
+    """Average pooling whose windows all have the same divisor."""
+    kernel, padding = _pair(kernel_size), _pair(padding)
+    stride = kernel if stride is None or stride == [] else _pair(stride)
+    if ceil_mode or divisor_override or (padding != (0, 0) and not count_include_pad):
+        why = "windows with a divisor of their own; use ceil_mode=False, count_include_pad=True, no divisor_override"
+        raise tracer.refusal("AvgPool2d", why)
+    shape = _shape(F.avg_pool2d, x, kernel, stride, padding)
+    return tracer.add(AveragePool(Window(kernel, stride, padding, (1, 1), _size(x.shape), _size(shape))), [x], shape)
+
+
+@handles(F.adaptive_avg_pool2d, torch._C._nn.adaptive_avg_pool2d)
+def adaptive_avg_pool2d(tracer: Tracer, x: Traced, output_size: Any) -> Traced:
+    """Global pooling, or pooling to a size that divides the image's."""
+    shape = _shape(F.adaptive_avg_pool2d, x, output_size)
+    size, out = _size(x.shape), _size(shape)
+    if out == (1, 1):
+        return tracer.add(GlobalPool(size), [x], shape)
+    if size[0] % out[0] or size[1] % out[1]:
+        raise tracer.refusal("AdaptiveAvgPool2d", f"windows of unequal size: {out} does not divide {size}")
+    kernel = (size[0] // out[0], size[1] // out[1])
+    return tracer.add(AveragePool(Window(kernel, kernel, (0, 0), (1, 1), size, out)), [x], shape)
+
+
+@handles(Tensor.mean, torch.mean)
+def mean(tracer: Tracer, x: Traced, dim: Any = None, keepdim: bool = False) -> Traced:
+    """The mean over both image axes: global average pooling."""
+    axes = () if dim is None else tuple(d % x.ndim for d in ((dim,) if isinstance(dim, int) else dim))
+    if x.ndim != 4 or sorted(axes) != [2, 3]:
+        raise tracer.refusal("mean", "only the mean over both image axes, x.mean((2, 3)), is understood")
+    return tracer.add(GlobalPool(_size(x.shape)), [x], _shape(torch.mean, x, axes, keepdim))
+
+
+def _reshape(function: Any) -> None:
+    """Any spelling whose outcome is (n, features), or the shape as it was."""
+
+    @handles(function)
+    def reshape(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+        shape = _shape(function, x, *args, **kwargs)
+        if shape == x.shape:
+            return tracer.tag(shape, x.node)
+        if shape[0] != x.shape[0] or len(shape) != 2:
+            why = (
+                f"it turns {tuple(x.shape[1:])} into {tuple(shape[1:])}; only flattening to (n, features) is understood"
+            )
+            raise tracer.refusal(getattr(function, "__name__", "reshape"), why)
+        return tracer.add(Flatten(), [x], shape)
+
+
+for _function in (
+    torch.flatten,
+    Tensor.flatten,
+    Tensor.view,
+    Tensor.reshape,
+    torch.reshape,
+    Tensor.squeeze,
+    torch.squeeze,
+):
+    _reshape(_function)
+
+
+@handles(Tensor.contiguous, Tensor.clone, torch.clone)
+def same(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+    """What changes storage alone."""
+    return tracer.tag(x.shape, x.node)
+
+
+@handles(F.dropout, F.dropout2d)
+def dropout(tracer: Tracer, x: Traced, p: float = 0.5, training: bool = False, inplace: bool = False) -> Traced:
+    """The evaluation form: the identity."""
+    return tracer.tag(x.shape, x.node)
+
+
+# Normalisation, sums and constants
+
+
+@handles(F.layer_norm, torch.layer_norm)
+def layer_norm(
+    tracer: Tracer,
+    x: Traced,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Traced:
+    """Layer norm over all axes of an input; its affine parameters stay at one and zero."""
+    if tracer.roots[x.node] is None:
+        raise tracer.refusal("LayerNorm", "it must follow a Linear or Conv2d layer, not the data or an activation")
+    if len(normalized_shape) != x.ndim - 1:
+        raise tracer.refusal("LayerNorm", "only the norm over all axes but the batch is understood")
+    if not (tracer.is_constant(weight, 1.0) and tracer.is_constant(bias, 0.0)):
+        raise tracer.refusal("LayerNorm", "its affine parameters have moved from one and zero")
+    return tracer.add(Normalise(over_positions=x.ndim == 4, eps=eps), [x], x.shape)
+
+
+@handles(torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
+def add(tracer: Tracer, a: Any, b: Any, *, alpha: float = 1) -> Traced:
+    """The sum of two branches that end in different layers."""
+    if not (isinstance(a, Traced) and isinstance(b, Traced)):
+        raise tracer.refusal("adding a constant", "the sum is no longer centred; use the bias of a layer")
+    if a.shape != b.shape:
+        raise tracer.refusal("a sum", f"its branches differ in shape: {tuple(a.shape[1:])} and {tuple(b.shape[1:])}")
+    left, right = tracer.roots[a.node], tracer.roots[b.node]
+    if left is None or right is None:
+        why = "each branch must end in a Linear or Conv2d layer (or be the identity of one), before any activation"
+        raise tracer.refusal("a sum", why)
+    if left & right:
+        raise tracer.refusal("a sum", "its branches share a layer's output, so that they are correlated")
+    if alpha != 1:
+        b = tracer.add(Scale(float(alpha)), [b], b.shape)
+    return tracer.add(Sum(), [a, b], a.shape)
+
+
+@handles(
+    torch.mul,
+    Tensor.mul,
+    Tensor.__mul__,
+    Tensor.__rmul__,
+    Tensor.__imul__,
+    torch.neg,
+    Tensor.neg,
+    Tensor.__neg__,
+)
+def multiply(tracer: Tracer, a: Any, b: Any = -1.0) -> Traced:
+    """Times a constant."""
+    x, factor = (a, b) if isinstance(a, Traced) else (b, a)
+    if not isinstance(factor, (int, float)):
+        raise tracer.refusal("a product", "only products with a plain number are understood")
+    return tracer.add(Scale(float(factor)), [x], x.shape)
+
+
+@handles(torch.div, Tensor.div, Tensor.__truediv__, Tensor.__itruediv__)
+def divide(tracer: Tracer, a: Any, b: Any) -> Traced:
+    """Over a constant."""
+    if not isinstance(b, (int, float)):
+        raise tracer.refusal("a quotient", "only division by a plain number is understood")
+    return multiply(tracer, a, 1 / b)
+
+
+# Activations
+
+
+def _activation(dual: Callable[..., duals.Dual], *functions: Any) -> None:
+    """Record these functions as the pointwise function with this dual; further arguments go to `dual`."""
+
+    @handles(*functions)
+    def activation(tracer: Tracer, x: Traced, *args: Any, inplace: bool = False, **kwargs: Any) -> Traced:
+        if tracer.roots[x.node] is None:
+            why = "it must follow a Linear or Conv2d layer: only then is its input Gaussian"
+            raise tracer.refusal(f"the activation {dual.__name__}", why)
+        return tracer.add(Activation(dual(*args, **kwargs)), [x], x.shape)
+
+
+def _relu(inplace: bool = False) -> duals.Dual:
+    return duals.LeakyReLU(0.0)
+
+
+def _leaky(negative_slope: float = 0.01, inplace: bool = False) -> duals.Dual:
+    return duals.LeakyReLU(negative_slope)
+
+
+def _abs() -> duals.Dual:
+    return duals.LeakyReLU(-1.0)
+
+
+_activation(_relu, F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+_activation(_leaky, F.leaky_relu, F.leaky_relu_)
+_activation(_abs, torch.abs, Tensor.abs, Tensor.__abs__)
+_activation(duals.Erf, torch.erf, Tensor.erf, torch.special.erf)
+
+
+@handles(F.gelu)
+def gelu(tracer: Tracer, x: Traced, approximate: str = "none") -> Traced:
+    """The exact GELU."""
+    if approximate != "none":
+        raise tracer.refusal("GELU(approximate='tanh')", "no closed form; use nn.GELU()")
+    if tracer.roots[x.node] is None:
+        raise tracer.refusal("GELU", "it must follow a Linear or Conv2d layer: only then is its input Gaussian")
+    return tracer.add(Activation(duals.GELU()), [x], x.shape)
+
+
+# Refused, with the reason
+
+_MAXIMUM = "the maximum of correlated Gaussians is not Gaussian; AvgPool2d in its place has a rule"
+_SOFTMAX = "it couples the features of one input; leave it out: every predictor and attack here takes the logits"
+_ATTENTION = "attention multiplies two functions of the input; it has no kernel in closed form"
+REFUSALS.update(
+    {
+        F.max_pool2d: _MAXIMUM,
+        F.adaptive_max_pool2d: _MAXIMUM,
+        torch.max_pool2d: _MAXIMUM,
+        F.softmax: _SOFTMAX,
+        torch.softmax: _SOFTMAX,
+        Tensor.softmax: _SOFTMAX,
+        F.log_softmax: _SOFTMAX,
+        torch.log_softmax: _SOFTMAX,
+        F.scaled_dot_product_attention: _ATTENTION,
+        F.multi_head_attention_forward: _ATTENTION,
+    }
+)

@@ -1,0 +1,188 @@
+"""A tensor that records what a module's forward does to it, and the nodes that this yields.
+
+Which torch functions are understood, and how, stands in `ntklens.kernels.layers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ntklens.errors import UnsupportedLayer
+from ntklens.kernels.graph import Node
+from ntklens.kernels.operations import Operation
+from ntklens.kernels.parametrisation import Parametrisation
+
+Handler = Callable[..., "Traced"]
+HANDLERS: dict[Any, Handler] = {}
+"""Torch function -> how it is recorded; filled by `ntklens.kernels.layers`."""
+
+REFUSALS: dict[Any, str] = {}
+"""Torch function -> why it has no infinite-width rule and what to use in its place."""
+
+
+class Traced(Tensor):
+    """A meta tensor that knows the graph node it is the output of."""
+
+    node: int
+    tracer: Tracer
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Record the function, or refuse it; shapes and other plain facts are simply answered."""
+        kwargs = kwargs or {}
+        tracer = next(a.tracer for a in _flat((args, kwargs)) if isinstance(a, Traced))
+        if func in HANDLERS:
+            made = HANDLERS[func](tracer, *args, **kwargs)
+            if kwargs.get("inplace") or _is_inplace(_name(func)):
+                args[0].node = made.node  # every name the user has for this tensor sees the change
+                return args[0]
+            return made
+        if func in REFUSALS:
+            raise tracer.refusal(_name(func), REFUSALS[func])
+        try:
+            with torch._C.DisableTorchFunctionSubclass():
+                result = func(*args, **kwargs)
+        except (NotImplementedError, RuntimeError) as error:
+            why = "its result depends on the values of the input, which a kernel does not have"
+            raise tracer.refusal(_name(func), why) from error
+        if any(isinstance(t, Tensor) for t in _flat(result)):
+            raise tracer.refusal(_name(func), "no rule is known for it")
+        return result
+
+
+class Tracer:
+    """Collects the nodes of one forward pass.
+
+    `roots` says for each node which layers' outputs it is linear in. A node with roots is a centred Gaussian in the
+    limit; nodes with disjoint roots are uncorrelated, because the layers' weights are independent and have mean zero.
+    The data and the outputs of activations have none (None).
+    """
+
+    def __init__(self, module: nn.Module, values: dict[str, Tensor], parametrisation: Parametrisation) -> None:
+        self.module = module
+        self.values = values
+        self.parametrisation = parametrisation
+        self.nodes: list[Node] = []
+        self.roots: list[frozenset[int] | None] = []
+        self.path: list[str] = []
+        self.names = {id(t): name for name, t in tensors(module).items()}
+        self.used: dict[str, str] = {}
+
+    def add(self, operation: Operation, inputs: list[Traced], shape: Iterable[int]) -> Traced:
+        """Append a node whose output has this shape (the first axis is the batch)."""
+        _, *rest = shape
+        self.nodes.append(Node(operation, tuple(t.node for t in inputs), self.where, tuple(rest)))
+        self.roots.append(self._roots_of_new(operation, inputs))
+        return self.tag((2, *rest), len(self.nodes) - 1)
+
+    def _roots_of_new(self, operation: Operation, inputs: list[Traced]) -> frozenset[int] | None:
+        if operation.is_layer:
+            return frozenset({len(self.nodes) - 1})
+        before = [self.roots[t.node] for t in inputs]
+        if not before or not operation.is_linear or None in before:
+            return None
+        return frozenset().union(*(r for r in before if r is not None))
+
+    def tag(self, shape: Iterable[int], node: int) -> Traced:
+        """A tensor of this shape that stands for a node."""
+        traced: Traced = torch.empty(tuple(shape), device="meta").as_subclass(Traced)
+        traced.node, traced.tracer = node, self
+        return traced
+
+    def is_data(self, t: Traced) -> bool:
+        """Whether no layer with parameters stands between the input and this tensor."""
+        seen = [t.node]
+        for i in seen:
+            if self.nodes[i].operation.is_layer:
+                return False
+            seen.extend(self.nodes[i].inputs)
+        return True
+
+    @property
+    def where(self) -> str:
+        """Dotted name of the module whose forward runs now."""
+        return self.path[-1] if self.path else ""
+
+    def layer(self, weight: Tensor, bias: Tensor | None) -> tuple[float, float]:
+        """(w_std, b_std) of the layer that owns this weight; b_std is 0 without a bias."""
+        name = self.names.get(id(weight))
+        if name is None:
+            raise self.refusal("a weight", "it is computed from others, so that it is not a free Gaussian parameter")
+        if name in self.used:
+            why = f"its weight `{name}` was used before at `{self.used[name]}`; shared weights correlate the layers"
+            raise self.refusal("a layer", why)
+        self.used[name] = self.where
+        w_std, b_std = self.parametrisation.of(name.rpartition(".")[0])
+        return w_std, 0.0 if bias is None else b_std
+
+    def is_constant(self, parameter: Tensor | None, value: float) -> bool:
+        """Whether a parameter or buffer of the user's module is absent or equal to this value throughout."""
+        if parameter is None:
+            return True
+        name = self.names.get(id(parameter), "")
+        return name in self.values and bool((self.values[name] == value).all())
+
+    def refusal(self, what: str, why: str) -> UnsupportedLayer:
+        """The sentence for something that has no rule: where, what, why, the path to it and a way out."""
+        owner = self.module.get_submodule(self.where) if self.where else self.module
+        label = f"`{self.where}` ({type(owner).__name__})" if self.where else f"the forward of {type(owner).__name__}"
+        seen = [n.path for n in self.nodes if n.path]
+        trail = " -> ".join(["input", *dict.fromkeys(seen), self.where or what])
+        return UnsupportedLayer(
+            f"no infinite-width rule for {label}: {what}: {why}\n  path: {trail}\n"
+            "  or: ntklens.empirical_kernel(module) takes the network as it is, at its own width."
+        )
+
+    @contextmanager
+    def hooked(self, module: nn.Module) -> Iterator[None]:
+        """Follow which submodule is running, for as long as the trace lasts."""
+
+        def leave(child: nn.Module, args: Any, out: Any) -> None:
+            self.path.pop()
+
+        handles = []
+        for name, child in module.named_modules():
+
+            def enter(child: nn.Module, args: Any, name: str = name) -> None:
+                self.path.append(name)
+
+            handles.append(child.register_forward_pre_hook(enter))
+            handles.append(child.register_forward_hook(leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """The leaves of nested tuples, lists and dicts."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
+
+
+def _name(func: Any) -> str:
+    name = getattr(func, "__name__", str(func))
+    return name if name != "__get__" else str(func)
+
+
+def _is_inplace(name: str) -> bool:
+    """Torch's spelling of in-place functions: `add_`, and `__iadd__` of Python's."""
+    return name.startswith("__i") if name.startswith("__") else name.endswith("_")

@@ -1,0 +1,206 @@
+"""The kernel machine: a fitted kernel predictor that is a torch module and a classifier in scikit-learn's manner."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from ntklens.errors import InputError
+from ntklens.kernels.base import Kernel
+from ntklens.linalg import Factorisation, Filter, Ridge
+
+
+class _Evaluate(torch.autograd.Function):
+    """Θ(x, X) α with the kernel's own gradient, so that no graph of the recursion is kept."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, machine: KernelMachine) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.machine = machine  # type: ignore[attr-defined]
+        return machine._evaluate(x)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        machine: KernelMachine = ctx.machine  # type: ignore[attr-defined]
+        weights = grads[0].to(torch.float64) @ machine.coefficients.T
+        return machine.kernel.gradient(x, machine.inputs_as(x), weights.to(x.dtype)), None
+
+
+class KernelMachine(nn.Module):
+    """f(x) = Θ(x, X) V g(Λ) Vᵀ Y: the network's mean prediction in the infinite-width limit (FORMULAS, section 2).
+
+    It is an `nn.Module` with inputs in [0, 1], one logit a class out and a differentiable forward, so every attack that
+    takes a torch model takes it. For two classes the paper's scalar f (targets -1 and +1) is served as the logits
+    (-f/2, f/2), whose cross-entropy is the binary cross-entropy of f; more classes are fitted to one-hot targets.
+
+    Args:
+        kernel: any `Kernel`.
+        filter: g, such as `Ridge(0.0)` (training for ever, the default), `GradientFlow` or `GradientDescent` (training
+            for a time), `Band` (chosen features).
+
+    Example:
+        >>> from ntklens.kernels.elementary import LinearKernel
+        >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        >>> machine = KernelMachine(LinearKernel()).fit(x, torch.tensor([0, 1]))
+        >>> machine.predict(torch.tensor([[0.2, 0.9], [0.9, 0.2]]))
+        tensor([0, 1])
+    """
+
+    train_inputs: Tensor
+    targets: Tensor
+    coefficients: Tensor
+
+    def __init__(self, kernel: Kernel, filter: Filter | None = None) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.filter: Filter = Ridge(0.0) if filter is None else filter
+        self._factorisation: Factorisation | None = None
+        for name in ("train_inputs", "targets", "coefficients"):
+            self.register_buffer(name, None)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` or `load` has run."""
+        return self.coefficients is not None
+
+    def fit(self, x: Float[Tensor, "n *shape"], y: Int[Tensor, " n"] | Float[Tensor, "n O"]) -> KernelMachine:
+        """Compute Θ(X, X), factor it and solve for the coefficients.
+
+        Args:
+            x: training inputs, pixels in [0, 1].
+            y: class indices, or float targets (n, O) to be used as they are.
+
+        Raises:
+            InputError: labels that do not fit the inputs.
+            NumericalFailure: Θ is singular to rounding where the filter inverts it.
+        """
+        self.train_inputs = x.detach().clone()
+        self.targets = _targets(x, y)
+        self._factorisation = Factorisation(self.kernel(self.train_inputs.to(torch.float64)))
+        self.coefficients = self._factorisation.apply(self.filter, self.targets)
+        return self
+
+    def refilter(self, filter: Filter) -> KernelMachine:
+        """The machine of another filter on the same training data, sharing this one's kernel matrix and factors."""
+        twin = copy.copy(self)
+        twin._buffers = dict(self._buffers)
+        twin.filter = filter
+        twin.coefficients = self.factorisation.apply(filter, self.targets)
+        return twin
+
+    @property
+    def factorisation(self) -> Factorisation:
+        """Θ(X, X), its factors and its spectrum; computed anew after `load`."""
+        self._check_fitted()
+        if self._factorisation is None:
+            self._factorisation = Factorisation(self.kernel(self.train_inputs.to(torch.float64)))
+        return self._factorisation
+
+    def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
+        """Raw predictions Θ(x, X) α, one column a target; differentiable in x."""
+        self._check_fitted()
+        if x.shape[1:] != self.train_inputs.shape[1:]:
+            shape = ", ".join(map(str, self.train_inputs.shape[1:]))
+            raise InputError(f"inputs of shape (n, {shape}), as in training, were expected; {tuple(x.shape)} came.")
+        if torch.is_grad_enabled() and x.requires_grad:
+            result: Tensor = _Evaluate.apply(x, self)  # type: ignore[no-untyped-call]
+            return result
+        return self._evaluate(x)
+
+    def forward(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m classes"]:
+        """One logit a class: the raw outputs, or (-f/2, f/2) for one scalar output f."""
+        f = self.outputs(x)
+        return torch.cat([-f / 2, f / 2], 1) if f.shape[1] == 1 else f
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Int[Tensor, " m"]:
+        """Class indices."""
+        logits: Tensor = self(x)
+        return logits.argmax(1)
+
+    @torch.no_grad()
+    def predict_proba(self, x: Tensor) -> Float[Tensor, "m classes"]:
+        """Softmax of the logits."""
+        return torch.softmax(self(x), 1)
+
+    def score(self, x: Tensor, y: Int[Tensor, " m"]) -> float:
+        """Accuracy, from 0 to 1."""
+        return float((self.predict(x) == y).double().mean())
+
+    def inputs_as(self, x: Tensor) -> Tensor:
+        """The training inputs in the dtype and on the device of x."""
+        return self.train_inputs.to(x)
+
+    def save(self, path: str | Path) -> None:
+        """Write the training data and the coefficients as safetensors; the kernel is code, and `load` is given it."""
+        self._check_fitted()
+        tensors = {k: v.contiguous() for k, v in self._buffers.items() if v is not None}
+        save_file(tensors, str(path), metadata={"kernel": repr(self.kernel), "filter": repr(self.filter)})
+
+    @classmethod
+    def load(cls, path: str | Path, kernel: Kernel, filter: Filter | None = None) -> KernelMachine:
+        """A machine as it was saved.
+
+        Args:
+            path: file written by `save`.
+            kernel: the same kernel; its description is compared with the saved one.
+            filter: the filter that the coefficients were made with; only `repr` is compared.
+
+        Raises:
+            InputError: no such file, another kind of file, or another kernel than was saved.
+        """
+        try:
+            with safe_open(str(path), "pt") as file:
+                metadata: dict[str, Any] = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist; give a file written by KernelMachine.save.") from None
+        except SafetensorError as error:
+            raise InputError(f"{path} is not a safetensors file written by KernelMachine.save.") from error
+        if metadata.get("kernel") != repr(kernel):
+            raise InputError(f"{path} was saved with the kernel {metadata.get('kernel')}; {kernel!r} came.")
+        machine = cls(kernel, filter)
+        if metadata.get("filter") != repr(machine.filter):
+            raise InputError(f"{path} was saved with the filter {metadata.get('filter')}; {machine.filter!r} came.")
+        for name, tensor in tensors.items():
+            setattr(machine, name, tensor)
+        return machine
+
+    def extra_repr(self) -> str:
+        """Kernel, filter and number of training inputs."""
+        n = f", n={len(self.train_inputs)}" if self.is_fitted else ", not fitted"
+        return f"{self.kernel!r}, {self.filter!r}{n}"
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            k = self.kernel(x, self.inputs_as(x))
+            return (k.to(torch.float64) @ self.coefficients).to(x.dtype)
+
+    def _check_fitted(self) -> None:
+        if not self.is_fitted:
+            raise InputError("this machine has no training data yet; call fit(x, y) or KernelMachine.load first.")
+
+
+def _targets(x: Tensor, y: Tensor) -> Tensor:
+    """±1 for two classes, one-hot for more, float targets as they are; (n, O) in float64."""
+    if y.is_floating_point():
+        if y.ndim != 2 or len(y) != len(x):
+            raise InputError(f"float targets of shape ({len(x)}, outputs) were expected; {tuple(y.shape)} came.")
+        return y.detach().to(torch.float64)
+    if y.dtype == torch.bool or y.is_complex() or y.shape != (len(x),):
+        raise InputError(f"{len(x)} class indices, one an input, were expected; {y.dtype} of {tuple(y.shape)} came.")
+    classes = torch.unique(y)
+    if int(classes.min()) < 0 or len(classes) < 2:
+        raise InputError("class indices from 0 on, of two classes at least, were expected; look at y.unique().")
+    if int(classes.max()) == 1:
+        return (2.0 * y.to(torch.float64) - 1)[:, None]
+    return nn.functional.one_hot(y.long(), int(classes.max()) + 1).to(torch.float64)

@@ -1,0 +1,169 @@
+"""Networks written by many hands are understood or refused with a sentence."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ntklens.errors import InputError, UnsupportedLayer
+from ntklens.kernels import analytic_kernel
+
+
+class Forward(nn.Module):
+    """A module from a dict of layers and a forward written as a function."""
+
+    def __init__(self, forward, **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self._forward = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(self, x)
+
+
+def images(n: int = 3) -> Tensor:
+    return torch.rand(n, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def plain() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+
+
+def layers() -> dict[str, nn.Module]:
+    return {"c1": nn.Conv2d(3, 4, 3, padding=1), "c2": nn.Conv2d(4, 4, 3, padding=1), "out": nn.Linear(4, 2)}
+
+
+def _loop(self, x):
+    for conv in (self.c1, self.c2):
+        x = F.relu(conv(x))
+    return self.out(x.mean(dim=[2, 3]))
+
+
+def _in_place(self, x):
+    x = self.c1(x)
+    x.relu_()
+    x = F.relu(self.c2(x), inplace=True)
+    return self.out(F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1))
+
+
+def _shapes(self, x):
+    x = torch.relu(self.c2(torch.relu(self.c1(x))))
+    if x.shape[-1] > 1:
+        x = F.avg_pool2d(x, x.shape[-1])
+    return self.out(x.reshape(len(x), -1))
+
+
+@pytest.mark.parametrize("forward", [_loop, _in_place, _shapes])
+def test_the_spelling_of_a_network_does_not_matter(forward):
+    x = images()
+    expected = analytic_kernel(plain())(x)
+    torch.testing.assert_close(analytic_kernel(Forward(forward, **layers()))(x), expected, rtol=1e-12, atol=0)
+
+
+def test_in_place_activation_changes_every_name_of_the_tensor():
+    def forward(self, x):
+        y = self.a(x.flatten(1))
+        skip = y
+        y.relu_()
+        return self.b(y) + self.c(skip)
+
+    def explicit(self, x):
+        y = F.relu(self.a(x.flatten(1)))
+        return self.b(y) + self.c(y)
+
+    def make() -> dict[str, nn.Module]:
+        return {"a": nn.Linear(108, 4), "b": nn.Linear(4, 1), "c": nn.Linear(4, 1)}
+
+    x = images()
+    assert torch.equal(analytic_kernel(Forward(forward, **make()))(x), analytic_kernel(Forward(explicit, **make()))(x))
+
+
+def test_standard_deviations_by_layer():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.ReLU(), nn.Linear(4, 1))
+    x = images()
+    one = analytic_kernel(net, w_std={"1": 1.0, "3": 2.0}, b_std=0.0)(x)
+    torch.testing.assert_close(one, analytic_kernel(net, w_std=2**0.5, b_std=0.0)(x), rtol=1e-12, atol=0)
+    with pytest.raises(InputError, match="no value for the layer `3`"):
+        analytic_kernel(net, w_std={"1": 1.0})
+
+
+def test_the_graph_prints_as_a_table():
+    table = str(analytic_kernel(plain()).graph((3, 6, 6)))
+    assert "Conv" in table
+    assert "GlobalPool" in table
+    assert "4x6x6" in table
+
+
+def _flat(*middle: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(108, 4), *middle, nn.Linear(4, 2))
+
+
+def _shared() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.ReLU(), layer, nn.ReLU(), layer)
+
+
+REFUSED = {
+    "max pooling": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)),
+        "AvgPool2d in its place",
+    ),
+    "softmax": (nn.Sequential(_flat(nn.ReLU()), nn.Softmax(1)), "takes the logits"),
+    "activation of the data": (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(108, 2)), "must follow a Linear"),
+    "two activations in a row": (_flat(nn.ReLU(), nn.ReLU()), "must follow a Linear"),
+    "activation at the end": (nn.Sequential(nn.Flatten(), nn.Linear(108, 2), nn.ReLU()), "end the network in a Linear"),
+    "shared weights": (_shared(), "shared weights correlate"),
+    "a sum with itself": (
+        Forward(lambda s, x: s.a(x.flatten(1)) * 1 + s.a(x.flatten(1)) * 0, a=nn.Linear(108, 2)),
+        "used before",
+    ),
+    "correlated branches": (
+        Forward(lambda s, x: (lambda y: y + 2 * y)(s.a(x.flatten(1))), a=nn.Linear(108, 2)),
+        "share a layer's output",
+    ),
+    "skip over an activation": (
+        Forward(lambda s, x: (lambda y: s.b(F.relu(y) + y))(s.a(x.flatten(1))), a=nn.Linear(108, 4), b=nn.Linear(4, 1)),
+        "before any activation",
+    ),
+    "a product of branches": (
+        Forward(lambda s, x: s.a(x.flatten(1)) * s.b(x.flatten(1)), a=nn.Linear(108, 2), b=nn.Linear(108, 2)),
+        "only products with a plain number",
+    ),
+    "a branch on the values": (
+        Forward(lambda s, x: s.a(x.flatten(1)) if x.flatten(1).sum() > 0 else x, a=nn.Linear(108, 2)),
+        "no infinite-width rule",
+    ),
+    "a function without a rule": (
+        Forward(lambda s, x: s.b(torch.cumsum(s.a(x.flatten(1)), 1)), a=nn.Linear(108, 4), b=nn.Linear(4, 1)),
+        "no rule is known for it",
+    ),
+    "positions at the end": (nn.Sequential(nn.Conv2d(3, 2, 3)), "still has positions"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_at_construction_with_the_reason(name):
+    net, reason = REFUSED[name]
+    with pytest.raises(UnsupportedLayer, match=reason):
+        analytic_kernel(net)(images())
+
+
+def test_a_refusal_names_the_place_and_the_way_out():
+    with pytest.raises(UnsupportedLayer, match=r"`1` \(MaxPool2d\)") as caught:
+        analytic_kernel(REFUSED["max pooling"][0])
+    assert "input -> 0 -> 1" in str(caught.value)
+    assert "empirical_kernel" in str(caught.value)
+
+
+def test_lazy_layers_are_asked_to_run_once():
+    with pytest.raises(InputError, match="run it once"):
+        analytic_kernel(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)))(images())
