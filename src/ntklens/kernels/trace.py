@@ -38,7 +38,7 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
     try:
         with tracer.hooked(twin):
             out = twin(start)
-    except UnsupportedLayer:
+    except (UnsupportedLayer, InputError):
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
