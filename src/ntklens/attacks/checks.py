@@ -1,0 +1,48 @@
+"""The door of the attacks: arguments that do not fit are refused with a sentence."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ntklens.attacks.balls import Bounds, check_norm
+from ntklens.errors import InputError
+
+
+def check_attack(x: Tensor, y: Tensor, eps: float, norm: str, bounds: Bounds) -> None:
+    """Refuse a radius, norm, images or labels that no attack can start from."""
+    check_norm(norm)
+    if not (math.isfinite(eps) and eps >= 0):
+        raise InputError(f"ε must be 0 or above, in units of the pixels ({bounds[0]} to {bounds[1]}); {eps} came.")
+    check_images(x, bounds)
+    if y.shape != (len(x),) or y.is_floating_point() or y.dtype == torch.bool:
+        raise InputError(f"{len(x)} class indices, one an image, were expected; {y.dtype} of {tuple(y.shape)} came.")
+
+
+def check_images(x: Tensor, bounds: Bounds) -> None:
+    """Refuse what is not a batch of floating-point images within the bounds."""
+    if x.ndim < 2 or not x.is_floating_point():
+        raise InputError(f"images as float (n, C, H, W) or (n, d) were expected; {x.dtype} of {tuple(x.shape)} came.")
+    if len(x) and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
+        raise InputError(
+            f"pixels between {bounds[0]} and {bounds[1]} were expected; they range from {float(x.min()):g} to "
+            f"{float(x.max()):g}: rescale them, put any normalisation inside the model, or pass bounds=."
+        )
+
+
+def check_logits(logits: Tensor, y: Tensor) -> None:
+    """Refuse outputs that are not finite logits of the labels' classes."""
+    if logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] < 2:
+        raise InputError(
+            f"a model that returns logits of shape ({len(y)}, classes) was expected; {tuple(logits.shape)} came: for "
+            "one scalar output f return (-f/2, f/2)."
+        )
+    if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
+        raise InputError(
+            f"class indices from 0 to {logits.shape[1] - 1}, as many as the model's logits, were expected; they range "
+            f"from {int(y.min())} to {int(y.max())}."
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError("the model's logits are not finite on these images; an attack cannot rank them.")
