@@ -23,7 +23,8 @@ def _per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 def lengths(delta: Tensor) -> Tensor:
     """Euclidean norm of each sample: (n,)."""
-    return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    return norms
 
 
 def ascend(gradient: Tensor, norm: str) -> Tensor:
