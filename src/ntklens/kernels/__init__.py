@@ -3,5 +3,16 @@
 from ntklens.kernels.analytic import AnalyticKernel, analytic_kernel
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.elementary import LinearKernel, RBFKernel
+from ntklens.kernels.empirical import EmpiricalKernel, empirical_kernel
+from ntklens.kernels.parametrisation import Parametrisation
 
-__all__ = ["AnalyticKernel", "Kernel", "LinearKernel", "RBFKernel", "analytic_kernel"]
+__all__ = [
+    "AnalyticKernel",
+    "EmpiricalKernel",
+    "Kernel",
+    "LinearKernel",
+    "Parametrisation",
+    "RBFKernel",
+    "analytic_kernel",
+    "empirical_kernel",
+]

@@ -1,1 +1,18 @@
-"""Finite networks: parametrisation, linearisation, training."""
+"""Finite networks: named architectures, parametrisation, linearisation, training."""
+
+from ntklens.networks.architectures import architecture_names, build
+from ntklens.networks.linearize import Linearized, linearize
+from ntklens.networks.parametrize import ntk_parametrize
+from ntklens.networks.training import BinaryLogits, Centred, gradient_descent, train
+
+__all__ = [
+    "BinaryLogits",
+    "Centred",
+    "Linearized",
+    "architecture_names",
+    "build",
+    "gradient_descent",
+    "linearize",
+    "ntk_parametrize",
+    "train",
+]

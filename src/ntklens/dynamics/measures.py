@@ -1,0 +1,118 @@
+"""Measures of a kernel matrix and of its movement: pure functions of matrices and spectra (FORMULAS, section 6).
+
+Sources: Fort et al. 2020 (kernel distance, velocity), Loo et al. 2022 (polar dynamics, concentration under adversarial
+training), Cortes et al. 2012 (centred alignment), Roy & Vetterli 2007 (effective rank).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def similarity(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
+    """<A, B>_F / (|A|_F |B|_F), in [-1, 1]."""
+    a, b = a.double(), b.double()
+    return float((a * b).sum() / (a.norm() * b.norm()))
+
+
+def kernel_distance(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
+    """1 - similarity: 0 for kernels equal up to scale."""
+    return 1 - similarity(a, b)
+
+
+def distance_map(kernels: Float[Tensor, "e n n"]) -> Float[Tensor, "e e"]:
+    """Kernel distance of every pair of epochs."""
+    flat = kernels.double().flatten(1)
+    unit = flat / flat.norm(dim=1, keepdim=True)
+    distances: Tensor = (1 - unit @ unit.T).clamp(min=0)
+    return distances.fill_diagonal_(0)
+
+
+def velocity(kernels: Float[Tensor, "e n n"], epochs: Sequence[float]) -> list[float]:
+    """Kernel distance of each epoch from the one before, a unit of time; NaN for the first."""
+    moved = [math.nan]
+    for t in range(1, len(kernels)):
+        moved.append(kernel_distance(kernels[t - 1], kernels[t]) / (epochs[t] - epochs[t - 1]))
+    return moved
+
+
+def lazy_epoch(velocities: Sequence[float], epochs: Sequence[float], threshold: float) -> float | None:
+    """The first epoch from which on the velocity stays below the threshold; None when it does not."""
+    lazy = None
+    for v, epoch in zip(reversed(velocities), reversed(epochs), strict=True):
+        if not v < threshold:
+            break
+        lazy = epoch
+    return lazy
+
+
+@dataclass(frozen=True)
+class Polar:
+    """A path of kernels seen from the first.
+
+    Attributes:
+        radius: |K_t - K_0|_F / |K_T - K_0|_F.
+        angle: arccos of the similarity of K_t and K_0, in radians.
+    """
+
+    radius: list[float]
+    angle: list[float]
+
+
+def polar(kernels: Float[Tensor, "e n n"]) -> Polar:
+    """Radius and angle of every kernel with respect to the first."""
+    start = kernels[0].double()
+    reach = float((kernels[-1].double() - start).norm())
+    radius = [float((k.double() - start).norm()) / reach if reach else 0.0 for k in kernels]
+    angle = [math.acos(min(1.0, similarity(k, start))) for k in kernels]
+    return Polar(radius, angle)
+
+
+def restricted(kernel: Float[Tensor, "n n"], k: int, *, top: bool) -> Float[Tensor, "n n"]:
+    """The part of a kernel in its own top-k eigenspace, or in the rest."""
+    values, vectors = torch.linalg.eigh(kernel.double())
+    chosen = slice(len(values) - k, None) if top else slice(0, len(values) - k)
+    v: Tensor = vectors[:, chosen]
+    part: Tensor = (v * values[chosen]) @ v.T
+    return part
+
+
+def concentration(eigenvalues: Float[Tensor, " n"], k: int) -> float:
+    """C_k = Σ_{i<=k} λ_i² / Σ_i λ_i², for eigenvalues in any order."""
+    squares = eigenvalues.double().square().sort(descending=True).values
+    return float(squares[:k].sum() / squares.sum())
+
+
+def effective_rank(eigenvalues: Float[Tensor, " n"]) -> float:
+    """Exp of the entropy of λ / Σλ: n for a flat spectrum, 1 for rank one."""
+    share = eigenvalues.double().clamp(min=0)
+    share = share / share.sum()
+    return float(torch.special.entr(share).sum().exp())
+
+
+def alignment(kernel: Float[Tensor, "n n"], targets: Float[Tensor, "n O"]) -> float:
+    """Centred alignment (CKA) of a kernel with the targets' Y Yᵀ."""
+    y = targets.double()
+    return similarity(_centre(kernel.double()), _centre(y @ y.T))
+
+
+def specialisation(kernel: Float[Tensor, "n n"], y: Int[Tensor, " n"]) -> list[float]:
+    """For each class, mean similarity of its inputs' tangents with each other over that with other classes'."""
+    scale = kernel.double().diagonal().sqrt()
+    cosine = kernel.double() / (scale[:, None] * scale)
+    ratios = []
+    for c in torch.unique(y):
+        own, other = y == c, y != c
+        ratios.append(float(cosine[own][:, own].mean() / cosine[own][:, other].mean()))
+    return ratios
+
+
+def _centre(kernel: Tensor) -> Tensor:
+    rows = kernel - kernel.mean(0, keepdim=True)
+    return rows - rows.mean(1, keepdim=True)

@@ -1,0 +1,102 @@
+"""Named architectures: plain torch modules, whose infinite-width kernels and finite versions are both wanted."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+
+from torch import nn
+
+from ntklens.errors import InputError
+
+Shape = tuple[int, ...]
+
+
+def architecture_names() -> tuple[str, ...]:
+    """What `build` knows; N stands for a number of layers from 1 on."""
+    return ("fcN", "convN", "convN-gap", "myrtle5", "small-cnn")
+
+
+def build(name: str, shape: Shape, outputs: int, *, width: int = 64) -> nn.Module:
+    """A network by name.
+
+    Args:
+        name: "fc3" (three hidden layers), "conv2" (two 3x3 convolutions, flattened), "conv4-gap" (globally pooled),
+            "myrtle5", or "small-cnn" (strided, quick to train on a CPU).
+        shape: of one input, (C, H, W) or (d,).
+        outputs: number of outputs.
+        width: hidden units or channels a layer.
+
+    Raises:
+        InputError: an unknown name, or a shape that the architecture cannot take.
+    """
+    if (match := re.fullmatch(r"fc([1-9]\d*)", name)) is not None:
+        return _dense(int(match[1]), math.prod(shape), outputs, width)
+    if not (match := re.fullmatch(r"(conv[1-9]\d*(-gap)?|myrtle5|small-cnn)", name)):
+        known = ", ".join(architecture_names())
+        raise InputError(f'the architecture "{name}" is not known; choose one of {known} (N a number, as in fc3).')
+    if len(shape) != 3:
+        raise InputError(f"{name} needs images (C, H, W); inputs of shape {shape} came: choose an fcN instead.")
+    if name == "myrtle5":
+        return _myrtle5(shape, outputs, width)
+    if name == "small-cnn":
+        return _small_cnn(shape, outputs, width)
+    depth = int(re.findall(r"\d+", name)[0])
+    return _convolutional(depth, shape, outputs, width, pooled=name.endswith("-gap"))
+
+
+def _dense(depth: int, inputs: int, outputs: int, width: int) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Flatten()]
+    for a, b in pairwise([inputs] + [width] * depth):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+
+def _convolutional(depth: int, shape: Shape, outputs: int, width: int, *, pooled: bool) -> nn.Sequential:
+    channels, height, breadth = shape
+    layers: list[nn.Module] = []
+    for a, b in pairwise([channels] + [width] * depth):
+        layers += [nn.Conv2d(a, b, 3, padding="same"), nn.ReLU()]
+    layers += [nn.AdaptiveAvgPool2d(1)] if pooled else []
+    features = width if pooled else width * height * breadth
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, outputs))
+
+
+def _myrtle5(shape: Shape, outputs: int, width: int) -> nn.Sequential:
+    """Shankar et al. 2020, with average pooling."""
+    channels, height, breadth = shape
+    if height % 4 or breadth % 4:
+        raise InputError(f"myrtle5 pools twice by 2 and needs sides divisible by 4; {height} x {breadth} came.")
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding="same"),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding="same"),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(width, width, 3, padding="same"),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(width, width, 3, padding="same"),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, outputs),
+    )
+
+
+def _small_cnn(shape: Shape, outputs: int, width: int) -> nn.Sequential:
+    """Two strided convolutions and two dense layers; `width` channels in the second convolution."""
+    channels, height, breadth = shape
+    half = max(width // 2, 1)
+    features = width * math.ceil(height / 4) * math.ceil(breadth / 4)
+    return nn.Sequential(
+        nn.Conv2d(channels, half, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(half, width, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(features, width),
+        nn.ReLU(),
+        nn.Linear(width, outputs),
+    )

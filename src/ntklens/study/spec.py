@@ -1,0 +1,133 @@
+"""What an experiment is: a frozen description, readable from TOML, from which everything else follows."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ntklens.errors import InputError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSpec(_Part):
+    """Which images."""
+
+    name: str = "fashion-mnist-mini"
+    data_dir: Path | None = None
+    classes: tuple[int | str, ...] | None = None
+    train: int | None = Field(default=None, ge=2)
+    test: int | None = Field(default=None, ge=1)
+
+
+class KernelSpec(_Part):
+    """Which kernel machine: the architecture, its parametrisation, and the ridge of the machine at t = ∞."""
+
+    architecture: str = "fc1"
+    w_std: float = Field(default=2**0.5, gt=0)
+    b_std: float = Field(default=0.1, ge=0)
+    ridge: float = Field(default=0.0, ge=0)
+
+
+class AttackSpec(_Part):
+    """The threat model. Radii are in units of the pixels, which lie in [0, 1]."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    eps: float = Field(default=8 / 255, ge=0)
+    steps: int = Field(default=10, ge=1)
+    step_size: float | None = Field(default=None, gt=0)
+    curve: tuple[float, ...] = tuple(e / 255 for e in (0, 2, 4, 8, 16, 32))
+    gallery: int = Field(default=6, ge=0)
+
+
+class TransferSpec(_Part):
+    """Finite networks of the kernel's architecture, trained by full-batch gradient descent, attacked from outside."""
+
+    widths: tuple[int, ...] = (64, 256, 1024)
+    seeds: int = Field(default=2, ge=1)
+    steps: int = Field(default=150, ge=1)
+    rate: float = Field(default=1.0, gt=0, lt=2)
+    """Learning rate as a multiple of 1 / λ_1."""
+
+
+class FeaturesSpec(_Part):
+    """Which features are scored and pictured, and with which kernels they are compared."""
+
+    scored: int | None = Field(default=None, ge=1)
+    top_k: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 400)
+    pictured: tuple[int, ...] = (0, 1, 2, 5, 10, 50, 200)
+    images: int = Field(default=4, ge=1)
+    compare: tuple[str, ...] = ("fc3", "fc10")
+    subspace: int = Field(default=20, ge=1)
+
+
+class DynamicsSpec(_Part):
+    """A small network trained twice, on clean and on adversarial images, its kernel measured after every epoch."""
+
+    architecture: str = "small-cnn"
+    epochs: int = Field(default=30, ge=2)
+    batch_size: int = Field(default=50, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    attack_steps: int = Field(default=7, ge=1)
+    probe: int = Field(default=100, ge=2)
+    top_k: int = Field(default=10, ge=1)
+    lazy_threshold: float = Field(default=0.01, gt=0)
+
+
+class Spec(_Part):
+    """One experiment; a part that is None is not run."""
+
+    kind: str = "study"
+    title: str = "A network through its tangent kernel"
+    seed: int = Field(default=0, ge=0)
+    device: str = "cpu"
+    data: DataSpec = DataSpec()
+    kernel: KernelSpec = KernelSpec()
+    attack: AttackSpec | None = None
+    transfer: TransferSpec | None = None
+    features: FeaturesSpec | None = None
+    dynamics: DynamicsSpec | None = None
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Spec:
+        """A spec from plain values.
+
+        Raises:
+            InputError: a value that does not fit, named with its place.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"the experiment's `{place}` does not fit: {first['msg']}; {first['input']!r} came."
+            ) from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Spec:
+        """A spec from a TOML file.
+
+        Raises:
+            InputError: no such file, not TOML, or a value that does not fit.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist; give a TOML file with an experiment.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not readable as TOML: {error}.") from None
+        return cls.parse(values)
+
+
+def demo_spec() -> Spec:
+    """The experiment of `ntklens demo`, from the TOML file shipped beside this module."""
+    text = resources.files("ntklens.study").joinpath("demo.toml").read_text(encoding="utf-8")
+    return Spec.parse(tomllib.loads(text))
