@@ -39,6 +39,7 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def main(folder: Path) -> None:
+    """Choose the images and write them."""
     generator = np.random.default_rng(SEED)
     arrays: dict[str, np.ndarray] = {}
     for split, stem, each in (("train", "train", 400), ("test", "t10k", 100)):

@@ -123,7 +123,7 @@ class Record:
             place.mkdir(exist_ok=True)
             part = place / f"{stage}.npz.part"
             with part.open("wb") as file:
-                np.savez_compressed(file, **{name: np.asarray(a) for name, a in arrays.items()})
+                np.savez_compressed(file, **{name: np.asarray(a) for name, a in arrays.items()})  # type: ignore[arg-type]
             os.replace(part, place / f"{stage}.npz")
         for name, rows in (tables or {}).items():
             self.tables[name] = [{key: _plain(value) for key, value in row.items()} for row in rows]

@@ -42,6 +42,16 @@ def proportion(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
 
 
+def mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Mean of independent observations with Student's interval."""
+    a = np.asarray(values, dtype=float)
+    n, centre = len(a), float(a.mean())
+    if n < 2:
+        return Estimate(centre, -math.inf, math.inf, n)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * float(a.std(ddof=1)) / math.sqrt(n)
+    return Estimate(centre, centre - half, centre + half, n)
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Mean of a - b for two 0/1 outcomes on the same n units, with Newcombe's score interval (1998, method 10).
 

@@ -100,10 +100,9 @@ class AnalyticKernel:
         graph, a, b = self._prepare(x1, x2)
         tracked = torch.is_grad_enabled() and (a.requires_grad or (b is not None and b.requires_grad))
         with torch.set_grad_enabled(tracked):
-            if b is None:
-                out = self._symmetric(graph, a, kinds, progress)
-            else:
-                out = self._between(graph, a, b, kinds, progress)
+            out = (
+                self._symmetric(graph, a, kinds, progress) if b is None else self._between(graph, a, b, kinds, progress)
+            )
         results = tuple(m.to(x1.dtype) for m in out)
         return results[0] if isinstance(kind, str) else results
 

@@ -1,0 +1,186 @@
+"""The paper's claims C1 to C8, each held against the tables of a record: seen, not seen here, or not measured here.
+
+Statements after Tsilivis & Kempe 2022 (C1 to C6) and Loo et al. 2022 (C7, C8). A claim is "seen" when its rule, written in
+the function of its name, holds with the 95 % interval where there is one; a single run says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ntklens.record import Record
+from ntklens.statistics import rank_correlation
+
+Verdict = tuple[bool, str]
+"""(seen, the figure as a sentence)."""
+
+
+def claims(record: Record) -> list[dict[str, Any]]:
+    """One row a claim: statement, verdict, figure."""
+    rows = []
+    for name, (statement, needs, judge) in _CLAIMS.items():
+        row = {"claim": name, "statement": statement}
+        if not all(record.table(table) for table in needs):
+            rows.append(row | {"verdict": "not measured here", "figure": ""})
+            continue
+        seen, figure = judge(record)
+        rows.append(row | {"verdict": "seen" if seen else "not seen here", "figure": figure})
+    return rows
+
+
+def summary(record: Record) -> list[dict[str, Any]]:
+    """What the run says, in plain words: a few sentences for the top of the report."""
+    sentences = []
+    if data := record.table("data"):
+        d = data[0]
+        sentences.append(
+            f"The images are {d['name']} ({d['classes']}): {d['train']} to fit on, {d['test']} to score on, "
+            f"{d['shape']} pixels."
+        )
+    if curve := record.table("attack_curve"):
+        eps = _at_eps(record)
+        clean = next(r for r in curve if r["eps"] == 0)
+        rows = {r["attack"]: r for r in curve if r["eps"] == eps}
+        sentences.append(
+            f"The kernel machine, which trains no network, is right on {_share(clean)} of clean images. Perturbations of "
+            f"ε = {_pixels(eps)} made from the kernel alone bring that down to {_share(rows['fgsm'])} in one step; random "
+            f"signs of the same size leave {_share(rows['noise'])}."
+        )
+    verdicts = claims(record)
+    seen = [r["claim"] for r in verdicts if r["verdict"] == "seen"]
+    unseen = [r["claim"] for r in verdicts if r["verdict"] == "not seen here"]
+    parts = [f"seen here: {', '.join(seen)}" if seen else "", f"not seen here: {', '.join(unseen)}" if unseen else ""]
+    if any(parts):
+        sentences.append("Of the claims below, " + "; ".join(p for p in parts if p) + ".")
+    return [{"text": s} for s in sentences]
+
+
+def _share(row: dict[str, Any], key: str = "accuracy", low: str = "low", high: str = "high") -> str:
+    return f"{_percent(row[key])} [{100 * row[low]:.1f}, {100 * row[high]:.1f}]"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _points(row: dict[str, Any]) -> str:
+    return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def _pixels(eps: float) -> str:
+    steps = eps * 255
+    return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 else f"{eps:g}"
+
+
+def _at_eps(record: Record) -> float:
+    eps: Any = record.table("attack_effect")[0]["eps"]
+    return float(eps)
+
+
+def _c1(record: Record) -> Verdict:
+    """Seen when one step lowers the accuracy by more than noise of the same size does."""
+    row: dict[str, Any] = record.table("attack_effect")[0]
+    return row["low"] > 0, f"One step lowers the machine's accuracy by {_points(row)} more than noise of the same ε."
+
+
+def _c2(record: Record) -> Verdict:
+    """Seen when, at the largest width, the matched-time examples beat noise and come nearer to the white box."""
+    rows: list[dict[str, Any]] = record.table("transfer_effect")
+    widths = sorted({r["width"] for r in rows})
+
+    def effect(width: int, first: str, second: str) -> dict[str, Any]:
+        return next(r for r in rows if (r["width"], r["first"], r["second"]) == (width, first, second))
+
+    beyond = effect(widths[-1], "noise", "kernel matched time")
+    short, narrow = (effect(w, "kernel matched time", "white-box") for w in (widths[-1], widths[0]))
+    closes = len(widths) == 1 or short["value"] <= narrow["value"]
+    return beyond["low"] > 0 and closes, (
+        f"At width {widths[-1]} the kernel's examples at matched time cost a network {_points(beyond)} more than noise; "
+        f"they fall short of its own white-box examples by {_points(short)}, against {_points(narrow)} at width "
+        f"{widths[0]}."
+    )
+
+
+def _c3(record: Record) -> Verdict:
+    """Seen when there are features of both kinds."""
+    names = [r["category"] for r in record.table("features")]
+    robust, fragile = names.count("robust and useful"), names.count("useful non-robust")
+    return robust > 0 and fragile > 0, (
+        f"Of {len(names)} features, {robust} are useful and robust, {fragile} useful but not robust, "
+        f"{len(names) - robust - fragile} not useful by the test on the figure; their pictures are below."
+    )
+
+
+def _c4(record: Record) -> Verdict:
+    """Seen when every other kernel's top eigenspace overlaps more than random subspaces do."""
+    rows: list[dict[str, Any]] = [r for r in record.table("consistency") if r["null_high"] is not None]
+    parts = [
+        f"{r['kernel_a']} and {r['kernel_b']}: {r['value']:.2f} (random {r['null_low']:.2f} to {r['null_high']:.2f})"
+        for r in rows
+    ]
+    seen = bool(rows) and all(r["value"] > r["null_high"] for r in rows)
+    measure = str(rows[0]["measure"]) if rows else "overlap"
+    return seen, f"{measure[0].upper()}{measure[1:]} is {', '.join(parts)}."
+
+
+def _c5(record: Record) -> Verdict:
+    """Seen when robustness falls with the position in the spectrum."""
+    rows: list[dict[str, Any]] = record.table("features")
+    rho = rank_correlation([r["index"] for r in rows], [r["robustness"] for r in rows])
+    return rho.high < 0, (
+        f"Rank correlation of a feature's robustness with its place in the spectrum is {rho.value:.2f} "
+        f"[{rho.low:.2f}, {rho.high:.2f}]; gradient descent learns the features in that order."
+    )
+
+
+def _c6(record: Record) -> Verdict:
+    """Seen when fewer features are more robust and no more accurate than all of them."""
+    rows: list[dict[str, Any]] = record.table("top_k")
+    full = rows[-1]
+    best = max(rows[:-1], key=lambda r: r["robust_accuracy"], default=full)
+    seen = best["robust_low"] > full["robust_high"] and best["accuracy"] <= full["accuracy"]
+    robust = ("robust_accuracy", "robust_low", "robust_high")
+    return seen, (
+        f"The top {best['k']} features alone: accuracy {_share(best)}, under attack {_share(best, *robust)}; all "
+        f"{full['k']}: {_share(full)}, under attack {_share(full, *robust)}."
+    )
+
+
+def _c7(record: Record) -> Verdict:
+    """Seen when the kernel of the adversarially trained network slows down for good at an earlier epoch."""
+    meta: dict[str, Any] = record.table("dynamics_meta")[0]
+    standard, adversarial = meta["lazy_epoch_standard"], meta["lazy_epoch_adversarial"]
+    seen = adversarial is not None and (standard is None or adversarial < standard)
+
+    def say(epoch: float | None) -> str:
+        return "not within the run" if epoch is None else f"from epoch {epoch:g}"
+
+    return seen, (
+        f"The kernel's velocity stays below {meta['lazy_threshold']:g} an epoch {say(adversarial)} under adversarial and "
+        f"{say(standard)} under standard training (one run of each)."
+    )
+
+
+def _c8(record: Record) -> Verdict:
+    """Seen when the adversarially trained kernel ends with more of its energy in the top eigenspaces."""
+    rows: list[dict[str, Any]] = record.table("dynamics")
+    meta: dict[str, Any] = record.table("dynamics_meta")[0]
+    last = {t: [r for r in rows if r["training"] == t][-1]["concentration"] for t in ("standard", "adversarial")}
+    start = rows[0]["concentration"]
+    return last["adversarial"] > last["standard"], (
+        f"Share of the squared spectrum in the top {meta['top_k']}: {last['adversarial']:.4f} after adversarial, "
+        f"{last['standard']:.4f} after standard training, {start:.4f} before (one run of each)."
+    )
+
+
+_CLAIMS: dict[str, tuple[str, tuple[str, ...], Callable[[Record], Verdict]]] = {
+    "C1": ("Adversarial examples made from the kernel alone fool the kernel machine.", ("attack_effect",), _c1),
+    "C2": ("They transfer to finite networks in the lazy regime, better with width.", ("transfer_effect",), _c2),
+    "C3": ("Features split into robust and useful non-robust ones, which can be pictured.", ("features",), _c3),
+    "C4": ("Features are consistent across architectures.", ("consistency",), _c4),
+    "C5": ("Robust features have the largest eigenvalues and are learned early.", ("features",), _c5),
+    "C6": ("The standard classifier relies on both kinds: the robustness-accuracy trade-off.", ("top_k",), _c6),
+    "C7": ("Under adversarial training the kernel becomes lazy earlier.", ("dynamics", "dynamics_meta"), _c7),
+    "C8": ("Under adversarial training the kernel concentrates more.", ("dynamics", "dynamics_meta"), _c8),
+}

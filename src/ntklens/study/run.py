@@ -1,0 +1,76 @@
+"""Running an experiment: a Spec in, a Record out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ntklens.errors import InputError
+from ntklens.record import Record, provenance
+from ntklens.study import stages
+from ntklens.study.claims import claims, summary
+from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.spec import Spec
+
+Stage = Callable[[Context, Progress], StageResult]
+Watcher = Callable[[str, float], None]
+"""Called with a stage's name and the share of it that is done."""
+
+STAGES: dict[str, Stage] = {
+    "data": stages.data_stage,
+    "attack": stages.attack_stage,
+    "transfer": stages.transfer_stage,
+    "features": stages.features_stage,
+    "dynamics": stages.dynamics_stage,
+}
+
+
+def planned(spec: Spec) -> list[str]:
+    """The stages that an experiment asks for, in order."""
+    asked = {"attack": spec.attack, "transfer": spec.transfer, "features": spec.features, "dynamics": spec.dynamics}
+    return [name for name in STAGES if name == "data" or asked[name] is not None]
+
+
+def run(
+    spec: Spec,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    watch: Watcher = lambda stage, share: None,
+) -> Record:
+    """Run every stage of an experiment that is not done yet, keeping each as it finishes.
+
+    Args:
+        spec: the experiment.
+        out: folder of the run.
+        overwrite: replace an existing run in that folder.
+        resume: go on with an interrupted run in that folder, of the same experiment.
+        watch: told how far each stage is.
+
+    Raises:
+        InputError: the folder exists, or holds another experiment than is to be resumed.
+    """
+    context = Context(spec)
+    plain: dict[str, Any] = spec.model_dump(mode="json")
+    if resume:
+        record = Record.open(out)
+        if record.spec != plain:
+            raise InputError(f"{out} holds another experiment; resume with the same options, or choose another --out.")
+    else:
+        data = context.data.fingerprint()
+        record = Record.create(
+            out, spec.kind, spec.title, plain, provenance(seed=spec.seed, data=data), overwrite=overwrite
+        )
+    for name in planned(spec):
+        if record.done(name):
+            continue
+        start = time.perf_counter()
+        watch(name, 0.0)
+        result = STAGES[name](context, lambda share, name=name: watch(name, share))  # type: ignore[misc]
+        record.add_stage(name, tables=result.tables, arrays=result.arrays, seconds=time.perf_counter() - start)
+        watch(name, 1.0)
+    record.add_stage("claims", tables={"claims": claims(record), "summary": summary(record)})
+    return record

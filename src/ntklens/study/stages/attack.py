@@ -1,0 +1,70 @@
+"""Adversarial images made from the kernel alone, against the kernel machine itself (claim C1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ntklens.attacks import correct, evaluate
+from ntklens.statistics import paired_difference, proportion
+from ntklens.study.context import Context, Progress, StageResult
+
+_ATTACKS = ("noise", "fgsm", "pgd")
+
+
+def attack_stage(context: Context, progress: Progress) -> StageResult:
+    """Accuracy against ε for noise, one step and PGD, and a gallery of attacked images."""
+    machine, (x, y), spec = context.machine, context.test, context.attack
+    name = f"{context.spec.kernel.architecture} kernel machine, t = ∞"
+    curve: list[dict[str, Any]] = []
+    right: dict[str, torch.Tensor] = {}
+    examples = x
+    epsilons = sorted({*spec.curve, spec.eps} - {0.0})
+    clean = correct(machine, x, y)
+    jobs = [(a, e) for a in _ATTACKS for e in epsilons]
+    for attack in _ATTACKS:
+        curve.append(_row(name, attack, spec.norm, 0.0, clean))
+    for done, (attack, eps) in enumerate(jobs, 1):
+        found = context.run_attack(attack, machine, x, y, eps)
+        score = evaluate(machine, x, found, y, eps, spec.norm)
+        hits = score.predictions == y
+        curve.append(_row(name, attack, spec.norm, eps, hits))
+        if eps == spec.eps:
+            right[attack] = hits
+            examples = found if attack == "fgsm" else examples
+        progress(done / len(jobs))
+    curve.sort(key=lambda row: (_ATTACKS.index(row["attack"]), row["eps"]))
+    effect = paired_difference(right["noise"].numpy(), right["fgsm"].numpy())
+    summary = {"comparison": "noise minus one step", "eps": spec.eps, **effect.row(), "n": effect.n}
+    table, arrays = _gallery(context, examples)
+    return StageResult({"attack_curve": curve, "attack_effect": [summary], "gallery": table}, arrays)
+
+
+def _row(model: str, attack: str, norm: str, eps: float, right: torch.Tensor) -> dict[str, Any]:
+    accuracy = proportion(int(right.sum()), len(right))
+    values = {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
+    return {"model": model, "attack": attack, "norm": norm, "eps": eps, **values}
+
+
+def _gallery(context: Context, found: torch.Tensor) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Images that were right before and are wrong after, the classes taking turns."""
+    machine, (x, y), spec = context.machine, context.test, context.attack
+    before, after = machine.predict(x), machine.predict(found)
+    fooled = torch.nonzero((before == y) & (after != y)).flatten().tolist()
+    queues = {c: [i for i in fooled if int(y[i]) == c] for c in range(len(context.data.classes))}
+    turns = [q[k] for k in range(max(map(len, queues.values()), default=0)) for q in queues.values() if k < len(q)]
+    chosen = turns[: spec.gallery]
+    names = context.data.classes
+    rows = [
+        {
+            "index": i,
+            "label": names[int(y[i])],
+            "prediction": names[int(before[i])],
+            "adversarial_prediction": names[int(after[i])],
+            "eps": spec.eps,
+            "norm": spec.norm,
+        }
+        for i in chosen
+    ]
+    return rows, {"gallery_x": x[chosen].cpu().numpy(), "gallery_adv": found[chosen].cpu().numpy()}

@@ -1,0 +1,21 @@
+"""Which images the experiment is about."""
+
+from __future__ import annotations
+
+from ntklens.study.context import Context, Progress, StageResult
+
+
+def data_stage(context: Context, progress: Progress) -> StageResult:
+    """Name, classes, sizes, fingerprint and licence of the data."""
+    data = context.data
+    row = {
+        "name": data.name,
+        "classes": ", ".join(data.classes),
+        "train": len(data.train),
+        "test": len(data.test),
+        "shape": "x".join(map(str, data.shape)),
+        "fingerprint": data.fingerprint(),
+        "licence": data.licence,
+    }
+    progress(1.0)
+    return StageResult(tables={"data": [row]})
