@@ -1,1 +1,35 @@
-"""The command line."""
+"""The command line: each verb parses, calls the library and prints; wrong input ends in one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ntklens.cli import console
+from ntklens.cli.attack import attack
+from ntklens.cli.data import data
+from ntklens.cli.demo import demo
+from ntklens.cli.report import report
+from ntklens.cli.run import run
+from ntklens.errors import NtklensError
+
+app = typer.Typer(
+    name="ntklens",
+    help="See, attack and explain the adversarial robustness of a neural network through its tangent kernel.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for verb in (demo, data, attack, run, report):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Entry point of the `ntklens` command."""
+    try:
+        app()
+    except NtklensError as error:
+        console.fail(str(error))
+        sys.exit(2)

@@ -187,11 +187,13 @@ def _load(name: str, data_dir: str | Path | None, cache_dir: str | Path | None) 
     raise InputError(f'the data set "{name}" is not known; give one of {known}, or a path to an .npz file or a folder.')
 
 
-def find(name: str, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> Path | None:
+def find(
+    name: str, data_dir: str | Path | None = None, cache_dir: str | Path | None = None, *, strict: bool = True
+) -> Path | None:
     """The folder that holds a data set's files, in the order in which `load_dataset` looks; None when there is none.
 
     Raises:
-        InputError: `data_dir` is given and does not hold them.
+        InputError: `data_dir` is given and does not hold them; not when `strict` is off.
     """
     places = [Path(data_dir)] if data_dir is not None else []
     if os.environ.get(ENVIRONMENT):
@@ -200,7 +202,7 @@ def find(name: str, data_dir: str | Path | None = None, cache_dir: str | Path | 
         for folder in (place / name, place):
             if _holds(name, folder):
                 return folder
-        if data_dir is not None and place == Path(data_dir):
+        if strict and data_dir is not None and place == Path(data_dir):
             files = ", ".join(SOURCES[name].files)
             raise InputError(f"{place} does not hold {name}: {files} were looked for there and in {place / name}.")
     return None

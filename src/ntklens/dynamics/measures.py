@@ -42,14 +42,17 @@ def velocity(kernels: Float[Tensor, "e n n"], epochs: Sequence[float]) -> list[f
     return moved
 
 
-def lazy_epoch(velocities: Sequence[float], epochs: Sequence[float], threshold: float) -> float | None:
-    """The first epoch from which on the velocity stays below the threshold; None when it does not."""
-    lazy = None
-    for v, epoch in zip(reversed(velocities), reversed(epochs), strict=True):
-        if not v < threshold:
-            break
-        lazy = epoch
-    return lazy
+def lazy_epoch(
+    velocities: Sequence[float], epochs: Sequence[float], threshold: float, *, patience: int = 3
+) -> float | None:
+    """The first epoch from which on the velocity stays below the threshold.
+
+    None when it does not stay below it for the last `patience` epochs at least: one slow epoch at the end is no regime.
+    """
+    slow = 0
+    while slow < len(velocities) and velocities[-1 - slow] < threshold:
+        slow += 1
+    return epochs[-slow] if slow >= patience else None
 
 
 @dataclass(frozen=True)
