@@ -1,1 +1,54 @@
-"""ntklens: see, attack and explain the adversarial robustness of a network through its tangent kernel."""
+"""ntklens: see, attack and explain the adversarial robustness of a network through its tangent kernel.
+
+Data flows one way, and each stage is usable alone: data, kernel, machine, attacks, features and dynamics, report.
+"""
+
+from importlib.metadata import version
+
+from ntklens.attacks import fgsm, pgd
+from ntklens.data import Dataset, load_dataset
+from ntklens.dynamics import KernelTracker
+from ntklens.errors import InputError, NtklensError, NumericalFailure, UnsupportedLayer
+from ntklens.features import NTKFeatures, eigenfeatures
+from ntklens.kernels import (
+    AnalyticKernel,
+    EmpiricalKernel,
+    LinearKernel,
+    Parametrisation,
+    RBFKernel,
+    analytic_kernel,
+    empirical_kernel,
+)
+from ntklens.linalg import Band, GradientDescent, GradientFlow, Ridge
+from ntklens.machine import KernelMachine
+from ntklens.networks import linearize, ntk_parametrize
+
+__version__ = version("ntklens")
+
+__all__ = [
+    "AnalyticKernel",
+    "Band",
+    "Dataset",
+    "EmpiricalKernel",
+    "GradientDescent",
+    "GradientFlow",
+    "InputError",
+    "KernelMachine",
+    "KernelTracker",
+    "LinearKernel",
+    "NTKFeatures",
+    "NtklensError",
+    "NumericalFailure",
+    "Parametrisation",
+    "RBFKernel",
+    "Ridge",
+    "UnsupportedLayer",
+    "analytic_kernel",
+    "eigenfeatures",
+    "empirical_kernel",
+    "fgsm",
+    "linearize",
+    "load_dataset",
+    "ntk_parametrize",
+    "pgd",
+]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pooch
-from sklearn.datasets import load_digits
 
 from ntklens.data import cifar
 from ntklens.data.arrays import images, labels, read_npz
@@ -83,6 +82,8 @@ def _read_mini(_: Path) -> Dataset:
 
 def _read_digits(_: Path) -> Dataset:
     """Every fifth image of each class is for testing."""
+    from sklearn.datasets import load_digits  # slow to import, and wanted here alone
+
     bunch = load_digits()
     x, y = images((bunch.images / 16).astype(np.float32), "digits"), labels(bunch.target, "digits")
     held_out = np.zeros(len(y), dtype=bool)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ntklens.errors import NumericalFailure
-from ntklens.linalg.filters import Filter, Ridge
+from ntklens.linalg.filters import Filter, Ridge, rounding_floor
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Factorisation:
             shifted = self.matrix.clone()
             shifted.diagonal().add_(rho)
             factor, info = torch.linalg.cholesky_ex(shifted)
-            if int(info):
+            pivot = float(factor.diagonal().min()) ** 2
+            if int(info) or not pivot > rounding_floor(float(shifted.diagonal().max()), len(shifted)):
                 raise NumericalFailure(
                     f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): are there duplicate "
                     "inputs? Use a larger ridge, such as Ridge(1e-6), or a finite time."

@@ -45,7 +45,7 @@ class Ridge:
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """1 / (λ + ρ)."""
         shifted = eigenvalues + self.rho
-        _check_invertible(shifted)
+        _check_invertible(shifted, rounding_floor(float(shifted.max()), len(shifted)))
         return 1 / shifted
 
 
@@ -133,13 +133,18 @@ class Band:
             raise InputError(f"indices from 0 to {n - 1} (one a training input) were expected; {wrong[0]} came.")
         index = torch.tensor(self.indices, dtype=torch.long, device=eigenvalues.device)
         chosen = eigenvalues[index]
-        _check_invertible(chosen)
+        _check_invertible(chosen, rounding_floor(float(eigenvalues.max()), n))
         return torch.zeros_like(eigenvalues).index_copy(0, index, 1 / chosen)
 
 
-def _check_invertible(eigenvalues: Tensor) -> None:
-    if len(eigenvalues) and float(eigenvalues.min()) <= 0:
+def _check_invertible(eigenvalues: Tensor, floor: float) -> None:
+    if len(eigenvalues) and float(eigenvalues.min()) <= floor:
         raise NumericalFailure(
-            f"the kernel matrix is singular to rounding (eigenvalue {float(eigenvalues.min()):.1e}): are there "
-            "duplicate inputs? Use a ridge, such as Ridge(1e-6), or a finite time."
+            f"the kernel matrix is singular to rounding (eigenvalue {float(eigenvalues.min()):.1e}): are there duplicate "
+            "inputs? Use a ridge, such as Ridge(1e-6), or a finite time."
         )
+
+
+def rounding_floor(largest: float, n: int) -> float:
+    """What rounding leaves of a zero eigenvalue, at most: n ε λ_1 in float64."""
+    return n * torch.finfo(torch.float64).eps * largest

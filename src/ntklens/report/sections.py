@@ -48,7 +48,8 @@ def _attack(record: Record) -> Section:
         Plate(
             lambda: attack.accuracy_curve(curve),
             "Where the solid lines fall away from the dashed one, direction matters and size does not: the machine "
-            "withstands noise of the same ε. Bands are 95 % Wilson intervals.",
+            "withstands noise of the same ε. One step and PGD coincide where the machine is nearly linear. Bands are "
+            "95 % Wilson intervals.",
             "Accuracy of the kernel machine against the attack radius for noise, one step and PGD.",
         )
     ]

@@ -44,26 +44,23 @@ def usefulness_robustness(rows: Rows, meta: dict[str, Any]) -> Figure:
     points = axes.scatter(x[order], y[order], c=index[order], cmap="viridis", norm="log", s=22, zorder=2)
     fig.colorbar(points, ax=axes, label="index in the spectrum (1: largest eigenvalue)")
     majority = 100 * meta["majority"]
-    axes.axvline(majority, color=style.GREY, linestyle=":", linewidth=1)
-    axes.annotate("majority class", (majority, 101), xytext=(4, 0), textcoords="offset points", fontsize=8, va="top")
-    span = np.array([0.0, 100.0])
-    axes.plot(span, span / 2, color=style.GREY, linewidth=0.9, linestyle="--")
-    edge = min(axes.get_xlim()[1], 100.0)
-    axes.set_xlim(max(0.0, x.min() - 4), min(100.0, max(x.max() + 8, edge)))
-    axes.annotate(
-        "half of the usefulness survives",
-        (axes.get_xlim()[0], axes.get_xlim()[0] / 2),
-        xytext=(6, 8),
-        textcoords="offset points",
-        fontsize=8,
-        color="#444444",
-    )
+    axes.axvline(majority, color=style.GREY, linestyle=":", linewidth=1, label="majority class's rate")
+    left, right = max(0.0, x.min() - 4), min(100.0, x.max() + 8)
+    half: dict[str, Any] = {
+        "color": style.GREY,
+        "linewidth": 0.9,
+        "linestyle": "--",
+        "label": "half of the usefulness survives",
+    }
+    axes.plot([left, right], [left / 2, right / 2], **half)
+    axes.set_xlim(left, right)
     for r in first[:4]:
         here = (100 * r["usefulness"], 100 * r["robustness"])
         axes.annotate(str(r["index"] + 1), here, xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set_ylim(-2, 102)
     axes.set_xlabel("usefulness: accuracy of the feature alone (%)")
     axes.set_ylabel(f"robustness: the same under attack, ε = {style.pixels(meta['eps'])} (%)")
+    axes.legend(loc="upper right", fontsize=8)
     return fig
 
 

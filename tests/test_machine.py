@@ -1,0 +1,162 @@
+"""The kernel machine: identities on real images, and its manners as a module and as an estimator."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import ntklens as nl
+
+EPS = 8 / 255
+
+
+@pytest.fixture(scope="module")
+def data():
+    return nl.load_dataset("fashion-mnist-mini", classes=[2, 4]).first(120, 60)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    return nl.analytic_kernel(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 1)))
+
+
+@pytest.fixture(scope="module")
+def machine(kernel, data):
+    return nl.KernelMachine(kernel).fit(data.train.x.double(), data.train.y)
+
+
+@pytest.fixture(scope="module")
+def ten(kernel):
+    data = nl.load_dataset("fashion-mnist-mini").first(150, 40)
+    return nl.KernelMachine(kernel).fit(data.train.x.double(), data.train.y), data
+
+
+def test_it_interpolates_at_infinite_time(machine, data):
+    f = machine.outputs(data.train.x.double())[:, 0]
+    torch.testing.assert_close(f, 2.0 * data.train.y.double() - 1, rtol=0, atol=1e-8)
+    assert machine.score(data.train.x, data.train.y) == 1
+
+
+def test_flow_by_the_eigenbasis_is_the_matrix_exponential(machine, data, kernel):
+    """f_t(x) = Θ(x, X) Θ⁻¹ (I - exp(-η Θ t)) Y, with the exponential of the matrix itself."""
+    x, train = data.test.x.double(), data.train.x.double()
+    theta, time, rate = kernel(train), 5.0, 0.01
+    y = 2.0 * data.train.y.double()[:, None] - 1
+    expected = kernel(x, train) @ torch.linalg.solve(theta, y - torch.linalg.matrix_exp(-rate * time * theta) @ y)
+    f = machine.refilter(nl.GradientFlow(time=time, learning_rate=rate)).outputs(x)
+    torch.testing.assert_close(f, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_refilter_shares_the_factorisation_and_leaves_the_first_alone(machine):
+    before = machine.coefficients.clone()
+    early = machine.refilter(nl.GradientDescent(10, 1e-3))
+    assert early.factorisation is machine.factorisation
+    assert torch.equal(machine.coefficients, before)
+    assert not torch.equal(early.coefficients, before)
+
+
+def test_forward_is_differentiable_and_agrees_with_autograd_through_the_kernel(machine, data, kernel):
+    x = data.test.x[:5].double().requires_grad_()
+    (g,) = torch.autograd.grad(machine(x)[:, 1].sum(), x)
+    z = data.test.x[:5].double().requires_grad_()
+    f = kernel(z, machine.train_inputs) @ machine.coefficients
+    (expected,) = torch.autograd.grad(f.sum() / 2, z)
+    torch.testing.assert_close(g, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_one_step_direction_is_the_sign_of_the_margins_gradient(machine, data):
+    """FORMULAS, section 3: for two classes x~ = x - ε y sign(∇f), whatever the loss's weight."""
+    x, y = data.test.x.double() * 0.5 + 0.25, data.test.y
+    z = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(machine.outputs(z).sum(), z)
+    signed = (2.0 * y.double() - 1).reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(nl.fgsm(machine, x, y, EPS), x - EPS * signed * slope.sign(), rtol=0, atol=1e-12)
+
+
+def test_one_step_with_ten_classes_is_the_weighted_gradient(ten):
+    """x~ = x + ε sign(Σ_c (p_c - y_c) ∇f_c(x))."""
+    machine, data = ten
+    x, y = data.test.x[:6].double() * 0.5 + 0.25, data.test.y[:6]
+    z = x.clone().requires_grad_()
+    f = machine.outputs(z)
+    weights = torch.softmax(f, 1).detach() - nn.functional.one_hot(y, 10)
+    (slope,) = torch.autograd.grad((f * weights).sum(), z)
+    torch.testing.assert_close(nl.fgsm(machine, x, y, EPS), x + EPS * slope.sign(), rtol=0, atol=1e-12)
+
+
+def test_two_classes_are_served_as_symmetric_logits(machine, data):
+    f = machine.outputs(data.test.x)[:, 0]
+    torch.testing.assert_close(machine(data.test.x), torch.stack([-f / 2, f / 2], 1))
+    torch.testing.assert_close(machine.predict_proba(data.test.x)[:, 1], torch.sigmoid(f))
+
+
+def test_dtype_follows_the_images(machine, data):
+    assert machine(data.test.x).dtype == torch.float32
+    assert machine(data.test.x.double()).dtype == torch.float64
+
+
+def test_float_targets_are_used_as_they_are(kernel, data):
+    y = torch.randn(120, 3, generator=torch.Generator().manual_seed(0))
+    machine = nl.KernelMachine(kernel).fit(data.train.x, y)
+    torch.testing.assert_close(machine.outputs(data.train.x.double()), y.double(), rtol=0, atol=1e-7)
+
+
+def test_training_afterwards_changes_no_machine(data):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.ReLU(), nn.Linear(4, 1))
+    machine = nl.KernelMachine(nl.empirical_kernel(net), nl.Ridge(1e-3)).fit(data.train.x[:20], data.train.y[:20])
+    before = machine(data.test.x)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(1.0)
+    assert torch.equal(machine(data.test.x), before)
+
+
+def test_saved_and_loaded(machine, kernel, data, tmp_path):
+    machine.save(tmp_path / "m.safetensors")
+    again = nl.KernelMachine.load(tmp_path / "m.safetensors", kernel)
+    assert torch.equal(again(data.test.x), machine(data.test.x))
+    early = again.refilter(nl.GradientFlow(time=math.inf))
+    torch.testing.assert_close(early(data.test.x), machine(data.test.x), rtol=1e-4, atol=1e-5)
+
+
+def test_load_refuses_what_does_not_fit(machine, kernel, tmp_path):
+    machine.save(tmp_path / "m.safetensors")
+    (tmp_path / "junk").write_text("junk")
+    with pytest.raises(nl.InputError, match="was saved with the kernel"):
+        nl.KernelMachine.load(tmp_path / "m.safetensors", nl.LinearKernel())
+    with pytest.raises(nl.InputError, match="was saved with the filter"):
+        nl.KernelMachine.load(tmp_path / "m.safetensors", kernel, nl.Ridge(3.0))
+    with pytest.raises(nl.InputError, match="not a safetensors file"):
+        nl.KernelMachine.load(tmp_path / "junk", kernel)
+    with pytest.raises(nl.InputError, match="does not exist"):
+        nl.KernelMachine.load(tmp_path / "none", kernel)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(3, 4), torch.tensor([0, 1]), "3 class indices"),
+        (torch.zeros(3, 4), torch.tensor([0, 0, 0]), "two classes at least"),
+        (torch.zeros(3, 4), torch.tensor([-1, 0, 1]), "from 0 on"),
+        (torch.zeros(3, 4), torch.zeros(2, 2), "float targets of shape"),
+        (torch.zeros(3, 4), torch.tensor([True, False, True]), "class indices"),
+    ],
+)
+def test_labels_that_do_not_fit(x, y, message):
+    with pytest.raises(nl.InputError, match=message):
+        nl.machine._targets(x, y)
+
+
+def test_duplicate_images_need_a_ridge(kernel, data):
+    x, y = data.train.x[:4].repeat(2, 1, 1, 1), data.train.y[:4].repeat(2)
+    with pytest.raises(nl.NumericalFailure, match="duplicate inputs"):
+        nl.KernelMachine(kernel).fit(x, y)
+    assert nl.KernelMachine(kernel, nl.Ridge(1e-6)).fit(x, y).score(x, y) == 1
+
+
+def test_use_before_fit_and_inputs_of_another_shape(machine, kernel):
+    with pytest.raises(nl.InputError, match="call fit"):
+        nl.KernelMachine(kernel)(torch.zeros(1, 1, 28, 28))
+    with pytest.raises(nl.InputError, match="as in training"):
+        machine(torch.zeros(1, 1, 8, 8))

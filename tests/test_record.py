@@ -1,0 +1,81 @@
+import json
+
+import numpy as np
+import pytest
+
+from ntklens.errors import InputError
+from ntklens.record import Record, provenance
+
+
+@pytest.fixture
+def record(tmp_path):
+    return Record.create(tmp_path / "run", "test", "A title", {"seed": 1}, provenance(seed=1, data="abc"))
+
+
+def test_what_is_written_is_read_again(record):
+    array = np.arange(6.0).reshape(2, 3)
+    record.add_stage("one", tables={"t": [{"a": 1, "b": np.float32(0.5), "c": None}]}, arrays={"m": array}, seconds=1.5)
+    again = Record.open(record.folder)
+    assert again.stages == ["one"]
+    assert again.table("t") == [{"a": 1, "b": 0.5, "c": None}]
+    assert np.array_equal(again.array("one/m"), array)
+    assert again.provenance["seconds"] == {"one": 1.5}
+
+
+def test_what_is_not_finite_is_none(record):
+    record.add_stage("one", tables={"t": [{"a": float("nan"), "b": float("inf")}]})
+    assert Record.open(record.folder).table("t") == [{"a": None, "b": None}]
+    assert "NaN" not in (record.folder / "record.json").read_text()
+
+
+def test_a_table_holds_plain_scalars(record):
+    with pytest.raises(TypeError, match="plain scalars"):
+        record.add_stage("one", tables={"t": [{"a": [1]}]})
+
+
+def test_an_existing_folder_is_kept(record):
+    with pytest.raises(InputError, match=r"exists; choose another --out"):
+        Record.create(record.folder, "test", "", {}, {})
+    assert Record.open(record.folder).title == "A title"
+
+
+def test_overwrite_replaces_a_run_and_nothing_else(record, tmp_path):
+    assert Record.create(record.folder, "test", "New", {}, {}, overwrite=True).title == "New"
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="not the folder of a run"):
+        Record.create(precious, "test", "", {}, {}, overwrite=True)
+    assert (precious / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        ("{", "not readable as JSON"),
+        ('{"schema": 99}', "schema 1"),
+        ('{"schema": 1}', "lacks"),
+    ],
+)
+def test_what_is_not_a_record_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "record.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        Record.open(tmp_path)
+
+
+def test_a_missing_array_is_named(record):
+    with pytest.raises(InputError, match="no array one/m"):
+        record.array("one/m")
+
+
+def test_a_stage_cut_short_is_not_done(record, monkeypatch):
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(json, "dumps", fail)
+    with pytest.raises(KeyboardInterrupt):
+        record.add_stage("one", arrays={"m": np.zeros(2)})
+    monkeypatch.undo()
+    assert not Record.open(record.folder).done("one")
