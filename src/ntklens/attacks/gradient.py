@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntklens.attacks import balls
 from ntklens.attacks.balls import Bounds
-from ntklens.attacks.checks import check_attack, check_logits
-from ntklens.attacks.losses import cross_entropy, margin
+from ntklens.attacks.checks import check_attack, check_gradient, check_logits
+from ntklens.attacks.losses import cross_entropy
 from ntklens.errors import InputError
 
 Model = Callable[[Tensor], Tensor]
@@ -74,7 +76,7 @@ def pgd(
     *,
     batch_size: int | None = None,
 ) -> Float[Tensor, "n *shape"]:
-    """Projected gradient ascent of the cross-entropy (Madry et al. 2018).
+    """Projected gradient ascent of the cross-entropy (Madry et al. 2018, section 2.1); the last iterate is given.
 
     Args:
         model: images to logits (n, classes).
@@ -100,6 +102,8 @@ def pgd(
     check_attack(x, y, eps, norm, bounds)
     if steps < 1 or restarts < 1 or (batch_size is not None and batch_size < 1):
         raise InputError(f"steps, restarts and batch_size must be 1 or more; {steps}, {restarts}, {batch_size} came.")
+    if step_size is not None and not (math.isfinite(step_size) and step_size >= 0):
+        raise InputError(f"the step size must be 0 or above, in units of the pixels; {step_size} came.")
     if restarts > 1 and not random_start:
         raise InputError("restarts from one and the same point are one run; pass random_start=True with a generator.")
     if random_start and generator is None:
@@ -146,7 +150,9 @@ def loss_gradient(model: Model, x: Tensor, y: Tensor) -> Tensor:
     with torch.enable_grad():
         logits = model(x)
         check_logits(logits, y)
-        (gradient,) = torch.autograd.grad(cross_entropy(logits, y).sum(), x)
+        loss = cross_entropy(logits, y).sum()
+        (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
+    check_gradient(gradient)
     return gradient.detach()
 
 
@@ -154,10 +160,11 @@ def loss_gradient(model: Model, x: Tensor, y: Tensor) -> Tensor:
 def _scores(model: Model, x: Tensor, y: Tensor, batch_size: int | None) -> tuple[Tensor, Tensor]:
     """Loss of each image, and whether its prediction is wrong."""
     logits = torch.cat([model(x[part]) for part in _batches(len(x), batch_size)])
-    return cross_entropy(logits, y), margin(logits, y) < 0
+    return cross_entropy(logits, y), logits.argmax(1) != y
 
 
 def _batches(n: int, batch_size: int | None) -> Iterator[slice]:
-    size = n if batch_size is None else batch_size
-    for start in range(0, n, max(size, 1)):
+    """Slices that cover n images; one empty slice when there are none."""
+    size = max(n, 1) if batch_size is None else batch_size
+    for start in range(0, max(n, 1), size):
         yield slice(start, start + size)
