@@ -14,6 +14,8 @@ from ntklens.errors import InputError
 def check_attack(x: Tensor, y: Tensor, eps: float, norm: str, bounds: Bounds) -> None:
     """Refuse a radius, norm, images or labels that no attack can start from."""
     check_norm(norm)
+    if not bounds[0] < bounds[1]:
+        raise InputError(f"bounds as (lowest, highest) pixel value were expected; {bounds} came.")
     if not (math.isfinite(eps) and eps >= 0):
         raise InputError(f"ε must be 0 or above, in units of the pixels ({bounds[0]} to {bounds[1]}); {eps} came.")
     check_images(x, bounds)
@@ -46,3 +48,15 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError("the model's logits are not finite on these images; an attack cannot rank them.")
+
+
+def check_gradient(gradient: Tensor | None) -> Tensor:
+    """The gradient, refused where the model gives none or one that is not finite."""
+    if gradient is None:
+        raise InputError(
+            "the model's logits have no gradient in the images: does it detach, round, or run under torch.no_grad()? "
+            "Attack a differentiable surrogate in its place and transfer the images."
+        )
+    if not bool(torch.isfinite(gradient).all()):
+        raise InputError("the gradient of the loss is not finite on these images; an attack cannot follow it.")
+    return gradient

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ntklens.attacks.balls import Bounds, check_norm, lengths
-from ntklens.attacks.checks import check_images, check_logits
+from ntklens.attacks.balls import Bounds, lengths
+from ntklens.attacks.checks import check_attack, check_images, check_logits
 from ntklens.attacks.gradient import Model
 from ntklens.attacks.losses import margin
 from ntklens.errors import InputError
@@ -21,7 +22,7 @@ BATCH = 512
 @torch.no_grad()
 def logits_of(model: Model, x: Tensor, batch_size: int = BATCH) -> Tensor:
     """Logits of all images, a batch at a time."""
-    return torch.cat([model(x[i : i + batch_size]) for i in range(0, len(x), batch_size)])
+    return torch.cat([model(x[i : i + batch_size]) for i in range(0, max(len(x), 1), batch_size)])
 
 
 def correct(model: Model, x: Tensor, y: Tensor, batch_size: int = BATCH) -> Bool[Tensor, " n"]:
@@ -45,8 +46,10 @@ class Evaluation:
         predictions: classes on the attacked images.
         success: right before, wrong after.
         margins: logit of the true class minus the largest other, on the attacked images.
-        linf: largest change of a pixel.
+        l0: number of changed values.
+        l1: sum of the changes' sizes.
         l2: Euclidean length of the change.
+        linf: largest change of a value.
         clean_accuracy: before.
         robust_accuracy: after.
     """
@@ -54,8 +57,10 @@ class Evaluation:
     predictions: Int[Tensor, " n"]
     success: Bool[Tensor, " n"]
     margins: Float[Tensor, " n"]
-    linf: Float[Tensor, " n"]
+    l0: Int[Tensor, " n"]
+    l1: Float[Tensor, " n"]
     l2: Float[Tensor, " n"]
+    linf: Float[Tensor, " n"]
     clean_accuracy: Estimate
     robust_accuracy: Estimate
 
@@ -68,12 +73,18 @@ def evaluate(
     Raises:
         InputError: an attacked image lies outside the ball or the bounds by more than rounding.
     """
-    check_norm(norm)
+    check_attack(x, y, eps, norm, bounds)
     check_images(x_adv, bounds)
+    if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
+        raise InputError(
+            f"attacked images as {x.dtype} of {tuple(x.shape)}, as the clean ones, were expected; {x_adv.dtype} of "
+            f"{tuple(x_adv.shape)} came."
+        )
     delta = x_adv - x
-    linf, l2 = delta.flatten(1).abs().max(1).values, lengths(delta)
-    size = float((linf if norm == "linf" else l2).max())
-    if size > eps * (1 + 1e-5) + 1e-6:
+    change = delta.flatten(1).abs()
+    linf, l2 = change.amax(1), lengths(delta)
+    size = float((linf if norm == "linf" else l2).max()) if len(x) else 0.0
+    if size > eps + _rounding(x, norm, bounds):
         raise InputError(f"an attacked image is {size:g} away in {norm}, outside the radius {eps:g}; project it first.")
     before = correct(model, x, y)
     logits = logits_of(model, x_adv)
@@ -83,8 +94,16 @@ def evaluate(
         predictions=logits.argmax(1),
         success=before & ~after,
         margins=margin(logits, y),
-        linf=linf,
+        l0=(change > 0).sum(1),
+        l1=change.sum(1),
         l2=l2,
+        linf=linf,
         clean_accuracy=proportion(int(before.sum()), len(y)),
         robust_accuracy=proportion(int(after.sum()), len(y)),
     )
+
+
+def _rounding(x: Tensor, norm: str, bounds: Bounds) -> float:
+    """How far from the ball rounding of its pixels can take an image: a few units in the last place of each value."""
+    unit = 4 * torch.finfo(x.dtype).eps * max(abs(bounds[0]), abs(bounds[1]))
+    return unit if norm == "linf" else unit * math.sqrt(x.flatten(1).shape[1])

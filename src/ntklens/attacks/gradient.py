@@ -5,9 +5,8 @@ They see a callable from images to logits and nothing else: networks, kernel mac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -152,14 +151,14 @@ def loss_gradient(model: Model, x: Tensor, y: Tensor) -> Tensor:
         check_logits(logits, y)
         loss = cross_entropy(logits, y).sum()
         (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
-    check_gradient(gradient)
-    return gradient.detach()
+    return check_gradient(gradient).detach()
 
 
 @torch.no_grad()
 def _scores(model: Model, x: Tensor, y: Tensor, batch_size: int | None) -> tuple[Tensor, Tensor]:
     """Loss of each image, and whether its prediction is wrong."""
     logits = torch.cat([model(x[part]) for part in _batches(len(x), batch_size)])
+    check_logits(logits, y)
     return cross_entropy(logits, y), logits.argmax(1) != y
 
 
