@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ntklens.attacks.balls import Bounds, check_norm
+from ntklens.attacks.balls import Bounds, check_norm, lengths
 from ntklens.errors import InputError
 
 
@@ -31,6 +31,24 @@ def check_images(x: Tensor, bounds: Bounds) -> None:
         raise InputError(
             f"pixels between {bounds[0]} and {bounds[1]} were expected; they range from {float(x.min()):g} to "
             f"{float(x.max()):g}: rescale them, put any normalisation inside the model, or pass bounds=."
+        )
+
+
+def check_perturbed(x_adv: Tensor, x: Tensor, eps: float, norm: str, bounds: Bounds) -> None:
+    """Refuse images that are not within the bounds and the ball of radius eps around x, to rounding."""
+    check_images(x_adv, bounds)
+    if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
+        raise InputError(
+            f"attacked images as {x.dtype} of {tuple(x.shape)}, like the clean ones, were expected; {x_adv.dtype} of "
+            f"{tuple(x_adv.shape)} came."
+        )
+    delta = (x_adv - x).flatten(1)
+    sizes = delta.abs().amax(1) if norm == "linf" else lengths(delta)
+    unit = 4 * torch.finfo(x.dtype).eps * max(abs(bounds[0]), abs(bounds[1]))  # what rounding can add to one pixel
+    slack = unit if norm == "linf" else unit * math.sqrt(delta.shape[1])
+    if len(x) and float(sizes.max()) > eps + slack:
+        raise InputError(
+            f"an attacked image is {float(sizes.max()):g} away in {norm}, outside the radius {eps:g}; project it first."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ntklens.attacks.balls import Bounds, lengths
-from ntklens.attacks.checks import check_attack, check_images, check_logits
+from ntklens.attacks.checks import check_attack, check_logits, check_perturbed
 from ntklens.attacks.gradient import Model
 from ntklens.attacks.losses import margin
-from ntklens.errors import InputError
 from ntklens.statistics import Estimate, proportion
 
 BATCH = 512
@@ -74,18 +72,8 @@ def evaluate(
         InputError: an attacked image lies outside the ball or the bounds by more than rounding.
     """
     check_attack(x, y, eps, norm, bounds)
-    check_images(x_adv, bounds)
-    if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
-        raise InputError(
-            f"attacked images as {x.dtype} of {tuple(x.shape)}, as the clean ones, were expected; {x_adv.dtype} of "
-            f"{tuple(x_adv.shape)} came."
-        )
-    delta = x_adv - x
-    change = delta.flatten(1).abs()
-    linf, l2 = change.amax(1), lengths(delta)
-    size = float((linf if norm == "linf" else l2).max()) if len(x) else 0.0
-    if size > eps + _rounding(x, norm, bounds):
-        raise InputError(f"an attacked image is {size:g} away in {norm}, outside the radius {eps:g}; project it first.")
+    check_perturbed(x_adv, x, eps, norm, bounds)
+    change = (x_adv - x).flatten(1).abs()
     before = correct(model, x, y)
     logits = logits_of(model, x_adv)
     check_logits(logits, y)
@@ -96,14 +84,8 @@ def evaluate(
         margins=margin(logits, y),
         l0=(change > 0).sum(1),
         l1=change.sum(1),
-        l2=l2,
-        linf=linf,
+        l2=lengths(change),
+        linf=change.amax(1),
         clean_accuracy=proportion(int(before.sum()), len(y)),
         robust_accuracy=proportion(int(after.sum()), len(y)),
     )
-
-
-def _rounding(x: Tensor, norm: str, bounds: Bounds) -> float:
-    """How far from the ball rounding of its pixels can take an image: a few units in the last place of each value."""
-    unit = 4 * torch.finfo(x.dtype).eps * max(abs(bounds[0]), abs(bounds[1]))
-    return unit if norm == "linf" else unit * math.sqrt(x.flatten(1).shape[1])
