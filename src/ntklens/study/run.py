@@ -61,6 +61,7 @@ def run(
             raise InputError(f"{out} holds another experiment; resume with the same options, or choose another --out.")
     else:
         data = context.data.fingerprint()
+        context.kernel()  # an architecture that does not fit is refused before a folder is made
         record = Record.create(
             out, spec.kind, spec.title, plain, provenance(seed=spec.seed, data=data), overwrite=overwrite
         )

@@ -1,66 +1,67 @@
-"""Figures of the NTK features."""
+"""Figures of the NTK features: their spectrum, what they are worth, and the machines made of the first of them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
 
+_MANY = 2000
+"""From here on, points are drawn as pixels and not one by one."""
+
 
 def spectrum(eigenvalues: NDArray[Any], label_energy: NDArray[Any]) -> Figure:
     """Eigenvalues, and the share of the labels within the first of them."""
     fig = style.figure(9.0, 3.4)
     left, right = fig.subplots(1, 2)
-    index = np.arange(1, len(eigenvalues) + 1)
-    left.loglog(index, eigenvalues, color=style.BLUE)
-    left.set_xlabel("index of the eigenvalue (from 1)")
+    rank = np.arange(1, len(eigenvalues) + 1)
+    positive = np.where(eigenvalues > 0, eigenvalues, np.nan)
+    left.loglog(rank, positive, color=style.BLUE)
+    left.set_xlabel("rank of the eigenvalue (1: largest)")
     left.set_ylabel("eigenvalue λ")
-    right.semilogx(index, 100 * label_energy, color=style.GREEN)
+    right.semilogx(rank, 100 * label_energy, color=style.GREEN)
     right.set_xlabel("number of eigenvectors, largest eigenvalue first")
     style.percent_axis(right, "label energy within them")
     return fig
 
 
-def usefulness_robustness(rows: Rows, meta: dict[str, Any]) -> Figure:
+def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12) -> Figure:
     """A point a feature, coloured by its place in the spectrum, with the intervals of the first."""
     fig = style.figure(8.0, 5.0)
     axes = fig.subplots()
-    x = np.array([100 * r["usefulness"] for r in rows])
-    y = np.array([100 * r["robustness"] for r in rows])
-    index = np.array([r["index"] + 1 for r in rows])
-    first = rows[: min(12, len(rows))]
-    for r in first:
-        across = [[100 * (r["usefulness"] - r["usefulness_low"])], [100 * (r["usefulness_high"] - r["usefulness"])]]
-        up = [[100 * (r["robustness"] - r["robustness_low"])], [100 * (r["robustness_high"] - r["robustness"])]]
-        axes.errorbar(
-            100 * r["usefulness"], 100 * r["robustness"], up, across, color="#b0b0b0", linewidth=0.7, zorder=1
-        )
+    x, y, index = style.percent(rows, "usefulness"), style.percent(rows, "robustness"), style.column(rows, "index")
+    first = rows[:intervals]
+    axes.errorbar(
+        x[:intervals],
+        y[:intervals],
+        style.spread(first, "robustness", "robustness_low", "robustness_high"),
+        style.spread(first, "usefulness", "usefulness_low", "usefulness_high"),
+        fmt="none",
+        ecolor="#b0b0b0",
+        elinewidth=0.7,
+        zorder=1,
+    )
     order = np.argsort(-index)
-    points = axes.scatter(x[order], y[order], c=index[order], cmap="viridis", norm="log", s=22, zorder=2)
-    fig.colorbar(points, ax=axes, label="index in the spectrum (1: largest eigenvalue)")
-    majority = 100 * meta["majority"]
-    axes.axvline(majority, color=style.GREY, linestyle=":", linewidth=1, label="majority class's rate")
-    left, right = max(0.0, x.min() - 4), min(100.0, x.max() + 8)
-    half: dict[str, Any] = {
-        "color": style.GREY,
-        "linewidth": 0.9,
-        "linestyle": "--",
-        "label": "half of the usefulness survives",
-    }
+    scale = SymLogNorm(linthresh=1, vmin=0, vmax=max(float(index.max()), 1.0))
+    many = len(rows) > _MANY
+    points = axes.scatter(x[order], y[order], c=index[order], cmap="viridis", norm=scale, s=22, zorder=2, rasterized=many)
+    fig.colorbar(points, ax=axes, label="index of the feature (0: largest eigenvalue)")
+    axes.axvline(100 * meta["majority"], color=style.GREY, linestyle=":", label="rate of the majority class")
+    left, right = max(0.0, np.nanmin(x) - 4), min(100.0, np.nanmax(x) + 8)
+    half = {"color": style.GREY, "linewidth": 0.9, "linestyle": "--", "label": "half of the usefulness survives"}
     axes.plot([left, right], [left / 2, right / 2], **half)
     axes.set_xlim(left, right)
-    for r in first[:4]:
-        here = (100 * r["usefulness"], 100 * r["robustness"])
-        axes.annotate(str(r["index"] + 1), here, xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axes.set_ylim(-2, 102)
+    for r, *here in zip(first[:4], x, y, strict=False):
+        axes.annotate(str(r["index"]), here, xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("usefulness: accuracy of the feature alone (%)")
-    axes.set_ylabel(f"robustness: the same under attack, ε = {style.pixels(meta['eps'])} (%)")
-    axes.legend(loc="upper right", fontsize=8)
+    style.percent_axis(axes, f"robustness: the same under attack, ε = {style.pixels(meta['eps'])}")
+    fig.legend(loc="outside upper center", ncols=2, fontsize=9)
     return fig
 
 
@@ -69,11 +70,10 @@ def top_k(rows: Rows) -> Figure:
     fig = style.figure(8.0, 3.8)
     axes = fig.subplots()
     k = [r["k"] for r in rows]
-    style.band(
-        axes, k, rows, "accuracy", "low", "high", color=style.BLUE, marker="o", label="clean images", markersize=5
-    )
-    bounds = ("robust_accuracy", "robust_low", "robust_high")
-    style.band(axes, k, rows, *bounds, color=style.RED, marker="^", label="one-step attack", markersize=5)
+    clean = {"color": style.BLUE, "marker": "o", "label": "clean images", "markersize": 5}
+    robust = {"color": style.RED, "marker": "^", "label": "one-step attack", "markersize": 5}
+    style.band(axes, k, rows, "accuracy", "low", "high", **clean)
+    style.band(axes, k, rows, "robust_accuracy", "robust_low", "robust_high", **robust)
     axes.set_xscale("log")
     axes.set_xticks(k, [str(v) for v in k])
     axes.minorticks_off()
@@ -83,23 +83,23 @@ def top_k(rows: Rows) -> Figure:
     return fig
 
 
-def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]) -> Figure:
-    """Gradient images: a row a feature, a column an image, each picture on its own scale."""
-    k, m = len(rows), len(columns)
-    fig = style.figure(1.45 * m + 1.9, 1.35 * (k + 1) + 0.5)
-    axes = fig.subplots(k + 1, m, squeeze=False)
-    shown = None
-    for j, column in enumerate(columns):
-        style.picture(axes[0, j], images[j], title=str(column["label"]))
-        for i in range(k):
-            limit = float(np.abs(grid[i, j]).max()) or 1.0
-            shown = style.picture(axes[i + 1, j], grid[i, j] / limit, signed=True)
-    axes[0, 0].set_ylabel("image", fontsize=9)
-    for i, row in enumerate(rows):
-        useful, robust = 100 * row["usefulness"], 100 * row["robustness"]
-        label = f"feature {row['index'] + 1}\nuseful {useful:.0f} %\nrobust {robust:.0f} %"
-        axes[i + 1, 0].set_ylabel(label, fontsize=8)
-    if shown is not None:
-        bar = fig.colorbar(shown, ax=axes, shrink=0.4, aspect=30)
-        bar.set_label("gradient of the feature (share of the picture's largest)")
+def consistency(rows: Rows) -> Figure:
+    """Agreement of pairs of kernels, a panel a measure, over the range that chance gives."""
+    measures = list(dict.fromkeys(str(r["measure"]) for r in rows))
+    pairs = list(dict.fromkeys((str(r["kernel_a"]), str(r["kernel_b"])) for r in rows))
+    fig = style.figure(9.0, 1.3 + 0.45 * len(pairs))
+    panels = fig.subplots(1, len(measures), squeeze=False, sharey=True)[0]
+    for panel, measure in zip(panels, measures, strict=True):
+        for r in (r for r in rows if r["measure"] == measure):
+            y = pairs.index((str(r["kernel_a"]), str(r["kernel_b"])))
+            value, low, high, null_low, null_high = (
+                style.column([r], key)[0] for key in ("value", "low", "high", "null_low", "null_high")
+            )
+            panel.plot([null_low, null_high], [y, y], color=style.GREY, linewidth=7, alpha=0.5, solid_capstyle="butt")
+            panel.plot([low, high], [y, y], color=style.BLUE, linewidth=1.5)
+            panel.plot(value, y, color=style.BLUE, marker="o", markersize=6)
+        panel.set_xlim(min(-0.05, panel.get_xlim()[0]), 1.05)
+        panel.set_ylim(len(pairs) - 0.5, -0.5)
+        panel.set_xlabel(style.plain(measure, 60))
+    panels[0].set_yticks(range(len(pairs)), [f"{style.plain(a)} and {style.plain(b)}" for a, b in pairs])
     return fig

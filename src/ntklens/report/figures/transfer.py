@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
 
 _SOURCES = {
-    "clean": ("clean images", "#222222", "D", "-"),
+    "clean": ("clean", "#222222", "D", "-"),
     "noise": ("random-sign noise", style.GREY, "s", "--"),
     "kernel t=inf": ("kernel, t = ∞", style.PURPLE, "v", "-"),
     "kernel matched time": ("kernel, matched time", style.BLUE, "o", "-"),
     "trained surrogate": ("trained surrogate", style.ORANGE, "P", "-"),
     "white-box": ("white box", style.RED, "^", "-"),
 }
+_DODGE = 0.055
+"""Sources stand apart by this many octaves of width, so that their intervals can be told apart."""
 
 
 def accuracy_by_width(rows: Rows) -> Figure:
-    """Accuracy of the networks against their width: a point a network, a line through the means."""
+    """Accuracy of the networks against their width: a point and its interval a network, a line through the means."""
     fig = style.figure(8.0, 4.4)
     axes = fig.subplots()
-    widths = sorted({r["width"] for r in rows})
-    for source, (label, color, marker, line) in _SOURCES.items():
+    present = [s for s in _SOURCES if any(r["source"] == s for r in rows)]
+    for place, source in enumerate(present):
+        label, color, marker, line = _SOURCES[source]
         chosen = [r for r in rows if r["source"] == source]
-        if not chosen:
-            continue
-        means = []
-        for width in widths:
-            values = [100 * r["accuracy"] for r in chosen if r["width"] == width]
-            means.append(sum(values) / len(values))
-        axes.plot(widths, means, color=color, linestyle=line, label=label, marker=marker, markersize=5)
-        axes.scatter(
-            [r["width"] for r in chosen],
-            [100 * r["accuracy"] for r in chosen],
+        shift = 2 ** (_DODGE * (place - (len(present) - 1) / 2))
+        widths = sorted({r["width"] for r in chosen})
+        means = [np.mean(style.percent([r for r in chosen if r["width"] == w], "accuracy")) for w in widths]
+        look = {"color": color, "marker": marker, "linestyle": line}
+        axes.plot([w * shift for w in widths], means, label=label, markersize=6, zorder=3, **look)
+        axes.errorbar(
+            shift * style.column(chosen, "width"),
+            style.percent(chosen, "accuracy"),
+            style.spread(chosen, "accuracy", "low", "high"),
             color=color,
-            s=14,
-            alpha=0.55,
-            linewidths=0,
+            fmt=".",
+            markersize=4,
+            alpha=0.5,
+            elinewidth=1,
         )
+    ticks = sorted({r["width"] for r in rows})
     axes.set_xscale("log", base=2)
-    axes.set_xticks(widths, [str(w) for w in widths])
+    axes.set_xticks(ticks, [str(w) for w in ticks])
     axes.minorticks_off()
+    axes.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
     axes.set_xlabel("width of the attacked network (hidden units or channels)")
     style.percent_axis(axes, "accuracy of the network")
-    fig.legend(loc="outside right center", title="images made by")
+    fig.legend(loc="outside right center", title="images")
     return fig
 
 
@@ -53,16 +59,17 @@ def at_largest_width(rows: Rows) -> Figure:
     fig = style.figure(8.0, 3.0)
     axes = fig.subplots()
     width = max(r["width"] for r in rows)
-    names = [s for s in _SOURCES if any(r["source"] == s for r in rows)]
-    for i, source in enumerate(names):
+    widest = [r for r in rows if r["width"] == width]
+    present = [s for s in _SOURCES if any(r["source"] == s for r in widest)]
+    for i, source in enumerate(present):
         _, color, marker, _ = _SOURCES[source]
-        chosen = [r for r in rows if r["source"] == source and r["width"] == width]
-        for k, r in enumerate(chosen):
-            y = i + 0.22 * (k - (len(chosen) - 1) / 2)
-            spread = [[100 * (r["accuracy"] - r["low"])], [100 * (r["high"] - r["accuracy"])]]
-            axes.errorbar(100 * r["accuracy"], y, xerr=spread, color=color, marker=marker, markersize=5, capsize=2)
-    axes.set_yticks(range(len(names)), [_SOURCES[n][0] for n in names])
+        chosen = [r for r in widest if r["source"] == source]
+        y = i + np.linspace(-0.22, 0.22, len(chosen)) if len(chosen) > 1 else np.array([float(i)])
+        bars = style.spread(chosen, "accuracy", "low", "high")
+        look = {"color": color, "marker": marker, "linestyle": "none"}
+        axes.errorbar(style.percent(chosen, "accuracy"), y, xerr=bars, markersize=5, capsize=2, **look)
+    axes.set_yticks(range(len(present)), [_SOURCES[n][0] for n in present])
     axes.invert_yaxis()
     axes.set_xlim(-2, 102)
-    axes.set_xlabel(f"accuracy of networks of width {width} (%), a mark for each seed")
+    axes.set_xlabel(f"accuracy of the networks of width {width} (%), one mark a network")
     return fig

@@ -1,0 +1,39 @@
+"""What NTK features look like: their gradients with respect to images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ntklens.report.figures import style
+from ntklens.report.figures.style import Rows
+
+
+def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]) -> Figure:
+    """Gradient images on their own scales: images (m, C, H, W) down, features (k, m, C, H, W) across.
+
+    Args:
+        rows: index, usefulness and robustness of the k features.
+        columns: the class of each of the m images.
+        images: the images, in [0, 1].
+        grid: the signed gradient of each feature at each image.
+    """
+    k, m = len(rows), len(columns)
+    fig = style.figure(1.2 * (k + 1) + 0.8, 1.22 * m + 0.9)
+    axes = fig.subplots(m, k + 1, squeeze=False)
+    means = grid.mean(2)
+    axes[0, 0].set_title("image", fontsize=9)
+    for j, column in enumerate(columns):
+        style.picture(axes[j, 0], images[j])
+        axes[j, 0].set_ylabel(style.plain(column["label"]), fontsize=9)
+        for i in range(k):
+            shown = style.picture(axes[j, i + 1], grid[i, j] / (np.abs(means[i, j]).max() or 1.0), signed=True)
+    for i, row in enumerate(rows):
+        useful, robust = style.percent([row], "usefulness")[0], style.percent([row], "robustness")[0]
+        axes[0, i + 1].set_title(f"feature {row['index']}\nuseful {useful:.0f} %\nrobust {robust:.0f} %", fontsize=9)
+    bar = fig.colorbar(shown, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
+    bar.set_label("gradient (share of the picture's largest)", fontsize=9)
+    return fig

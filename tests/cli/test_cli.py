@@ -1,0 +1,119 @@
+"""The command line as a user meets it: a process, its exit code, its one sentence."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SMALL = ["--classes", "2,4", "--train", "40", "--test", "20", "--steps", "2"]
+
+
+def ntklens(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from ntklens.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    return folder, ntklens("attack", *SMALL, "--out", folder)
+
+
+def test_attack_ends_with_a_report(finished):
+    folder, done = finished
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    assert (folder / "report.html").stat().st_size > 20_000
+    assert json.loads((folder / "record.json").read_text())["kind"] == "attack"
+
+
+def test_json_for_programs(tmp_path):
+    done = ntklens("attack", *SMALL, "--out", tmp_path / "run", "--json")
+    rows = json.loads(done.stdout)["attack_curve"]
+    assert {r["attack"] for r in rows} == {"noise", "fgsm", "pgd"}
+    assert all(r["low"] <= r["accuracy"] <= r["high"] for r in rows)
+
+
+def test_report_renders_again(finished, tmp_path):
+    folder, _ = finished
+    done = ntklens("report", folder, "--out", tmp_path / "again.html")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.html").read_text() == (folder / "report.html").read_text()
+
+
+def test_data_lists_what_there_is():
+    done = ntklens("data", "--json")
+    rows = {r["name"]: r for r in json.loads(done.stdout)}
+    assert rows["fashion-mnist-mini"]["files"] == "with the package"
+    assert set(rows) >= {"digits", "mnist", "fashion-mnist", "cifar10"}
+
+
+@pytest.mark.parametrize("verb", ["demo", "data", "attack", "run", "report"])
+def test_help_has_an_example(verb):
+    done = ntklens(verb, "--help")
+    assert done.returncode == 0
+    assert "Example:" in done.stdout
+
+
+def write_png(folder: Path, name: str) -> None:
+    from PIL import Image
+
+    (folder / name).mkdir(parents=True)
+    for i in range(6):
+        Image.new("L", (8, 8), 40 * i).save(folder / name / f"{i}.png")
+
+
+WRONG = {
+    "unknown data set": (["attack", "--data", "imagenet"], "is not known; give one of"),
+    "missing file": (["attack", "--data", "missing.npz"], "missing.npz does not exist"),
+    "unknown class": (["attack", "--classes", "0,77"], "has no class 77"),
+    "one class": (["attack", "--classes", "3"], "two or more different classes"),
+    "unknown architecture": (["attack", "--arch", "vit"], "is not known; choose one of"),
+    "negative radius": (["attack", "--eps", "-1"], "`attack.eps` does not fit"),
+    "radius not a number": (["attack", "--eps", "big"], "a number or a fraction such as 8/255"),
+    "unknown norm": (["attack", "--norm", "l1"], "`attack.norm` does not fit"),
+    "more images than there are": (["attack", "--train", "99999"], "from 1 to 4000"),
+    "no cuda": (["attack", "--device", "cuda"], "use --device cpu"),
+    "no run": (["report", "nowhere"], "does not exist; give the folder"),
+    "no experiment": (["run", "nowhere.toml"], "nowhere.toml does not exist"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_sentence_and_exit_code_2(name, tmp_path):
+    arguments, message = WRONG[name]
+    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run") else []
+    done = ntklens(*arguments, *out)
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_run_is_kept(finished):
+    folder, _ = finished
+    before = (folder / "record.json").read_text()
+    done = ntklens("attack", *SMALL, "--out", folder)
+    assert done.returncode == 2
+    assert "pass --overwrite" in done.stderr
+    assert (folder / "record.json").read_text() == before
+
+
+def test_images_outside_the_unit_interval(tmp_path):
+    import numpy as np
+
+    x, y = np.full((4, 8, 8), 7.0), np.array([0, 1, 0, 1])
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    done = ntklens("attack", "--data", tmp_path / "mine.npz", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "pixels in [0, 1] were expected" in done.stderr
+
+
+def test_a_folder_of_images_is_attacked(tmp_path):
+    for name in ("cat", "dog"):
+        write_png(tmp_path / "pets", name)
+    options = ["--ridge", "0.01", "--out", str(tmp_path / "out")]
+    done = ntklens("attack", "--data", tmp_path / "pets", *options)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,82 @@
+"""Measures against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from ntklens.dynamics import measures as m
+
+I4 = torch.eye(4, dtype=torch.float64)
+
+
+def rank_one(v: list[float]) -> torch.Tensor:
+    u = torch.tensor(v, dtype=torch.float64)
+    return torch.outer(u, u)
+
+
+def test_similarity_ignores_scale():
+    assert m.similarity(I4, 3 * I4) == pytest.approx(1)
+    assert m.kernel_distance(rank_one([1, 0, 0, 0]), rank_one([0, 2, 0, 0])) == pytest.approx(1)
+    assert m.similarity(I4, rank_one([1, 0, 0, 0])) == pytest.approx(0.5)
+
+
+def test_distance_map_holds_every_pair():
+    kernels = torch.stack([I4, rank_one([1, 0, 0, 0]), rank_one([0, 1, 0, 0])])
+    expected = torch.tensor([[0, 0.5, 0.5], [0.5, 0, 1], [0.5, 1, 0]], dtype=torch.float64)
+    torch.testing.assert_close(m.distance_map(kernels), expected)
+
+
+def test_velocity_is_distance_over_time():
+    kernels = torch.stack([I4, I4, rank_one([1, 0, 0, 0])])
+    v = m.velocity(kernels, [0, 1, 3])
+    assert math.isnan(v[0])
+    assert v[1:] == pytest.approx([0, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("velocities", "expected"),
+    [
+        ([math.nan, 0.5, 0.01, 0.01, 0.01], 2.0),
+        ([math.nan, 0.01, 0.5, 0.01, 0.01], None),
+        ([math.nan, 0.5, 0.5, 0.5, 0.01], None),
+        ([math.nan, 0.01, 0.01, 0.01, 0.01], 1.0),
+    ],
+)
+def test_lazy_epoch_needs_a_spell(velocities, expected):
+    assert m.lazy_epoch(velocities, [0.0, 1.0, 2.0, 3.0, 4.0], 0.1) == expected
+
+
+def test_polar_coordinates_of_a_straight_path_and_of_a_turn():
+    straight = m.polar(torch.stack([I4, 2 * I4, 3 * I4]))
+    assert straight.radius == pytest.approx([0, 0.5, 1])
+    assert straight.angle == pytest.approx([0, 0, 0], abs=1e-7)
+    turned = m.polar(torch.stack([rank_one([1, 0, 0, 0]), rank_one([0, 1, 0, 0])]))
+    assert turned.angle[1] == pytest.approx(math.pi / 2)
+
+
+def test_eigenspaces_add_up():
+    k = torch.diag(torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64))
+    top, rest = m.restricted(k, 1, top=True), m.restricted(k, 1, top=False)
+    torch.testing.assert_close(top + rest, k)
+    assert top.trace() == pytest.approx(4)
+
+
+def test_concentration_and_effective_rank():
+    flat, one = torch.ones(8), torch.tensor([5.0, 0.0, 0.0])
+    assert m.concentration(flat, 2) == pytest.approx(0.25)
+    assert m.effective_rank(flat) == pytest.approx(8)
+    assert m.concentration(one, 1) == m.effective_rank(one) == 1
+
+
+def test_alignment_with_the_labels_own_kernel_is_one():
+    y = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert m.alignment((y @ y.T).double() + 7, y) == pytest.approx(1)
+    assert m.alignment(I4, y) < 1
+
+
+def test_specialisation_of_block_and_uniform_kernels():
+    y = torch.tensor([0, 0, 1, 1])
+    block = torch.tensor([[1.0, 1.0, 0.5, 0.5]] * 2 + [[0.5, 0.5, 1.0, 1.0]] * 2)
+    assert m.specialisation(block, y) == pytest.approx([2, 2])
+    assert m.specialisation(torch.ones(4, 4), y) == pytest.approx([1, 1])

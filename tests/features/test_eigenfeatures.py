@@ -1,0 +1,130 @@
+"""Identities of the features on real images, and the closed forms of the linear kernel."""
+
+import pytest
+import torch
+from torch import nn
+
+import ntklens as nl
+from ntklens.features import categories, linear_robust_radius
+from ntklens.features.eigenfeatures import FeatureScores
+from ntklens.statistics import Estimate
+
+
+@pytest.fixture(scope="module")
+def data():
+    return nl.load_dataset("fashion-mnist-mini", classes=[2, 4]).first(90, 50)
+
+
+@pytest.fixture(scope="module")
+def features(data):
+    kernel = nl.analytic_kernel(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 1)))
+    return nl.eigenfeatures(nl.KernelMachine(kernel).fit(data.train.x.double(), data.train.y))
+
+
+@pytest.fixture(scope="module")
+def ten():
+    data = nl.load_dataset("fashion-mnist-mini").first(80, 40)
+    kernel = nl.analytic_kernel(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 1)))
+    return nl.eigenfeatures(nl.KernelMachine(kernel).fit(data.train.x.double(), data.train.y)), data
+
+
+def test_features_add_up_to_the_machine_at_infinite_time(features, data):
+    x = data.test.x.double()
+    total = sum((features.outputs(x, i) for i in range(len(features))), torch.zeros(1, dtype=x.dtype))
+    torch.testing.assert_close(total, features.machine.outputs(x), rtol=1e-7, atol=1e-8)
+
+
+def test_early_stopping_weighs_the_features(features, data):
+    """f_t = Σ_i (1 - exp(-η λ_i t)) f^(i)."""
+    x, rate, time = data.test.x.double(), 0.02, 3.0
+    learned = 1 - torch.exp(-rate * time * features.eigenvalues)
+    parts = torch.stack([features.outputs(x, i) for i in range(len(features))])
+    early = features.machine.refilter(nl.GradientFlow(time, rate))
+    torch.testing.assert_close((learned[:, None, None] * parts).sum(0), early.outputs(x), rtol=1e-7, atol=1e-8)
+
+
+def test_features_are_orthogonal_on_the_training_set(features, data):
+    x = data.train.x.double()
+    f = torch.stack([features.outputs(x, i)[:, 0] for i in range(len(features))])
+    gram = f @ f.T
+    torch.testing.assert_close(gram, torch.diag(features.weights[:, 0] ** 2), rtol=0, atol=1e-7)
+    assert features.label_energy.sum() == pytest.approx(1)
+
+
+def test_keep_is_refilter_by_a_band(features, data):
+    kept, band = features.keep([0, 3]), features.machine.refilter(nl.Band([0, 3]))
+    assert torch.equal(kept.outputs(data.test.x), band.outputs(data.test.x))
+
+
+@pytest.mark.parametrize("fixture", ["features", "ten"])
+def test_usefulness_in_one_pass_is_each_features_own_accuracy(request, data, fixture):
+    features = request.getfixturevalue(fixture)
+    features, own = features if fixture == "ten" else (features, data)
+    x, y = own.test.x.double(), own.test.y
+    indices = [0, 1, 5, 17, 60]
+    scores = features.usefulness(x, y, indices)
+    expected = [float((features.predict(x, i) == y).double().mean()) for i in indices]
+    assert scores.values.tolist() == pytest.approx(expected)
+    assert all(s.low <= s.value <= s.high for s in scores.estimates)
+
+
+def test_robustness_is_the_accuracy_of_the_feature_under_its_own_attack(features, data):
+    x, y, eps = data.test.x, data.test.y, 8 / 255
+    seen = []
+    scores = features.robustness(x, y, eps, [1, 30], progress=seen.append)
+    machine = features.keep(30)
+    attacked = nl.fgsm(machine, x, y, eps)
+    assert scores[30].value == pytest.approx(machine.score(attacked, y))
+    assert seen == [0.5, 1.0]
+    none = features.robustness(x, y, 0.0, [1])
+    assert none[1].value == features.usefulness(x, y, [1])[1].value
+
+
+def test_pictures_are_gradients_of_the_feature(features, data):
+    x = data.test.x[:3].double().requires_grad_()
+    (expected,) = torch.autograd.grad(features.outputs(x, 4).sum(), x)
+    torch.testing.assert_close(features.picture(x.detach(), 4), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_pictures_of_many_classes_need_the_class(ten):
+    features, data = ten
+    x, y = data.test.x[:3].double(), data.test.y[:3]
+    tracked = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(features.outputs(tracked, 2).gather(1, y[:, None]).sum(), tracked)
+    torch.testing.assert_close(features.picture(x, 2, y), expected, rtol=1e-9, atol=1e-12)
+    with pytest.raises(nl.InputError, match="needs y"):
+        features.picture(x, 2)
+
+
+def test_robust_radius_of_linear_features_in_closed_form(data):
+    """Just inside |uᵀx| / |u|_1 the one-step attack fails, just outside it succeeds (FORMULAS, section 4)."""
+    x, y = data.train.x[:40].double(), data.train.y[:40]
+    features = nl.eigenfeatures(nl.KernelMachine(nl.LinearKernel(), nl.Ridge(1e-6)).fit(x, y))
+    z = 0.5 + 0.2 * (data.test.x[:10].double() - 0.5)  # away from the pixel bounds
+    for index in (0, 1, 5):
+        feature = features.keep(index)
+        direction = features.picture(z[:1], index).flatten()
+        labels = feature.predict(z)
+        radius = linear_robust_radius(z.flatten(1), direction)
+        for scale, flips in ((0.999, False), (1.001, True)):
+            for i, r in enumerate(radius * scale):
+                if r > 0.3:  # such a step would meet the pixel bounds
+                    continue
+                found = nl.fgsm(feature, z[i : i + 1], labels[i : i + 1], float(r))
+                assert bool(feature.predict(found) != labels[i : i + 1]) is flips
+
+
+def test_categories_follow_their_rule():
+    def scores(*triples: tuple[float, float]) -> FeatureScores:
+        return FeatureScores(tuple(range(len(triples))), tuple(Estimate(v, low, 1.0, 10) for v, low in triples))
+
+    useful = scores((0.9, 0.8), (0.9, 0.8), (0.6, 0.4))
+    robust = scores((0.5, 0.0), (0.1, 0.0), (0.6, 0.0))
+    assert categories(useful, robust, 0.5) == ["robust and useful", "useful non-robust", "not useful"]
+
+
+def test_indices_that_are_not_there(features, data):
+    with pytest.raises(nl.InputError, match="from 0 to 89"):
+        features.usefulness(data.test.x, data.test.y, [90])
+    with pytest.raises(nl.InputError, match="from 0 to 89"):
+        features.keep(90)

@@ -1,0 +1,118 @@
+"""A small experiment from spec to record, on real images, through every stage."""
+
+import pytest
+
+from ntklens.errors import InputError
+from ntklens.record import Record
+from ntklens.study import Spec, demo_spec, planned, run
+
+SMALL = {
+    "kind": "test",
+    "data": {"name": "fashion-mnist-mini", "classes": [2, 4], "train": 60, "test": 40},
+    "attack": {"curve": [0.0, 8 / 255], "gallery": 2, "steps": 3},
+    "transfer": {"widths": [16, 256], "seeds": 1, "steps": 40},
+    "features": {"top_k": [1, 10], "pictured": [0, 20], "images": 2, "compare": ["fc2"], "subspace": 5, "scored": 30},
+    "dynamics": {"epochs": 4, "attack_steps": 2, "probe": 20, "top_k": 4, "learning_rate": 0.02},
+}
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return run(Spec.parse(SMALL), tmp_path_factory.mktemp("study") / "run")
+
+
+def test_every_stage_and_every_claim_is_there(record):
+    assert record.stages == ["data", "attack", "transfer", "features", "dynamics", "claims"]
+    claims = record.table("claims")
+    assert [c["claim"] for c in claims] == [f"C{i}" for i in range(1, 9)]
+    assert {c["verdict"] for c in claims} <= {"seen", "not seen here"}
+    assert all(c["figure"] for c in claims)
+
+
+def test_the_kernels_examples_beat_noise(record):
+    """C1 on 40 images: the effect is large enough to be seen even here."""
+    (effect,) = record.table("attack_effect")
+    assert effect["low"] > 0.1
+    by_attack = {r["attack"]: r for r in record.table("attack_curve") if r["eps"] > 0}
+    assert by_attack["pgd"]["accuracy"] <= by_attack["fgsm"]["accuracy"] < by_attack["noise"]["accuracy"]
+
+
+def test_each_network_is_shown_each_source(record):
+    rows = record.table("transfer")
+    sources = {"clean", "noise", "kernel t=inf", "kernel matched time", "trained surrogate", "white-box"}
+    assert {(r["width"], r["source"]) for r in rows} == {(w, s) for w in (16, 256) for s in sources}
+    agreement = {r["width"]: r["agreement"] for r in rows}
+    assert agreement[256] > 0.85  # a wide network and the machine of its own time predict alike
+
+
+def test_all_features_together_are_the_machine(record):
+    full = record.table("top_k")[-1]
+    clean = next(r for r in record.table("attack_curve") if r["eps"] == 0)
+    assert full["k"] == 60
+    assert full["accuracy"] == clean["accuracy"]
+
+
+def test_adversarial_and_standard_training_start_together(record):
+    start = [r for r in record.table("dynamics") if r["epoch"] == 0]
+    assert start[0]["trace"] == start[1]["trace"]
+    assert record.array("dynamics/distance_standard").shape == (5, 5)
+
+
+def test_the_same_seed_gives_the_same_record(record, tmp_path):
+    spec = Spec.parse(SMALL | {"features": None, "dynamics": None})
+    again = run(spec, tmp_path / "again")
+    for name in ("attack_curve", "transfer", "gallery"):
+        assert again.table(name) == record.table(name)
+
+
+def test_resume_goes_on_where_a_run_was_cut(tmp_path):
+    spec = Spec.parse(SMALL | {"features": None, "dynamics": None})
+
+    def cut(stage: str, share: float) -> None:
+        if stage == "transfer":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, tmp_path / "run", watch=cut)
+    assert Record.open(tmp_path / "run").stages == ["data", "attack"]
+    seen: list[str] = []
+    record = run(spec, tmp_path / "run", resume=True, watch=lambda stage, share: seen.append(stage))
+    assert set(seen) == {"transfer"}
+    assert record.done("transfer")
+    with pytest.raises(InputError, match="another experiment"):
+        run(Spec.parse(SMALL | {"seed": 5}), tmp_path / "run", resume=True)
+
+
+def test_ten_classes(tmp_path):
+    spec = SMALL | {"data": {"name": "fashion-mnist-mini", "train": 60, "test": 30}, "dynamics": None}
+    record = run(Spec.parse(spec), tmp_path / "ten")
+    assert record.table("data")[0]["classes"].startswith("T-shirt/top, Trouser")
+    assert {c["verdict"] for c in record.table("claims")} >= {"not measured here"}
+
+
+def test_stages_that_are_not_asked_for_are_not_run():
+    assert planned(Spec.parse({"attack": {}})) == ["data", "attack"]
+    assert planned(demo_spec()) == ["data", "attack", "transfer", "features", "dynamics"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"attack": {"eps": -1}}, r"`attack\.eps` does not fit"),
+        ({"attack": {"norm": "l7"}}, r"`attack\.norm` does not fit"),
+        ({"colour": 1}, "`colour` does not fit"),
+        ({"device": "cuda"}, "is not there; use --device cpu"),
+    ],
+)
+def test_specs_that_do_not_fit(values, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run(Spec.parse(values), tmp_path / "run")
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("a = [", "not readable as TOML")])
+def test_files_that_are_no_specs(text, message, tmp_path):
+    path = tmp_path / "spec.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        Spec.read(path)
