@@ -29,11 +29,13 @@ class ResumingDownloader:
         have = self.part.stat().st_size if self.part.exists() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
         with urllib.request.urlopen(request, timeout=self.timeout) as response:
-            mode = "ab" if response.status == 206 else "wb"
-            with self.part.open(mode) as file:
+            whole = response.status != 206
+            expected = int(response.headers.get("Content-Length", 0)) + (0 if whole else have)
+            with self.part.open("wb" if whole else "ab") as file:
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
-                    file.flush()
+        if self.part.stat().st_size < expected:
+            raise ConnectionError(f"the connection closed after {self.part.stat().st_size} of {expected} bytes")
         shutil.copyfile(self.part, str(output_file))
         self.part.unlink()
         return None
@@ -57,6 +59,11 @@ def fetch(url: str, known_hash: str, folder: Path, name: str, remedy: str) -> Pa
     try:
         return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=downloader))
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise InputError(f"{name} could not be fetched from {url} ({error}); {remedy}") from error
+        raise InputError(f"{name} could not be fetched from {url} ({error}); {_again(folder, name)}{remedy}") from error
     except ValueError as error:
         raise InputError(f"{name} from {url} is not the published file (its hash differs); {remedy}") from error
+
+
+def _again(folder: Path, name: str) -> str:
+    """What to do about a part that has come."""
+    return "run the command again to go on where it stopped; " if (folder / f"{name}.part").exists() else ""
