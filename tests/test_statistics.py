@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from ntklens.statistics import mean, paired_difference, proportion, rank_correlation
+from ntklens.errors import InputError
+from ntklens.statistics import bootstrap, mean, paired_difference, proportion, rank_correlation
 
 
 def test_wilson_interval_of_a_textbook_example():
@@ -16,6 +17,17 @@ def test_proportion_at_the_edges():
     assert proportion(0, 10).low == 0
     assert proportion(10, 10).high == 1
     assert math.isnan(proportion(0, 0).value)
+
+
+def pairs(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    counts = [both, only_a, only_b, neither]
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+def test_paired_difference_of_a_textbook_example():
+    """Fagerland, Lydersen & Laake 2017, chapter 8: complete response before and after therapy (Cavo et al. 2012)."""
+    estimate = paired_difference(*pairs(59, 6, 16, 80))
+    assert (round(estimate.low, 4), round(estimate.high, 4)) == (-0.1186, -0.0046)
 
 
 def test_paired_difference_covers_the_truth_as_often_as_it_says():
@@ -56,3 +68,59 @@ def test_rank_correlation_of_orders():
     assert rank_correlation(range(10), range(0, -10, -1)).value == pytest.approx(-1)
     independent = rank_correlation(*np.random.default_rng(1).normal(size=(2, 400)))
     assert independent.low < 0 < independent.high
+
+
+def test_rank_correlation_covers_the_truth_as_often_as_it_says():
+    """For a normal pair of correlation r, Spearman's ρ is 6/π arcsin(r/2)."""
+    rng = np.random.default_rng(0)
+    truth, r, runs = 6 / math.pi * math.asin(0.3), 0.6, 1000
+    hits = []
+    for _ in range(runs):
+        x, e = rng.normal(size=(2, 60))
+        estimate = rank_correlation(x, r * x + math.sqrt(1 - r * r) * e)
+        hits.append(estimate.low <= truth <= estimate.high)
+    assert abs(np.mean(hits) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / runs)
+
+
+def test_bootstrap_of_the_mean_is_students_interval():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
+    ours, student = bootstrap(np.mean, values, generator=np.random.default_rng(1)), mean(values)
+    assert ours.value == student.value
+    assert ours.n == 400
+    assert (ours.low, ours.high) == pytest.approx((student.low, student.high), abs=0.03)
+
+
+def test_bootstrap_draws_the_same_rows_of_every_sample():
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    estimate = bootstrap(lambda a, b: float(np.abs(2 * a - b).max()), x, 2 * x, generator=np.random.default_rng(0))
+    assert (estimate.value, estimate.low, estimate.high) == (0, 0, 0)
+
+
+def test_bootstrap_follows_its_generator():
+    values = np.arange(20.0)
+    one, same, other = (bootstrap(np.mean, values, generator=np.random.default_rng(s), resamples=50) for s in (0, 0, 1))
+    assert one == same != other
+
+
+def test_estimates_without_observations_say_nothing():
+    assert math.isnan(mean([]).value)
+    assert math.isnan(paired_difference([], []).value)
+    assert math.isnan(rank_correlation([1, 1, 1, 1, 1, 1], range(6)).value)
+    assert (rank_correlation([1, 2, 3], [3, 1, 2]).low, mean([4.0]).high) == (-1, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: proportion(3, 2), "between 0 and n successes"),
+        (lambda: proportion(1, 2, 95), "confidence between 0 and 1"),
+        (lambda: mean([1.0, 2.0], 0.0), "confidence between 0 and 1"),
+        (lambda: paired_difference([1, 0], [1]), "two vectors"),
+        (lambda: rank_correlation([1, 2], [[1, 2]]), "two vectors"),
+        (lambda: bootstrap(np.mean, [], generator=np.random.default_rng(0)), "one or more"),
+        (lambda: bootstrap(np.mean, [1], [1, 2], generator=np.random.default_rng(0)), r"lengths \[1, 2\]"),
+    ],
+)
+def test_values_that_do_not_fit(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
