@@ -57,3 +57,13 @@ def test_one_step_is_foolboxs(model, data):
     _, found, _ = foolbox.attacks.LinfFastGradientAttack(random_start=False)(wrapped, x, y, epsilons=EPS)
     agree = ((nl.fgsm(model, x, y, EPS) - found).abs() < 1e-6).double().mean()
     assert agree > 0.99
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_away_from_the_pixel_bounds_every_image_is_foolboxs(model, data, norm):
+    x, y, wide = data.test.x, data.test.y, (-10.0, 10.0)
+    make, eps = {"linf": (foolbox.attacks.LinfPGD, EPS), "l2": (foolbox.attacks.L2PGD, 1.0)}[norm]
+    wrapped = foolbox.PyTorchModel(model, bounds=wide, device="cpu")
+    _, found, _ = make(steps=10, abs_stepsize=eps / 4, random_start=False)(wrapped, x, y, epsilons=eps)
+    ours = nl.pgd(model, x, y, eps, norm, steps=10, step_size=eps / 4, bounds=wide)
+    assert ((ours - found).abs() < 1e-5).double().mean() > (0.97 if norm == "linf" else 0.999)
