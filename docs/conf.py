@@ -1,0 +1,16 @@
+"""Sphinx settings."""
+
+from importlib.metadata import version
+
+project = "ntklens"
+author = "The ntklens developers"
+copyright = "2026, the ntklens developers"
+release = version("ntklens")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath"]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+suppress_warnings = ["myst.xref_missing"]
+html_theme = "furo"
+html_title = "ntklens"
+exclude_patterns = ["_build"]
