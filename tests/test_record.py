@@ -55,7 +55,12 @@ def test_overwrite_replaces_a_run_and_nothing_else(record, tmp_path):
         (None, "does not exist"),
         ("{", "not readable as JSON"),
         ('{"schema": 99}', "schema 1"),
+        ("[]", "schema 1"),
         ('{"schema": 1}', "lacks"),
+        (
+            '{"schema": 1, "kind": "", "title": "", "spec": {}, "provenance": {}, "stages": [], "tables": 5}',
+            "lacks tables",
+        ),
     ],
 )
 def test_what_is_not_a_record_is_refused(tmp_path, content, message):
@@ -68,6 +73,50 @@ def test_what_is_not_a_record_is_refused(tmp_path, content, message):
 def test_a_missing_array_is_named(record):
     with pytest.raises(InputError, match="no array one/m"):
         record.array("one/m")
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a zip file", b"half"])
+def test_a_damaged_array_file_is_named(record, damage):
+    record.add_stage("one", arrays={"m": np.arange(1000.0)})
+    path = record.folder / "arrays" / "one.npz"
+    path.write_bytes(path.read_bytes()[:300] if damage == b"half" else damage)
+    with pytest.raises(InputError, match=r"one\.npz is damaged"):
+        record.array("one/m")
+
+
+def test_pickled_objects_are_not_loaded(record):
+    (record.folder / "arrays").mkdir()
+    np.savez(record.folder / "arrays" / "one.npz", m=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="is damaged"):
+        record.array("one/m")
+
+
+def test_a_file_is_not_a_folder_of_a_run(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    with pytest.raises(InputError, match="cannot be read"):
+        Record.open(file)
+    with pytest.raises(InputError, match="exists"):
+        Record.create(file, "test", "", {}, {})
+    with pytest.raises(InputError, match="not the folder of a run"):
+        Record.create(file, "test", "", {}, {}, overwrite=True)
+    with pytest.raises(InputError, match="cannot be written"):
+        Record.create(file / "run", "test", "", {}, {})
+    assert file.read_text() == "mine"
+
+
+def test_an_array_is_there_or_not(record):
+    record.add_stage("one", arrays={"m": np.zeros(2)})
+    assert record.has("one/m")
+    assert not record.has("one/n")
+    assert not record.has("two/m")
+
+
+def test_provenance_says_what_ran_where():
+    found = provenance(seed=7, data="abc")
+    assert found["versions"]["numpy"] == np.__version__
+    assert (found["seed"], found["data"]) == (7, "abc")
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_stage_cut_short_is_not_done(record, monkeypatch):

@@ -10,6 +10,8 @@ import platform
 import shutil
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ from ntklens.errors import InputError
 SCHEMA = 1
 FILE = "record.json"
 _PACKAGES = ("ntklens", "torch", "numpy", "scipy", "scikit-learn", "matplotlib")
+
+_PARTS: dict[str, type] = {"kind": str, "title": str, "spec": dict, "provenance": dict, "stages": list, "tables": dict}
 
 Scalar = str | int | float | bool | None
 Row = dict[str, Scalar]
@@ -67,7 +71,7 @@ class Record:
         """A new record in a new folder.
 
         Raises:
-            InputError: the folder exists (and, with `overwrite`, is not the folder of a record).
+            InputError: the folder exists (and, with `overwrite`, is not the folder of a record), or cannot be written.
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -77,10 +81,16 @@ class Record:
                 raise InputError(
                     f"{folder} is not the folder of a run, so it is not overwritten; choose another --out."
                 )
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         record = cls(folder, kind, title, dict(spec), dict(provenance))
-        record._write()
+        try:
+            if (folder / FILE).is_file():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            record._write()
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written ({error.strerror or error}); choose another --out."
+            ) from error
         return record
 
     @classmethod
@@ -96,14 +106,17 @@ class Record:
             held = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; give the folder that a run was written to (its --out).") from None
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); give the folder of a run (its --out)."
+            ) from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not readable as JSON ({error}); run the command again.") from None
         if not isinstance(held, dict) or held.get("schema") != SCHEMA:
             raise InputError(f"{path} is not a record of schema {SCHEMA}; run the command again with this version.")
-        names = ("kind", "title", "spec", "provenance", "stages", "tables")
-        if missing := [n for n in names if n not in held]:
-            raise InputError(f"{path} lacks {', '.join(missing)}; run the command again.")
-        return cls(folder, **{n: held[n] for n in names})
+        if missing := [name for name, kind in _PARTS.items() if not isinstance(held.get(name), kind)]:
+            raise InputError(f"{path} lacks {', '.join(missing)}, or has it in another form; run the command again.")
+        return cls(folder, **{name: held[name] for name in _PARTS})
 
     def done(self, stage: str) -> bool:
         """Whether a stage is finished."""
@@ -139,25 +152,29 @@ class Record:
 
     def has(self, name: str) -> bool:
         """Whether there is an array "stage/name"."""
-        stage, _, key = name.partition("/")
-        path = self.folder / "arrays" / f"{stage}.npz"
-        if not path.is_file():
-            return False
-        with np.load(path, allow_pickle=False) as file:
-            return key in file.files
+        return self._load(name) is not None
 
     def array(self, name: str) -> NDArray[Any]:
         """The array "stage/name".
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or its file is damaged.
         """
-        stage, _, key = name.partition("/")
-        if not self.has(name):
-            raise InputError(f"{self.folder} has no array {name}; run the stage {stage} first.")
-        with np.load(self.folder / "arrays" / f"{stage}.npz", allow_pickle=False) as file:
-            array: NDArray[Any] = file[key]
+        array = self._load(name)
+        if array is None:
+            raise InputError(f"{self.folder} has no array {name}; run the stage {name.partition('/')[0]} first.")
         return array
+
+    def _load(self, name: str) -> NDArray[Any] | None:
+        stage, _, key = name.partition("/")
+        path = self.folder / "arrays" / f"{stage}.npz"
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return file[key] if key in file.files else None
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"{path} is damaged ({error}); run the command again.") from error
 
     def _write(self) -> None:
         held = {

@@ -1,129 +1,181 @@
-"""A record with every stage, made of plausible random numbers: the report cannot tell, and no kernel is computed."""
+"""Records like those of real runs, with drawn numbers, so that every figure can be seen without computing anything."""
 
 import numpy as np
 import pytest
 
 from ntklens.record import Record, provenance
+from ntklens.statistics import proportion
 
-CLASSES = ("Pullover", '<script>alert("x")</script>')
-
-
-def accuracy(rng: np.random.Generator, prefix: str = "", name: str = "accuracy") -> dict[str, float]:
-    value = float(rng.uniform(0.1, 0.9))
-    return {name: value, f"{prefix}low": value - 0.05, f"{prefix}high": value + 0.05}
+N = 200
+SOURCES = {"clean": 0.82, "noise": 0.81, "kernel t=inf": 0.77, "kernel matched time": 0.71, "trained surrogate": 0.76}
+CATEGORIES = ("robust and useful", "useful non-robust", "not useful")
 
 
-def make_record(folder, channels: int = 1) -> Record:
-    rng = np.random.default_rng(0)
-    record = Record.create(folder, "test", "A run & its <report>", {}, provenance(seed=0, data="f" * 64))
-    row = {"name": "mini", "classes": ", ".join(CLASSES), "train": 80, "test": 20, "shape": "1x28x28"}
-    record.add_stage("data", tables={"data": [row | {"fingerprint": "f" * 64, "licence": "MIT"}]}, seconds=0.1)
+def share(value, name="accuracy", low="low", high="high"):
+    estimate = proportion(round(N * min(max(value, 0), 1)), N)
+    return {name: estimate.value, low: estimate.low, high: estimate.high}
 
+
+def scored(value, name):
+    return share(value, name, f"{name}_low", f"{name}_high")
+
+
+def images(rng, count, channels):
+    """Soft blobs in [0, 1] of shape (count, channels, 28, 28)."""
+    grid = np.linspace(-1, 1, 28)
+    centre, width = rng.uniform(-0.4, 0.4, (count, channels, 2, 1, 1)), rng.uniform(0.2, 0.7, (count, channels, 1, 1))
+    distance = (grid[:, None] - centre[:, :, 0]) ** 2 + (grid[None, :] - centre[:, :, 1]) ** 2
+    return np.exp(-distance / width**2).astype(np.float32)
+
+
+def data_stage(record, classes, channels):
+    row = {"name": "drawn", "classes": ", ".join(classes), "train": 800, "test": N, "shape": f"{channels}x28x28"}
+    record.add_stage("data", tables={"data": [row | {"fingerprint": "0f" * 32, "licence": "CC0"}]}, seconds=0.1)
+
+
+def attack_stage(record, classes, channels, rng, norm="linf"):
+    radii = [e / 255 for e in (0, 2, 4, 8, 16, 32)] if norm == "linf" else [0.0, 0.5, 1.0, 2.0]
+    drop = {"noise": 0.05, "fgsm": 0.8, "pgd": 0.85}
     curve = [
-        {"model": "fc1 machine", "attack": a, "norm": "linf", "eps": e / 255, **accuracy(rng), "n": 20}
-        for a in ("noise", "fgsm", "pgd")
-        for e in (0, 4, 8)
+        {"model": "fc1 kernel machine, t = ∞", "attack": a, "norm": norm, "eps": e, "n": N}
+        | share(0.88 - d * min(1, e / radii[-2]))
+        for a, d in drop.items()
+        for e in radii
     ]
-    names = {"label": CLASSES[0], "prediction": CLASSES[0], "adversarial_prediction": CLASSES[1]}
-    gallery = [{"index": i, **names, "eps": 8 / 255, "norm": "linf"} for i in range(3)]
-    images = rng.random((3, channels, 28, 28))
-    record.add_stage(
-        "attack",
-        tables={
-            "attack_curve": curve,
-            "attack_effect": [{"eps": 8 / 255, "value": 0.5, "low": 0.4, "high": 0.6, "n": 20}],
-            "gallery": gallery,
-        },
-        arrays={"gallery_x": images, "gallery_adv": np.clip(images + 0.03, 0, 1)},
-        seconds=1.0,
-    )
+    x = images(rng, 5, channels)
+    eps = radii[3]
+    seen = {"eps": eps, "norm": norm}
+    gallery = [
+        {"index": i, "label": a, "prediction": a, "adversarial_prediction": b, **seen}
+        for i, (a, b) in enumerate([classes, classes[::-1]] * 2 + [classes])
+    ]
+    arrays = {"gallery_x": x, "gallery_adv": (x + eps * np.sign(rng.normal(size=x.shape))).clip(0, 1)}
+    effect = {"comparison": "noise minus one step", "eps": eps, "value": 0.7, "low": 0.6, "high": 0.8, "n": N}
+    tables = {"attack_curve": curve, "gallery": gallery, "attack_effect": [effect]}
+    record.add_stage("attack", tables=tables, arrays=arrays, seconds=3.2)
 
-    sources = ("clean", "noise", "kernel t=inf", "kernel matched time", "trained surrogate", "white-box")
-    transfer = [
+
+def transfer_stage(record, rng):
+    rows = [
+        {"victim": f"width {w}, seed {s}", "width": w, "seed": s, "source": name, "eps": 8 / 255, "n": N}
+        | share(value + rng.normal(0, 0.02))
+        for w, own in ((64, 0.36), (256, 0.58), (1024, 0.68))
+        for s in range(3)
+        for name, value in (SOURCES | {"white-box": own}).items()
+    ]
+    effect = {"width": 64, "first": "noise", "second": "white-box", "value": 0.4, "low": 0.3, "high": 0.5, "n": N}
+    cost = [{"source": s, "seconds": 0.5, "gradient_evaluations": N} for s in SOURCES if s != "clean"]
+    meta = {"steps": 150, "learning_rate": 0.001, "seeds": 3}
+    tables = {"transfer": rows, "transfer_effect": [effect], "transfer_cost": cost, "transfer_meta": [meta]}
+    record.add_stage("transfer", tables=tables, seconds=15.6)
+
+
+def features_stage(record, classes, channels, rng, count=150):
+    eigenvalues = 700.0 / np.arange(1, count + 1) ** 1.4
+    rows = []
+    for i in range(count):
+        useful = 0.5 + 0.25 * np.exp(-i / 20) * rng.uniform(-0.3, 1) + rng.normal(0, 0.03)
+        row = {"index": i, "eigenvalue": eigenvalues[i], **scored(useful, "usefulness")}
+        rows.append(row | scored(useful * np.exp(-i / 15), "robustness") | {"category": CATEGORIES[i % 3]})
+    sizes = (1, 2, 5, 10, 20, 50, 100, count)
+    top = [
+        {"k": k, **share(0.9 - 0.4 / k**0.5), **share(0.7 - 0.1 * abs(np.log(k / 10)), "robust_accuracy", *ROBUST)}
+        for k in sizes
+    ]
+    chosen, columns = (0, 1, 5, 50), (*classes, *classes)
+    pictured = [{k: rows[i][k] for k in ("index", "usefulness", "robustness")} for i in chosen]
+    pair = {"kernel_a": "fc1", "kernel_b": "fc3"}
+    overlap = {"measure": "overlap of the top 20 eigenspaces", "value": 0.9, "low": None, "high": None}
+    ranks = {"measure": "rank correlation of robustness", "value": 0.8, "low": 0.7, "high": 0.87}
+    agreement = [pair | overlap | {"null_low": 0.1, "null_high": 0.2}, pair | ranks | dict.fromkeys(NULL)]
+    tables = {
+        "features": rows,
+        "features_meta": [{"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": N}],
+        "spectrum_meta": [{"n": count, "effective_rank": 4.3, "trace": float(eigenvalues.sum())}],
+        "top_k": top,
+        "consistency": agreement,
+        "picture_rows": pictured,
+        "picture_columns": [{"index": j, "label": label} for j, label in enumerate(columns)],
+    }
+    arrays = {
+        "eigenvalues": eigenvalues,
+        "label_energy": np.cumsum(rng.dirichlet(1 / np.arange(1, count + 1))),
+        "picture_images": images(rng, len(columns), channels),
+        "pictures": rng.normal(size=(len(chosen), len(columns), channels, 28, 28)) * images(rng, 1, 1)[0],
+    }
+    record.add_stage("features", tables=tables, arrays=arrays, seconds=66.7)
+
+
+ROBUST = ("robust_low", "robust_high")
+NULL = ("null_low", "null_high")
+
+
+def dynamics_stage(record, rng, epochs=12):
+    rows, arrays = [], {}
+    for training, speed in (("standard", 0.15), ("adversarial", 0.3)):
+        place = 1 - np.exp(-speed * np.arange(epochs + 1))
+        for t, x in enumerate(place):
+            row = {"training": training, "epoch": t, "train_loss": None if t == 0 else 1 - x}
+            row |= scored(0.5 + 0.4 * x, "accuracy") | share(0.5 + 0.2 * x, "robust_accuracy", *ROBUST)
+            row |= {
+                "velocity": None if t == 0 else 0.1 * (1 - x),
+                "concentration": 1 - 0.02 * x,
+                "trace": 300 * (1 + x),
+            }
+            row |= {"effective_rank": 2 + 20 * x, "alignment": 0.1 + 0.3 * x}
+            for part, turn in (("", 0.6), ("_top", 0.5), ("_bottom", 1.1)):
+                row |= {f"radius{part}": x / place[-1], f"angle{part}": turn * x + abs(rng.normal(0, 0.02))}
+            rows.append(row)
+        arrays[f"distance_{training}"] = np.abs(place[:, None] - place[None, :]) * speed
+    meta = {
+        "top_k": 10,
+        "probe": 100,
+        "lazy_threshold": 0.03,
+        "lazy_epoch_standard": 9.0,
+        "lazy_epoch_adversarial": None,
+    }
+    meta |= {"architecture": "small-cnn", "attack_steps": 7, "eps": 8 / 255}
+    record.add_stage("dynamics", tables={"dynamics": rows, "dynamics_meta": [meta]}, arrays=arrays, seconds=17.3)
+
+
+def claims_stage(record, verdicts):
+    rows = [
         {
-            "victim": "v",
-            "width": w,
-            "seed": s,
-            "source": src,
-            "eps": 8 / 255,
-            **accuracy(rng),
-            "n": 20,
-            "agreement": 0.9,
+            "claim": f"C{i}",
+            "statement": "A statement about kernels.",
+            "verdict": verdict,
+            "figure": "12.0 points [8.0, 16.0]",
         }
-        for w in (64, 256)
-        for s in (0, 1)
-        for src in sources
+        for i, verdict in enumerate(verdicts, 1)
     ]
-    record.add_stage(
-        "transfer",
-        tables={
-            "transfer": transfer,
-            "transfer_effect": [
-                {"width": w, "first": "noise", "second": "kernel matched time", "value": 0.1, "low": 0.0, "high": 0.2}
-                for w in (64, 256)
-            ],
-            "transfer_cost": [{"source": "noise", "seconds": 0.1, "gradient_evaluations": 0}],
-            "transfer_meta": [{"steps": 150, "learning_rate": 0.01, "seeds": 2}],
-        },
-        seconds=2.0,
-    )
-
-    features = [
-        {"index": i, "eigenvalue": 1 / (i + 1), **accuracy(rng, "usefulness_", "usefulness")}
-        | accuracy(rng, "robustness_", "robustness")
-        | {"category": "not useful"}
-        for i in range(30)
-    ]
-    record.add_stage(
-        "features",
-        tables={
-            "features": features,
-            "features_meta": [{"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": 20}],
-            "spectrum_meta": [{"n": 80, "effective_rank": 3.0, "trace": 9.0}],
-            "top_k": [
-                {"k": k, **accuracy(rng), "n": 20, **accuracy(rng, "robust_", "robust_accuracy")} for k in (1, 10, 80)
-            ],
-            "consistency": [
-                {"kernel_a": "fc1", "kernel_b": "fc3", "measure": "overlap", "value": 0.9, "null_low": None}
-            ],
-            "picture_rows": [{k: features[i][k] for k in ("index", "usefulness", "robustness")} for i in (0, 9)],
-            "picture_columns": [{"index": 0, "label": CLASSES[0]}, {"index": 1, "label": CLASSES[1]}],
-        },
-        arrays={
-            "eigenvalues": 1 / np.arange(1, 81),
-            "label_energy": np.linspace(0, 1, 80),
-            "picture_images": images[:2],
-            "pictures": rng.normal(size=(2, 2, channels, 28, 28)),
-        },
-        seconds=3.0,
-    )
-
-    measures = ("velocity", "concentration", "effective_rank", "trace", "alignment")
-    polar = [f"{m}{part}" for m in ("radius", "angle") for part in ("", "_top", "_bottom")]
-    dynamics = [
-        {"training": t, "epoch": e, "train_loss": None if e == 0 else 0.5}
-        | accuracy(rng, "accuracy_")
-        | accuracy(rng, "robust_", "robust_accuracy")
-        | {m: None if m == "velocity" and e == 0 else float(rng.uniform(0.01, 1)) for m in measures}
-        | dict.fromkeys(polar, e / 5)
-        for t in ("standard", "adversarial")
-        for e in range(6)
-    ]
-    meta = {"top_k": 10, "probe": 20, "lazy_threshold": 0.01, "architecture": "small-cnn", "attack_steps": 7}
-    record.add_stage(
-        "dynamics",
-        tables={"dynamics": dynamics, "dynamics_meta": [meta | {"eps": 8 / 255}]},
-        arrays={f"distance_{t}": rng.random((6, 6)) for t in ("standard", "adversarial")},
-        seconds=4.0,
-    )
-    claims = [
-        {"claim": f"C{i}", "statement": "A claim.", "verdict": v, "figure": "12.3 % [1.0, 2.0]"}
-        for i, v in enumerate(["seen"] * 6 + ["not seen here", "not measured here"], 1)
-    ]
-    record.add_stage("claims", tables={"claims": claims, "summary": [{"text": "Half of it & <more>."}]})
-    return record
+    record.add_stage("claims", tables={"claims": rows, "summary": [{"text": "What this run says, in plain words."}]})
 
 
-@pytest.fixture(scope="session", params=[1, 3], ids=["grey", "colour"])
-def record(request, tmp_path_factory) -> Record:
-    return make_record(tmp_path_factory.mktemp("report") / "run", request.param)
+@pytest.fixture
+def make_record(tmp_path):
+    """Build a record: make_record(stages, classes=..., channels=..., norm=...)."""
+
+    def make(
+        stages=("attack", "transfer", "features", "dynamics"), classes=("T-shirt/top", "Shirt"), channels=1, norm="linf"
+    ):
+        rng = np.random.default_rng(0)
+        record = Record.create(tmp_path / "run", "demo", "A drawn study", {}, provenance(seed=3, data="0f" * 32))
+        data_stage(record, classes, channels)
+        if "attack" in stages:
+            attack_stage(record, classes, channels, rng, norm)
+        if "transfer" in stages:
+            transfer_stage(record, rng)
+        if "features" in stages:
+            features_stage(record, classes, channels, rng)
+        if "dynamics" in stages:
+            dynamics_stage(record, rng)
+        claims_stage(record, ["seen"] * 5 + ["not seen here"] + ["not measured here"] * 2)
+        return record
+
+    return make
+
+
+@pytest.fixture
+def record(make_record):
+    """A whole study."""
+    return make_record()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from ntklens.errors import InputError
 from ntklens.record import Record
 from ntklens.report.figures.style import styled
-from ntklens.report.sections import sections
+from ntklens.report.sections import Plate, sections
+from ntklens.report.tables import number
+
+_PIXELS_PER_INCH = 112
 
 
 def render(record: Record) -> str:
-    """The page; sections whose stage was not run are left out."""
+    """The page as text; sections whose stage was not run are left out."""
     environment = Environment(
         loader=PackageLoader("ntklens.report"),
         autoescape=True,
@@ -26,26 +29,12 @@ def render(record: Record) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    parts = []
-    for section in sections(record):
-        plates = []
-        for plate in section.plates:
-            with styled():
-                source = _svg(plate.make())
-            plates.append({"source": source, "caption": plate.caption, "alt": plate.alt})
-        parts.append(
-            {
-                "key": section.key,
-                "title": section.title,
-                "text": section.text,
-                "plates": plates,
-                "tables": section.tables,
-            }
-        )
+    environment.filters["image"] = _image
+    parts = list(sections(record))
     return environment.get_template("page.html.j2").render(
         title=record.title,
         summary=[row["text"] for row in record.table("summary")],
-        claims=record.table("claims"),
+        claims=_claims(record, whole=len(parts) > 1),
         data=record.table("data"),
         sections=parts,
         provenance=record.provenance,
@@ -54,7 +43,7 @@ def render(record: Record) -> str:
 
 
 def write_report(record: Record, path: str | Path | None = None) -> Path:
-    """Render into a file, `report.html` in the run's folder by default.
+    """Render into a file, `report.html` in the run's folder by default, and say where it is.
 
     Raises:
         InputError: the file cannot be written there.
@@ -67,16 +56,27 @@ def write_report(record: Record, path: str | Path | None = None) -> Path:
     return target
 
 
-def number(value: Any) -> str:
-    """A table cell: four significant digits, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+def _claims(record: Record, *, whole: bool) -> list[dict[str, Any]]:
+    """All claims for a whole study; for a single stage, those that it can measure."""
+    rows: list[dict[str, Any]] = record.table("claims")
+    return rows if whole else [r for r in rows if r["verdict"] != "not measured here"]
 
 
-def _svg(figure: Figure) -> str:
+@dataclass(frozen=True)
+class _Image:
+    """A figure as the page holds it: an address that carries its own content, and its size in CSS pixels."""
+
+    source: str
+    width: int
+    height: int
+
+
+def _image(plate: Plate) -> _Image:
+    """A plate's figure as SVG, the same bytes each time; letters have one size in all figures."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    with styled():
+        figure = plate.make()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    width, height = (round(_PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return _Image(f"data:image/svg+xml;base64,{content}", width, height)

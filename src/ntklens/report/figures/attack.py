@@ -42,11 +42,11 @@ def gallery(rows: Rows, clean: NDArray[Any], attacked: NDArray[Any]) -> Figure:
     fig = style.figure(max(1.55 * len(rows), 4.0) + 0.9, 5.2)
     grid = fig.subplots(3, len(rows), squeeze=False)
     limit = float(np.abs(attacked - clean).max()) or 1.0
-    shown = None
     for j, row in enumerate(rows):
-        style.picture(grid[0, j], clean[j], title=f"{style.plain(row['label'])}\nseen as {style.plain(row['prediction'])}")
+        label, before, after = (style.plain(row[k], 15) for k in ("label", "prediction", "adversarial_prediction"))
+        style.picture(grid[0, j], clean[j], title=f"{label}\nseen as {before}")
         shown = style.picture(grid[1, j], attacked[j] - clean[j], signed=True, limit=limit)
-        style.picture(grid[2, j], attacked[j], title=f"seen as\n{style.plain(row['adversarial_prediction'])}")
+        style.picture(grid[2, j], attacked[j], title=f"seen as\n{after}")
     for i, name in enumerate(("image", "perturbation", "attacked image")):
         grid[i, 0].set_ylabel(name)
     channels = "" if clean.shape[1] == 1 else "\n(mean of its channels)"

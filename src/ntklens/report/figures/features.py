@@ -50,15 +50,22 @@ def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12)
     order = np.argsort(-index)
     scale = SymLogNorm(linthresh=1, vmin=0, vmax=max(float(index.max()), 1.0))
     many = len(rows) > _MANY
-    points = axes.scatter(x[order], y[order], c=index[order], cmap="viridis", norm=scale, s=22, zorder=2, rasterized=many)
+    points = axes.scatter(
+        x[order], y[order], c=index[order], cmap="viridis", norm=scale, s=22, zorder=2, rasterized=many
+    )
     fig.colorbar(points, ax=axes, label="index of the feature (0: largest eigenvalue)")
     axes.axvline(100 * meta["majority"], color=style.GREY, linestyle=":", label="rate of the majority class")
     left, right = max(0.0, np.nanmin(x) - 4), min(100.0, np.nanmax(x) + 8)
-    half = {"color": style.GREY, "linewidth": 0.9, "linestyle": "--", "label": "half of the usefulness survives"}
+    half: dict[str, Any] = {
+        "color": style.GREY,
+        "linewidth": 0.9,
+        "linestyle": "--",
+        "label": "half of the usefulness survives",
+    }
     axes.plot([left, right], [left / 2, right / 2], **half)
     axes.set_xlim(left, right)
-    for r, *here in zip(first[:4], x, y, strict=False):
-        axes.annotate(str(r["index"]), here, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for r, across, up in zip(first[:4], x, y, strict=False):
+        axes.annotate(str(r["index"]), (across, up), xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("usefulness: accuracy of the feature alone (%)")
     style.percent_axis(axes, f"robustness: the same under attack, ε = {style.pixels(meta['eps'])}")
     fig.legend(loc="outside upper center", ncols=2, fontsize=9)

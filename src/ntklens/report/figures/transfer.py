@@ -31,8 +31,8 @@ def accuracy_by_width(rows: Rows) -> Figure:
         shift = 2 ** (_DODGE * (place - (len(present) - 1) / 2))
         widths = sorted({r["width"] for r in chosen})
         means = [np.mean(style.percent([r for r in chosen if r["width"] == w], "accuracy")) for w in widths]
-        look = {"color": color, "marker": marker, "linestyle": line}
-        axes.plot([w * shift for w in widths], means, label=label, markersize=6, zorder=3, **look)
+        at = [w * shift for w in widths]
+        axes.plot(at, means, color=color, marker=marker, linestyle=line, label=label, markersize=6, zorder=3)
         axes.errorbar(
             shift * style.column(chosen, "width"),
             style.percent(chosen, "accuracy"),
@@ -66,8 +66,8 @@ def at_largest_width(rows: Rows) -> Figure:
         chosen = [r for r in widest if r["source"] == source]
         y = i + np.linspace(-0.22, 0.22, len(chosen)) if len(chosen) > 1 else np.array([float(i)])
         bars = style.spread(chosen, "accuracy", "low", "high")
-        look = {"color": color, "marker": marker, "linestyle": "none"}
-        axes.errorbar(style.percent(chosen, "accuracy"), y, xerr=bars, markersize=5, capsize=2, **look)
+        value = style.percent(chosen, "accuracy")
+        axes.errorbar(value, y, xerr=bars, color=color, marker=marker, linestyle="none", markersize=5, capsize=2)
     axes.set_yticks(range(len(present)), [_SOURCES[n][0] for n in present])
     axes.invert_yaxis()
     axes.set_xlim(-2, 102)

@@ -1,0 +1,159 @@
+"""What each figure draws is what its rows say; every axis is named."""
+
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+
+from ntklens.report.figures import attack, dynamics, features, style, transfer
+from ntklens.report.figures.pictures import pictures
+from ntklens.report.sections import sections
+
+
+def lines(axes):
+    return {line.get_label(): np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()}
+
+
+def drawn(figure):
+    """Draw, so that layout and text are exercised; warnings are errors."""
+    with style.styled():
+        figure.draw_without_rendering()
+    return figure
+
+
+@pytest.mark.parametrize(("channels", "norm"), [(1, "linf"), (3, "l2")])
+def test_every_axis_of_every_figure_is_named(make_record, channels, norm):
+    plates = [p for s in sections(make_record(channels=channels, norm=norm)) for p in s.plates]
+    assert len(plates) == 12
+    for plate in plates:
+        figure = drawn(plate.make())
+        assert plate.caption.endswith(".")
+        assert plate.alt.endswith(".")
+        for axes in figure.axes:
+            if axes.name == "polar":
+                assert axes.get_title()
+            elif not axes.get_images():
+                named = axes.get_xlabel() or axes.get_ylabel()
+                assert named, plate.alt
+                assert not axes.lines or axes.get_xlabel(), plate.alt
+
+
+def test_the_curve_is_the_table(record):
+    rows = record.table("attack_curve")
+    axes = drawn(attack.accuracy_curve(rows)).axes[0]
+    one_step = [r for r in rows if r["attack"] == "fgsm"]
+    assert np.allclose(lines(axes)["one step"], [100 * r["accuracy"] for r in one_step])
+    assert len(axes.collections) == 3, "a band an attack"
+    heights = axes.collections[1].get_paths()[0].vertices[:, 1]
+    assert heights.min() == pytest.approx(100 * min(r["low"] for r in one_step))
+    assert heights.max() == pytest.approx(100 * max(r["high"] for r in one_step))
+
+
+@pytest.mark.parametrize(("norm", "last", "unit"), [("linf", 32, "255ths"), ("l2", 2.0, r"\[0, 1\]")])
+def test_radii_are_255ths_for_linf_alone(make_record, norm, last, unit):
+    axes = attack.accuracy_curve(make_record(("attack",), norm=norm).table("attack_curve")).axes[0]
+    assert axes.get_lines()[0].get_xdata()[-1] == pytest.approx(last)
+    assert unit.replace("\\", "") in axes.get_xlabel()
+
+
+def test_an_unattacked_row_starts_every_line():
+    base = {"norm": "linf", "low": 0.0, "high": 1.0}
+    rows = [
+        {"attack": "pgd", "eps": 0.1, "accuracy": 0.2, **base},
+        {"attack": "none", "eps": 0.0, "accuracy": 0.9, **base},
+    ]
+    assert np.allclose(lines(attack.accuracy_curve(rows).axes[0])["PGD"], [90, 20])
+
+
+def test_the_perturbation_map_is_white_at_zero(record):
+    x, found = record.array("attack/gallery_x"), record.array("attack/gallery_adv")
+    figure = drawn(attack.gallery(record.table("gallery"), x, found))
+    maps = [a.get_images()[0] for a in figure.axes[len(x) : 2 * len(x)]]
+    for shown in maps:
+        low, high = shown.get_clim()
+        assert low == -high
+        assert shown.cmap(0.5)[:3] == pytest.approx((1, 1, 1), abs=0.05)
+    assert max(high for _, high in (m.get_clim() for m in maps)) == pytest.approx(8 / 255, rel=1e-5)
+
+
+def test_lines_of_transfer_join_the_means_over_networks(record):
+    rows = record.table("transfer")
+    axes = drawn(transfer.accuracy_by_width(rows)).axes[0]
+    found = lines(axes)["kernel, matched time"]
+    chosen = [r for r in rows if r["source"] == "kernel matched time"]
+    assert np.allclose(
+        found, [100 * np.mean([r["accuracy"] for r in chosen if r["width"] == w]) for w in (64, 256, 1024)]
+    )
+
+
+def test_a_source_may_be_missing_at_a_width(record):
+    rows = [r for r in record.table("transfer") if r["source"] != "trained surrogate" or r["width"] == 64]
+    drawn(transfer.accuracy_by_width(rows))
+    labels = [t.get_text() for t in transfer.at_largest_width(rows).axes[0].get_yticklabels()]
+    assert "trained surrogate" not in labels
+    assert len(labels) == 5
+
+
+def test_one_network_a_width_stands_on_its_line(record):
+    rows = [r for r in record.table("transfer") if r["seed"] == 0]
+    axes = drawn(transfer.at_largest_width(rows)).axes[0]
+    assert [float(c.lines[0].get_ydata()[0]) for c in axes.containers] == list(range(6))
+
+
+def test_points_of_features_are_coloured_by_index(record):
+    rows, meta = record.table("features"), record.table("features_meta")[0]
+    axes = drawn(features.usefulness_robustness(rows, meta)).axes[0]
+    points = next(c for c in axes.collections if isinstance(c, PathCollection))
+    by_index = {int(i): p for i, p in zip(points.get_array(), points.get_offsets(), strict=True)}
+    for r in rows[:5]:
+        assert np.allclose(by_index[r["index"]], [100 * r["usefulness"], 100 * r["robustness"]])
+    assert [t.get_text() for t in axes.texts] == ["0", "1", "2", "3"]
+
+
+def test_eigenvalues_that_are_not_positive_are_left_out_of_the_logarithm():
+    axes = drawn(features.spectrum(np.array([1.0, 0.1, 0.0, -1e-9]), np.array([0.5, 0.8, 0.9, 1.0]))).axes[0]
+    assert np.isnan(axes.get_lines()[0].get_ydata()).tolist() == [False, False, True, True]
+
+
+def test_each_feature_picture_fills_its_own_scale(record):
+    grid = record.array("features/pictures")
+    images, rows, columns = (
+        record.array("features/picture_images"),
+        record.table("picture_rows"),
+        record.table("picture_columns"),
+    )
+    figure = drawn(pictures(rows, columns, images, 1e-6 * grid))
+    shown = figure.axes[1].get_images()[0]
+    assert np.abs(shown.get_array()).max() == pytest.approx(1)
+    assert shown.get_clim() == (-1, 1)
+    drawn(pictures(rows, columns, images, 0 * grid))
+
+
+def test_distance_maps_share_one_scale(record):
+    maps = {t: record.array(f"dynamics/distance_{t}") for t in ("standard", "adversarial")}
+    scales = {a.get_images()[0].get_clim() for a in drawn(dynamics.distance_maps(maps)).axes[:2]}
+    assert scales == {(0, max(m.max() for m in maps.values()))}
+
+
+def test_polar_plots_angle_and_radius(record):
+    rows = record.table("dynamics")
+    axes = drawn(dynamics.polar(rows)).axes[2]
+    standard = [r for r in rows if r["training"] == "standard"]
+    assert np.allclose(axes.get_lines()[0].get_xdata(), [r["angle_bottom"] for r in standard])
+    assert np.allclose(axes.get_lines()[0].get_ydata(), [r["radius_bottom"] for r in standard])
+
+
+def test_what_is_missing_leaves_a_gap(record):
+    rows = [r | {"robust_accuracy": None, "robust_low": None, "robust_high": None} for r in record.table("dynamics")]
+    score, speed = drawn(dynamics.over_epochs(rows, record.table("dynamics_meta")[0])).axes[:2]
+    assert np.isfinite(score.get_lines()[0].get_ydata()).all()
+    assert np.isnan(score.get_lines()[1].get_ydata()).all()
+    assert np.isnan(speed.get_lines()[0].get_ydata()).tolist() == [True] + [False] * 12
+
+
+@pytest.mark.parametrize("name", ["$x^$", r"\frac", "a_b$", "line\nbreak", "x" * 200])
+def test_class_names_are_text_and_not_mathematics(make_record, name):
+    record = make_record(("attack",), classes=(name, "other"))
+    x, found = record.array("attack/gallery_x"), record.array("attack/gallery_adv")
+    title = drawn(attack.gallery(record.table("gallery"), x, found)).axes[0].get_title()
+    assert len(title.splitlines()) == 2
+    assert len(title) < 60
