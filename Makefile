@@ -20,7 +20,7 @@ demo: .venv/.installed
 	$(BIN)/ntklens demo --out $(RUN_DIR) --overwrite
 
 test: .venv/.installed lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal   # a thread a worker: two workers, two cores
 
 lint: .venv/.installed
 	$(BIN)/ruff format --check .
