@@ -52,6 +52,7 @@ def test_a_whole_study_has_every_part(record):
     assert "Figure 12." in page.text
     assert "T-shirt/top, Shirt" in page.text
     assert "not measured here" in page.text
+    assert "88.0 % [82.8, 91.8]" in page.text, "the clean accuracy, 176 of 200, with Wilson's interval"
     assert f"numpy {record.provenance['versions']['numpy']}" in page.text
 
 
