@@ -100,3 +100,52 @@ class GELU:
         density = gap.rsqrt() / (2 * math.pi)
         cdf = 0.25 + torch.arcsin(k * both.rsqrt()) / (2 * math.pi)
         return gap, density, cdf, 1 / (1 + q1) + 1 / (1 + q2) - 1
+
+
+@dataclass(frozen=True)
+class Sin:
+    """φ(u) = sin(u + shift): cosine at shift π/2 (Pearce et al. 2019)."""
+
+    shift: float = 0.0
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """exp(-(q1 + q2)/2) (exp(k) - cos(2 shift) exp(-k)) / 2."""
+        return self._half(k, q1, q2, -math.cos(2 * self.shift))
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """exp(-(q1 + q2)/2) (exp(k) + cos(2 shift) exp(-k)) / 2."""
+        return self._half(k, q1, q2, math.cos(2 * self.shift))
+
+    @staticmethod
+    def _half(k: Tensor, q1: Tensor, q2: Tensor, sign: float) -> Tensor:
+        mean = (q1 + q2) / 2
+        return 0.5 * (torch.exp(k - mean) + sign * torch.exp(-k - mean))
+
+
+@dataclass(frozen=True)
+class Exp:
+    """φ(u) = exp(u): E[φφ] = E[φ'φ'] = exp((q1 + q2)/2 + k)."""
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """exp((q1 + q2)/2 + k)."""
+        return torch.exp((q1 + q2) / 2 + k)
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """The same."""
+        return self.nngp(k, q1, q2)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """φ(u) = exp(-u²) (Williams 1997).
+
+    With D = (1 + 2 q1)(1 + 2 q2) - 4 k²: E[φφ] = D^(-1/2), E[φ'φ'] = 4 k D^(-3/2).
+    """
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """D^(-1/2)."""
+        return ((1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k).rsqrt()
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """4 k D^(-3/2)."""
+        return 4 * k * self.nngp(k, q1, q2) ** 3

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ntklens.kernels import duals
-from ntklens.kernels.operations import Activation, Dense, Flatten, GlobalPool, Normalise, Scale, Size, Sum
+from ntklens.kernels.operations import Dense, Flatten, GlobalPool, Normalise, Scale, Size, Sum
 from ntklens.kernels.tracer import HANDLERS, REFUSALS, Handler, Traced, Tracer
 from ntklens.kernels.windows import AveragePool, Conv, Window
 
@@ -229,48 +228,6 @@ def divide(tracer: Tracer, a: Any, b: Any) -> Traced:
     if not isinstance(b, (int, float)):
         raise tracer.refusal("a quotient", "only division by a plain number is understood")
     return multiply(tracer, a, 1 / b)
-
-
-# Activations
-
-
-def _activation(dual: Callable[..., duals.Dual], *functions: Any) -> None:
-    """Record these functions as the pointwise function with this dual; further arguments go to `dual`."""
-
-    @handles(*functions)
-    def activation(tracer: Tracer, x: Traced, *args: Any, inplace: bool = False, **kwargs: Any) -> Traced:
-        if tracer.roots[x.node] is None:
-            why = "it must follow a Linear or Conv2d layer: only then is its input Gaussian"
-            raise tracer.refusal(f"the activation {dual.__name__}", why)
-        return tracer.add(Activation(dual(*args, **kwargs)), [x], x.shape)
-
-
-def _relu(inplace: bool = False) -> duals.Dual:
-    return duals.LeakyReLU(0.0)
-
-
-def _leaky(negative_slope: float = 0.01, inplace: bool = False) -> duals.Dual:
-    return duals.LeakyReLU(negative_slope)
-
-
-def _abs() -> duals.Dual:
-    return duals.LeakyReLU(-1.0)
-
-
-_activation(_relu, F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-_activation(_leaky, F.leaky_relu, F.leaky_relu_)
-_activation(_abs, torch.abs, Tensor.abs, Tensor.__abs__)
-_activation(duals.Erf, torch.erf, Tensor.erf, torch.special.erf)
-
-
-@handles(F.gelu)
-def gelu(tracer: Tracer, x: Traced, approximate: str = "none") -> Traced:
-    """The exact GELU."""
-    if approximate != "none":
-        raise tracer.refusal("GELU(approximate='tanh')", "no closed form; use nn.GELU()")
-    if tracer.roots[x.node] is None:
-        raise tracer.refusal("GELU", "it must follow a Linear or Conv2d layer: only then is its input Gaussian")
-    return tracer.add(Activation(duals.GELU()), [x], x.shape)
 
 
 # Refused, with the reason

@@ -59,6 +59,26 @@ class _Sqrt(torch.autograd.Function):
         return grads[0] * torch.where(positive, 0.5 / torch.where(positive, root, 1.0), 0.0)
 
 
+class _Arcsin(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, c: Tensor) -> Tensor:
+        ctx.save_for_backward(c)
+        return torch.arcsin(c.clamp(-1, 1))
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:
+        (c,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        gap = (1 - c) * (1 + c)
+        inside = gap > COINCIDENT
+        return grads[0] * torch.where(inside, torch.where(inside, gap, 1.0).rsqrt(), 0.0)
+
+
+def arcsin(c: Tensor) -> Tensor:
+    """Arcsin with derivative 0 at |c| = 1."""
+    result: Tensor = _Arcsin.apply(c)  # type: ignore[no-untyped-call]
+    return result
+
+
 def kappa0(c: Tensor) -> Tensor:
     """(π - arccos c) / 2π, the arc-cosine function of order 0 (Cho & Saul 2009); its derivative is 0 at |c| = 1."""
     result: Tensor = _Kappa0.apply(c)  # type: ignore[no-untyped-call]

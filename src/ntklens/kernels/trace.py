@@ -12,7 +12,7 @@ import copy
 from torch import nn
 
 from ntklens.errors import InputError, UnsupportedLayer
-from ntklens.kernels import layers  # noqa: F401 - fills the tracer's table
+from ntklens.kernels import activations, layers  # noqa: F401 - they fill the tracer's table
 from ntklens.kernels.graph import Graph, Node
 from ntklens.kernels.operations import Flatten, Input
 from ntklens.kernels.parametrisation import Parametrisation
