@@ -16,6 +16,7 @@ from ntklens.kernels import (
     LinearKernel,
     Parametrisation,
     RBFKernel,
+    activation,
     analytic_kernel,
     empirical_kernel,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "RBFKernel",
     "Ridge",
     "UnsupportedLayer",
+    "activation",
     "analytic_kernel",
     "eigenfeatures",
     "empirical_kernel",

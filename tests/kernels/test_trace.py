@@ -118,8 +118,11 @@ REFUSED = {
         "AvgPool2d in its place",
     ),
     "softmax": (nn.Sequential(_flat(nn.ReLU()), nn.Softmax(1)), "takes the logits"),
-    "activation of the data": (nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(108, 2)), "must follow a Linear"),
-    "two activations in a row": (_flat(nn.ReLU(), nn.ReLU()), "must follow a Linear"),
+    "activation of the data": (
+        nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(108, 2)),
+        "must follow a layer with weights",
+    ),
+    "two activations in a row": (_flat(nn.ReLU(), nn.ReLU()), "must follow a layer with weights"),
     "activation at the end": (nn.Sequential(nn.Flatten(), nn.Linear(108, 2), nn.ReLU()), "end the network in a Linear"),
     "shared weights": (_shared(), "shared weights correlate"),
     "a sum with itself": (

@@ -1,5 +1,6 @@
 """Neural tangent kernels: analytic, empirical, and elementary ones as controls."""
 
+from ntklens.kernels.activations import activation
 from ntklens.kernels.analytic import AnalyticKernel, analytic_kernel
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.elementary import LinearKernel, RBFKernel
@@ -13,6 +14,7 @@ __all__ = [
     "LinearKernel",
     "Parametrisation",
     "RBFKernel",
+    "activation",
     "analytic_kernel",
     "empirical_kernel",
 ]

@@ -97,6 +97,16 @@ def _power(exponent: float) -> Dual:
     return Series(functools.partial(torch.pow, exponent=int(exponent)), degree=int(exponent), nodes=100)
 
 
+def _prelu(tracer: Tracer, x: Traced, weight: Tensor) -> Traced:
+    """LeakyReLU at the slope that the module has now, which is then held fixed."""
+    slope = tracer.constant(weight, 0.0)
+    if slope is None:
+        raise tracer.refusal("PReLU", "its slopes differ between the channels; give them one value")
+    made: Traced = HANDLERS[F.leaky_relu](tracer, x, slope)
+    return made
+
+
+HANDLERS.update(dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu))
 register(lambda: duals.LeakyReLU(0.0), F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 register(lambda negative_slope=0.01: duals.LeakyReLU(negative_slope), F.leaky_relu, F.leaky_relu_)
 register(lambda: duals.LeakyReLU(-1.0), torch.abs, Tensor.abs, Tensor.__abs__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Literal, cast, overload
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ntklens.errors import InputError
 from ntklens.kernels import reference
 from ntklens.kernels.graph import Graph
+from ntklens.kernels.monte_carlo import Draws, monte_carlo
 from ntklens.kernels.operations import ORIGIN, Covariance
-from ntklens.kernels.parametrisation import Parametrisation
+from ntklens.kernels.parametrisation import Parametrisation, Values
 from ntklens.kernels.probe import probe
 from ntklens.kernels.trace import trace
 
@@ -222,6 +223,32 @@ class AnalyticKernel:
         graph = self.graph(tuple(x1.shape[1:]))
         return graph, x1.to(torch.float64), None if x2 is None else x2.to(torch.float64)
 
+    def monte_carlo(
+        self,
+        x1: Tensor,
+        x2: Tensor | None = None,
+        *,
+        width: int = 512,
+        draws: int = 20,
+        generator: torch.Generator | None = None,
+    ) -> Draws:
+        """Empirical kernels of freshly drawn finite networks, which this kernel is the wide limit of.
+
+        Args:
+            x1: (n1, ...) inputs.
+            x2: (n2, ...) inputs; x1 by default.
+            width: hidden units or channels a layer.
+            draws: number of networks.
+            generator: source of the draws; a fresh one with seed 0 by default.
+
+        Returns:
+            `Draws`, with the kernels, their mean and its standard error.
+        """
+        generator = torch.Generator().manual_seed(0) if generator is None else generator
+        graph = self.graph(tuple(x1.shape[1:]))
+        options = {"width": width, "draws": draws}
+        return monte_carlo(self._module, graph, self.parametrisation, x1, x2, generator=generator, **options)
+
     def __repr__(self) -> str:
         return f"AnalyticKernel({type(self._module).__name__}, {self.parametrisation})"
 
@@ -257,17 +284,21 @@ def _reported(tiles: list[tuple[slice, slice]], pairs: int, progress: Progress |
 
 def analytic_kernel(
     module: nn.Module,
-    w_std: float | Mapping[str, float] = 2**0.5,
-    b_std: float | Mapping[str, float] = 0.1,
+    w_std: Values = 2**0.5,
+    b_std: Values = 0.1,
     *,
+    parametrisation: str = "ntk",
     memory_limit: int = 1 << 30,
 ) -> AnalyticKernel:
     """The infinite-width NTK and NNGP of a network in the NTK parameterisation.
 
     Args:
         module: a plain torch module; only its operations matter, not its weights.
-        w_std: standard deviation of the weights before the 1/sqrt(fan_in), one value or one a layer by its dotted name.
+        w_std: standard deviation of the weights before the 1/sqrt(fan_in): one value, one a layer by its dotted name, or a
+            sequence in the order of the module's layers.
         b_std: standard deviation of the biases, likewise; layers without a bias have none.
+        parametrisation: "ntk", or "standard" for the tangent kernel in torch's own parameterisation at the module's own
+            width, in the mean over its draws.
         memory_limit: bytes of working memory beside the result.
 
     Raises:
@@ -280,4 +311,5 @@ def analytic_kernel(
         tensor([[1.0000, 0.1592],
                 [0.1592, 1.0000]])
     """
-    return AnalyticKernel(module, Parametrisation(w_std, b_std), memory_limit=memory_limit)
+    chosen = Parametrisation.of_module(module, w_std, b_std, parametrisation)
+    return AnalyticKernel(module, chosen, memory_limit=memory_limit)

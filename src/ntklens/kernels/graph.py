@@ -17,12 +17,14 @@ class Node:
     path: str
     """Where in the user's module it stands, such as `features.0`."""
     shape: tuple[int, ...]
-    """Shape of the node's output for one input: (C, H, W), or (d,) without positions."""
+    """Shape of the node's output for one input: (C, H, W), (C, L), or (d,) without positions."""
 
     @property
     def size(self) -> Size:
-        """Height and width of the positions kept apart; (1, 1) without positions."""
-        return (self.shape[-2], self.shape[-1]) if len(self.shape) == 3 else (1, 1)
+        """Height and width of the positions kept apart; a height of 1 for sequences, (1, 1) without positions."""
+        if len(self.shape) == 3:
+            return (self.shape[-2], self.shape[-1])
+        return (1, self.shape[-1]) if len(self.shape) == 2 else (1, 1)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ntklens.kernels.operations import Dense, Flatten, GlobalPool, Normalise, Scale, Size, Sum
 from ntklens.kernels.tracer import HANDLERS, REFUSALS, Handler, Traced, Tracer
-from ntklens.kernels.windows import AveragePool, Conv, Window
+from ntklens.kernels.windows import AveragePool, CircularPad, Conv, Pad, Window
 
 
 def handles(*functions: Any) -> Callable[[Handler], Handler]:
@@ -30,14 +30,15 @@ def _shape(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> torch.
         return function(*args, **kwargs).shape
 
 
-def _pair(value: Any) -> Size:
-    """An int or a pair as a pair."""
+def _places(value: Any, sequence: bool, across: int) -> Size:
+    """An int, or one a position axis, as a pair; sequences have `across` on the axis that they lack."""
     values = (value,) if isinstance(value, int) else tuple(int(v) for v in value)
-    return (values[0], values[-1])
+    return (across, values[-1]) if sequence else (values[0], values[-1])
 
 
 def _size(shape: torch.Size) -> Size:
-    return (shape[-2], shape[-1])
+    """The positions of a tensor (n, C, H, W) or (n, C, L)."""
+    return (shape[-2], shape[-1]) if len(shape) == 4 else (1, shape[-1])
 
 
 # Layers
@@ -49,12 +50,11 @@ def linear(tracer: Tracer, x: Traced, weight: Tensor, bias: Tensor | None = None
     if x.ndim != 2:
         why = "on an input with positions it mixes the last axis alone; flatten or pool before it"
         raise tracer.refusal("Linear", why)
-    w_std, b_std = tracer.layer(weight, bias)
-    return tracer.add(Dense(w_std, b_std), [x], _shape(F.linear, x, weight))
+    return tracer.add(Dense(tracer.layer(weight, bias)), [x], _shape(F.linear, x, weight))
 
 
-@handles(F.conv2d)
-def conv2d(
+@handles(F.conv1d, F.conv2d)
+def convolution(
     tracer: Tracer,
     x: Traced,
     weight: Tensor,
@@ -64,25 +64,30 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Traced:
-    """A convolution with zero padding."""
-    if groups != 1:
-        raise tracer.refusal("a grouped convolution", "its channels are not exchangeable; use groups=1")
-    kernel, stride, dilation = _size(weight.shape), _pair(stride), _pair(dilation)
-    shape = _shape(F.conv2d, x, weight, None, stride, padding, dilation)
+    """A convolution with zero padding; groups of hidden channels leave the limit as it is."""
+    if groups != 1 and (tracer.is_data(x) or weight.shape[1] == 1):
+        why = "its channels do not average over many others in the limit; use groups=1"
+        raise tracer.refusal("a grouped convolution of the data, or a depthwise one", why)
+    one = weight.ndim == 3
+    function = F.conv1d if one else F.conv2d
+    if padding == "same":
+        shape = torch.Size((len(x), len(weight), *x.shape[2:]))
+    else:
+        shape = _shape(function, x, weight, None, stride, padding, dilation, groups)
+    kernel, stride, dilation = _places(weight.shape[2:], one, 1), _places(stride, one, 1), _places(dilation, one, 1)
     if padding == "same":  # torch puts the odd one of an even kernel's padding behind
         before = (dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2)
     else:
-        before = (0, 0) if padding == "valid" else _pair(padding)
-    w_std, b_std = tracer.layer(weight, bias)
+        before = (0, 0) if padding == "valid" else _places(padding, one, 0)
     window = Window(kernel, stride, before, dilation, _size(x.shape), _size(shape))
-    return tracer.add(Conv(window, w_std, b_std), [x], shape)
+    return tracer.add(Conv(window, tracer.layer(weight, bias)), [x], shape)
 
 
-# Pooling and shapes
+# Pooling, padding and shapes
 
 
-@handles(F.avg_pool2d)
-def avg_pool2d(
+@handles(F.avg_pool1d, F.avg_pool2d)
+def average_pool(
     tracer: Tracer,
     x: Traced,
     kernel_size: Any,
@@ -92,36 +97,53 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Traced:
-    """Average pooling whose windows all have the same divisor."""
-    kernel, padding = _pair(kernel_size), _pair(padding)
-    stride = kernel if stride is None or stride == [] else _pair(stride)
-    if ceil_mode or divisor_override or (padding != (0, 0) and not count_include_pad):
-        why = "windows with a divisor of their own; use ceil_mode=False, count_include_pad=True, no divisor_override"
-        raise tracer.refusal("AvgPool2d", why)
-    shape = _shape(F.avg_pool2d, x, kernel, stride, padding)
-    return tracer.add(AveragePool(Window(kernel, stride, padding, (1, 1), _size(x.shape), _size(shape))), [x], shape)
+    """Average pooling, overlapping and padded as it may be."""
+    if ceil_mode or divisor_override:
+        why = "windows with a divisor of their own; use ceil_mode=False and no divisor_override"
+        raise tracer.refusal("average pooling", why)
+    one = x.ndim == 3
+    function = F.avg_pool1d if one else F.avg_pool2d
+    stride = kernel_size if stride is None or stride in ([], ()) else stride
+    shape = _shape(function, x, kernel_size, stride, padding)
+    geometry = _places(kernel_size, one, 1), _places(stride, one, 1), _places(padding, one, 0)
+    window = Window(*geometry, (1, 1), _size(x.shape), _size(shape))
+    return tracer.add(AveragePool(window, count_include_pad or geometry[2] == (0, 0)), [x], shape)
 
 
-@handles(F.adaptive_avg_pool2d, torch._C._nn.adaptive_avg_pool2d)
-def adaptive_avg_pool2d(tracer: Tracer, x: Traced, output_size: Any) -> Traced:
+@handles(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, torch.adaptive_avg_pool1d, torch._C._nn.adaptive_avg_pool2d)
+def adaptive_average_pool(tracer: Tracer, x: Traced, output_size: Any) -> Traced:
     """Global pooling, or pooling to a size that divides the image's."""
-    shape = _shape(F.adaptive_avg_pool2d, x, output_size)
+    shape = _shape(F.adaptive_avg_pool1d if x.ndim == 3 else F.adaptive_avg_pool2d, x, output_size)
     size, out = _size(x.shape), _size(shape)
     if out == (1, 1):
         return tracer.add(GlobalPool(size), [x], shape)
     if size[0] % out[0] or size[1] % out[1]:
-        raise tracer.refusal("AdaptiveAvgPool2d", f"windows of unequal size: {out} does not divide {size}")
+        raise tracer.refusal("adaptive pooling", f"windows of unequal size: {out} does not divide {size}")
     kernel = (size[0] // out[0], size[1] // out[1])
     return tracer.add(AveragePool(Window(kernel, kernel, (0, 0), (1, 1), size, out)), [x], shape)
 
 
 @handles(Tensor.mean, torch.mean)
 def mean(tracer: Tracer, x: Traced, dim: Any = None, keepdim: bool = False) -> Traced:
-    """The mean over both image axes: global average pooling."""
+    """The mean over all positions: global average pooling."""
     axes = () if dim is None else tuple(d % x.ndim for d in ((dim,) if isinstance(dim, int) else dim))
-    if x.ndim != 4 or sorted(axes) != [2, 3]:
-        raise tracer.refusal("mean", "only the mean over both image axes, x.mean((2, 3)), is understood")
+    if x.ndim < 3 or sorted(axes) != list(range(2, x.ndim)):
+        raise tracer.refusal("mean", "only the mean over all positions, such as x.mean((2, 3)), is understood")
     return tracer.add(GlobalPool(_size(x.shape)), [x], _shape(torch.mean, x, axes, keepdim))
+
+
+@handles(F.pad, torch._C._nn.pad)
+def pad(tracer: Tracer, x: Traced, pad: Any, mode: str = "constant", value: float | None = None) -> Traced:
+    """Zero and circular padding of the positions."""
+    widths = [int(p) for p in pad]
+    fits = x.ndim >= 3 and len(widths) <= 2 * (x.ndim - 2) and min(widths, default=0) >= 0
+    if not fits or mode not in ("constant", "circular") or (mode == "constant" and value not in (None, 0)):
+        raise tracer.refusal("pad", "only zero and circular padding of the positions are understood")
+    shape = _shape(F.pad, x, widths, mode)
+    before = (widths[2] if len(widths) > 2 else 0, widths[0])
+    if mode == "circular":
+        return tracer.add(CircularPad(before, _size(x.shape), _size(shape)), [x], shape)
+    return tracer.add(Pad(Window((1, 1), (1, 1), before, (1, 1), _size(x.shape), _size(shape))), [x], shape)
 
 
 def _reshape(function: Any) -> None:
@@ -181,9 +203,33 @@ def layer_norm(
         raise tracer.refusal("LayerNorm", "it must follow a Linear or Conv2d layer, not the data or an activation")
     if len(normalized_shape) != x.ndim - 1:
         raise tracer.refusal("LayerNorm", "only the norm over all axes but the batch is understood")
-    if not (tracer.is_constant(weight, 1.0) and tracer.is_constant(bias, 0.0)):
+    if tracer.constant(weight, 1.0) != 1 or tracer.constant(bias, 0.0) != 0:
         raise tracer.refusal("LayerNorm", "its affine parameters have moved from one and zero")
-    return tracer.add(Normalise(over_positions=x.ndim == 4, eps=eps), [x], x.shape)
+    return tracer.add(Normalise(over_positions=x.ndim > 2, eps=eps), [x], x.shape)
+
+
+@handles(F.batch_norm, torch.batch_norm)
+def batch_norm(
+    tracer: Tracer,
+    x: Traced,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Traced:
+    """The evaluation form with statistics that treat all channels alike, as at initialisation: a constant multiple."""
+    centred = tracer.constant(running_mean, 0.0) == 0 and tracer.constant(bias, 0.0) == 0
+    variance, gain = tracer.constant(running_var, 0.0), tracer.constant(weight, 1.0)
+    if running_var is None or not centred or variance is None or gain is None:
+        why = (
+            "its statistics differ between the channels, which are exchangeable at infinite width; the form at "
+            "initialisation has a rule: call .reset_parameters() on it, or leave it out"
+        )
+        raise tracer.refusal("BatchNorm", why)
+    return tracer.add(Scale(gain / (variance + eps) ** 0.5), [x], x.shape)
 
 
 @handles(torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
@@ -235,8 +281,14 @@ def divide(tracer: Tracer, a: Any, b: Any) -> Traced:
 _MAXIMUM = "the maximum of correlated Gaussians is not Gaussian; AvgPool2d in its place has a rule"
 _SOFTMAX = "it couples the features of one input; leave it out: every predictor and attack here takes the logits"
 _ATTENTION = "attention multiplies two functions of the input; it has no kernel in closed form"
+_CONCATENATION = (
+    "its parts have variances of their own, so that channels are no longer exchangeable; add branches instead"
+)
 REFUSALS.update(
     {
+        torch.cat: _CONCATENATION,
+        torch.concat: _CONCATENATION,
+        F.max_pool1d: _MAXIMUM,
         F.max_pool2d: _MAXIMUM,
         F.adaptive_max_pool2d: _MAXIMUM,
         torch.max_pool2d: _MAXIMUM,

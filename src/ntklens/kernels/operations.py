@@ -82,24 +82,44 @@ class Input(Operation):
 
 
 @dataclass(frozen=True)
-class Dense(Operation):
-    """z = (w_std / sqrt(fan_in)) W h + b_std b at every position: K <- w_std² K + b_std², Θ <- K_new + w_std² Θ."""
+class Scales:
+    """What a layer's weights and biases do to covariances.
+
+    Attributes:
+        w_std: K and Θ are multiplied by its square.
+        b_std: its square is added to K.
+        weight_share: times K of the input, the weights' own share of Θ.
+        bias_share: the biases' own share of Θ.
+    """
 
     w_std: float
     b_std: float
+    weight_share: float
+    bias_share: float
+
+
+@dataclass(frozen=True)
+class Dense(Operation):
+    """A dense layer at every position; in the NTK parameterisation Θ <- K_new + w_std² Θ (Jacot et al. 2018)."""
+
+    scales: Scales
     is_layer = True
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
         """The dense rule (Jacot et al. 2018)."""
-        return affine(states[0], self.w_std, self.b_std)
+        return affine(states[0], self.scales)
 
 
-def affine(state: Covariance, w_std: float, b_std: float) -> Covariance:
-    """K <- w_std² K + b_std², Θ <- K_new + w_std² Θ: what a layer's weights and biases do, and their share of Θ."""
-    nngp = {d: w_std**2 * k + b_std**2 for d, k in state.nngp.items()}
+def affine(state: Covariance, scales: Scales) -> Covariance:
+    """K <- w_std² K + b_std², Θ <- weight_share K + bias_share + w_std² Θ."""
+    w, b = scales.w_std**2, scales.b_std**2
+    nngp = {d: w * k + b for d, k in state.nngp.items()}
     if state.ntk is None:
         return Covariance(nngp, None)
-    return Covariance(nngp, {d: nngp[d] + w_std**2 * t for d, t in state.ntk.items()})
+    if (scales.weight_share, scales.bias_share) == (w, b):
+        return Covariance(nngp, {d: nngp[d] + w * t for d, t in state.ntk.items()})
+    own = {d: scales.weight_share * k + scales.bias_share for d, k in state.nngp.items()}
+    return Covariance(nngp, {d: own[d] + w * t for d, t in state.ntk.items()})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ntklens.errors import UnsupportedLayer
 from ntklens.kernels.graph import Node
-from ntklens.kernels.operations import Operation
+from ntklens.kernels.operations import Operation, Scales
 from ntklens.kernels.parametrisation import Parametrisation
 
 Handler = Callable[..., "Traced"]
@@ -110,8 +110,8 @@ class Tracer:
         """Dotted name of the module whose forward runs now."""
         return self.path[-1] if self.path else ""
 
-    def layer(self, weight: Tensor, bias: Tensor | None) -> tuple[float, float]:
-        """(w_std, b_std) of the layer that owns this weight; b_std is 0 without a bias."""
+    def layer(self, weight: Tensor, bias: Tensor | None) -> Scales:
+        """The scales of the layer that owns this weight, which must be a parameter that no other layer has used."""
         name = self.names.get(id(weight))
         if name is None:
             raise self.refusal("a weight", "it is computed from others, so that it is not a free Gaussian parameter")
@@ -120,14 +120,20 @@ class Tracer:
             raise self.refusal("a layer", why)
         self.used[name] = self.where
         w_std, b_std = self.parametrisation.of(name.rpartition(".")[0])
-        return w_std, 0.0 if bias is None else b_std
+        b_std = 0.0 if bias is None else b_std
+        if self.parametrisation.kind == "standard":
+            return Scales(w_std, b_std, float(weight[0].numel()), float(bias is not None))
+        return Scales(w_std, b_std, w_std**2, b_std**2)
 
-    def is_constant(self, parameter: Tensor | None, value: float) -> bool:
-        """Whether a parameter or buffer of the user's module is absent or equal to this value throughout."""
+    def constant(self, parameter: Tensor | None, default: float) -> float | None:
+        """The one value of a parameter or buffer of the user's module; `default` without it, None when it varies."""
         if parameter is None:
-            return True
-        name = self.names.get(id(parameter), "")
-        return name in self.values and bool((self.values[name] == value).all())
+            return default
+        held = self.values.get(self.names.get(id(parameter), ""))
+        if held is None:
+            return None
+        value = held.detach().flatten()
+        return float(value[0]) if bool((value == value[0]).all()) else None
 
     def refusal(self, what: str, why: str) -> UnsupportedLayer:
         """The sentence for something that has no rule: where, what, why, the path to it and a way out."""

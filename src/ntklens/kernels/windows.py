@@ -5,10 +5,22 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ntklens.kernels.operations import ORIGIN, Covariance, Maps, Marginals, Offset, Operation, Size, affine
+from ntklens.kernels.operations import (
+    ORIGIN,
+    Covariance,
+    Maps,
+    Marginals,
+    Offset,
+    Operation,
+    Scales,
+    Size,
+    affine,
+    overlap,
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +88,7 @@ class Conv(Operation):
     """
 
     window: Window
-    w_std: float
-    b_std: float
+    scales: Scales
     is_layer = True
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
@@ -93,7 +104,7 @@ class Conv(Operation):
             return {d: self._sum(maps, d) / places for d in offsets}
 
         ntk = None if state.ntk is None else mean(state.ntk)
-        return affine(Covariance(mean(state.nngp), ntk), self.w_std, self.b_std)
+        return affine(Covariance(mean(state.nngp), ntk), self.scales)
 
     def _sum(self, maps: Maps, offset: Offset) -> Tensor:
         source = self.window.source(offset)
@@ -106,9 +117,13 @@ class Conv(Operation):
 
 @dataclass(frozen=True)
 class AveragePool(Operation):
-    """Local average pooling: the mean over both windows, which mixes each offset with its near neighbours."""
+    """Local average pooling: the mean over both windows, which mixes each offset with its near neighbours.
+
+    With `include_padding` off, each window is divided by the number of its places inside the image.
+    """
 
     window: Window
+    include_padding: bool = True
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
         """Stride * Δ + e for every difference e of two places in the window."""
@@ -129,11 +144,90 @@ class AveragePool(Operation):
                     for e in self._shifts()
                     if (source := self.window.source(offset, e)) in maps
                 ]
-                pooled[offset] = sum(parts[1:], parts[0]) / pairs
+                pooled[offset] = sum(parts[1:], parts[0]) / (
+                    pairs if self.include_padding else self._places(parts[0], offset)
+                )
             return pooled
 
         return Covariance(pool(state.nngp), None if state.ntk is None else pool(state.ntk))
 
+    def _places(self, like: Tensor, offset: Offset) -> Tensor:
+        """Number of places inside the image of one window times that of the other, at each entry of a map."""
+        w, counts = self.window, []
+        for axis in (0, 1):
+            starts = [w.stride[axis] * p - w.padding[axis] for p in range(w.out_size[axis])]
+            inside = [min(s + w.kernel[axis], w.in_size[axis]) - max(s, 0) for s in starts]
+            counts.append(like.new_tensor(inside))
+        both = counts[0][:, None] * counts[1]
+        here, there = overlap(w.out_size, offset), overlap(w.out_size, (-offset[0], -offset[1]))
+        return both[here] * both[there]
+
     def _shifts(self) -> itertools.product[Offset]:
         h, w = self.window.kernel
         return itertools.product(range(1 - h, h), range(1 - w, w))
+
+
+@dataclass(frozen=True)
+class Pad(Operation):
+    """Zeros around the image."""
+
+    window: Window
+
+    def sources(self, offsets: set[Offset]) -> set[Offset]:
+        """The same offsets, where the image is wide enough."""
+        return {d for d in offsets if self.window.exists(d)}
+
+    def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
+        """Each map within zeros."""
+
+        def pad(maps: Maps) -> Maps:
+            like = next(iter(maps.values()))
+            return {d: self.window.slide(maps.get(d, like[..., :0, :0]), d, d) for d in offsets}
+
+        (state,) = states
+        return Covariance(pad(state.nngp), None if state.ntk is None else pad(state.ntk))
+
+
+@dataclass(frozen=True)
+class CircularPad(Operation):
+    """The image continued around its edges, as circular convolutions pad it."""
+
+    before: Size
+    in_size: Size
+    out_size: Size
+
+    def sources(self, offsets: set[Offset]) -> set[Offset]:
+        """The offsets that are the same around the edges."""
+        return {pair for d in offsets for pair in itertools.product(*self._around(d)) if self._exists(pair)}
+
+    def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
+        """Join the maps of an offset and of its continuations, and read each entry at its place."""
+        (state,) = states
+
+        def wrap(maps: Maps) -> Maps:
+            return {d: self._wrap(maps, d) for d in offsets}
+
+        return Covariance(wrap(state.nngp), None if state.ntk is None else wrap(state.ntk))
+
+    def _around(self, offset: Offset) -> tuple[tuple[int, int], tuple[int, int]]:
+        """On each axis the offset from 0 on, and the one that reaches the same place the other way."""
+        (h, w), (a, b) = self.in_size, offset
+        return (a % h, a % h - h), (b % w, b % w - w)
+
+    def _exists(self, offset: Offset) -> bool:
+        return all(abs(d) < n for d, n in zip(offset, self.in_size, strict=True))
+
+    def _wrap(self, maps: Maps, offset: Offset) -> Tensor:
+        rows, columns = self._around(offset)
+        bands = []
+        for a in rows:
+            parts = [maps[a, b] for b in columns if self._exists((a, b))]
+            if parts:
+                bands.append(torch.cat(parts, -1))
+        t = torch.cat(bands, -2)
+        for axis in (-2, -1):
+            size = self.in_size[axis]
+            first = max(0, -offset[axis]) - self.before[axis]
+            places = [(first + i) % size for i in range(self.out_size[axis] - abs(offset[axis]))]
+            t = t.index_select(axis, torch.tensor(places, device=t.device))
+        return t

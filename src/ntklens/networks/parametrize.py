@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
-from ntklens.errors import UnsupportedLayer
-from ntklens.kernels.parametrisation import LAYERS, Parametrisation
-
-
-class _Times(nn.Module):
-    """A standard normal parameter times its standard deviation in the forward."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x
+from ntklens.kernels.parametrisation import LAYERS, Parametrisation, Scaled, Values
 
 
 def ntk_parametrize(
     module: nn.Module,
-    w_std: float | Mapping[str, float] = 2**0.5,
-    b_std: float | Mapping[str, float] = 0.1,
+    w_std: Values = 2**0.5,
+    b_std: Values = 0.1,
     *,
     generator: torch.Generator | None = None,
 ) -> nn.Module:
@@ -41,31 +28,31 @@ def ntk_parametrize(
 
     Args:
         module: the user's network; it is not altered.
-        w_std: one value, or one a layer by its dotted name.
+        w_std: one value, one a layer by its dotted name, or a sequence in the order of the module's layers.
         b_std: likewise; 0 leaves the layer without a working bias.
         generator: source of the draws; a fresh one with seed 0 by default.
 
     Raises:
+        InputError: a mapping or sequence has no value for a layer.
         UnsupportedLayer: a layer has parameters of another kind.
+
+    Example:
+        >>> finite = ntk_parametrize(nn.Linear(4, 3), w_std=1.0)
+        >>> raw = finite.parametrizations.weight.original
+        >>> torch.equal(finite.weight, raw / 2)
+        True
     """
-    parametrisation = Parametrisation(w_std, b_std)
+    scales = Parametrisation.of_module(module, w_std, b_std).scales(module)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     network = copy.deepcopy(module)
     for name, layer in list(network.named_modules()):
-        own = dict(layer.named_parameters(recurse=False))
-        if isinstance(layer, LAYERS):
-            scales = {"weight": parametrisation.weight_scale(name, layer), "bias": parametrisation.bias_scale(name)}
-            for key, parameter in own.items():
-                with torch.no_grad():
-                    draw = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-                    parameter.copy_(draw.to(parameter.device))
-                parametrize.register_parametrization(layer, key, _Times(scales[key]), unsafe=True)
-        elif isinstance(layer, (nn.LayerNorm, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
-            for parameter in own.values():
+        for key, parameter in list(layer.named_parameters(recurse=False)):
+            if not isinstance(layer, LAYERS):
                 parameter.requires_grad_(False)
-        elif own:
-            raise UnsupportedLayer(
-                f"no NTK parameterisation for `{name}` ({type(layer).__name__}): Linear and Conv layers have one; "
-                "linearize(module) and empirical_kernel(module) take the network as it is."
-            )
+                continue
+            draw = torch.randn(parameter.shape, generator=generator, device=generator.device, dtype=parameter.dtype)
+            with torch.no_grad():
+                parameter.copy_(draw)
+            scale = scales[f"{name}.{key}" if name else key]
+            parametrize.register_parametrization(layer, key, Scaled(scale), unsafe=True)
     return network
