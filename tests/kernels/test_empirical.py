@@ -1,5 +1,8 @@
 """The empirical kernel against a loop over single gradients, and against the analytic limit."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,6 +121,95 @@ def test_training_mode_is_refused_where_it_matters():
         nl.empirical_kernel(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
 
 
+class Random(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(50, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(self.layer(x.flatten(1)), 0.5, self.training)
+
+
+def batch_norm_without_statistics() -> nn.Module:
+    norm = nn.BatchNorm2d(3, track_running_stats=False)
+    return nn.Sequential(nn.Conv2d(2, 3, 5), norm, nn.Flatten()).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "why"), [(Random, "depend on chance"), (batch_norm_without_statistics, "depend on the rest of the batch")]
+)
+def test_outputs_that_depend_on_more_than_the_input_are_refused(make, why):
+    net = make().to(DTYPE)
+    state = torch.random.get_rng_state()
+    with pytest.raises(nl.InputError, match=why):
+        nl.empirical_kernel(net)(images(3))
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_precisions_do_not_wear_each_other_out(net):
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(1e-9)
+    kernel, x, z = nl.empirical_kernel(net), images(4), images(3, seed=1)
+    exact = kernel(x, z)
+    single = kernel(x.float(), z)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=1e-6)
+    assert torch.equal(kernel(x, z), exact)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_does_not_depend_on_the_callers_gradient_mode(net, mode):
+    kernel, x, z, w = nl.empirical_kernel(net), images(3), images(2, seed=1), images(3, seed=2).flatten(1)[:, :2]
+    k, g = kernel(x, z), kernel.gradient(x, z, w)
+    with mode():
+        torch.testing.assert_close(kernel(x.clone(), z), k)
+        torch.testing.assert_close(kernel.gradient(x.clone(), z, w), g)
+    assert not k.requires_grad
+    assert not g.requires_grad
+
+
+def test_the_kernel_keeps_the_weights_of_its_moment_and_alters_nothing(net):
+    x = images(3)
+    before = {name: v.clone() for name, v in net.state_dict().items()}
+    kernel = nl.empirical_kernel(net)
+    k = kernel(x)
+    assert all(torch.equal(v, before[name]) for name, v in net.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(2)
+    assert torch.equal(kernel(x), k)
+
+
+def test_threads_do_not_meet(net):
+    kernel, batches = nl.empirical_kernel(net), [images(3, seed=i) for i in range(12)]
+    alone = [kernel(b) for b in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(kernel, batches))
+    for a, b in zip(alone, together, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_parametrisation_freezes_normalisation_and_refuses_what_it_has_no_rule_for():
+    net = Residual().to(DTYPE).eval()
+    frozen = copy.deepcopy(net)
+    frozen.norm.requires_grad_(False)
+    one = nl.Parametrisation(1.0, 1.0)
+    torch.testing.assert_close(
+        nl.empirical_kernel(net, parametrisation=one)(images(3)),
+        nl.empirical_kernel(frozen, parametrisation=one)(images(3)),
+    )
+    standard = nl.Parametrisation(kind="standard")
+    torch.testing.assert_close(
+        nl.empirical_kernel(frozen, parametrisation=standard)(images(3)), nl.empirical_kernel(frozen)(images(3))
+    )
+    with pytest.raises(nl.UnsupportedLayer, match=r"`0` \(Bilinear\)"):
+        nl.empirical_kernel(nn.Sequential(nn.Bilinear(2, 2, 2)), parametrisation=one)
+    with pytest.raises(nl.UnsupportedLayer, match="plain Linear"):
+        nl.empirical_kernel(nl.ntk_parametrize(build("fc1", (4,), 1)), parametrisation=one)
+
+
 def test_what_does_not_fit(net):
     with pytest.raises(nl.InputError, match="outputs must be"):
         nl.empirical_kernel(net, "all")
@@ -125,3 +217,9 @@ def test_what_does_not_fit(net):
         nl.empirical_kernel(net, "full").gradient(images(2), images(2), torch.ones(2, 2, dtype=DTYPE))
     with pytest.raises(nl.InputError, match="no parameter that requires"):
         nl.empirical_kernel(nn.Linear(2, 1).requires_grad_(False))
+    with pytest.raises(nl.InputError, match=r"floating point were expected; torch\.int64 of shape \(2, 5\)"):
+        nl.empirical_kernel(net)(torch.ones(2, 5, dtype=torch.long))
+    with pytest.raises(nl.InputError, match="inputs of one shape"):
+        nl.empirical_kernel(net)(images(2), images(2)[:, :1])
+    with pytest.raises(nl.InputError, match=r"outputs of shape \(n, O\) was expected"):
+        nl.empirical_kernel(nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)))(torch.ones(2, 4))
