@@ -50,9 +50,28 @@ def test_lazy_epoch_needs_a_spell(velocities, expected):
 def test_polar_coordinates_of_a_straight_path_and_of_a_turn():
     straight = m.polar(torch.stack([I4, 2 * I4, 3 * I4]))
     assert straight.radius == pytest.approx([0, 0.5, 1])
-    assert straight.angle == pytest.approx([0, 0, 0], abs=1e-7)
+    assert straight.angle == [0, 0, 0]
     turned = m.polar(torch.stack([rank_one([1, 0, 0, 0]), rank_one([0, 1, 0, 0])]))
     assert turned.angle[1] == pytest.approx(math.pi / 2)
+
+
+def test_what_hardly_moves_keeps_its_digits():
+    """A turn by δ in the plane of two kernels: distance 1 - cos δ = δ²/2, angle δ."""
+    a, b, turn = rank_one([1, 0, 0, 0]), rank_one([0, 1, 0, 0]), 1e-9
+    moved = math.cos(turn) * a + math.sin(turn) * b
+    assert m.kernel_distance(a, moved) == pytest.approx(turn**2 / 2, rel=1e-6, abs=0)
+    assert float(m.distance_map(torch.stack([a, moved]))[0, 1]) == pytest.approx(turn**2 / 2, rel=1e-6, abs=0)
+    assert m.polar(torch.stack([a, moved])).angle[1] == pytest.approx(turn, rel=1e-6, abs=0)
+
+
+def test_a_zero_kernel_has_no_direction():
+    zero = torch.zeros(4, 4, dtype=torch.float64)
+    assert math.isnan(m.similarity(I4, zero))
+    assert math.isnan(m.polar(torch.stack([I4, zero])).angle[1])
+
+
+def test_a_path_that_returns_has_no_scale():
+    assert m.polar(torch.stack([I4, 2 * I4, I4])).radius == [0, math.inf, 0]
 
 
 def test_eigenspaces_add_up():
@@ -80,3 +99,10 @@ def test_specialisation_of_block_and_uniform_kernels():
     block = torch.tensor([[1.0, 1.0, 0.5, 0.5]] * 2 + [[0.5, 0.5, 1.0, 1.0]] * 2)
     assert m.specialisation(block, y) == pytest.approx([2, 2])
     assert m.specialisation(torch.ones(4, 4), y) == pytest.approx([1, 1])
+
+
+def test_specialisation_does_not_count_an_input_with_itself():
+    """Tangents at one angle to all others have no classes, however small the classes are."""
+    even = 0.3 + 0.7 * torch.eye(5)
+    assert m.specialisation(even, torch.tensor([0, 0, 1, 1, 1])) == pytest.approx([1, 1])
+    assert math.isnan(m.specialisation(even, torch.tensor([0, 1, 1, 1, 1]))[0])

@@ -1,5 +1,8 @@
 """The tracker in a real training."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -48,9 +51,53 @@ def test_saved_and_taken_up_again(tracked, data, tmp_path):
     tracked.save(tmp_path / "track.npz")
     again = nl.KernelTracker(data.test.x, data.test.y, top_k=4).restore(tmp_path / "track.npz")
     assert torch.equal(again.kernels, tracked.kernels)
-    assert again.rows()[2] == pytest.approx(tracked.rows()[2], nan_ok=True)
+    for mine, theirs in zip(again.rows(), tracked.rows(), strict=True):
+        assert mine == pytest.approx(theirs, nan_ok=True)
     again.record(build("fc1", (1, 8, 8), 2), 5)
     assert again.epochs == [0, 1, 2, 3, 4, 5]
+    assert math.isnan(again.rows()[5]["loss"])
+    repeated = again.record(build("fc1", (1, 8, 8), 2), 5)
+    assert again.epochs == [0, 1, 2, 3, 4, 5]
+    assert torch.equal(again.kernels[5], repeated)
+
+
+def test_what_is_saved_under_any_name_is_found_under_it(tracked, data, tmp_path):
+    tracked.save(tmp_path / "track")
+    assert nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "track").epochs == [0, 1, 2, 3, 4]
+
+
+def test_the_probe_is_kept(data):
+    x = data.test.x.clone()
+    tracker = nl.KernelTracker(x, data.test.y)
+    x.zero_()
+    assert torch.equal(tracker.probe_x, data.test.x)
+
+
+def test_top_and_bottom_take_the_kernel_apart(tracked):
+    """Each kernel in its own eigenbasis: the parts' paths are those of the restricted kernels."""
+    rows, kernels = tracked.rows(), tracked.kernels
+    for name, top in (("top", True), ("bottom", False)):
+        path = measures.polar(torch.stack([measures.restricted(k, 4, top=top) for k in kernels]))
+        assert [r[f"radius_{name}"] for r in rows] == pytest.approx(path.radius)
+        assert [r[f"angle_{name}"] for r in rows] == pytest.approx(path.angle)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"text"])
+def test_other_files_are_named(data, tmp_path, damage):
+    (tmp_path / "bad.npz").write_bytes(damage)
+    with pytest.raises(nl.InputError, match="not a file written by"):
+        nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "bad.npz")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    with pytest.raises(nl.InputError, match="not a file written by"):
+        nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "array.npy")
+
+
+def test_a_diverged_network_is_named(data):
+    net = build("fc1", (1, 8, 8), 2)
+    with torch.no_grad():
+        net[1].weight.fill_(float("inf"))
+    with pytest.raises(nl.NumericalFailure, match="kernel at epoch 1 is not finite"):
+        nl.KernelTracker(data.test.x, data.test.y).record(net, 1)
 
 
 def test_what_does_not_fit(tracked, data, tmp_path, untyped):
@@ -63,5 +110,9 @@ def test_what_does_not_fit(tracked, data, tmp_path, untyped):
     with pytest.raises(nl.InputError, match="does not exist"):
         nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "none.npz")
     tracked.save(tmp_path / "track.npz")
-    with pytest.raises(nl.InputError, match="kernels of 30 images"):
-        nl.KernelTracker(data.test.x[:20], data.test.y[:20]).restore(tmp_path / "track.npz")
+    others = [(data.test.x[:20], data.test.y[:20], "trace"), (1 - data.test.x, data.test.y, "trace")]
+    for x, y, outputs in [*others, (data.test.x, data.test.y, "pseudo")]:
+        with pytest.raises(nl.InputError, match="other probe images or outputs"):
+            nl.KernelTracker(x, y, outputs=outputs).restore(tmp_path / "track.npz")
+    with pytest.raises(nl.InputError, match="one value a pair"):
+        nl.KernelTracker(data.test.x, data.test.y, outputs="full")

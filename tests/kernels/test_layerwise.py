@@ -153,3 +153,13 @@ def test_jacobians_of_a_wide_network_are_not_formed():
     assert kernel(x).shape == (64, 64, 10, 10)
     assert kernel._plan(x).rest == {}
     assert kernel._plan(x).entries < 50_000
+
+
+def test_the_kernel_of_a_linearisation_stays_where_it_was_taken():
+    """Its layers run on the weights of the start, not on the moving ones: their tangents are left to Jacobians."""
+    net = nn.Sequential(nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 2)).to(DTYPE)
+    lin, x = nl.linearize(net), inputs(4)
+    with torch.no_grad():
+        for p in lin.parameters():
+            p.add_(1.0)
+    torch.testing.assert_close(nl.empirical_kernel(lin)(x), nl.empirical_kernel(net)(x), **CLOSE)

@@ -1,13 +1,14 @@
-"""Finite networks: parametrisation, linearisation, and training against the kernel's closed forms."""
+"""Finite networks: named architectures, parametrisation, linearisation."""
 
+import copy
 import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import ntklens as nl
-from ntklens.networks import BinaryLogits, Centred, architecture_names, build, gradient_descent, train
+from ntklens.networks import architecture_names, build
 
 SHAPE = (1, 8, 8)
 
@@ -38,6 +39,31 @@ def test_ntk_parametrize_leaves_the_module_and_the_global_generator_alone():
 def test_ntk_parametrize_refuses_what_has_no_rule():
     with pytest.raises(nl.UnsupportedLayer, match=r"`1` \(Embedding\)"):
         nl.ntk_parametrize(nn.Sequential(nn.Linear(2, 2), nn.Embedding(3, 2)))
+
+
+def test_ntk_parametrize_freezes_normalisation_and_takes_one_value_a_layer():
+    net = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 1))
+    drawn = nl.ntk_parametrize(net, {"0": 1.0, "3": 2.0}, 0.0)
+    assert [n for n, p in drawn.named_parameters() if not p.requires_grad] == ["1.weight", "1.bias"]
+    torch.testing.assert_close(drawn[3].weight, drawn[3].parametrizations.weight.original * 2 / math.sqrt(6))
+    assert not drawn[0].bias.any()
+    with pytest.raises(nl.InputError, match="no value for the layer `3`"):
+        nl.ntk_parametrize(net, {"0": 1.0})
+
+
+def test_ntk_parametrized_networks_copy_save_and_train():
+    drawn = nl.ntk_parametrize(build("fc1", SHAPE, 2, width=8), generator=torch.Generator().manual_seed(3))
+    other = copy.deepcopy(nl.ntk_parametrize(build("fc1", SHAPE, 2, width=8)))
+    x = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(other(x), drawn(x))
+    other.load_state_dict(drawn.state_dict())
+    assert torch.equal(other(x), drawn(x))
+    w, b = 2**0.5 / math.sqrt(8), 0.1  # d f_0 / d(last weight), by hand
+    hidden = drawn[2](drawn[1](drawn[0](x)))
+    last = torch.autograd.grad(drawn(x)[:, 0].sum(), drawn[3].parametrizations.weight.original)[0]
+    torch.testing.assert_close(last[0], w * hidden.sum(0))
+    bias = torch.autograd.grad(drawn(x)[:, 0].sum(), drawn[3].parametrizations.bias.original)[0]
+    torch.testing.assert_close(bias, torch.tensor([3 * b, 0.0]))
 
 
 @pytest.fixture
@@ -76,75 +102,41 @@ def test_linearized_network_is_attacked_like_any(net):
     assert nl.fgsm(nl.linearize(net), x, y, 0.1).shape == x.shape
 
 
-@pytest.mark.parametrize("steps", [1, 25])
-def test_gradient_descent_on_the_linearized_network_is_the_kernel_machine(net, steps):
-    """The closed form (1 - (1 - ηλ)^T)/λ, exact for a network linear in its parameters."""
-    data = digits(20)
-    x, z = data.train.x.double(), data.test.x[:10].double()
-    targets = nn.functional.one_hot(data.train.y, 2).double()
-    kernel = nl.empirical_kernel(net, "full")
-    k = kernel(x).transpose(1, 2).reshape(40, 40)
-    rate = 0.5 / float(torch.linalg.eigvalsh(k)[-1])
-    trained = gradient_descent(nl.linearize(net, centred=True), x, targets, steps=steps, learning_rate=rate)
-    values, vectors = torch.linalg.eigh(k)
-    weights = (1 - (1 - rate * values) ** steps) / values
-    alpha = vectors @ (weights * (vectors.T @ targets.reshape(40)))
-    expected = kernel(z, x).transpose(1, 2).reshape(20, 40) @ alpha
-    torch.testing.assert_close(trained(z).reshape(20), expected, rtol=1e-7, atol=1e-9)
+def test_a_linear_model_is_its_own_linearisation():
+    """Equality at any distance, where the network is linear in its parameters."""
+    model, x = nn.Linear(6, 2).double(), torch.rand(4, 6, dtype=torch.float64)
+    lin = nl.linearize(model)
+    with torch.no_grad():
+        for p, q in zip(lin.parameters(), model.parameters(), strict=True):
+            p.add_(3.0)
+            q.add_(3.0)
+    torch.testing.assert_close(lin(x), model(x))
 
 
-def test_a_wide_network_follows_the_machine_of_its_own_time():
-    data = digits()
-    machine = nl.KernelMachine(nl.analytic_kernel(build("fc1", SHAPE, 1))).fit(data.train.x, data.train.y)
-    steps, rate = 60, 1 / float(machine.factorisation.spectrum.eigenvalues[0])
-    f = machine.refilter(nl.GradientDescent(steps, rate)).outputs(data.test.x)
-    errors = []
-    for width in (32, 2048):
-        drawn = nl.ntk_parametrize(build("fc1", SHAPE, 1, width=width), generator=torch.Generator().manual_seed(1))
-        trained = gradient_descent(
-            Centred(drawn), data.train.x, machine.targets.float(), steps=steps, learning_rate=rate
-        )
-        errors.append(float((trained(data.test.x).detach() - f).norm() / f.norm()))
-    assert errors[1] < 0.15
-    assert errors[1] < errors[0] / 2
+def test_names_that_differ_by_a_dot_do_not_meet():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.a_weight = nn.Linear(3, 2, bias=False), nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return self.a(x) * self.a_weight
+
+    net, x = Net(), torch.rand(4, 3)
+    torch.testing.assert_close(nl.linearize(net)(x), net(x))
 
 
-def test_divergence_is_named():
-    data = digits()
-    net = nl.ntk_parametrize(build("fc1", SHAPE, 1))
-    with pytest.raises(nl.NumericalFailure, match="diverged at step"):
-        gradient_descent(net, data.train.x, torch.ones(60, 1), steps=400, learning_rate=10.0)
-
-
-def test_training_learns_follows_its_seed_and_leaves_the_network_alone():
-    data = digits(200)
-    net = BinaryLogits(nl.ntk_parametrize(build("fc1", SHAPE, 1)))
-    before = [p.clone() for p in net.parameters()]
-
-    def run() -> nn.Module:
-        options = {"epochs": 5, "batch_size": 20, "learning_rate": 0.1}
-        return train(net, data.train.x, data.train.y, generator=torch.Generator().manual_seed(0), **options)
-
-    one, two = run(), run()
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-    assert (one(data.test.x).argmax(1) == data.test.y).double().mean() > 0.9
-
-
-def test_adversarial_training_sees_the_attacked_images():
-    data = digits(40)
-    seen: list[Tensor] = []
-
-    def attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        seen.append(x)
-        return 1 - x
-
-    epochs: list[int] = []
-    options = {"epochs": 2, "batch_size": 20, "learning_rate": 0.1, "generator": torch.Generator().manual_seed(0)}
-    net = build("small-cnn", SHAPE, 2)
-    train(net, data.train.x, data.train.y, attack=attack, on_epoch=lambda e, m, loss: epochs.append(e), **options)
-    assert len(seen) == 4
-    assert epochs == [0, 1, 2]
+def test_linearisation_frozen_parts_and_modes(net):
+    net[1].requires_grad_(False)
+    lin = nl.linearize(net)
+    assert [n for n, p in lin.named_parameters() if p.requires_grad] == ["network.3.weight", "network.3.bias"]
+    dropped = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    with pytest.raises(nl.InputError, match=r"`1` \(Dropout\).*call model\.eval"):
+        nl.linearize(dropped)
+    x = torch.rand(4, 3)
+    torch.testing.assert_close(nl.linearize(dropped.eval()).train()(x), dropped(x))
+    with pytest.raises(nl.InputError, match="nothing to expand in"):
+        nl.linearize(net.requires_grad_(False))
 
 
 @pytest.mark.parametrize("name", ["fc3", "conv2", "conv2-gap", "myrtle5", "small-cnn"])
@@ -159,4 +151,6 @@ def test_architectures_by_name_run_and_have_a_kernel(name, shape):
 def test_architectures_that_do_not_fit(name, shape):
     with pytest.raises(nl.InputError, match=r"not known|needs images|divisible by 4"):
         build(name, shape, 2)
+    with pytest.raises(nl.InputError, match="must be 1 or more"):
+        build("fc1", SHAPE, 0)
     assert "fcN" in architecture_names()

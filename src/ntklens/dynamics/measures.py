@@ -17,21 +17,27 @@ from torch import Tensor
 
 def similarity(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
     """<A, B>_F / (|A|_F |B|_F), in [-1, 1]."""
-    a, b = a.double(), b.double()
-    return float((a * b).sum() / (a.norm() * b.norm()))
+    return float((_unit(a) * _unit(b)).sum())
 
 
 def kernel_distance(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
-    """1 - similarity: 0 for kernels equal up to scale."""
-    return 1 - similarity(a, b)
+    """1 - similarity, in [0, 2]: 0 for kernels equal up to scale (Fort et al. 2020, eq. 4).
+
+    Taken from the difference of the kernels at unit norm, |A^ - B^|² / 2, so that the small distances of a kernel that
+    hardly moves keep their digits.
+
+    Example:
+        >>> kernel_distance(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+        0.2929
+    """
+    return float((_unit(a) - _unit(b)).square().sum()) / 2
 
 
 def distance_map(kernels: Float[Tensor, "e n n"]) -> Float[Tensor, "e e"]:
     """Kernel distance of every pair of epochs."""
-    flat = kernels.double().flatten(1)
-    unit = flat / flat.norm(dim=1, keepdim=True)
-    distances: Tensor = (1 - unit @ unit.T).clamp(min=0)
-    return distances.fill_diagonal_(0)
+    unit = torch.stack([_unit(k).flatten() for k in kernels])
+    apart: Tensor = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
+    return apart.square() / 2
 
 
 def velocity(kernels: Float[Tensor, "e n n"], epochs: Sequence[float]) -> list[float]:
@@ -70,11 +76,9 @@ class Polar:
 
 def polar(kernels: Float[Tensor, "e n n"]) -> Polar:
     """Radius and angle of every kernel with respect to the first."""
-    start = kernels[0].double()
-    reach = float((kernels[-1].double() - start).norm())
-    radius = [float((k.double() - start).norm()) / reach if reach else 0.0 for k in kernels]
-    angle = [math.acos(min(1.0, similarity(k, start))) for k in kernels]
-    return Polar(radius, angle)
+    moved = [float((k.double() - kernels[0].double()).norm()) for k in kernels]
+    radius = [m / moved[-1] if moved[-1] else 0.0 if m == 0 else math.inf for m in moved]
+    return Polar(radius, [_angle(kernels[0], k) for k in kernels])
 
 
 def restricted(kernel: Float[Tensor, "n n"], k: int, *, top: bool) -> Float[Tensor, "n n"]:
@@ -106,14 +110,29 @@ def alignment(kernel: Float[Tensor, "n n"], targets: Float[Tensor, "n O"]) -> fl
 
 
 def specialisation(kernel: Float[Tensor, "n n"], y: Int[Tensor, " n"]) -> list[float]:
-    """For each class, mean similarity of its inputs' tangents with each other over that with other classes'."""
+    """For each class, mean similarity of its inputs' tangents with each other over that with other classes'.
+
+    An input's similarity with itself, 1 in every kernel, does not count. NaN for a class of one input, or a lone class.
+    """
     scale = kernel.double().diagonal().sqrt()
     cosine = kernel.double() / (scale[:, None] * scale)
+    distinct = ~torch.eye(len(y), dtype=torch.bool, device=y.device)
     ratios = []
     for c in torch.unique(y):
         own, other = y == c, y != c
-        ratios.append(float(cosine[own][:, own].mean() / cosine[own][:, other].mean()))
+        ratios.append(float(cosine[own[:, None] & own & distinct].mean() / cosine[own[:, None] & other].mean()))
     return ratios
+
+
+def _unit(kernel: Tensor) -> Tensor:
+    double = kernel.double()
+    unit: Tensor = double / double.norm()
+    return unit
+
+
+def _angle(a: Tensor, b: Tensor) -> float:
+    """Between two kernels, in radians; keeps its digits near 0, where the arc cosine loses half of them."""
+    return 2 * math.atan2(float((_unit(a) - _unit(b)).norm()), float((_unit(a) + _unit(b)).norm()))
 
 
 def _centre(kernel: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ntklens.dynamics import measures
-from ntklens.errors import InputError
+from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels import empirical_kernel
 
 
@@ -27,6 +29,16 @@ class KernelTracker:
         probe_y: their classes.
         outputs: "trace" or "pseudo" kernel.
         top_k: how many eigenvectors count as the top ones.
+
+    Raises:
+        InputError: a probe set, outputs or top_k that do not fit.
+
+    Example:
+        >>> tracker = KernelTracker(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]), top_k=2)
+        >>> for epoch in range(3):
+        ...     _ = tracker.record(nn.Linear(3, 2), epoch)
+        >>> tracker.lazy_epoch(threshold=0.1) is None  # two velocities are no regime yet
+        True
     """
 
     def __init__(
@@ -42,7 +54,9 @@ class KernelTracker:
                 f"as many classes as probe images, and top_k below their number, were expected; {len(probe_x)} images, "
                 f"{len(probe_y)} classes and top_k = {top_k} came."
             )
-        self.probe_x, self.probe_y = probe_x, probe_y
+        if outputs not in ("trace", "pseudo"):
+            raise InputError(f'outputs must be "trace" or "pseudo", one value a pair of images; "{outputs}" came.')
+        self.probe_x, self.probe_y = probe_x.detach().clone(), probe_y.detach().clone()
         self.outputs, self.top_k = outputs, top_k
         self.epochs: list[float] = []
         self.scalars: list[dict[str, float]] = []
@@ -51,13 +65,23 @@ class KernelTracker:
     def record(self, module: nn.Module, epoch: float, **scalars: float) -> Tensor:
         """Measure the kernel now and keep it, with whatever else is to stand in this epoch's row.
 
+        The last epoch may be recorded again, as a training that was taken up does; it is then replaced.
+
         Returns:
             The kernel matrix on the probe images, (n, n).
+
+        Raises:
+            InputError: an epoch before the last one.
+            NumericalFailure: the kernel is not finite.
         """
-        if self.epochs and epoch <= self.epochs[-1]:
+        if self.epochs and epoch < self.epochs[-1]:
             raise InputError(f"epochs are recorded in order; {epoch} came after {self.epochs[-1]}.")
         twin = copy.deepcopy(module).eval()
         kernel = empirical_kernel(twin, self.outputs)(self.probe_x)
+        if not bool(kernel.isfinite().all()):
+            raise NumericalFailure(f"the kernel at epoch {epoch} is not finite: lower the training's learning rate.")
+        if self.epochs and epoch == self.epochs[-1]:
+            del self._kernels[-1], self.epochs[-1], self.scalars[-1]
         self._kernels.append(kernel.cpu())
         self.epochs.append(epoch)
         self.scalars.append(scalars)
@@ -79,15 +103,17 @@ class KernelTracker:
         return measures.lazy_epoch(measures.velocity(self.kernels, self.epochs), self.epochs, threshold)
 
     def rows(self) -> list[dict[str, float]]:
-        """One row an epoch: velocity, concentration, effective rank, trace, alignment, polar coordinates, scalars."""
-        kernels = self.kernels
+        """One row an epoch: velocity, concentration, effective rank, trace, alignment, polar coordinates, scalars.
+
+        Every row has every scalar, NaN where none was given. Polar coordinates are those of the whole kernel, and of its
+        parts in its own top-k eigenspace and in the rest.
+        """
+        kernels, names = self.kernels, self._names()
         spectra = torch.linalg.eigvalsh(kernels.double())
         targets = nn.functional.one_hot(self.probe_y.long()).double().cpu()
-        paths = {
-            "": measures.polar(kernels),
-            "_top": measures.polar(torch.stack([measures.restricted(k, self.top_k, top=True) for k in kernels])),
-            "_bottom": measures.polar(torch.stack([measures.restricted(k, self.top_k, top=False) for k in kernels])),
-        }
+        top = torch.stack([measures.restricted(k, self.top_k, top=True) for k in kernels])
+        parts = {"": kernels, "_top": top, "_bottom": kernels.double() - top}
+        paths = {name: measures.polar(part) for name, part in parts.items()}
         velocity = measures.velocity(kernels, self.epochs)
         rows = []
         for t, epoch in enumerate(self.epochs):
@@ -101,34 +127,52 @@ class KernelTracker:
             }
             for name, path in paths.items():
                 row |= {f"radius{name}": path.radius[t], f"angle{name}": path.angle[t]}
-            rows.append(row | self.scalars[t])
+            rows.append(row | {name: self.scalars[t].get(name, math.nan) for name in names})
         return rows
 
     def save(self, path: str | Path) -> None:
-        """Write kernels, epochs and scalars as one npz."""
-        names = sorted({name for row in self.scalars for name in row})
-        table = np.array([[row.get(name, math.nan) for name in names] for row in self.scalars])
-        np.savez_compressed(
-            path,
-            kernels=self.kernels.numpy(),
-            epochs=np.array(self.epochs),
-            names=np.array(names, dtype=str),
-            scalars=table,
-        )
+        """Write kernels, epochs and scalars as one npz, under this very name."""
+        names = self._names()
+        table = [[row.get(name, math.nan) for name in names] for row in self.scalars]
+        with open(path, "wb") as file:
+            np.savez_compressed(
+                file,
+                kernels=self.kernels.numpy(),
+                epochs=np.array(self.epochs),
+                names=np.array(names, dtype=str),
+                scalars=np.array(table).reshape(len(table), len(names)),
+                probe=np.array(self._probe()),
+            )
 
     def restore(self, path: str | Path) -> KernelTracker:
-        """Take up what another tracker of the same probe set has saved; recording goes on from there."""
+        """Take up what another tracker of the same probe set has saved; recording goes on from there.
+
+        Raises:
+            InputError: no such file, another kind of file, or the kernels of other images or outputs.
+        """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                kernels, epochs = file["kernels"], file["epochs"]
+            with open(path, "rb") as stored, np.load(stored, allow_pickle=False) as file:
+                kernels, epochs, probe = file["kernels"], file["epochs"], str(file["probe"])
                 names, table = [str(n) for n in file["names"]], file["scalars"]
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; give a file written by KernelTracker.save.") from None
-        except (KeyError, ValueError) as error:
+        except (AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is not a file written by KernelTracker.save.") from error
-        if kernels.shape[1] != len(self.probe_x):
-            raise InputError(f"{path} has kernels of {kernels.shape[1]} images; the probe has {len(self.probe_x)}.")
+        if probe != self._probe():
+            raise InputError(
+                f"{path} has kernels of other probe images or outputs; give the tracker those that it was made with."
+            )
         self._kernels = list(torch.from_numpy(kernels))
         self.epochs = [float(e) for e in epochs]
-        self.scalars = [{n: float(v) for n, v in zip(names, row, strict=True) if not math.isnan(v)} for row in table]
+        self.scalars = [dict(zip(names, map(float, row), strict=True)) for row in table]
         return self
+
+    def _names(self) -> list[str]:
+        return sorted({name for row in self.scalars for name in row})
+
+    def _probe(self) -> str:
+        """What the kernels are of, in short: outputs, and a digest of the probe set."""
+        digest = hashlib.sha256()
+        for t in (self.probe_x, self.probe_y):
+            digest.update(str(tuple(t.shape)).encode() + t.cpu().numpy().tobytes())
+        return f"{self.outputs} {digest.hexdigest()}"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, pseud
     again, also, _ = _run(network, scales, three)
     if f.ndim != 2:
         raise InputError(f"a network with outputs of shape (n, O) was expected; {tuple(f.shape)} for n = 2 came.")
-    if not torch.allclose(f[:1], again[:1], rtol=1e-3, atol=1e-4 * float(f.abs().max()), equal_nan=True):
+    size = float(f.nan_to_num(0, 0, 0).abs().max())
+    if not torch.allclose(f[:1], again[:1], rtol=1e-3, atol=1e-4 * size, equal_nan=True):
         raise _not_a_function("depend on the rest of the batch")
     names = [name for name in found if name in also] if layerwise else []
     rows = 1 if pseudo else f.shape[1]
@@ -83,10 +85,14 @@ def _run(
     entered: dict[str, tuple[Tensor, int]] = {}
     sizes: dict[str, Callable[[int], int]] = {}
 
+    def holds_its_own(name: str) -> bool:
+        parameters = [p for p, _ in _parameters(known[name], name) if p in leaves]
+        return all(attrgetter(p)(network) is leaves[p] for p in parameters)
+
     def watch(name: str) -> Hook:
         def hook(layer: nn.Module, inputs: Any, output: Tensor) -> None:
             calls[name] += 1
-            if inputs and inputs[0].ndim == _AXES[_kind(layer)] and len(inputs[0]) == n:
+            if inputs and inputs[0].ndim == _AXES[_kind(layer)] and len(inputs[0]) == n and holds_its_own(name):
                 entered[name] = inputs[0], inputs[0]._version
                 sizes[name] = _entries(layer, inputs[0][0].numel(), output[0].numel())
 
@@ -129,8 +135,9 @@ def _uses(f: Tensor) -> Counter[int]:
     while waiting:
         node = waiting.pop()
         for follower, _ in node.next_functions if node is not None else ():
-            if hasattr(follower, "variable"):
-                uses[id(follower.variable)] += 1
+            leaf = getattr(follower, "variable", None)
+            if leaf is not None:
+                uses[id(leaf)] += 1
             elif follower not in seen:
                 seen.add(follower)
                 waiting.append(follower)

@@ -2,8 +2,9 @@
 
 from ntklens.networks.architectures import architecture_names, build
 from ntklens.networks.linearize import Linearized, linearize
+from ntklens.networks.outputs import BinaryLogits, Centred
 from ntklens.networks.parametrize import ntk_parametrize
-from ntklens.networks.training import BinaryLogits, Centred, gradient_descent, train
+from ntklens.networks.training import gradient_descent, train
 
 __all__ = [
     "BinaryLogits",

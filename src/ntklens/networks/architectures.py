@@ -29,8 +29,19 @@ def build(name: str, shape: Shape, outputs: int, *, width: int = 64) -> nn.Modul
         width: hidden units or channels a layer.
 
     Raises:
-        InputError: an unknown name, or a shape that the architecture cannot take.
+        InputError: an unknown name, a width or number of outputs below 1, or a shape that the architecture cannot take.
+
+    Example:
+        >>> build("fc1", (1, 2, 2), 3, width=8)
+        Sequential(
+          (0): Flatten(start_dim=1, end_dim=-1)
+          (1): Linear(in_features=4, out_features=8, bias=True)
+          (2): ReLU()
+          (3): Linear(in_features=8, out_features=3, bias=True)
+        )
     """
+    if outputs < 1 or width < 1:
+        raise InputError(f"outputs and width must be 1 or more; {outputs} and {width} came.")
     if (match := re.fullmatch(r"fc([1-9]\d*)", name)) is not None:
         return _dense(int(match[1]), math.prod(shape), outputs, width)
     if not (match := re.fullmatch(r"(conv[1-9]\d*(-gap)?|myrtle5|small-cnn)", name)):

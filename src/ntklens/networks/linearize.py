@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import copy
+from operator import attrgetter
 
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
+from ntklens.errors import InputError
+from ntklens.kernels.empirical import check_mode
+
 
 class Linearized(nn.Module):
-    """f(x; θ0) + ∂f/∂θ (x; θ0) (θ - θ0): a network that trains as its tangent kernel does (Lee et al. 2019).
+    """f(x; θ0) + ∂f/∂θ (x; θ0) (θ - θ0): a network that trains as its tangent kernel does (Lee et al. 2019, eq. 7).
 
     Its parameters are θ, a copy of the network's under the same names, below `network`. It is differentiable in them and
-    in x, so it trains and is attacked like any network.
+    in x, so it trains and is attacked like any network. The network that it expands stays in eval mode, whatever
+    `train()` is called on it.
     """
 
     def __init__(self, module: nn.Module, *, centred: bool = False) -> None:
         super().__init__()
-        self.centred = centred
-        self.network = copy.deepcopy(module)
+        check_mode(module)
         self._names = [name for name, p in module.named_parameters() if p.requires_grad]
-        for name in self._names:
-            self.register_buffer(self._start(name), module.get_parameter(name).detach().clone())
-
-    @staticmethod
-    def _start(name: str) -> str:
-        return f"start_{name.replace('.', '_')}"
+        if not self._names:
+            raise InputError("the network has no parameter that requires a gradient; there is nothing to expand in.")
+        self.centred = centred
+        self.network = copy.deepcopy(module).eval()
+        for number, name in enumerate(self._names):
+            self.register_buffer(f"start_{number}", module.get_parameter(name).detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs in the shape of the network's own."""
-        start = {name: self.get_buffer(self._start(name)) for name in self._names}
-        change = {name: self.network.get_parameter(name) - start[name] for name in self._names}
+        start = {name: self.get_buffer(f"start_{number}") for number, name in enumerate(self._names)}
+        change = {name: attrgetter(name)(self.network) - start[name] for name in self._names}
 
         def network(parameters: dict[str, Tensor]) -> Tensor:
             result: Tensor = functional_call(self.network, parameters, (x,))
@@ -40,12 +44,27 @@ class Linearized(nn.Module):
         out: Tensor = slope if self.centred else value + slope
         return out
 
+    def train(self, mode: bool = True) -> Linearized:
+        """Set the mode of this module; the network below it stays in eval mode."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
 
 def linearize(module: nn.Module, *, centred: bool = False) -> Linearized:
     """The first-order expansion of a network about its current parameters, as a trainable module.
 
     Args:
-        module: the network, which is copied; call `.eval()` first where it has dropout or batch norm.
+        module: the network, which is copied; parameters that do not require a gradient stay constants.
         centred: leave out f(x; θ0), so that the expansion starts at the zero function.
+
+    Raises:
+        InputError: dropout or batch norm is in training mode, or nothing in the network moves.
+
+    Example:
+        >>> import torch
+        >>> x, net = torch.ones(1, 3), nn.Linear(3, 2)
+        >>> torch.equal(linearize(net)(x), net(x))
+        True
     """
     return Linearized(module, centred=centred)

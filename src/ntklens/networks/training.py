@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -11,36 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ntklens.errors import InputError, NumericalFailure
+from ntklens.networks.checkpoint import Checkpoint
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(network, images, labels) -> the images to train on in their place."""
-
-
-class Centred(nn.Module):
-    """f(x; θ) - f(x; θ0): what the network has learned since its initialisation, which starts at zero."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.start = copy.deepcopy(network).requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Difference of the two networks' outputs."""
-        difference: Tensor = self.network(x) - self.start(x)
-        return difference
-
-
-class BinaryLogits(nn.Module):
-    """A scalar classifier f (positive for class 1) as the two logits (-f/2, f/2)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, 2) from outputs (n, 1)."""
-        f: Tensor = self.network(x)
-        return torch.cat([-f / 2, f / 2], 1)
 
 
 def gradient_descent(
@@ -66,20 +41,31 @@ def gradient_descent(
         on_step: called after each step with its number, from 1, and the loss before it.
 
     Raises:
-        NumericalFailure: the loss has become infinite or NaN.
+        InputError: steps or learning rate out of range, targets that do not fit the outputs, or nothing to train.
+        NumericalFailure: the loss, or what it left in the parameters, has become infinite or NaN.
     """
+    if steps < 1 or not learning_rate > 0:
+        raise InputError(
+            f"steps of 1 or more and a learning rate above 0 were expected; {steps}, {learning_rate} came."
+        )
     trained = copy.deepcopy(network)
-    parameters = [p for p in trained.parameters() if p.requires_grad]
+    parameters = _moving(trained)
     for step in range(1, steps + 1):
-        loss = 0.5 * (trained(x) - targets).square().sum()
-        if not bool(torch.isfinite(loss)):
-            raise NumericalFailure(
-                f"gradient descent diverged at step {step}: lower the learning rate {learning_rate:g}."
+        f = trained(x)
+        if f.shape != targets.shape:
+            raise InputError(
+                f"targets of the outputs' shape {tuple(f.shape)} were expected; {tuple(targets.shape)} came."
             )
+        loss = 0.5 * (f - targets).square().sum()
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(gradient, alpha=learning_rate)
+        last = step < steps or all(bool(p.isfinite().all()) for p in parameters)
+        if not (bool(loss.isfinite()) and last):
+            raise NumericalFailure(
+                f"gradient descent diverged at step {step}: lower the learning rate {learning_rate:g}."
+            )
         if on_step:
             on_step(step, float(loss.detach()))
     return trained
@@ -97,8 +83,12 @@ def train(
     attack: Attack | None = None,
     generator: torch.Generator,
     on_epoch: Callable[[int, nn.Module, float], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> nn.Module:
-    """A copy of the network after stochastic gradient descent on the cross-entropy.
+    """A copy of the network, in eval mode, after stochastic gradient descent on the cross-entropy.
+
+    The copy is in training mode for its steps and in eval mode when it is attacked and when `on_epoch` sees it. Layers
+    that draw, such as dropout, draw from torch's global generator.
 
     Args:
         network: images to logits.
@@ -111,28 +101,49 @@ def train(
         attack: adversarial training (Madry et al. 2018): each batch is replaced by what this makes of it.
         generator: order of the batches, and whatever the attack draws from it.
         on_epoch: called with (0, network, nan) before training and (epoch, network, mean loss) after each epoch.
+        checkpoint: a safetensors file to write after each epoch, and to go on from when it is there: the result is that
+            of a training that was never interrupted, to the bit.
+
+    Raises:
+        InputError: a number out of range, labels that do not fit, or a checkpoint of another training.
+        NumericalFailure: the loss has become infinite or NaN.
     """
     if epochs < 1 or batch_size < 1:
         raise InputError(f"epochs and batch_size must be 1 or more; {epochs} and {batch_size} came.")
-    trained = copy.deepcopy(network)
-    optimiser = torch.optim.SGD(
-        [p for p in trained.parameters() if p.requires_grad], lr=learning_rate, momentum=momentum
-    )
-    if on_epoch:
+    if len(x) != len(y):
+        raise InputError(f"as many labels as images were expected; {len(x)} images and {len(y)} labels came.")
+    trained = copy.deepcopy(network).eval()
+    optimiser = torch.optim.SGD(_moving(trained), lr=learning_rate, momentum=momentum)
+    state = Checkpoint(checkpoint, trained, optimiser, generator, {"images": len(x), "batch_size": batch_size})
+    done = state.resume()
+    if on_epoch and not done:
         on_epoch(0, trained, float("nan"))
-    for epoch in range(1, epochs + 1):
+    for epoch in range(done + 1, epochs + 1):
         total = 0.0
         for part in _batches(len(x), batch_size, generator):
-            images = x[part] if attack is None else attack(trained, x[part], y[part])
-            loss = F.cross_entropy(trained(images), y[part].long())
+            images, labels = x[part.to(x.device)], y[part.to(y.device)].long()
+            images = images if attack is None else attack(trained, images, labels)
+            trained.train()
+            loss = F.cross_entropy(trained(images), labels)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+            trained.eval()
             total += float(loss.detach()) * len(part)
+        if not total < float("inf"):
+            raise NumericalFailure(f"training diverged in epoch {epoch}: lower the learning rate {learning_rate:g}.")
         if on_epoch:
             on_epoch(epoch, trained, total / len(x))
+        state.save(epoch)
     return trained
 
 
+def _moving(network: nn.Module) -> list[nn.Parameter]:
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError("the network has no parameter that requires a gradient; there is nothing to train.")
+    return parameters
+
+
 def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    yield from torch.split(torch.randperm(n, generator=generator), size)
+    yield from torch.split(torch.randperm(n, generator=generator, device=generator.device), size)
