@@ -47,6 +47,15 @@ def test_the_kernel_is_the_empirical_one_of_the_network_then(data):
     assert torch.equal(kernel, nl.empirical_kernel(net)(data.test.x))
 
 
+def test_a_network_in_training_mode_is_measured_in_eval_mode(data):
+    net = torch.nn.Sequential(build("fc1", (1, 8, 8), 8), torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(8)).train()
+    statistics = net[2].running_mean.clone()
+    kernel = nl.KernelTracker(data.test.x, data.test.y).record(net, 0)
+    assert net.training
+    assert torch.equal(net[2].running_mean, statistics)
+    assert torch.equal(kernel, nl.empirical_kernel(net.eval())(data.test.x))
+
+
 def test_saved_and_taken_up_again(tracked, data, tmp_path):
     tracked.save(tmp_path / "track.npz")
     again = nl.KernelTracker(data.test.x, data.test.y, top_k=4).restore(tmp_path / "track.npz")

@@ -38,6 +38,19 @@ class Sequences(nn.Module):
         return self.late(h.sum(1))
 
 
+class Wasteful(nn.Module):
+    """A layer that runs a second time for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(12, 12), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        self.first(h)
+        return self.last(h)
+
+
 class Doubled(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
@@ -65,6 +78,7 @@ NETS = {  # maker, and the layers whose tangents factor
     "norm": (lambda: nn.Sequential(nn.Linear(12, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 2)), ["0", "3"]),
     "tied": (Tied, ["mix"]),
     "sequences": (Sequences, ["late"]),
+    "wasteful": (Wasteful, ["last"]),
     "own forward": (lambda: nn.Sequential(Doubled(12, 4), nn.Tanh(), nn.Linear(4, 2)), ["2"]),
 }
 

@@ -217,3 +217,12 @@ def test_wrappers_by_their_definition(wrap):
         torch.testing.assert_close(nn.functional.cross_entropy(net(x), torch.ones(20).long()), logistic)
     else:
         assert not any(p.requires_grad for p in net.start.parameters())
+
+
+def test_the_start_of_a_centred_network_stays_as_it_was():
+    net = Centred(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 1))).train()
+    x = digits(20).train.x
+    before = net.start(x)
+    net(x)
+    assert net.network.training
+    assert torch.equal(net.start(x), before)
