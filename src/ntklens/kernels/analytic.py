@@ -22,10 +22,12 @@ Kind = Literal["ntk", "nngp"]
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, from 0 to 1."""
 
-_BYTES_AN_ENTRY = 8 * 40
-"""Working memory a covariance entry of a block, autograd's tape included; measured on the networks of the tests."""
+_LIVE, _TAPED = 8 * 12, 8 * 48
+"""Working bytes a covariance entry: of the maps alive at one node, and with autograd's tape beside them."""
 _BLOCK_ENTRIES = 1 << 19
-"""Entries a block at most, whatever the memory: larger blocks leave the cache and are no faster."""
+"""Entries of a block where maps are few: larger blocks leave the cache and are no faster."""
+_MAP_ENTRIES = 1 << 17
+"""Entries of one map of a block where maps are many: smaller ones are all overhead."""
 
 
 class AnalyticKernel:
@@ -141,7 +143,7 @@ class AnalyticKernel:
         with torch.no_grad():
             fixed = reference.variances(graph, b)
         total = torch.zeros_like(a)
-        for rows, columns in _reported(self._tiles(graph, len(a), len(b)), len(a) * len(b), progress):
+        for rows, columns in _reported(self._tiles(graph, len(a), len(b), taped=True), len(a) * len(b), progress):
             with torch.enable_grad():
                 part = a[rows].requires_grad_()
                 own = reference.variances(graph, part)
@@ -193,13 +195,15 @@ class AnalyticKernel:
                     part.append(_matrix(state, kind))
         return [torch.cat(p) for p in parts]
 
-    def _pairs_a_block(self, graph: Graph) -> int:
-        entries = min(self.memory_limit // _BYTES_AN_ENTRY, _BLOCK_ENTRIES)
-        return max(1, entries // graph.entries())
+    def _pairs_a_block(self, graph: Graph, *, taped: bool = False) -> int:
+        """As many pairs as keep the maps in the cache or, where they are many, outweigh their overhead; within memory."""
+        fit = self.memory_limit // (graph.entries() * (_TAPED if taped else _LIVE))
+        worth = max(_BLOCK_ENTRIES // graph.entries(), _MAP_ENTRIES * graph.maps() // graph.entries())
+        return max(1, min(fit, worth))
 
-    def _tiles(self, graph: Graph, n1: int, n2: int) -> list[tuple[slice, slice]]:
+    def _tiles(self, graph: Graph, n1: int, n2: int, *, taped: bool = False) -> list[tuple[slice, slice]]:
         """Square tiles of pairs (less at the far edges), row by row."""
-        side = max(1, math.isqrt(self._pairs_a_block(graph)))
+        side = max(1, math.isqrt(self._pairs_a_block(graph, taped=taped)))
         return [
             (slice(i, min(i + side, n1)), slice(j, min(j + side, n2)))
             for i in range(0, n1, side)

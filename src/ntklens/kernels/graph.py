@@ -68,6 +68,10 @@ class Graph:
             for n, need in zip(self.nodes, self.needs(), strict=True)
         )
 
+    def maps(self) -> int:
+        """The most maps that one node has."""
+        return max(len(need) for need in self.needs())
+
     def rows(self) -> Iterator[dict[str, object]]:
         """The network as a table: one row an operation."""
         for node, need in zip(self.nodes, self.needs(), strict=True):

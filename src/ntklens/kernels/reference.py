@@ -11,6 +11,9 @@ from torch import Tensor
 from ntklens.kernels.graph import Graph
 from ntklens.kernels.operations import ORIGIN, Covariance, Offset, Size, overlap
 
+_TILE = 64
+"""Rows and columns of a tile of a matrix product."""
+
 Variances = Mapping[int, Tensor]
 """For each node that an activation or a normalisation reads: the variances of one batch, (n, H, W)."""
 
@@ -65,10 +68,27 @@ class _Gram:
         a, b = self.x1[..., here[0], here[1]], self.x2[..., there[0], there[1]]
         if not self.between:
             return (a * b).mean(1)
-        n, c, h, w = a.shape
-        a = a.permute(2, 3, 0, 1).reshape(h * w, n, c)
-        b = b.permute(2, 3, 1, 0).reshape(h * w, c, len(b))
-        return (a @ b).permute(1, 2, 0).reshape(n, -1, h, w) / c
+        if a.shape[-2:] == (1, 1):
+            return tiled_product(a[..., 0, 0], b[..., 0, 0])[..., None, None] / a.shape[1]
+        total = a[:, None, 0] * b[None, :, 0]
+        for c in range(1, a.shape[1]):
+            total = total + a[:, None, c] * b[None, :, c]
+        return total / a.shape[1]
+
+
+def tiled_product(a: Tensor, b: Tensor) -> Tensor:
+    """Rows of a times rows of b, in tiles of one fixed shape: an entry is the same to the last bit in every batch.
+
+    A library picks its order of summation by the shape of the product; here the tile's shape fixes it.
+    """
+    rows, columns = (torch.split(_padded(x), _TILE) for x in (a, b))
+    bands = [torch.cat([r @ c.T for c in columns], 1) for r in rows]
+    return torch.cat(bands)[: len(a), : len(b)]
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Zero rows up to a whole number of tiles."""
+    return torch.nn.functional.pad(x, (0, 0, 0, -len(x) % _TILE))
 
 
 def _with_itself(graph: Graph, x: Tensor) -> _Gram:
