@@ -56,7 +56,7 @@ def _tangent(layer: nn.Module, h: Tensor, back: Tensor, w: float, b: float) -> T
         return Tangent(torch.cat([w * h, h.new_full((len(h), 1), b)], 1), back)
     assert isinstance(layer, (nn.Conv1d, nn.Conv2d))
     back = back.flatten(3)  # (n, O, channels, positions)
-    by_group = back.unflatten(2, (layer.groups, -1))
+    by_group = back.reshape(*back.shape[:2], layer.groups, -1, back.shape[3])
     weight = w * by_group @ _patches(layer, h)[:, None]  # (n, O, groups, channels a group, fan-in)
     return Tangent(None, torch.cat([weight.flatten(2), b * back.sum(3)], 2))
 
@@ -73,4 +73,4 @@ def _patches(layer: nn.Conv1d | nn.Conv2d, h: Tensor) -> Tensor:
         dilation=one + layer.dilation,
         stride=one + layer.stride,
     )
-    return columns.unflatten(1, (layer.groups, -1)).transpose(2, 3)
+    return columns.reshape(len(h), layer.groups, -1, columns.shape[2]).transpose(2, 3)

@@ -16,8 +16,8 @@ Values = float | Mapping[str, float] | Sequence[float]
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Modules whose weights and biases the parametrisation speaks of."""
 
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-"""Modules whose affine parameters the parametrisation freezes."""
+FROZEN = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.PReLU)
+"""Modules whose few parameters (gains, shifts, a slope) the parametrisation holds fixed."""
 
 
 class Scaled(nn.Module):
@@ -79,8 +79,8 @@ class Parametrisation:
     def scales(self, module: nn.Module) -> dict[str, float]:
         """By how much each parameter of a plain network is multiplied, by its name; frozen ones are left out.
 
-        All factors are 1 in the standard parameterisation. The affine parameters of normalisation layers are frozen, as
-        in `ntk_parametrize`.
+        All factors are 1 in the standard parameterisation. The parameters of normalisation layers and of PReLU are
+        frozen, as in `ntk_parametrize`.
 
         Raises:
             UnsupportedLayer: a layer has parameters of another kind.
@@ -92,7 +92,7 @@ class Parametrisation:
             if isinstance(layer, LAYERS):
                 both = {"weight": self.weight_scale(name, layer), "bias": self.bias_scale(name)}
                 factors |= {f"{dot}{key}": both[key] if self.kind == "ntk" else 1.0 for key in own}
-            elif own and not isinstance(layer, NORMS):
+            elif own and not isinstance(layer, FROZEN):
                 raise UnsupportedLayer(
                     f"no NTK parameterisation for `{name}` ({type(layer).__name__}): plain Linear and Conv layers have "
                     "one; linearize(module), and empirical_kernel(module) without a parametrisation, take the network "
