@@ -72,6 +72,8 @@ WRONG = {
     "one class": (["attack", "--classes", "3"], "two or more different classes"),
     "unknown architecture": (["attack", "--arch", "vit"], "is not known; choose one of"),
     "negative radius": (["attack", "--eps", "-1"], "`attack.eps` does not fit"),
+    "radius in pixel steps": (["attack", "--eps", "8"], "pixels lie in [0, 1]"),
+    "endless radius": (["attack", "--eps", "inf"], "should be a finite number"),
     "radius not a number": (["attack", "--eps", "big"], "a number or a fraction such as 8/255"),
     "unknown norm": (["attack", "--norm", "l1"], "`attack.norm` does not fit"),
     "more images than there are": (["attack", "--train", "99999"], "from 1 to 4000"),

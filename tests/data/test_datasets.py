@@ -107,10 +107,11 @@ def test_idx_files_gzipped_and_plain(tiny_mnist):
     ("content", "message"),
     [
         (b"not an idx file", "not an IDX file"),
-        (gzip.compress(idx_bytes(np.zeros((2, 3), np.uint8)))[:-9], "damaged gzip"),
+        (gzip.compress(idx_bytes(np.zeros((2, 3), np.uint8)), mtime=0)[:-9], "damaged gzip"),
         (idx_bytes(np.zeros((2, 3), np.uint8))[:-1], "holds 5 bytes where its header says 6"),
         (b"\0\0\x08\x03\0", "cut short"),
     ],
+    ids=["not idx", "damaged gzip", "too few bytes", "cut header"],
 )
 def test_damaged_idx_files(content, message, tmp_path):
     path = tmp_path / "file"

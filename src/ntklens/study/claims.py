@@ -34,9 +34,10 @@ def summary(record: Record) -> list[dict[str, Any]]:
     sentences = []
     if data := record.table("data"):
         d = data[0]
+        _, height, width = d["shape"].split("x")
         sentences.append(
             f"The images are {d['name']} ({d['classes']}): {d['train']} to fit on, {d['test']} to score on, "
-            f"{d['shape']} pixels."
+            f"{height}x{width} pixels each."
         )
     if curve := record.table("attack_curve"):
         eps = _at_eps(record)
@@ -154,11 +155,11 @@ def _c7(record: Record) -> Verdict:
     seen = adversarial is not None and (standard is None or adversarial < standard)
 
     def say(epoch: float | None) -> str:
-        return "not within the run" if epoch is None else f"from epoch {epoch:g}"
+        return "at no epoch of the run" if epoch is None else f"from epoch {epoch:g} on"
 
     return seen, (
-        f"The kernel's velocity stays below {meta['lazy_threshold']:g} an epoch {say(adversarial)} under adversarial and "
-        f"{say(standard)} under standard training (one run of each)."
+        f"The kernel moves by less than {meta['lazy_threshold']:g} an epoch: {say(adversarial)} under adversarial "
+        f"training, {say(standard)} under standard training (one run of each)."
     )
 
 

@@ -7,13 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ntklens.errors import InputError
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSpec(_Part):
@@ -44,6 +44,13 @@ class AttackSpec(_Part):
     step_size: float | None = Field(default=None, gt=0)
     curve: tuple[float, ...] = tuple(e / 255 for e in (0, 2, 4, 8, 16, 32))
     gallery: int = Field(default=6, ge=0)
+
+    @field_validator("eps")
+    @classmethod
+    def _within_the_pixels(cls, eps: float, info: ValidationInfo) -> float:
+        if info.data.get("norm") == "linf" and eps > 1:
+            raise ValueError("pixels lie in [0, 1], so ε in linf is at most 1 (eight pixel steps are 8/255)")
+        return eps
 
 
 class TransferSpec(_Part):
@@ -106,10 +113,8 @@ class Spec(_Part):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise InputError(
-                f"the experiment's `{place}` does not fit: {first['msg']}; {first['input']!r} came."
-            ) from None
+            place, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            raise InputError(f"the experiment's `{place}` does not fit: {what}; {first['input']!r} came.") from None
 
     @classmethod
     def read(cls, path: str | Path) -> Spec:
