@@ -1,11 +1,11 @@
 """Sphinx settings."""
 
-from importlib.metadata import version
+import importlib.metadata
 
 project = "ntklens"
 author = "The ntklens developers"
 copyright = "2026, the ntklens developers"
-release = version("ntklens")
+release = importlib.metadata.version("ntklens")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath"]
 autodoc_typehints = "description"

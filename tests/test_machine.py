@@ -66,7 +66,7 @@ def test_forward_is_differentiable_and_agrees_with_autograd_through_the_kernel(m
 
 
 def test_one_step_direction_is_the_sign_of_the_margins_gradient(machine, data):
-    """FORMULAS, section 3: for two classes x~ = x - ε y sign(∇f), whatever the loss's weight."""
+    """docs/formulas.md: for two classes x~ = x - ε y sign(∇f), whatever the loss's weight."""
     x, y = data.test.x.double() * 0.5 + 0.25, data.test.y
     z = x.clone().requires_grad_()
     (slope,) = torch.autograd.grad(machine.outputs(z).sum(), z)

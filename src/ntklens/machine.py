@@ -36,7 +36,7 @@ class _Evaluate(torch.autograd.Function):
 
 
 class KernelMachine(nn.Module):
-    """f(x) = Θ(x, X) V g(Λ) Vᵀ Y: the network's mean prediction in the infinite-width limit (FORMULAS, section 2).
+    """f(x) = Θ(x, X) V g(Λ) Vᵀ Y: the network's mean prediction in the infinite-width limit (docs/formulas.md).
 
     It is an `nn.Module` with inputs in [0, 1], one logit a class out and a differentiable forward, so every attack that
     takes a torch model takes it. For two classes the paper's scalar f (targets -1 and +1) is served as the logits

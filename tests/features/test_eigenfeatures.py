@@ -97,7 +97,7 @@ def test_pictures_of_many_classes_need_the_class(ten):
 
 
 def test_robust_radius_of_linear_features_in_closed_form(data):
-    """Just inside |uᵀx| / |u|_1 the one-step attack fails, just outside it succeeds (FORMULAS, section 4)."""
+    """Just inside |uᵀx| / |u|_1 the one-step attack fails, just outside it succeeds (docs/formulas.md)."""
     x, y = data.train.x[:40].double(), data.train.y[:40]
     features = nl.eigenfeatures(nl.KernelMachine(nl.LinearKernel(), nl.Ridge(1e-6)).fit(x, y))
     z = 0.5 + 0.2 * (data.test.x[:10].double() - 0.5)  # away from the pixel bounds

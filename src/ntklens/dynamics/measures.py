@@ -1,4 +1,4 @@
-"""Measures of a kernel matrix and of its movement: pure functions of matrices and spectra (FORMULAS, section 6).
+"""Measures of a kernel matrix and of its movement: pure functions of matrices and spectra (docs/formulas.md).
 
 Sources: Fort et al. 2020 (kernel distance, velocity), Loo et al. 2022 (polar dynamics, concentration under adversarial
 training), Cortes et al. 2012 (centred alignment), Roy & Vetterli 2007 (effective rank).

@@ -81,7 +81,7 @@ class NTKFeatures:
 
     @property
     def label_energy(self) -> Float[Tensor, " n"]:
-        """Share of |Y|² along each eigenvector; sums to one."""
+        """Share of ``|Y|²`` along each eigenvector; sums to one."""
         energy = self.weights.square().sum(1)
         return energy / energy.sum()
 
@@ -208,5 +208,5 @@ def categories(
 
 
 def linear_robust_radius(x: Float[Tensor, "m d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " m"]:
-    """|uᵀx| / |u|_1: how far x may move in linf before a linear feature uᵀx changes sign (FORMULAS, section 4)."""
+    """|uᵀx| / |u|_1: how far x may move in linf before a linear feature uᵀx changes sign (docs/formulas.md)."""
     return (x @ direction).abs() / direction.abs().sum()

@@ -31,7 +31,7 @@ class LinearKernel:
 
 @dataclass(frozen=True)
 class RBFKernel:
-    """exp(-|x - x'|² / (2 d bandwidth²)): the Gaussian kernel, with distances a pixel.
+    """``exp(-|x - x'|² / (2 d bandwidth²))``: the Gaussian kernel, with distances a pixel.
 
     Attributes:
         bandwidth: root mean square difference a pixel at which the kernel has fallen to exp(-1/2).

@@ -34,7 +34,7 @@ def summary(record: Record) -> list[dict[str, Any]]:
     sentences = []
     if data := record.table("data"):
         d = data[0]
-        _, height, width = d["shape"].split("x")
+        _, height, width = str(d["shape"]).split("x")
         sentences.append(
             f"The images are {d['name']} ({d['classes']}): {d['train']} to fit on, {d['test']} to score on, "
             f"{height}x{width} pixels each."
