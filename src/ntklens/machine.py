@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel
-from ntklens.linalg import Factorisation, Filter, Ridge
+from ntklens.kernels.base import Kernel, WithPrior
+from ntklens.linalg import Factorisation, Filter, Ridge, trained_covariance
 
 
 class _Evaluate(torch.autograd.Function):
@@ -64,6 +64,7 @@ class KernelMachine(nn.Module):
         self.kernel = kernel
         self.filter: Filter = Ridge(0.0) if filter is None else filter
         self._factorisation: Factorisation | None = None
+        self._shared: dict[str, Tensor] = {}
         for name in ("train_inputs", "targets", "coefficients"):
             self.register_buffer(name, None)
 
@@ -85,6 +86,7 @@ class KernelMachine(nn.Module):
         """
         self.train_inputs = x.detach().clone()
         self.targets = _targets(x, y)
+        self._shared = {}
         self._factorisation = Factorisation(self.kernel(self.train_inputs.to(torch.float64)))
         self.coefficients = self._factorisation.apply(self.filter, self.targets)
         return self
@@ -121,11 +123,42 @@ class KernelMachine(nn.Module):
         f = self.outputs(x)
         return torch.cat([-f / 2, f / 2], 1) if f.shape[1] == 1 else f
 
+    @overload
+    def predict(self, x: Tensor) -> Tensor: ...
+    @overload
+    def predict(self, x: Tensor, *, return_std: bool, return_cov: Literal[False] = False) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def predict(self, x: Tensor, *, return_cov: bool) -> tuple[Tensor, Tensor]: ...
+
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Int[Tensor, " m"]:
-        """Class indices."""
-        logits: Tensor = self(x)
-        return logits.argmax(1)
+    def predict(
+        self, x: Tensor, *, return_std: bool = False, return_cov: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Class indices; or the mean outputs of the infinitely many networks of this machine, and their spread.
+
+        The networks start from the kernel's prior (for an analytic kernel its NNGP) and are trained as the filter
+        says, so the spread at time 0 is the prior's and shrinks at the training points (Lee et al. 2019, eq. 16). A
+        machine that is fitted on a prior itself, such as `KernelMachine(kernel.prior, Ridge(noise))`, is the Bayesian
+        posterior under Gaussian noise of that variance.
+
+        Args:
+            x: (m, ...) inputs.
+            return_std: return `outputs(x)` and the standard deviation, both (m, O).
+            return_cov: return `outputs(x)`, (m, O), and the covariance between the inputs, (m, m); it is the same for
+                every output, and outputs are independent.
+
+        Raises:
+            InputError: the kernel knows no prior, or both are asked for.
+        """
+        if return_std and return_cov:
+            raise InputError("ask for return_std or return_cov; the standard deviations are the covariance's diagonal.")
+        if not return_std and not return_cov:
+            logits: Tensor = self(x)
+            return logits.argmax(1)
+        mean = self.outputs(x)
+        if return_cov:
+            return mean, self._spread(x, diagonal=False)
+        return mean, self._spread(x, diagonal=True).sqrt()[:, None].expand_as(mean)
 
     @torch.no_grad()
     def predict_proba(self, x: Tensor) -> Float[Tensor, "m classes"]:
@@ -184,6 +217,22 @@ class KernelMachine(nn.Module):
         with torch.no_grad():
             k = self.kernel(x, self.inputs_as(x))
             return (k.to(torch.float64) @ self.coefficients).to(x.dtype)
+
+    def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
+        """Covariance of the trained networks at x, (m, m), or its diagonal, (m,), in the dtype of x."""
+        if not isinstance(self.kernel, WithPrior):
+            raise InputError(
+                f"{type(self.kernel).__name__} knows no covariance before training; use a kernel that does, such as "
+                "analytic_kernel(module)."
+            )
+        prior, z, train = self.kernel.prior, x.to(torch.float64), self.train_inputs.to(torch.float64)
+        if "prior" not in self._shared:
+            self._shared["prior"] = prior(train)
+        bayesian = id(prior) == id(self.kernel)  # conditioned on noisy targets, not trained
+        noise = self.filter.rho if bayesian and isinstance(self.filter, Ridge) else 0.0
+        readout = self.factorisation.apply(self.filter, self.kernel(z, train).T).T
+        before = prior.diagonal(z) if diagonal else prior(z)
+        return trained_covariance(before, prior(z, train), self._shared["prior"], readout, noise).to(x.dtype)
 
     def _check_fitted(self) -> None:
         if not self.is_fitted:

@@ -5,6 +5,7 @@ from ntklens.kernels.analytic import AnalyticKernel, analytic_kernel
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.elementary import LinearKernel, RBFKernel
 from ntklens.kernels.empirical import EmpiricalKernel, empirical_kernel
+from ntklens.kernels.nngp import NNGPKernel
 from ntklens.kernels.parametrisation import Parametrisation
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "EmpiricalKernel",
     "Kernel",
     "LinearKernel",
+    "NNGPKernel",
     "Parametrisation",
     "RBFKernel",
     "activation",

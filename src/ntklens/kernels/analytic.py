@@ -13,6 +13,7 @@ from ntklens.errors import InputError
 from ntklens.kernels import reference
 from ntklens.kernels.graph import Graph
 from ntklens.kernels.monte_carlo import Draws, monte_carlo
+from ntklens.kernels.nngp import NNGPKernel
 from ntklens.kernels.operations import ORIGIN, Covariance
 from ntklens.kernels.parametrisation import Parametrisation, Values
 from ntklens.kernels.probe import probe
@@ -113,6 +114,11 @@ class AnalyticKernel:
         """K(x_i, x_i) for every input: (n,), in time and memory linear in n."""
         graph, a, _ = self._prepare(x, None)
         return self._diagonal(graph, a, _kinds(kind))[0].to(x.dtype)
+
+    @property
+    def prior(self) -> NNGPKernel:
+        """The NNGP: the covariance of the infinitely wide network's outputs before training."""
+        return NNGPKernel(self)
 
     def gradient(
         self, x1: Tensor, x2: Tensor, weights: Tensor, kind: str = "ntk", *, progress: Progress | None = None

@@ -21,3 +21,22 @@ class Kernel(Protocol):
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """d/dx1 of sum(weights * K(x1, x2)), in the shape of x1."""
         ...
+
+
+@runtime_checkable
+class Prior(Kernel, Protocol):
+    """A kernel that is the covariance of random functions."""
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """K(x_i, x_i): (n,)."""
+        ...
+
+
+@runtime_checkable
+class WithPrior(Protocol):
+    """A kernel that knows the covariance of its functions before training."""
+
+    @property
+    def prior(self) -> Prior:
+        """That covariance: the NNGP of a network's NTK; for a plain kernel, the kernel itself."""
+        ...

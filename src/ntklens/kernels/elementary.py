@@ -28,6 +28,15 @@ class LinearKernel:
         b = x2.flatten(1)
         return (weights @ b / b.shape[1]).reshape(x1.shape)
 
+    def diagonal(self, x: Tensor) -> Tensor:
+        """|x_i|² / d: (n,)."""
+        return x.flatten(1).square().mean(1)
+
+    @property
+    def prior(self) -> LinearKernel:
+        """Itself: the covariance of the Gaussian process of this kernel."""
+        return self
+
 
 @dataclass(frozen=True)
 class RBFKernel:
@@ -52,3 +61,12 @@ class RBFKernel:
         pull = weights * self(x1, x2)
         slope = (pull @ b - pull.sum(1, keepdim=True) * a) / (a.shape[1] * self.bandwidth**2)
         return slope.reshape(x1.shape)
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """Ones: (n,)."""
+        return x.new_ones(len(x))
+
+    @property
+    def prior(self) -> RBFKernel:
+        """Itself: the covariance of the Gaussian process of this kernel."""
+        return self

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ntklens.errors import InputError
 
@@ -47,7 +47,7 @@ class AttackSpec(_Part):
 
     @field_validator("eps")
     @classmethod
-    def _within_the_pixels(cls, eps: float, info: ValidationInfo) -> float:
+    def _within_the_pixels(cls, eps: float, info: Any) -> float:
         if info.data.get("norm") == "linf" and eps > 1:
             raise ValueError("pixels lie in [0, 1], so ε in linf is at most 1 (eight pixel steps are 8/255)")
         return eps
