@@ -1,6 +1,5 @@
 """Networks of many kinds against the peer's values and, where it has no rule, against draws of finite networks."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kernels import networks
 from ntklens.errors import InputError
 from ntklens.kernels import activation, analytic_kernel, duals
 
-HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("kernel_networks", HERE / "networks.py")
-networks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(networks)
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
 def peer():
-    with np.load(HERE.parent / "golden" / "peer" / "networks.npz", allow_pickle=False) as file:
+    with np.load(GOLDEN / "peer" / "networks.npz", allow_pickle=False) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}
 
 

@@ -28,6 +28,12 @@ def register(make: Make, *functions: Any) -> None:
     def handler(tracer: Tracer, x: Traced, *args: Any, inplace: bool = False, **kwargs: Any) -> Traced:
         if tracer.roots[x.node] is None:
             why = "it must follow a layer with weights: only then is its input a centred Gaussian"
+            if x.node in tracer.mixed:
+                why = (
+                    "it reads the sum of a layer's output and of something not Gaussian, such as a shortcut from an "
+                    "activation or a pooling; put the activation before the block's layers, x + conv(relu(x)), or a 1x1 "
+                    "convolution on the shortcut"
+                )
             raise tracer.refusal(f"the activation {getattr(functions[0], '__name__', 'given')}", why)
         return tracer.add(Activation(make(*args, **kwargs)), [x], x.shape)
 

@@ -65,7 +65,7 @@ def convolution(
     groups: int = 1,
 ) -> Traced:
     """A convolution with zero padding; groups of hidden channels leave the limit as it is."""
-    if groups != 1 and (tracer.is_data(x) or weight.shape[1] == 1):
+    if groups != 1 and (not tracer.layers_behind(x) or weight.shape[1] == 1):
         why = "its channels do not average over many others in the limit; use groups=1"
         raise tracer.refusal("a grouped convolution of the data, or a depthwise one", why)
     one = weight.ndim == 3
@@ -156,7 +156,9 @@ def _reshape(function: Any) -> None:
             return tracer.tag(shape, x.node)
         if shape[0] != x.shape[0] or len(shape) != 2:
             why = (
-                f"it turns {tuple(x.shape[1:])} into {tuple(shape[1:])}; only flattening to (n, features) is understood"
+                f"it turns {tuple(x.shape[1:])} into {tuple(shape[1:])}; positions stay (n, C, H, W) until they are "
+                "pooled or flattened to (n, features), and dense layers over patches or tokens have no rule: use "
+                "convolutions"
             )
             raise tracer.refusal(getattr(function, "__name__", "reshape"), why)
         return tracer.add(Flatten(), [x], shape)
@@ -234,16 +236,19 @@ def batch_norm(
 
 @handles(torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
 def add(tracer: Tracer, a: Any, b: Any, *, alpha: float = 1) -> Traced:
-    """The sum of two branches that end in different layers."""
+    """The sum of uncorrelated branches: of outputs of different layers, one of them perhaps with what is not Gaussian."""
     if not (isinstance(a, Traced) and isinstance(b, Traced)):
         raise tracer.refusal("adding a constant", "the sum is no longer centred; use the bias of a layer")
     if a.shape != b.shape:
         raise tracer.refusal("a sum", f"its branches differ in shape: {tuple(a.shape[1:])} and {tuple(b.shape[1:])}")
     left, right = tracer.roots[a.node], tracer.roots[b.node]
-    if left is None or right is None:
-        why = "each branch must end in a Linear or Conv2d layer (or be the identity of one), before any activation"
+    if left is None and right is None:
+        why = (
+            "both branches carry outputs of activations, or the data, whose means correlate them; end one of them in a "
+            "Linear or Conv layer"
+        )
         raise tracer.refusal("a sum", why)
-    if left & right:
+    if (left or tracer.layers_behind(a)) & (right or tracer.layers_behind(b)):
         raise tracer.refusal("a sum", "its branches share a layer's output, so that they are correlated")
     if alpha != 1:
         b = tracer.add(Scale(float(alpha)), [b], b.shape)
@@ -281,6 +286,10 @@ def divide(tracer: Tracer, a: Any, b: Any) -> Traced:
 _MAXIMUM = "the maximum of correlated Gaussians is not Gaussian; AvgPool2d in its place has a rule"
 _SOFTMAX = "it couples the features of one input; leave it out: every predictor and attack here takes the logits"
 _ATTENTION = "attention multiplies two functions of the input; it has no kernel in closed form"
+_PRODUCT = (
+    "a weight must be that of a Linear or Conv layer, through the module or F.linear; a product of two functions of the "
+    "input, as in attention, has no kernel in closed form"
+)
 _CONCATENATION = (
     "its parts have variances of their own, so that channels are no longer exchangeable; add branches instead"
 )
@@ -288,6 +297,15 @@ REFUSALS.update(
     {
         torch.cat: _CONCATENATION,
         torch.concat: _CONCATENATION,
+        torch.matmul: _PRODUCT,
+        torch.mm: _PRODUCT,
+        torch.bmm: _PRODUCT,
+        torch.einsum: _PRODUCT,
+        Tensor.matmul: _PRODUCT,
+        Tensor.mm: _PRODUCT,
+        Tensor.bmm: _PRODUCT,
+        Tensor.__matmul__: _PRODUCT,
+        Tensor.__rmatmul__: _PRODUCT,
         F.max_pool1d: _MAXIMUM,
         F.max_pool2d: _MAXIMUM,
         F.adaptive_max_pool2d: _MAXIMUM,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ntklens.errors import InputError
 from ntklens.kernels.empirical import EmpiricalKernel
 from ntklens.kernels.graph import Graph
-from ntklens.kernels.operations import Normalise
+from ntklens.kernels.operations import Normalise, Scale
 from ntklens.kernels.parametrisation import LAYERS, Parametrisation
 
 
@@ -48,7 +48,7 @@ def widened(module: nn.Module, graph: Graph, width: int) -> nn.Module:
     last = roots[-1]
     wide = copy.deepcopy(module)
     for i, node in enumerate(graph.nodes):
-        if not node.operation.is_layer and not isinstance(node.operation, Normalise):
+        if not node.operation.is_layer and not isinstance(node.operation, (Normalise, Scale)):
             continue
         (source,) = node.inputs
         before = sorted(roots[source])
@@ -57,6 +57,8 @@ def widened(module: nn.Module, graph: Graph, width: int) -> nn.Module:
         layer = wide.get_submodule(node.path)
         if isinstance(layer, nn.LayerNorm):
             layer.normalized_shape = (inputs, *layer.normalized_shape[1:])
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            _repeat(layer, inputs)
         elif isinstance(layer, LAYERS):
             outputs = int(layer.weight.shape[0]) if i in last else width
             _resize(layer, inputs, outputs)
@@ -80,6 +82,14 @@ def _resize(layer: nn.Module, inputs: int, outputs: int) -> None:
     names = ("in_features", "out_features") if isinstance(layer, nn.Linear) else ("in_channels", "out_channels")
     setattr(layer, names[0], inputs)
     setattr(layer, names[1], outputs)
+
+
+def _repeat(norm: nn.Module, channels: int) -> None:
+    """Batch norm for more channels, with the one value that the statistics of all of them have."""
+    for key, value in {**norm._parameters, **norm._buffers}.items():
+        if value is not None and value.ndim == 1:
+            wide = value.detach()[:1].expand(channels).clone()
+            setattr(norm, key, nn.Parameter(wide) if key in norm._parameters else wide)
 
 
 def draw(module: nn.Module, parametrisation: Parametrisation, generator: torch.Generator) -> None:

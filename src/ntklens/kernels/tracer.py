@@ -62,7 +62,8 @@ class Tracer:
 
     `roots` says for each node which layers' outputs it is linear in. A node with roots is a centred Gaussian in the
     limit; nodes with disjoint roots are uncorrelated, because the layers' weights are independent and have mean zero.
-    The data and the outputs of activations have none (None).
+    The data and the outputs of activations have none (None). Nor has a sum of one of them with such a Gaussian, whose
+    covariances add all the same: a layer or a pooling may read it, an activation may not (`mixed` tells why).
     """
 
     def __init__(self, module: nn.Module, values: dict[str, Tensor], parametrisation: Parametrisation) -> None:
@@ -71,6 +72,7 @@ class Tracer:
         self.parametrisation = parametrisation
         self.nodes: list[Node] = []
         self.roots: list[frozenset[int] | None] = []
+        self.mixed: set[int] = set()
         self.path: list[str] = []
         self.names = {id(t): name for name, t in tensors(module).items()}
         self.used: dict[str, str] = {}
@@ -79,13 +81,18 @@ class Tracer:
         """Append a node whose output has this shape (the first axis is the batch)."""
         _, *rest = shape
         self.nodes.append(Node(operation, tuple(t.node for t in inputs), self.where, tuple(rest)))
-        self.roots.append(self._roots_of_new(operation, inputs))
+        before = [self.roots[t.node] for t in inputs]
+        self.roots.append(self._roots_of_new(operation, before))
+        if operation.is_linear and not operation.is_layer and self._mixes(inputs, before):
+            self.mixed.add(len(self.nodes) - 1)
         return self.tag((2, *rest), len(self.nodes) - 1)
 
-    def _roots_of_new(self, operation: Operation, inputs: list[Traced]) -> frozenset[int] | None:
+    def _mixes(self, inputs: list[Traced], before: list[frozenset[int] | None]) -> bool:
+        return any(t.node in self.mixed for t in inputs) or (None in before and any(before))
+
+    def _roots_of_new(self, operation: Operation, before: list[frozenset[int] | None]) -> frozenset[int] | None:
         if operation.is_layer:
             return frozenset({len(self.nodes) - 1})
-        before = [self.roots[t.node] for t in inputs]
         if not before or not operation.is_linear or None in before:
             return None
         return frozenset().union(*(r for r in before if r is not None))
@@ -96,14 +103,15 @@ class Tracer:
         traced.node, traced.tracer = node, self
         return traced
 
-    def is_data(self, t: Traced) -> bool:
-        """Whether no layer with parameters stands between the input and this tensor."""
-        seen = [t.node]
-        for i in seen:
-            if self.nodes[i].operation.is_layer:
-                return False
-            seen.extend(self.nodes[i].inputs)
-        return True
+    def layers_behind(self, t: Traced) -> set[int]:
+        """The layers with parameters between the input and this tensor; empty for the data."""
+        seen, stack = set(), [t.node]
+        while stack:
+            i = stack.pop()
+            if i not in seen:
+                seen.add(i)
+                stack.extend(self.nodes[i].inputs)
+        return {i for i in seen if self.nodes[i].operation.is_layer}
 
     @property
     def where(self) -> str:
