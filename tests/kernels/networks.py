@@ -147,6 +147,25 @@ DRAWN = {
     "dilated": ((1, 7, 6), lambda: pooled(conv(6, dilation=2), nn.ReLU(), features=252)),
     "even kernel": ((1, 6, 5), lambda: pooled(conv(6, 4), nn.ReLU(), features=180)),
     "groups": ((1, 5, 5), lambda: pooled(conv(6, groups=2), nn.ReLU(), features=150)),
+    "upsampled, flattened": (
+        (1, 4, 3),
+        lambda: nn.Sequential(
+            conv(1), nn.ReLU(), nn.Upsample(scale_factor=2), conv(6), nn.ReLU(), nn.Flatten(), nn.Linear(288, 1)
+        ),
+    ),
+    "upsampled by 3 x 2, pooled": (
+        (1, 3, 4),
+        lambda: nn.Sequential(
+            conv(1),
+            nn.ReLU(),
+            nn.Upsample(scale_factor=(3, 2)),
+            conv(6),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(6, 1),
+        ),
+    ),
     "zero pad by hand": (
         (1, 4, 4),
         lambda: nn.Sequential(nn.ZeroPad2d((1, 2, 0, 1)), conv(1), nn.ReLU(), nn.Flatten(), nn.Linear(210, 1)),

@@ -29,7 +29,7 @@ class LinearKernel:
         return (weights @ b / b.shape[1]).reshape(x1.shape)
 
     def diagonal(self, x: Tensor) -> Tensor:
-        """|x_i|² / d: (n,)."""
+        """``|x_i|² / d``: (n,)."""
         return x.flatten(1).square().mean(1)
 
     @property

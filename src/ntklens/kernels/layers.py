@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ntklens.kernels.operations import Dense, Flatten, GlobalPool, Normalise, Scale, Size, Sum
 from ntklens.kernels.tracer import HANDLERS, REFUSALS, Handler, Traced, Tracer
-from ntklens.kernels.windows import AveragePool, CircularPad, Conv, Pad, Window
+from ntklens.kernels.windows import AveragePool, CircularPad, Conv, Pad, Upsample, Window
 
 
 def handles(*functions: Any) -> Callable[[Handler], Handler]:
@@ -144,6 +144,20 @@ def pad(tracer: Tracer, x: Traced, pad: Any, mode: str = "constant", value: floa
     if mode == "circular":
         return tracer.add(CircularPad(before, _size(x.shape), _size(shape)), [x], shape)
     return tracer.add(Pad(Window((1, 1), (1, 1), before, (1, 1), _size(x.shape), _size(shape))), [x], shape)
+
+
+@handles(F.interpolate)
+def interpolate(
+    tracer: Tracer, x: Traced, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **options: Any
+) -> Traced:
+    """Nearest-neighbour upsampling by whole factors."""
+    shape = _shape(F.interpolate, x, size, scale_factor, mode, **options)
+    before, after = _size(x.shape), _size(shape)
+    if mode not in ("nearest", "nearest-exact") or after[0] % before[0] or after[1] % before[1]:
+        why = 'only mode="nearest" by whole factors is understood'
+        raise tracer.refusal("interpolate", why)
+    factor = (after[0] // before[0], after[1] // before[1])
+    return tracer.add(Upsample(factor, before, after), [x], shape)
 
 
 def _reshape(function: Any) -> None:

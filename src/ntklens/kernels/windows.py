@@ -231,3 +231,47 @@ class CircularPad(Operation):
             places = [(first + i) % size for i in range(self.out_size[axis] - abs(offset[axis]))]
             t = t.index_select(axis, torch.tensor(places, device=t.device))
         return t
+
+
+@dataclass(frozen=True)
+class Upsample(Operation):
+    """Each position repeated into a block of `factor`: K(p, p') <- K(p // factor, p' // factor)."""
+
+    factor: Size
+    in_size: Size
+    out_size: Size
+
+    def sources(self, offsets: set[Offset]) -> set[Offset]:
+        """The one or two input offsets on each axis that the positions of an output offset come from."""
+        return {d for o in offsets for d in itertools.product(self._places(o, 0), self._places(o, 1))}
+
+    def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
+        """Read each entry at its source."""
+        (state,) = states
+
+        def repeat(maps: Maps) -> Maps:
+            return {d: self._repeat(maps, d) for d in offsets}
+
+        return Covariance(repeat(state.nngp), None if state.ntk is None else repeat(state.ntk))
+
+    def _places(self, offset: Offset, axis: int) -> dict[int, list[tuple[int, int]]]:
+        """By source offset: (entry of the output map, entry of that source map) along one axis."""
+        f, d, first = self.factor[axis], offset[axis], max(0, -offset[axis])
+        places: dict[int, list[tuple[int, int]]] = {}
+        for entry in range(self.out_size[axis] - abs(d)):
+            here, there = (first + entry) // f, (first + entry + d) // f
+            source = there - here
+            places.setdefault(source, []).append((entry, here - max(0, -source)))
+        return places
+
+    def _repeat(self, maps: Maps, offset: Offset) -> Tensor:
+        like = next(iter(maps.values()))
+        t = like.new_zeros(*like.shape[:-2], *(n - abs(d) for n, d in zip(self.out_size, offset, strict=True)))
+        rows, columns = (
+            {d: torch.tensor(entries, device=t.device).T for d, entries in self._places(offset, axis).items()}
+            for axis in (0, 1)
+        )
+        for a, (to_row, from_row) in rows.items():
+            for b, (to_column, from_column) in columns.items():
+                t[..., to_row[:, None], to_column] = maps[a, b][..., from_row[:, None], from_column]
+        return t

@@ -1,0 +1,81 @@
+"""Kernels of drawn networks against the analytic one, over width: `python -m benchmarks.finite_networks_converge`.
+
+Prints the root mean square relative error of one draw at each width and the slope of its logarithm, and draws it.
+"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+
+import ntklens as nl
+
+WIDTHS = (32, 64, 128, 256, 512)
+DRAWS = 80
+FIGURE = Path(__file__).parents[1] / "docs" / "finite_networks.png"
+NETWORKS = {
+    "two dense layers": (
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)),
+        "o",
+    ),
+    "two convolutions, flatten": (
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(512, 1),
+        ),
+        "s",
+    ),
+    "two convolutions, global pooling": (
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.GELU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 1),
+        ),
+        "^",
+    ),
+}
+
+
+def errors(module: nn.Module, x: torch.Tensor) -> list[float]:
+    """sqrt(mean over draws |K_draw - K|² / |K|²) at each width."""
+    kernel = nl.analytic_kernel(module)
+    truth = kernel(x)
+    drawn = [kernel.monte_carlo(x, width=w, draws=DRAWS).kernels for w in WIDTHS]
+    return [float(((k - truth).square().sum((1, 2)).mean() / truth.square().sum()).sqrt()) for k in drawn]
+
+
+def slope(values: list[float]) -> float:
+    """Of log error over log width, by least squares."""
+    a = torch.tensor([[w, 1.0] for w in torch.tensor(WIDTHS).double().log()], dtype=torch.float64)
+    return float(torch.linalg.lstsq(a, torch.tensor(values, dtype=torch.float64).log()[:, None]).solution[0])
+
+
+def main() -> None:
+    data = nl.load_dataset("digits")
+    x = data.test.x[:5].double()
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    print(f"{'network':34}" + "".join(f"{w:>9}" for w in WIDTHS) + "    slope")
+    for name, (module, marker) in NETWORKS.items():
+        values = errors(module, x)
+        print(f"{name:34}" + "".join(f"{v:9.4f}" for v in values) + f"{slope(values):9.2f}")
+        axes.loglog(WIDTHS, values, marker=marker, label=f"{name} (slope {slope(values):.2f})")
+    axes.loglog(WIDTHS, [values[0] * (w / WIDTHS[0]) ** -0.5 for w in WIDTHS], "--", color="0.5", label="slope -1/2")
+    axes.set(xlabel="width (hidden units or channels a layer)", ylabel="relative error of one drawn kernel")
+    axes.set_xticks(WIDTHS, [str(w) for w in WIDTHS])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    figure.savefig(FIGURE, dpi=110)
+    print(f"drawn into {FIGURE}")
+
+
+if __name__ == "__main__":
+    main()
