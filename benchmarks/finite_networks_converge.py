@@ -71,6 +71,7 @@ def main() -> None:
     axes.loglog(WIDTHS, [values[0] * (w / WIDTHS[0]) ** -0.5 for w in WIDTHS], "--", color="0.5", label="slope -1/2")
     axes.set(xlabel="width (hidden units or channels a layer)", ylabel="relative error of one drawn kernel")
     axes.set_xticks(WIDTHS, [str(w) for w in WIDTHS])
+    axes.set_yticks([0.1, 0.2, 0.4], ["10 %", "20 %", "40 %"])
     axes.minorticks_off()
     axes.legend(frameon=False)
     figure.savefig(FIGURE, dpi=110)

@@ -135,7 +135,16 @@ REFUSED = {
     ),
     "skip over an activation": (
         Forward(lambda s, x: (lambda y: s.b(F.relu(y) + y))(s.a(x.flatten(1))), a=nn.Linear(108, 4), b=nn.Linear(4, 1)),
-        "before any activation",
+        "share a layer's output",
+    ),
+    "a sum of two activations": (
+        Forward(
+            lambda s, x: s.c(F.relu(s.a(x.flatten(1))) + F.relu(s.b(x.flatten(1)))),
+            a=nn.Linear(108, 4),
+            b=nn.Linear(108, 4),
+            c=nn.Linear(4, 1),
+        ),
+        "whose means correlate them",
     ),
     "a product of branches": (
         Forward(lambda s, x: s.a(x.flatten(1)) * s.b(x.flatten(1)), a=nn.Linear(108, 2), b=nn.Linear(108, 2)),
