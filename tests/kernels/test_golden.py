@@ -12,9 +12,9 @@ def worst(value: Tensor, truth: Tensor) -> float:
     return float((value.double() - truth).abs().max() / truth.abs().max())
 
 
-@pytest.fixture
-def kernel(golden):
-    return analytic_kernel(golden.net, golden.w_std, golden.b_std)
+@pytest.fixture(params=["auto", "reference"])
+def kernel(golden, request):
+    return analytic_kernel(golden.net, golden.w_std, golden.b_std, engine=request.param)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-7)])

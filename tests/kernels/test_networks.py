@@ -26,9 +26,10 @@ def worst(value, truth):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 3e-7)])
+@pytest.mark.parametrize("engine", ["auto", "reference"])
 @pytest.mark.parametrize("name", networks.PEER)
-def test_peer(peer, name, dtype, tolerance):
-    kernel = analytic_kernel(networks.PEER[name]())
+def test_peer(peer, name, engine, dtype, tolerance):
+    kernel = analytic_kernel(networks.PEER[name](), engine=engine)
     x1, x2, weights = (peer[f"{name}/{k}"].to(dtype) for k in ("x1", "x2", "w"))
     nngp, ntk = kernel(x1, x2, ("nngp", "ntk"))
     assert worst(nngp, peer[f"{name}/nngp"]) < tolerance
@@ -50,6 +51,20 @@ def test_draws(name):
     truth = kernel(x)
     assert float(((drawn.mean - truth) / drawn.standard_error).abs().max()) < 4.5
     assert float((drawn.mean - truth).norm() / truth.norm()) < 0.2
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("name", networks.DRAWN)
+def test_both_engines_agree(name):
+    shape, make = networks.DRAWN[name]
+    x = torch.rand(21, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    w = torch.randn(3, 21, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    fast, plain = (analytic_kernel(make(), engine=engine) for engine in ("auto", "reference"))
+    for kind in ("nngp", "ntk"):
+        assert worst(fast(x[:3], x, kind), plain(x[:3], x, kind)) < 1e-13
+        assert worst(fast(x, kind=kind), plain(x, kind=kind)) < 1e-13
+        assert worst(fast(x[:3].float(), x.float(), kind), plain(x[:3], x, kind)) < 3e-7
+        assert worst(fast.gradient(x[:3], x, w, kind), plain.gradient(x[:3], x, w, kind)) < 1e-12
 
 
 SMOOTH = [torch.tanh, torch.sigmoid, F.silu, F.softplus, F.mish, F.elu, F.selu, F.softsign, F.hardswish]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ntklens.errors import InputError
 from ntklens.kernels import reference
+from ntklens.kernels.fused import engine as fused
 from ntklens.kernels.graph import Graph
 from ntklens.kernels.monte_carlo import Draws, monte_carlo
 from ntklens.kernels.nngp import NNGPKernel
@@ -20,6 +21,7 @@ from ntklens.kernels.probe import probe
 from ntklens.kernels.trace import trace
 
 Kind = Literal["ntk", "nngp"]
+Engine = Literal["auto", "reference"]
 Progress = Callable[[float], None]
 """Called with the share of the work that is done, from 0 to 1."""
 
@@ -42,12 +44,23 @@ class AnalyticKernel:
         module: any module whose forward uses the operations of `ntklens.kernels.layers`.
         parametrisation: standard deviations of weights and biases, one for all layers or one a layer.
         memory_limit: bytes of working memory beside the result; the work is cut into blocks of pairs accordingly.
+        engine: "auto" takes the fused engine on processors for the networks that it knows; "reference" never does.
     """
 
-    def __init__(self, module: nn.Module, parametrisation: Parametrisation, *, memory_limit: int = 1 << 30) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        parametrisation: Parametrisation,
+        *,
+        memory_limit: int = 1 << 30,
+        engine: Engine = "auto",
+    ) -> None:
+        if engine not in ("auto", "reference"):
+            raise InputError(f'engine must be "auto" or "reference"; {engine!r} came.')
         self._module = module
         self.parametrisation = parametrisation
         self.memory_limit = memory_limit
+        self.engine = engine
         self._graphs: dict[tuple[int, ...], Graph] = {}
         probe(module, parametrisation, self._graphs)
 
@@ -103,6 +116,9 @@ class AnalyticKernel:
         kinds = _kinds(kind)
         graph, a, b = self._prepare(x1, x2)
         tracked = torch.is_grad_enabled() and (a.requires_grad or (b is not None and b.requires_grad))
+        if not tracked and self.engine == "auto" and fused.usable(graph, a):
+            fast = self._fused(graph, a, b, kinds, x1.dtype, progress)
+            return fast[0] if isinstance(kind, str) else fast
         with torch.set_grad_enabled(tracked):
             out = (
                 self._symmetric(graph, a, kinds, progress) if b is None else self._between(graph, a, b, kinds, progress)
@@ -157,6 +173,23 @@ class AnalyticKernel:
                 value = (_matrix(state, which) * w[rows, columns]).sum()
             total[rows] += torch.autograd.grad(value, part)[0]
         return total.to(x1.dtype)
+
+    def _fused(
+        self,
+        graph: Graph,
+        a: Tensor,
+        b: Tensor | None,
+        kinds: tuple[Kind, ...],
+        dtype: torch.dtype,
+        progress: Progress | None,
+    ) -> tuple[Tensor, ...]:
+        a, b = a.detach(), None if b is None else b.detach()
+        with torch.no_grad():
+            made = fused.matrices(graph, a, b, kinds, dtype, progress)
+            if b is None:
+                for kind, diagonal in zip(kinds, self._diagonal(graph, a, kinds), strict=True):
+                    made[kind].diagonal().copy_(diagonal)
+        return tuple(made[kind] for kind in kinds)
 
     def _between(
         self, graph: Graph, a: Tensor, b: Tensor, kinds: tuple[Kind, ...], progress: Progress | None
@@ -299,6 +332,7 @@ def analytic_kernel(
     *,
     parametrisation: str = "ntk",
     memory_limit: int = 1 << 30,
+    engine: Engine = "auto",
 ) -> AnalyticKernel:
     """The infinite-width NTK and NNGP of a network in the NTK parameterisation.
 
@@ -310,6 +344,7 @@ def analytic_kernel(
         parametrisation: "ntk", or "standard" for the tangent kernel in torch's own parameterisation at the module's own
             width, in the mean over its draws.
         memory_limit: bytes of working memory beside the result.
+        engine: "auto", or "reference" for the plain torch recursion alone.
 
     Raises:
         UnsupportedLayer: an operation has no infinite-width rule; the message says which, where and what to do.
@@ -322,4 +357,4 @@ def analytic_kernel(
                 [0.1592, 1.0000]])
     """
     chosen = Parametrisation.of_module(module, w_std, b_std, parametrisation)
-    return AnalyticKernel(module, chosen, memory_limit=memory_limit)
+    return AnalyticKernel(module, chosen, memory_limit=memory_limit, engine=engine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from ntklens.kernels.operations import ORIGIN, Input, Offset, Operation, Size
 
@@ -33,6 +34,8 @@ class Graph:
 
     nodes: tuple[Node, ...]
     _needs: dict[bool, tuple[frozenset[Offset], ...]] = field(default_factory=dict, repr=False, compare=False)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What engines made of the graph, to be made once."""
 
     def needs(self, *, output: bool = True) -> tuple[frozenset[Offset], ...]:
         """The offsets at which each node is needed, walking back from the output.
@@ -48,7 +51,7 @@ class Graph:
                 for i in node.inputs:
                     if offsets:
                         wanted[i] |= node.operation.sources(offsets)
-                    if node.operation.needs_marginals:
+                    if node.operation.needs_marginals and not output:
                         wanted[i].add(ORIGIN)
             self._needs[output] = tuple(frozenset(w) for w in wanted)
         return self._needs[output]

@@ -43,7 +43,7 @@ def pairs(graph: Graph, x1: Tensor, x2: Tensor, v1: Variances, v2: Variances, *,
         here, there = _ends(graph.nodes[node].size, offset)
         return v1[node][:, None, here[0], here[1]], v2[node][None, :, there[0], there[1]]
 
-    gram = _Gram(_positions(graph, x1), _positions(graph, x2), between=True)
+    gram = _Gram(positions(graph, x1), positions(graph, x2), between=True)
     return _recurse(graph, gram, graph.needs(), read, ntk=ntk)
 
 
@@ -92,11 +92,11 @@ def _padded(x: Tensor) -> Tensor:
 
 
 def _with_itself(graph: Graph, x: Tensor) -> _Gram:
-    x = _positions(graph, x)
+    x = positions(graph, x)
     return _Gram(x, x, between=False)
 
 
-def _positions(graph: Graph, x: Tensor) -> Tensor:
+def positions(graph: Graph, x: Tensor) -> Tensor:
     """The input as (n, C, H, W); all axes are channels of the one position when nothing keeps positions apart."""
     if graph.input.flat:
         return x.reshape(len(x), -1, 1, 1)

@@ -1,0 +1,383 @@
+"""From a graph of covariance operations to a list of instructions on maps, with places in a work space for each map.
+
+Maps are made depth first: an input offset is carried on until a pooling or a sum waits for another, so that few maps are
+alive at a time and a chain of layers stays in the cache.
+"""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntklens.kernels.duals import LeakyReLU
+from ntklens.kernels.fused import vm
+from ntklens.kernels.graph import Graph, Node
+from ntklens.kernels.operations import (
+    ORIGIN,
+    Activation,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Input,
+    Normalise,
+    Offset,
+    Operation,
+    Scale,
+    Scales,
+    Size,
+    Sum,
+    overlap,
+)
+from ntklens.kernels.windows import AveragePool, Conv, Pad, Window
+
+FLAT_WIDTH = 64
+"""Places of a map that stands for inputs without positions: so many blocks of lanes run as one."""
+
+Key = tuple[int, Offset]
+"""A map: node and offset."""
+Marginal = tuple[int, Normalise | None]
+"""A node whose variances are read, and the normalisation that reads them, if it is one."""
+
+
+def supported(graph: Graph) -> bool:
+    """Whether every operation of the graph has an instruction."""
+    return all(_is_supported(node.operation) for node in graph.nodes)
+
+
+def _is_supported(operation: Operation) -> bool:
+    if isinstance(operation, Activation):
+        return isinstance(operation.dual, LeakyReLU)
+    return isinstance(operation, (Input, Dense, Conv, AveragePool, Pad, Normalise, Sum, Scale, Flatten, GlobalPool))
+
+
+@dataclass(frozen=True)
+class Program:
+    """What `vm.run` takes.
+
+    Attributes:
+        code: (n, COLUMNS) int64.
+        consts: (n, 5) float64.
+        places: (p, LANES) float64, factors an entry.
+        size: positions of the work space.
+        marginals: the variances that are read, with the first place of each in the marginals' rows.
+        marginal_size: places of such a row.
+        width: entries of an output map over LANES.
+    """
+
+    code: NDArray[np.int64]
+    consts: NDArray[np.float64]
+    places: NDArray[np.float64]
+    size: int
+    marginals: dict[Marginal, int]
+    marginal_size: int
+    width: int
+
+
+class _Space:
+    """First-fit places for maps."""
+
+    def __init__(self) -> None:
+        self.free: list[tuple[int, int]] = []
+        self.top = 0
+
+    def take(self, size: int) -> int:
+        for i, (start, length) in enumerate(self.free):
+            if length >= size:
+                if length == size:
+                    del self.free[i]
+                else:
+                    self.free[i] = (start + size, length - size)
+                return start
+        self.top += size
+        return self.top - size
+
+    def give(self, start: int, size: int) -> None:
+        i = bisect.bisect_left(self.free, (start, size))
+        self.free.insert(i, (start, size))
+        if i + 1 < len(self.free) and start + size == self.free[i + 1][0]:
+            self.free[i : i + 2] = [(start, size + self.free[i + 1][1])]
+        if i > 0 and sum(self.free[i - 1]) == start:
+            self.free[i - 1 : i + 1] = [(self.free[i - 1][0], self.free[i - 1][1] + self.free[i][1])]
+
+
+def compile_graph(graph: Graph) -> Program:
+    """The program of a supported graph."""
+    return _Compiler(graph).program()
+
+
+class _Compiler:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.flat = graph.input.flat
+        self.needs = graph.needs()
+        self.space = _Space()
+        self.rows: list[list[int]] = []
+        self.consts: list[list[float]] = []
+        self.factors: list[float] = []
+        self.where: dict[Key, int] = {}
+        self.waiting: dict[Key, int] = {}
+        self.readers: dict[Key, list[Key]] = {}
+        self.unread: dict[Key, int] = {}
+        self.marginals: dict[Marginal, int] = {}
+        self.marginal_size = 0
+
+    def program(self) -> Program:
+        """Order the instructions and give every map its place."""
+        nodes = self.graph.nodes
+        for i, node in enumerate(nodes):
+            if node.operation.needs_marginals:
+                marginal = _marginal(node)
+                if marginal not in self.marginals:
+                    self.marginals[marginal] = self.marginal_size
+                    self.marginal_size += nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
+            for offset in self.needs[i]:
+                self._expect((i, offset))
+        orphans = [key for key, count in self.waiting.items() if not count and nodes[key[0]].inputs]
+        for key in orphans + [(0, offset) for offset in sorted(self.needs[0])]:
+            self._make(key, None)
+        output = self.where[len(nodes) - 1, ORIGIN]
+        assert self.rows[-1][vm.DST] == output
+        code = np.array(self.rows, np.int64)
+        width = FLAT_WIDTH if self.flat else 1
+        places = np.repeat(np.array(self.factors or [1.0])[:, None], vm.LANES, 1)
+        return Program(code, np.array(self.consts), places, self.space.top, self.marginals, self.marginal_size, width)
+
+    def _expect(self, key: Key) -> None:
+        """Note which maps this one is made from."""
+        i, offset = key
+        node = self.graph.nodes[i]
+        count = 0
+        for j in node.inputs:
+            for source in sorted(node.operation.sources({offset})):
+                self.readers.setdefault((j, source), []).append(key)
+                self.unread[j, source] = self.unread.get((j, source), 0) + 1
+                count += 1
+        self.waiting[key] = count
+
+    def _make(self, key: Key, source: Key | None) -> None:
+        """Emit what this source allows; when the map is complete, go on to its readers."""
+        stack: list[tuple[Key, Key | None]] = [(key, source)]
+        while stack:
+            key, source = stack.pop()
+            if source is not None:
+                self.waiting[key] -= 1
+                if isinstance(self.graph.nodes[key[0]].operation, (AveragePool, GlobalPool, Flatten)):
+                    self._gather(key, source)
+                if self.waiting[key]:
+                    continue
+            self._emit(key)
+            if not self.readers.get(key):
+                self._release_inputs(key)
+                continue
+            self._release_inputs(key)
+            stack.extend((reader, key) for reader in reversed(self.readers[key]))
+
+    def _release_inputs(self, key: Key) -> None:
+        node = self.graph.nodes[key[0]]
+        if isinstance(node.operation, (AveragePool, GlobalPool, Flatten)):
+            return  # given back one by one
+        for j in node.inputs:
+            for source in node.operation.sources({key[1]}):
+                self._read((j, source))
+
+    def _read(self, key: Key) -> None:
+        self.unread[key] -= 1
+        if not self.unread[key] and key in self.where:
+            self.space.give(self.where.pop(key), self._size(key))
+
+    def _shape(self, key: Key) -> Size:
+        if self.flat:
+            return (1, FLAT_WIDTH)
+        (h, w), (dy, dx) = self.graph.nodes[key[0]].size, key[1]
+        return (h - abs(dy), w - abs(dx))
+
+    def _size(self, key: Key) -> int:
+        h, w = self._shape(key)
+        return max(h * w, 2)  # a sum keeps K and Θ side by side in float64
+
+    def _place(self, key: Key) -> int:
+        if key not in self.where:
+            self.where[key] = self.space.take(self._size(key))
+        return self.where[key]
+
+    def _take_over(self, key: Key, source: Key) -> tuple[int, int]:
+        """Places of a source and of the result, one and the same where nobody else reads the source."""
+        src = self.where[source]
+        if self.unread[source] == 1 and self._size(key) == self._size(source):
+            self.where[key] = self.where.pop(source)
+        return self._place(key), src
+
+    def _add(self, op: int, dst: int, consts: tuple[float, ...] = (), /, **columns: int) -> None:
+        row = [0] * vm.COLUMNS
+        row[vm.OP], row[vm.DST] = op, dst
+        for name, value in columns.items():
+            row[getattr(vm, name.upper())] = int(value)
+        self.rows.append(row)
+        self.consts.append([*consts, *[0.0] * (5 - len(consts))])
+
+    def _extent(self, key: Key) -> dict[str, int]:
+        h, w = self._shape(key)
+        return {"h": h, "w": w}
+
+    def _emit(self, key: Key) -> None:
+        i, offset = key
+        node = self.graph.nodes[i]
+        operation = node.operation
+        sources = [(j, s) for j in node.inputs for s in sorted(operation.sources({offset}))]
+        extent = self._extent(key)
+        match operation:
+            case Input():
+                self._input(key)
+            case Conv() | Pad():
+                self._convolve(key, operation, sources)
+            case Dense():
+                dst, src = self._take_over(key, sources[0])
+                self._add(vm.AFFINE, dst, _affine(operation.scales), src=src, **extent)
+            case Scale():
+                dst, src = self._take_over(key, sources[0])
+                square = operation.factor**2
+                self._add(vm.AFFINE, dst, (square, 0.0, 0.0, 0.0, square), src=src, **extent)
+            case Activation():
+                dst, src = self._take_over(key, sources[0])
+                assert isinstance(operation.dual, LeakyReLU)
+                slope = float(operation.dual.slope)
+                self._add(vm.RELU, dst, (slope,), src=src, **extent, **self._ends(node, offset))
+            case Normalise():
+                dst, src = self._take_over(key, sources[0])
+                self._add(vm.NORMALISE, dst, src=src, **extent, **self._ends(node, offset))
+            case Sum():
+                self._sum(key, sources)
+            case AveragePool():
+                self._finish_pool(key, operation)
+            case GlobalPool() | Flatten():
+                self._finish_mean(key, node)
+            case _:
+                raise TypeError(f"no instruction for {operation}")
+
+    def _input(self, key: Key) -> None:
+        if self.flat:
+            self._add(vm.LOAD, self._place(key), **self._extent(key))
+            return
+        _, w = self.graph.nodes[0].size
+        here, there = _starts(self.graph.nodes[0], key[1])
+        self._add(
+            vm.GRAM, self._place(key), mx=here[0] * w + here[1], mz=there[0] * w + there[1], row=w, **self._extent(key)
+        )
+
+    def _ends(self, node: Node, offset: Offset) -> dict[str, int]:
+        """Where the marginals of the two ends of a map start."""
+        base = self.marginals[_marginal(node)]
+        if self.flat:
+            return {"mx": base, "mz": base * FLAT_WIDTH, "row": 0, "step": 0}
+        source = self.graph.nodes[node.inputs[0]]
+        w = source.size[1]
+        here, there = _starts(source, offset)
+        return {"mx": base + here[0] * w + here[1], "mz": base + there[0] * w + there[1], "row": w, "step": 1}
+
+    def _convolve(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
+        window = operation.window
+        if isinstance(operation, Conv):
+            consts = _affine(operation.scales, window.kernel[0] * window.kernel[1])
+        else:
+            consts = (1.0, 0.0, 0.0, 0.0, 1.0)
+        dst = self._place(key)
+        if not sources:
+            self._add(vm.ZERO, dst, **self._extent(key))
+            self._add(vm.AFFINE, dst, consts, src=dst, **self._extent(key))
+            return
+        self._slide(key, sources[0], window, ORIGIN, consts, adding=False)
+
+    def _slide(
+        self, key: Key, source: Key, window: Window, shift: Offset, consts: tuple[float, ...], *, adding: bool
+    ) -> None:
+        """A window instruction; the geometry is that of `Window.slide`."""
+        starts, places = [], []
+        for axis in (0, 1):
+            first = max(0, -key[1][axis])
+            start = window.stride[axis] * first + window.dilation[axis] * max(0, -shift[axis]) - window.padding[axis]
+            starts.append(start - max(0, -source[1][axis]))
+            places.append(window.kernel[axis] - abs(shift[axis]))
+        in_h, in_w = self._shape(source)
+        plain = window.stride == window.dilation == (1, 1) and starts == [-1, -1] and not adding
+        same = plain and self._shape(source) == self._shape(key)
+        self._add(
+            vm.WINDOW, self._place(key), consts, src=self.where[source], in_h=in_h, in_w=in_w, kh=places[0], kw=places[1],
+            sy=starts[0], sx=starts[1], stride_y=window.stride[0], stride_x=window.stride[1],
+            dil_y=window.dilation[0], dil_x=window.dilation[1], add=adding, same=same, **self._extent(key),
+        )  # fmt: skip
+
+    def _gather(self, key: Key, source: Key) -> None:
+        """Add one source to a pooled map or to a mean, and give it back."""
+        operation = self.graph.nodes[key[0]].operation
+        if self.flat:
+            self.where[key] = self.where.pop(source)
+            return
+        started = key in self.where
+        if isinstance(operation, AveragePool):
+            window = operation.window
+            if not started:
+                self._add(vm.ZERO, self._place(key), **self._extent(key))
+            target = window.source(key[1])
+            shift = (source[1][0] - target[0], source[1][1] - target[1])
+            self._slide(key, source, window, shift, (), adding=True)
+        else:
+            in_h, in_w = self._shape(source)
+            self._add(vm.REDUCE, self._place(key), src=self.where[source], in_h=in_h, in_w=in_w, add=started)
+        self._read(source)
+
+    def _finish_pool(self, key: Key, operation: AveragePool) -> None:
+        window, dst = operation.window, self._place(key)
+        if operation.include_padding:
+            share = 1 / (window.kernel[0] * window.kernel[1]) ** 2
+            self._add(vm.AFFINE, dst, (share, 0.0, 0.0, 0.0, share), src=dst, **self._extent(key))
+            return
+        self._add(vm.SCALE, dst, src2=len(self.factors), **self._extent(key))
+        self.factors += [1 / n for n in _inside(window, key[1])]
+
+    def _finish_mean(self, key: Key, node: Node) -> None:
+        if self.flat:
+            return
+        h, w = self.graph.nodes[node.inputs[0]].size
+        pairs = (h * w) ** 2 if isinstance(node.operation, GlobalPool) else h * w
+        dst = self._place(key)
+        self._add(vm.MEAN, dst, (1 / pairs,), src=dst, **self._extent(key))
+
+    def _sum(self, key: Key, sources: list[Key]) -> None:
+        dst, src = self._take_over(key, sources[0])
+        for other in sources[1:]:
+            place = dst if other == sources[0] else self.where[other]
+            self._add(vm.SUM, dst, src=src, src2=place, **self._extent(key))
+            src = dst
+
+
+def _marginal(node: Node) -> Marginal:
+    return node.inputs[0], node.operation if isinstance(node.operation, Normalise) else None
+
+
+def _affine(scales: Scales, places: int = 1) -> tuple[float, ...]:
+    """K's factor and summand, the share of K and the constant in Θ, Θ's factor, of a sum over a window."""
+    w = scales.w_std**2 / places
+    return (w, scales.b_std**2, scales.weight_share / places, scales.bias_share, w)
+
+
+def _starts(node: Node, offset: Offset) -> tuple[tuple[int, int], tuple[int, int]]:
+    here, there = overlap(node.size, offset), overlap(node.size, (-offset[0], -offset[1]))
+    return (here[0].start, here[1].start), (there[0].start, there[1].start)
+
+
+def _inside(window: Window, offset: Offset) -> list[float]:
+    """Places inside the image of one window times those of the other, at each entry of a pooled map."""
+    axes = []
+    for axis in (0, 1):
+        counts = []
+        for p in range(window.out_size[axis]):
+            start = window.stride[axis] * p - window.padding[axis]
+            counts.append(min(start + window.kernel[axis], window.in_size[axis]) - max(start, 0))
+        axes.append(np.array(counts, float))
+    both = axes[0][:, None] * axes[1]
+    here, there = overlap(window.out_size, offset), overlap(window.out_size, (-offset[0], -offset[1]))
+    values: list[float] = (both[here] * both[there]).ravel().tolist()
+    return values
