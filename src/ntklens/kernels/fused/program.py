@@ -121,6 +121,7 @@ class _Compiler:
         self.waiting: dict[Key, int] = {}
         self.readers: dict[Key, list[Key]] = {}
         self.unread: dict[Key, int] = {}
+        self.exact = _mixed_into_the_origin(graph)
         self.marginals: dict[Marginal, int] = {}
         self.marginal_size = 0
 
@@ -244,7 +245,9 @@ class _Compiler:
                 dst, src = self._take_over(key, sources[0])
                 assert isinstance(operation.dual, LeakyReLU)
                 slope = float(operation.dual.slope)
-                self._add(vm.RELU, dst, (slope,), src=src, **extent, **self._ends(node, offset))
+                self._add(
+                    vm.RELU, dst, (slope,), src=src, exact=key in self.exact, **extent, **self._ends(node, offset)
+                )
             case Normalise():
                 dst, src = self._take_over(key, sources[0])
                 self._add(vm.NORMALISE, dst, src=src, **extent, **self._ends(node, offset))
@@ -351,6 +354,31 @@ class _Compiler:
             place = dst if other == sources[0] else self.where[other]
             self._add(vm.SUM, dst, src=src, src2=place, **self._extent(key))
             src = dst
+
+
+def _mixed_into_the_origin(graph: Graph) -> set[Key]:
+    """The maps that poolings mix into a map at offset zero that an activation reads.
+
+    There the covariance of near inputs is compared with their variances, so that it must be as good as those: what is only
+    good to float32 in the maps would be read as an angle.
+    """
+    marked: set[Key] = set()
+    for node in graph.nodes:
+        if not node.operation.needs_marginals:
+            continue
+        closure: set[Key] = set()
+        stack: list[Key] = [(node.inputs[0], ORIGIN)]
+        while stack:
+            key = stack.pop()
+            if key in closure or key in marked:
+                continue
+            closure.add(key)
+            i, offset = key
+            operation = graph.nodes[i].operation
+            stack.extend((j, source) for j in graph.nodes[i].inputs for source in operation.sources({offset}))
+        if any(offset != ORIGIN for _, offset in closure):
+            marked |= closure
+    return marked
 
 
 def _marginal(node: Node) -> Marginal:

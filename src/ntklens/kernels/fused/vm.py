@@ -47,8 +47,9 @@ GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE = ra
     MZ,
     ROW,
     STEP,
+    EXACT,
     COLUMNS,
-) = range(23)
+) = range(24)
 """Columns of an instruction. Places are counted in positions; a map at place p starts at element p * LANES."""
 
 COINCIDENT = 4e-15
@@ -213,6 +214,24 @@ def _add(dst, src):
 
 @njit(**_FAST)
 @no_type_check
+def _relu_exact(k, s, t, both, slope):
+    """The rule of `_relu` and `_relu_nngp` in float64 throughout, for maps that a pooling mixes."""
+    for i in range(len(k)):
+        v = k[i]
+        v = v if v < s[i] else s[i]
+        positive = s[i] > 0.0
+        g = (s[i] - abs(v)) / (s[i] if positive else 1.0)
+        g = g if g > COINCIDENT else 0.0
+        g = g if positive else 1.0
+        root = math.sqrt(g)
+        y = g + g - 1.0
+        theta = root * _angle(y)
+        t[i] = t[i] * (both * (theta if v < 0.0 else math.pi - theta) + slope)
+        k[i] = both * (math.pi * (v if v > 0.0 else 0.0) + s[i] * (g * root * _excess(y))) + slope * v
+
+
+@njit(**_FAST)
+@no_type_check
 def _add2(dst, a, b):
     for i in range(len(dst)):
         dst[i] = a[i] + b[i]
@@ -353,6 +372,9 @@ def _activate(k, t, y0, y1, ins, slope, r1, r2, s, gap, scale, excess):
         return
     number = t.dtype.type
     both = (1.0 - slope) ** 2 / (2 * math.pi)
+    if ins[EXACT]:
+        _relu_exact(k, s, t, both, slope)
+        return
     _gap(k, s, gap, scale)
     _relu(gap[: len(k)], scale, t, excess, number(both), number(slope))
     _relu_nngp(k, s, excess, both, slope)
