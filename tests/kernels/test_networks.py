@@ -25,7 +25,7 @@ def worst(value, truth):
     return float((value.double() - truth).abs().max() / truth.abs().max())
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 3e-7)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
 @pytest.mark.parametrize("engine", ["auto", "reference"])
 @pytest.mark.parametrize("name", networks.PEER)
 def test_peer(peer, name, engine, dtype, tolerance):
@@ -64,7 +64,7 @@ def test_both_engines_agree(name):
         assert worst(fast(x[:3], x, kind), plain(x[:3], x, kind)) < 1e-13
         assert worst(fast(x, kind=kind), plain(x, kind=kind)) < 1e-13
         single = x.float()
-        assert worst(fast(single[:3], single, kind), plain(single[:3].double(), single.double(), kind)) < 3e-7
+        assert worst(fast(single[:3], single, kind), plain(single[:3].double(), single.double(), kind)) < 1e-6
         assert worst(fast.gradient(x[:3], x, w, kind), plain.gradient(x[:3], x, w, kind)) < 1e-12
 
 

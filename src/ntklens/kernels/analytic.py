@@ -114,11 +114,12 @@ class AnalyticKernel:
             UnsupportedLayer: the module has a part without an infinite-width rule.
         """
         kinds = _kinds(kind)
-        graph, a, b = self._prepare(x1, x2)
-        tracked = torch.is_grad_enabled() and (a.requires_grad or (b is not None and b.requires_grad))
-        if not tracked and self.engine == "auto" and fused.usable(graph, a):
-            fast = self._fused(graph, a, b, kinds, x1.dtype, progress)
+        graph = self._graph_of(x1, x2)
+        tracked = torch.is_grad_enabled() and (x1.requires_grad or (x2 is not None and x2.requires_grad))
+        if not tracked and self.engine == "auto" and fused.usable(graph, x1):
+            fast = self._fused(graph, x1, x2, kinds, progress)
             return fast[0] if isinstance(kind, str) else fast
+        a, b = _double(x1, x2)
         with torch.set_grad_enabled(tracked):
             out = (
                 self._symmetric(graph, a, kinds, progress) if b is None else self._between(graph, a, b, kinds, progress)
@@ -128,7 +129,7 @@ class AnalyticKernel:
 
     def diagonal(self, x: Tensor, kind: str = "ntk") -> Tensor:
         """K(x_i, x_i) for every input: (n,), in time and memory linear in n."""
-        graph, a, _ = self._prepare(x, None)
+        graph, (a, _) = self._graph_of(x, None), _double(x, None)
         return self._diagonal(graph, a, _kinds(kind))[0].to(x.dtype)
 
     @property
@@ -155,7 +156,7 @@ class AnalyticKernel:
             Tensor in shape, dtype and device of x1.
         """
         (which,) = _kinds(kind)
-        graph, a, other = self._prepare(x1, x2)
+        graph, (a, other) = self._graph_of(x1, x2), _double(x1, x2)
         a, b = a.detach(), (a if other is None else other).detach()
         if weights.shape != (len(a), len(b)):
             raise InputError(
@@ -175,19 +176,13 @@ class AnalyticKernel:
         return total.to(x1.dtype)
 
     def _fused(
-        self,
-        graph: Graph,
-        a: Tensor,
-        b: Tensor | None,
-        kinds: tuple[Kind, ...],
-        dtype: torch.dtype,
-        progress: Progress | None,
+        self, graph: Graph, x1: Tensor, x2: Tensor | None, kinds: tuple[Kind, ...], progress: Progress | None
     ) -> tuple[Tensor, ...]:
-        a, b = a.detach(), None if b is None else b.detach()
         with torch.no_grad():
-            made = fused.matrices(graph, a, b, kinds, dtype, progress)
-            if b is None:
-                for kind, diagonal in zip(kinds, self._diagonal(graph, a, kinds), strict=True):
+            x1, x2 = x1.detach(), None if x2 is None else x2.detach()
+            made = fused.matrices(graph, x1, x2, kinds, progress)
+            if x2 is None:
+                for kind, diagonal in zip(kinds, self._diagonal(graph, x1.to(torch.float64), kinds), strict=True):
                     made[kind].diagonal().copy_(diagonal)
         return tuple(made[kind] for kind in kinds)
 
@@ -249,8 +244,8 @@ class AnalyticKernel:
             for j in range(0, n2, side)
         ]
 
-    def _prepare(self, x1: Tensor, x2: Tensor | None) -> tuple[Graph, Tensor, Tensor | None]:
-        """The graph for these inputs, and the inputs in float64."""
+    def _graph_of(self, x1: Tensor, x2: Tensor | None) -> Graph:
+        """The graph for these inputs, once they are seen to fit."""
         for name, x in (("x1", x1), ("x2", x2)):
             if x is None:
                 continue
@@ -263,8 +258,7 @@ class AnalyticKernel:
             raise InputError(
                 f"inputs of one shape were expected; {tuple(x1.shape[1:])} and {tuple(x2.shape[1:])} came."
             )
-        graph = self.graph(tuple(x1.shape[1:]))
-        return graph, x1.to(torch.float64), None if x2 is None else x2.to(torch.float64)
+        return self.graph(tuple(x1.shape[1:]))
 
     def monte_carlo(
         self,
@@ -294,6 +288,10 @@ class AnalyticKernel:
 
     def __repr__(self) -> str:
         return f"AnalyticKernel({type(self._module).__name__}, {self.parametrisation})"
+
+
+def _double(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return x1.to(torch.float64), None if x2 is None else x2.to(torch.float64)
 
 
 def _kinds(kind: str | tuple[str, ...]) -> tuple[Kind, ...]:

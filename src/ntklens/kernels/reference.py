@@ -14,12 +14,23 @@ from ntklens.kernels.operations import ORIGIN, Covariance, Offset, Size, overlap
 _TILE = 64
 """Rows and columns of a tile of a matrix product."""
 
+Input = Callable[[Offset], Tensor]
+"""The input's covariance at an offset."""
 Variances = Mapping[int, Tensor]
 """For each node that an activation or a normalisation reads: the variances of one batch, (n, H, W)."""
 
 
 def variances(graph: Graph, x: Tensor) -> dict[int, Tensor]:
     """The recursion of each input with itself, as far as activations and normalisations need it."""
+    return _variances(graph, _with_itself(graph, x))
+
+
+def variances_of_squares(graph: Graph, square: Tensor) -> dict[int, Tensor]:
+    """The same from |x|² / d alone, (n,), which is all that a graph without positions reads."""
+    return _variances(graph, lambda offset: square[:, None, None])
+
+
+def _variances(graph: Graph, gram: Input) -> dict[int, Tensor]:
     kept: dict[int, Tensor] = {}
     wanted = {i for node in graph.nodes if node.operation.needs_marginals for i in node.inputs}
 
@@ -32,7 +43,7 @@ def variances(graph: Graph, x: Tensor) -> dict[int, Tensor]:
         if node in wanted:
             kept[node] = state.nngp[ORIGIN]
 
-    _recurse(graph, _with_itself(graph, x), graph.needs(output=False), read, ntk=False, keep=keep)
+    _recurse(graph, gram, graph.needs(output=False), read, ntk=False, keep=keep)
     return kept
 
 
@@ -114,7 +125,7 @@ Reader = Callable[[int, Covariance, Offset], tuple[Tensor, Tensor]]
 
 def _recurse(
     graph: Graph,
-    gram: _Gram,
+    gram: Input,
     needs: tuple[frozenset[Offset], ...],
     read: Reader,
     *,

@@ -81,6 +81,9 @@ _EXCESS_64 = (
 _FAST: Any = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "nnan", "ninf"}}
 
 
+_SUMS: Any = _FAST | {"fastmath": {"contract", "nsz", "nnan", "ninf", "reassoc"}}
+
+
 def _angle(y: Any) -> Any:
     """θ / sqrt(g) at y = 2 g - 1."""
 
@@ -150,7 +153,12 @@ def _gram_row3(k, x0, x1, x2, z0, z1, z2, width, factor):
 @njit(**_FAST)
 @no_type_check
 def _scales(s, r1, r2, width, step):
-    """Outer product of the two inputs' standard deviations."""
+    """Outer product of the two inputs' standard deviations; with step 0 x has one for all positions."""
+    if step == 0:
+        a = r1[0]
+        for i in range(len(s)):
+            s[i] = a * r2[i]
+        return
     _copy(s, r2)
     for p in range(width):
         a = r1[p * step]
@@ -610,3 +618,47 @@ def run(items, code, consts, places, x, z, r1, r2, k, t, out_k, out_t):
         for i in range(out_k.shape[1]):
             out_k[item, i] = k[d + i]
             out_t[item, i] = t[d + i]
+
+
+@njit(**_SUMS)
+@no_type_check
+def _dot(a, b):
+    """Product of two rows in float64."""
+    total = 0.0
+    for i in range(len(a)):
+        total += np.float64(a[i]) * np.float64(b[i])
+    return total
+
+
+@njit(**_FAST)
+@no_type_check
+def squares(out, x):
+    """|x|² / d of each row, in float64."""
+    for i in range(len(x)):
+        out[i] = _dot(x[i], x[i]) / x.shape[1]
+
+
+@njit(**_FAST)
+@no_type_check
+def refine(panel, product, x, z, square1, square2, near):
+    """<x, z> / d in float64: from the float32 product, but anew for pairs nearly parallel, where its rounding shows.
+
+    Args:
+        panel: (rows, columns) float64, filled.
+        product: (rows, columns) float32.
+        x: (rows, d) float32.
+        z: (columns, d) float32; columns of the product beyond them are zeros.
+        square1: |x|² / d of the rows.
+        square2: |z|² / d of the columns.
+        near: pairs with cosine² above (1 - near)² are computed anew.
+    """
+    d = x.shape[1]
+    bound = (1.0 - near) ** 2
+    for i in range(len(x)):
+        out, rounded = panel[i], product[i]
+        for j in range(len(out)):
+            out[j] = rounded[j] / d
+        limit = bound * square1[i]
+        for j in range(len(z)):
+            if out[j] * out[j] > limit * square2[j]:
+                out[j] = _dot(x[i], z[j]) / d

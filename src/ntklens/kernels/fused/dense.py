@@ -1,0 +1,168 @@
+"""Kernel matrices of networks without positions: a matrix product in tiles of one shape, then the recursion on it.
+
+A library picks its order of summation by the shape of a product; tiles of one shape make an entry the same in every batch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ntklens.kernels import reference
+from ntklens.kernels.fused import vm
+from ntklens.kernels.fused.layout import Array, Progress, Task, in_threads, roots_of, run, work_space
+from ntklens.kernels.fused.program import FLAT_WIDTH, Program
+from ntklens.kernels.graph import Graph
+
+_TILE = 256
+"""Rows and columns of a tile."""
+_BLOCK = FLAT_WIDTH * vm.LANES
+"""Columns that the program takes at a time."""
+_ROWS = 16
+"""Rows of a panel that a task takes, so that what it makes stays in the cache."""
+_NEAR = 0.02
+"""Float32 inputs whose cosine is above 1 - this (angles below 0.2) are multiplied anew in float64.
+
+At an angle θ the rounding of the product, about 2e-7, is an error of 2e-7 / sin θ in the angle.
+"""
+
+
+def fill(
+    graph: Graph,
+    program: Program,
+    a: Tensor,
+    b: Tensor | None,
+    out: dict[str, Tensor],
+    dtype: torch.dtype,
+    progress: Progress | None,
+) -> None:
+    """Fill the matrices; without b, only what reaches the diagonal or lies above it.
+
+    The products are written into the result itself, by torch's threads, and then read row by row by our own.
+    """
+    x = Rows(a)
+    z = x if b is None else Rows(b)
+    root1 = roots(graph, program, x)
+    root2 = (root1 if b is None else roots(graph, program, z)).T.contiguous()
+    single = a.dtype == z.rows.dtype == torch.float32
+    kept = next(iter(out.values()))
+    product = kept if single or kept.dtype == torch.float64 else kept.new_empty(kept.shape, dtype=torch.float64)
+    multiply(x, z, product, upper=b is None)
+    tasks: list[Task] = []
+    for top in range(0, x.n, _TILE):
+        first = top if b is None else 0
+        second = _blocks(root2, first)
+        for row in range(top, min(top + _TILE, x.n), _ROWS):
+            rows = slice(row, min(row + _ROWS, top + _TILE, x.n))
+            work = partial(_task, program, x, z, product, single, root1[rows].numpy(), second, out, dtype, rows, first)
+            tasks.append(((rows.stop - row) * (z.n - first), work))
+    in_threads(tasks, progress)
+
+
+def roots(graph: Graph, program: Program, x: Rows) -> Tensor:
+    """The marginals of a batch, (n, m)."""
+    if not program.marginals:
+        return x.square.new_zeros(x.n, 0)
+    return roots_of(program, reference.variances_of_squares(graph, x.square))
+
+
+def _blocks(root: Tensor, first: int) -> Array:
+    """The marginals (m, n) from input `first` on, in blocks: (blocks, m * _BLOCK)."""
+    m, n = root.shape
+    blocks = -(-(n - first) // _BLOCK)
+    lanes = torch.nn.functional.pad(root[:, first:], (0, first + blocks * _BLOCK - n))
+    array: Array = lanes.reshape(m, blocks, _BLOCK).transpose(0, 1).reshape(blocks, m * _BLOCK).contiguous().numpy()
+    return array
+
+
+class Rows:
+    """A batch as rows, with the tiles of the product and the rows' mean squares.
+
+    Attributes:
+        n: number of inputs.
+        rows: (n, d), in the dtype of the inputs.
+        square: |x|² / d, (n,), float64.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.rows = x.flatten(1).contiguous()
+        self.n = len(x)
+        self.square = self.rows.new_empty(self.n, dtype=torch.float64)
+        vm.squares(self.square.numpy(), self.rows.numpy())
+        self._last: Tensor | None = None
+
+    def tile(self, start: int) -> Tensor:
+        """_TILE rows from here; zeros fill the last tile."""
+        part = self.rows[start : start + _TILE]
+        if len(part) == _TILE:
+            return part
+        if self._last is None:
+            self._last = torch.nn.functional.pad(part, (0, 0, 0, _TILE - len(part)))
+        return self._last
+
+
+def multiply(x: Rows, z: Rows, product: Tensor, *, upper: bool = False) -> None:
+    """Fill the product <x, z> in its dtype; with `upper`, the tiles on and above the diagonal alone."""
+    tile = product.new_empty(_TILE, _TILE)
+    for top in range(0, x.n, _TILE):
+        left = x.tile(top).to(product.dtype)
+        for column in range(top if upper else 0, z.n, _TILE):
+            torch.mm(left, z.tile(column).to(product.dtype).T, out=tile)
+            here = product[top : top + _TILE, column : column + _TILE]
+            here.copy_(tile[: here.shape[0], : here.shape[1]])
+
+
+def scaled_rows(x: Rows, z: Rows, product: Tensor, single: bool, rows: slice, first: int) -> Array:
+    """<x, z> / d in float64 for some rows, columns from `first` on, in blocks: (rows, blocks, _BLOCK)."""
+    count, columns, d = rows.stop - rows.start, z.n - first, x.rows.shape[1]
+    blocks = -(-columns // _BLOCK)
+    made: Array = work_space("panel", count * blocks * _BLOCK, np.float64).reshape(count, blocks * _BLOCK)
+    made[:, columns:] = 0
+    source = product[rows, first:].numpy()
+    if single:
+        vm.refine(
+            made[:, :columns],
+            source,
+            x.rows[rows].numpy(),
+            z.rows[first:].numpy(),
+            x.square[rows].numpy(),
+            z.square[first:].numpy(),
+            _NEAR,
+        )
+    else:
+        np.divide(source, d, out=made[:, :columns])
+    return made.reshape(count, blocks, _BLOCK)
+
+
+def _task(
+    program: Program,
+    x: Rows,
+    z: Rows,
+    product: Tensor,
+    single: bool,
+    root1: Array,
+    root2: Array,
+    out: dict[str, Tensor],
+    dtype: torch.dtype,
+    rows: slice,
+    first: int,
+) -> None:
+    k0 = scaled_rows(x, z, product, single, rows, first)
+    k, t = run(program, _grid(k0), k0, _NONE, root1, root2, dtype)
+    for kind, values in (("nngp", k), ("ntk", t)):
+        if kind in out:
+            made = torch.from_numpy(values).reshape(len(k0), -1)
+            out[kind][rows, first:] = made[:, : z.n - first].to(out[kind].dtype)
+
+
+def _grid(k0: Array) -> NDArray[np.int64]:
+    """Items: every row with every block."""
+    grid = np.meshgrid(np.arange(len(k0)), np.arange(k0.shape[1]), indexing="ij")
+    return np.stack(grid, -1).reshape(-1, 2)
+
+
+_NONE: Array = np.zeros((1, 1, 1))
