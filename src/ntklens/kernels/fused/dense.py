@@ -29,6 +29,8 @@ _NEAR = 0.02
 
 At an angle θ the rounding of the product, about 2e-7, is an error of 2e-7 / sin θ in the angle.
 """
+_COINCIDENT = 1e-9
+"""Float64 inputs as near as this are multiplied anew in the order of their squares, so that x with itself is 1 exactly."""
 
 
 def fill(
@@ -118,23 +120,14 @@ def multiply(x: Rows, z: Rows, product: Tensor, *, upper: bool = False) -> None:
 
 def scaled_rows(x: Rows, z: Rows, product: Tensor, single: bool, rows: slice, first: int) -> Array:
     """<x, z> / d in float64 for some rows, columns from `first` on, in blocks: (rows, blocks, _BLOCK)."""
-    count, columns, d = rows.stop - rows.start, z.n - first, x.rows.shape[1]
+    count, columns = rows.stop - rows.start, z.n - first
     blocks = -(-columns // _BLOCK)
     made: Array = work_space("panel", count * blocks * _BLOCK, np.float64).reshape(count, blocks * _BLOCK)
     made[:, columns:] = 0
     source = product[rows, first:].numpy()
-    if single:
-        vm.refine(
-            made[:, :columns],
-            source,
-            x.rows[rows].numpy(),
-            z.rows[first:].numpy(),
-            x.square[rows].numpy(),
-            z.square[first:].numpy(),
-            _NEAR,
-        )
-    else:
-        np.divide(source, d, out=made[:, :columns])
+    x_rows, z_rows = (r.to(product.dtype).numpy() for r in (x.rows[rows], z.rows[first:]))
+    squares = x.square[rows].numpy(), z.square[first:].numpy()
+    vm.refine(made[:, :columns], source, x_rows, z_rows, *squares, _NEAR if single else _COINCIDENT)
     return made.reshape(count, blocks, _BLOCK)
 
 

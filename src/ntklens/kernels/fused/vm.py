@@ -641,13 +641,13 @@ def squares(out, x):
 @njit(**_FAST)
 @no_type_check
 def refine(panel, product, x, z, square1, square2, near):
-    """<x, z> / d in float64: from the float32 product, but anew for pairs nearly parallel, where its rounding shows.
+    """<x, z> / d in float64: from the product given, but anew for pairs nearly parallel, where its rounding shows.
 
     Args:
         panel: (rows, columns) float64, filled.
-        product: (rows, columns) float32.
-        x: (rows, d) float32.
-        z: (columns, d) float32; columns of the product beyond them are zeros.
+        product: (rows, columns) in the dtype of x.
+        x: (rows, d) float32 or float64.
+        z: (columns, d), likewise.
         square1: |x|² / d of the rows.
         square2: |z|² / d of the columns.
         near: pairs with cosine² above (1 - near)² are computed anew.
