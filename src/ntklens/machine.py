@@ -32,7 +32,7 @@ class _Evaluate(torch.autograd.Function):
         (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
         machine: KernelMachine = ctx.machine  # type: ignore[attr-defined]
         weights = grads[0].to(torch.float64) @ machine.coefficients.T
-        return machine.kernel.gradient(x, machine.inputs_as(x), weights.to(x.dtype)), None
+        return machine.kernel.gradient(x.to(torch.float64), machine.double_inputs, weights).to(x.dtype), None
 
 
 class KernelMachine(nn.Module):
@@ -87,7 +87,7 @@ class KernelMachine(nn.Module):
         self.train_inputs = x.detach().clone()
         self.targets = _targets(x, y)
         self._shared = {}
-        self._factorisation = Factorisation(self.kernel(self.train_inputs.to(torch.float64)))
+        self._factorisation = Factorisation(self.kernel(self.double_inputs))
         self.coefficients = self._factorisation.apply(self.filter, self.targets)
         return self
 
@@ -104,7 +104,7 @@ class KernelMachine(nn.Module):
         """Θ(X, X), its factors and its spectrum; computed anew after `load`."""
         self._check_fitted()
         if self._factorisation is None:
-            self._factorisation = Factorisation(self.kernel(self.train_inputs.to(torch.float64)))
+            self._factorisation = Factorisation(self.kernel(self.double_inputs))
         return self._factorisation
 
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
@@ -169,9 +169,13 @@ class KernelMachine(nn.Module):
         """Accuracy, from 0 to 1."""
         return float((self.predict(x) == y).double().mean())
 
-    def inputs_as(self, x: Tensor) -> Tensor:
-        """The training inputs in the dtype and on the device of x."""
-        return self.train_inputs.to(x)
+    @property
+    def double_inputs(self) -> Tensor:
+        """The training inputs in float64: large coefficients of either sign would magnify what float32 rounds."""
+        kept = self._shared.get("inputs")
+        if kept is None or kept.device != self.train_inputs.device:
+            kept = self._shared["inputs"] = self.train_inputs.to(torch.float64)
+        return kept
 
     def save(self, path: str | Path) -> None:
         """Write the training data and the coefficients as safetensors; the kernel is code, and `load` is given it."""
@@ -215,7 +219,7 @@ class KernelMachine(nn.Module):
 
     def _evaluate(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            k = self.kernel(x, self.inputs_as(x))
+            k = self.kernel(x.to(torch.float64), self.double_inputs)
             return (k.to(torch.float64) @ self.coefficients).to(x.dtype)
 
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
@@ -225,7 +229,7 @@ class KernelMachine(nn.Module):
                 f"{type(self.kernel).__name__} knows no covariance before training; use a kernel that does, such as "
                 "analytic_kernel(module)."
             )
-        prior, z, train = self.kernel.prior, x.to(torch.float64), self.train_inputs.to(torch.float64)
+        prior, z, train = self.kernel.prior, x.to(torch.float64), self.double_inputs
         if "prior" not in self._shared:
             self._shared["prior"] = prior(train)
         bayesian = id(prior) == id(self.kernel)  # conditioned on noisy targets, not trained

@@ -105,10 +105,10 @@ class NTKFeatures:
             weights = torch.cat([-weights, weights], 1)
         above, below = weights.argmax(1), weights.argmin(1)
         hits = torch.zeros(len(index), dtype=torch.long)
-        train = self.machine.inputs_as(x)
+        train = self.machine.double_inputs
         for start in range(0, len(x), BATCH):
             part = x[start : start + BATCH]
-            scalar = self.machine.kernel(part, train).to(torch.float64) @ vectors
+            scalar = self.machine.kernel(part.to(torch.float64), train) @ vectors
             predicted = torch.where(scalar > 0, above, below)
             hits += (predicted == y[start : start + BATCH, None]).sum(0)
         return FeatureScores(tuple(index), tuple(proportion(int(h), len(x)) for h in hits))
@@ -158,7 +158,8 @@ class NTKFeatures:
             columns = columns[y]
         else:
             columns = columns.expand(len(x), -1)
-        return feature.kernel.gradient(x, feature.inputs_as(x), columns.to(x.dtype))
+        weights = columns.to(torch.float64)
+        return feature.kernel.gradient(x.to(torch.float64), feature.double_inputs, weights).to(x.dtype)
 
     def _indices(self, indices: Iterable[int] | None) -> list[int]:
         index = list(range(len(self))) if indices is None else [int(i) for i in indices]
