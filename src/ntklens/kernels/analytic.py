@@ -162,6 +162,9 @@ class AnalyticKernel:
             raise InputError(
                 f"weights of shape ({len(a)}, {len(b)}), one a pair, were expected; {tuple(weights.shape)} came."
             )
+        if self.engine == "auto" and fused.usable(graph, x1):
+            with torch.no_grad():
+                return fused.gradient(graph, x1.detach(), x2.detach(), weights.detach(), which, progress)
         w = weights.detach().to(torch.float64)
         with torch.no_grad():
             fixed = reference.variances(graph, b)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ntklens.kernels import reference
 from ntklens.kernels.fused import vm
-from ntklens.kernels.fused.layout import Array, Progress, Task, in_threads, roots_of, run, work_space
+from ntklens.kernels.fused.layout import Array, Progress, Task, in_threads, roots_of, run, run_adjoint, work_space
 from ntklens.kernels.fused.program import FLAT_WIDTH, Program
 from ntklens.kernels.graph import Graph
 
@@ -48,8 +48,8 @@ def fill(
     """
     x = Rows(a)
     z = x if b is None else Rows(b)
-    root1 = roots(graph, program, x)
-    root2 = (root1 if b is None else roots(graph, program, z)).T.contiguous()
+    root1 = roots(graph, program, x.square)
+    root2 = (root1 if b is None else roots(graph, program, z.square)).T.contiguous()
     single = a.dtype == z.rows.dtype == torch.float32
     kept = next(iter(out.values()))
     product = kept if single or kept.dtype == torch.float64 else kept.new_empty(kept.shape, dtype=torch.float64)
@@ -65,11 +65,45 @@ def fill(
     in_threads(tasks, progress)
 
 
-def roots(graph: Graph, program: Program, x: Rows) -> Tensor:
-    """The marginals of a batch, (n, m)."""
+def gradient(
+    graph: Graph, program: Program, a: Tensor, b: Tensor, weights: Tensor, ntk: bool, progress: Progress | None
+) -> Tensor:
+    """d/da of sum(weights * kernel), in float64: two products and a sweep; Θ's arithmetic is in the dtype of a."""
+    x, z = Rows(a), Rows(b)
+    square = x.square.clone().requires_grad_()
+    with torch.enable_grad():
+        root1 = roots(graph, program, square)
+    first, second = root1.detach().numpy(), _blocks(roots(graph, program, z.square).T.contiguous(), 0)
+    single = x.rows.dtype == z.rows.dtype == torch.float32
+    product = torch.empty(x.n, z.n, dtype=torch.float32 if single else torch.float64)
+    multiply(x, z, product)
+    kbar, rbar = torch.empty(x.n, z.n, dtype=torch.float64), torch.zeros(root1.shape, dtype=torch.float64)
+    seeds = torch.nn.functional.pad(weights.to(torch.float64), (0, len(second) * _BLOCK - z.n))
+
+    def task(rows: slice) -> None:
+        k0 = scaled_rows(x, z, product, single, rows, 0)
+        items = _grid(k0)
+        items = np.concatenate([items, items[:, :1]], 1)
+        cotangents = seeds[rows].reshape(-1, _BLOCK).numpy()
+        made = run_adjoint(program, items, k0, _NONE, first[rows], second, cotangents, ntk, a.dtype, 0)
+        rbar[rows] = torch.from_numpy(made[1])
+        kbar[rows] = torch.from_numpy(made[2]).reshape(len(k0), -1)[:, : z.n]
+
+    parts = [slice(row, min(row + _ROWS, x.n)) for row in range(0, x.n, _ROWS)]
+    in_threads([(1, partial(task, part)) for part in parts], progress)
+    d = x.rows.shape[1]
+    total = kbar @ z.rows.to(torch.float64) / d
+    if program.marginals:
+        (bar,) = torch.autograd.grad(root1, square, rbar)
+        total += (2 / d) * bar[:, None] * x.rows
+    return total.reshape(a.shape)
+
+
+def roots(graph: Graph, program: Program, square: Tensor) -> Tensor:
+    """The marginals of a batch, (n, m), from its mean squares; differentiable."""
     if not program.marginals:
-        return x.square.new_zeros(x.n, 0)
-    return roots_of(program, reference.variances_of_squares(graph, x.square))
+        return square.new_zeros(len(square), 0)
+    return roots_of(program, reference.variances_of_squares(graph, square))
 
 
 def _blocks(root: Tensor, first: int) -> Array:

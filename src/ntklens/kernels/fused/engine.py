@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels.fused import dense, images, vm
+from ntklens.kernels.fused.adjoint import compile_adjoint
 from ntklens.kernels.fused.layout import Progress
 from ntklens.kernels.fused.program import Program, compile_graph, supported
 from ntklens.kernels.graph import Graph
@@ -46,11 +47,35 @@ def matrices(
     return out
 
 
-def program_of(graph: Graph) -> Program:
-    """The graph's program, compiled once."""
-    if "fused" not in graph.kept:
-        graph.kept["fused"] = compile_graph(graph)
-    program: Program = graph.kept["fused"]
+def gradient(
+    graph: Graph, a: Tensor, b: Tensor, weights: Tensor, kind: str, progress: Progress | None = None
+) -> Tensor:
+    """d/da of sum(weights * kernel).
+
+    Args:
+        graph: a supported graph.
+        a: (n1, ...).
+        b: (n2, ...).
+        weights: (n1, n2).
+        kind: "nngp" or "ntk".
+        progress: called with the share done.
+
+    Returns:
+        Tensor in shape and dtype of a.
+    """
+    _announce()
+    program = program_of(graph, adjoint=True)
+    arguments = graph, program, a, b, weights, kind == "ntk", progress
+    made = dense.gradient(*arguments) if graph.input.flat else images.gradient(*arguments)
+    return made.to(a.dtype)
+
+
+def program_of(graph: Graph, *, adjoint: bool = False) -> Program:
+    """The graph's program, or its gradient's, compiled once."""
+    name = "adjoint" if adjoint else "forward"
+    if name not in graph.kept:
+        graph.kept[name] = compile_adjoint(graph) if adjoint else compile_graph(graph)
+    program: Program = graph.kept[name]
     return program
 
 

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from ntklens.kernels import reference
 from ntklens.kernels.fused import vm
-from ntklens.kernels.fused.layout import Array, Progress, Task, in_lanes, in_threads, roots, run
+from ntklens.kernels.fused.layout import Array, Progress, Task, in_lanes, in_threads, roots, run, run_adjoint
 from ntklens.kernels.fused.program import Program
 from ntklens.kernels.graph import Graph
 
 _ITEMS = 64
 """Blocks that a task takes at most, so that threads end together."""
+_STEP = 64
+"""Inputs whose variances are differentiated at a time."""
 
 
 def fill(
@@ -39,6 +41,46 @@ def fill(
             work = partial(_task, program, x, blocked, root1.numpy(), root2, out, dtype, row, start, stop)
             tasks.append((stop - start, work))
     in_threads(tasks, progress)
+
+
+def gradient(
+    graph: Graph, program: Program, a: Tensor, b: Tensor, weights: Tensor, ntk: bool, progress: Progress | None
+) -> Tensor:
+    """d/da of sum(weights * kernel), in float64; Θ's arithmetic is in the dtype of a."""
+    root1, root2 = roots(graph, program, a).numpy(), roots(graph, program, b).numpy()
+    x, z, second = pixels(graph, a), in_lanes(pixels(graph, b), vm.LANES), in_lanes(root2[:, None], vm.LANES)[:, 0]
+    padded = torch.nn.functional.pad(weights.to(torch.float64), (0, len(z) * vm.LANES - len(b)))
+    cotangents = padded.reshape(len(a), len(z), vm.LANES).numpy()
+    starts = range(0, len(z), _ITEMS)
+    xbar, rbar = np.zeros((len(starts), *x.shape)), np.zeros((len(starts), *root1.shape))
+
+    def task(row: int, part: int, start: int, stop: int) -> None:
+        items = np.array([(row, block, 0) for block in range(start, stop)], np.int64)
+        seeds = cotangents[row, start:stop]
+        made = run_adjoint(program, items, x, z, root1, second, seeds, ntk, a.dtype, x.shape[2])
+        xbar[part, row], rbar[part, row] = made[0][0], made[1][0]
+
+    tasks: list[Task] = []
+    for row in range(len(a)):
+        for part, start in enumerate(starts):
+            stop = min(start + _ITEMS, len(z))
+            tasks.append((stop - start, partial(task, row, part, start, stop)))
+    in_threads(tasks, progress)
+    direct = torch.from_numpy(xbar.sum(0)).reshape(a.shape)
+    return direct + _through_roots(graph, program, a, torch.from_numpy(rbar.sum(0)))
+
+
+def _through_roots(graph: Graph, program: Program, a: Tensor, rbar: Tensor) -> Tensor:
+    """What the standard deviations' cotangents add to the inputs'."""
+    if not program.marginals:
+        return torch.zeros_like(a, dtype=torch.float64)
+    parts = []
+    for x, bar in zip(torch.split(a, _STEP), torch.split(rbar, _STEP), strict=True):
+        with torch.enable_grad():
+            x = x.to(torch.float64).detach().requires_grad_()
+            root = roots(graph, program, x)
+        parts.append(torch.autograd.grad(root, x, bar)[0])
+    return torch.cat(parts)
 
 
 def pixels(graph: Graph, x: Tensor) -> Array:

@@ -98,6 +98,38 @@ def run(
     return out_k, out_t
 
 
+def run_adjoint(
+    program: Program,
+    items: NDArray[np.int64],
+    x: Array,
+    z: Array,
+    root1: Array,
+    root2: Array,
+    weights: Array,
+    ntk: bool,
+    dtype: torch.dtype,
+    pixels: int,
+) -> tuple[Array, Array, Array]:
+    """Cotangents of the inputs (places, C, positions), of their marginals (places, m), and of K itself (items, entries).
+
+    The first is empty for a flat program and the last for one with positions; they are overwritten by the next run.
+    """
+    size, entries, lanes = program.size * vm.LANES, program.width * vm.LANES, vm.LANES
+    k, t = work_space("k", size, np.float64), work_space("t", size, number(dtype))
+    slots = int(items[:, 2].max()) + 1
+    flat = program.width > 1
+    channels = 0 if flat else x.shape[1]
+    xbar = work_space("xbar", slots * channels * pixels * lanes, np.float64).reshape(slots, channels, pixels * lanes)
+    rbar = work_space("rbar", slots * program.marginal_size * lanes, np.float64).reshape(slots, -1)
+    kbar = work_space("kbar", len(items) * entries if flat else 0, np.float64).reshape(-1, entries)
+    xbar[:] = 0
+    rbar[:] = 0
+    arrays = (program.code, program.consts, program.places, x, z, root1, root2, weights)
+    vm.run_adjoint(items, *arrays, ntk, k, t, xbar, rbar, kbar)
+    shape = (slots, channels, pixels, lanes)
+    return xbar.reshape(shape).sum(-1), rbar.reshape(slots, program.marginal_size, lanes).sum(-1), kbar
+
+
 def in_threads(tasks: Sequence[Task], progress: Progress | None = None) -> None:
     """Run the tasks in as many threads as torch has, telling the share done; the loops hold no interpreter lock."""
     total, done = sum(size for size, _ in tasks), 0

@@ -36,6 +36,9 @@ from ntklens.kernels.windows import AveragePool, Conv, Pad, Window
 FLAT_WIDTH = 64
 """Places of a map that stands for inputs without positions: so many blocks of lanes run as one."""
 
+UNIT = (1.0, 0.0, 0.0, 0.0, 1.0)
+"""The constants of an affine rule that changes nothing."""
+
 Key = tuple[int, Offset]
 """A map: node and offset."""
 Marginal = tuple[int, Normalise | None]
@@ -105,10 +108,12 @@ class _Space:
 
 def compile_graph(graph: Graph) -> Program:
     """The program of a supported graph."""
-    return _Compiler(graph).program()
+    return Compiler(graph).program()
 
 
-class _Compiler:
+class Compiler:
+    """Orders the maps of a graph, finds them places and writes the instructions."""
+
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.flat = graph.input.flat
@@ -127,20 +132,28 @@ class _Compiler:
 
     def program(self) -> Program:
         """Order the instructions and give every map its place."""
+        self._number_marginals()
+        self._make_all([(i, offset) for i in range(len(self.graph.nodes)) for offset in sorted(self.needs[i])])
+        assert self.rows[-1][vm.DST] == self.where[len(self.graph.nodes) - 1, ORIGIN]
+        return self._finished()
+
+    def _number_marginals(self) -> None:
         nodes = self.graph.nodes
-        for i, node in enumerate(nodes):
+        for node in nodes:
             if node.operation.needs_marginals:
                 marginal = _marginal(node)
                 if marginal not in self.marginals:
                     self.marginals[marginal] = self.marginal_size
                     self.marginal_size += nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
-            for offset in self.needs[i]:
-                self._expect((i, offset))
-        orphans = [key for key, count in self.waiting.items() if not count and nodes[key[0]].inputs]
-        for key in orphans + [(0, offset) for offset in sorted(self.needs[0])]:
+
+    def _make_all(self, keys: list[Key]) -> None:
+        """Make these maps, each from the ones before it."""
+        for key in keys:
+            self._expect(key)
+        for key in [key for key in keys if not self.waiting[key]]:
             self._make(key, None)
-        output = self.where[len(nodes) - 1, ORIGIN]
-        assert self.rows[-1][vm.DST] == output
+
+    def _finished(self) -> Program:
         code = np.array(self.rows, np.int64)
         width = FLAT_WIDTH if self.flat else 1
         places = np.repeat(np.array(self.factors or [1.0])[:, None], vm.LANES, 1)
@@ -148,15 +161,21 @@ class _Compiler:
 
     def _expect(self, key: Key) -> None:
         """Note which maps this one is made from."""
-        i, offset = key
-        node = self.graph.nodes[i]
-        count = 0
-        for j in node.inputs:
-            for source in sorted(node.operation.sources({offset})):
-                self.readers.setdefault((j, source), []).append(key)
-                self.unread[j, source] = self.unread.get((j, source), 0) + 1
-                count += 1
-        self.waiting[key] = count
+        sources = self.sources(key)
+        for source in sources:
+            self.readers.setdefault(source, []).append(key)
+            self.unread[source] = self.unread.get(source, 0) + 1
+        self.waiting[key] = len(sources)
+
+    def sources(self, key: Key) -> list[Key]:
+        """The maps that one is made from."""
+        node = self.graph.nodes[key[0]]
+        return [(j, source) for j in node.inputs for source in sorted(node.operation.sources({key[1]}))]
+
+    def gathers(self, key: Key) -> bool:
+        """Whether a map is added up from its sources one by one."""
+        operation = self.graph.nodes[key[0]].operation
+        return not self.flat and isinstance(operation, (AveragePool, GlobalPool, Flatten))
 
     def _make(self, key: Key, source: Key | None) -> None:
         """Emit what this source allows; when the map is complete, go on to its readers."""
@@ -165,24 +184,18 @@ class _Compiler:
             key, source = stack.pop()
             if source is not None:
                 self.waiting[key] -= 1
-                if isinstance(self.graph.nodes[key[0]].operation, (AveragePool, GlobalPool, Flatten)):
+                if self.gathers(key):
                     self._gather(key, source)
                 if self.waiting[key]:
                     continue
             self._emit(key)
-            if not self.readers.get(key):
-                self._release_inputs(key)
-                continue
             self._release_inputs(key)
-            stack.extend((reader, key) for reader in reversed(self.readers[key]))
+            stack.extend((reader, key) for reader in reversed(self.readers.get(key, [])))
 
     def _release_inputs(self, key: Key) -> None:
-        node = self.graph.nodes[key[0]]
-        if isinstance(node.operation, (AveragePool, GlobalPool, Flatten)):
-            return  # given back one by one
-        for j in node.inputs:
-            for source in node.operation.sources({key[1]}):
-                self._read((j, source))
+        if not self.gathers(key):  # those are given back one by one
+            for source in self.sources(key):
+                self._read(source)
 
     def _read(self, key: Key) -> None:
         self.unread[key] -= 1
@@ -227,7 +240,7 @@ class _Compiler:
         i, offset = key
         node = self.graph.nodes[i]
         operation = node.operation
-        sources = [(j, s) for j in node.inputs for s in sorted(operation.sources({offset}))]
+        sources = self.sources(key)
         extent = self._extent(key)
         match operation:
             case Input():
@@ -236,7 +249,7 @@ class _Compiler:
                 self._convolve(key, operation, sources)
             case Dense():
                 dst, src = self._take_over(key, sources[0])
-                self._add(vm.AFFINE, dst, _affine(operation.scales), src=src, **extent)
+                self._add(vm.AFFINE, dst, affine(operation.scales), src=src, **extent)
             case Scale():
                 dst, src = self._take_over(key, sources[0])
                 square = operation.factor**2
@@ -264,11 +277,13 @@ class _Compiler:
         if self.flat:
             self._add(vm.LOAD, self._place(key), **self._extent(key))
             return
+        self._add(vm.GRAM, self._place(key), **self._gram_ends(key), **self._extent(key))
+
+    def _gram_ends(self, key: Key) -> dict[str, int]:
+        """Where the pixels of the two ends of an input map start."""
         _, w = self.graph.nodes[0].size
         here, there = _starts(self.graph.nodes[0], key[1])
-        self._add(
-            vm.GRAM, self._place(key), mx=here[0] * w + here[1], mz=there[0] * w + there[1], row=w, **self._extent(key)
-        )
+        return {"mx": here[0] * w + here[1], "mz": there[0] * w + there[1], "row": w}
 
     def _ends(self, node: Node, offset: Offset) -> dict[str, int]:
         """Where the marginals of the two ends of a map start."""
@@ -282,10 +297,8 @@ class _Compiler:
 
     def _convolve(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
         window = operation.window
-        if isinstance(operation, Conv):
-            consts = _affine(operation.scales, window.kernel[0] * window.kernel[1])
-        else:
-            consts = (1.0, 0.0, 0.0, 0.0, 1.0)
+        places = window.kernel[0] * window.kernel[1]
+        consts = affine(operation.scales, places) if isinstance(operation, Conv) else UNIT
         dst = self._place(key)
         if not sources:
             self._add(vm.ZERO, dst, **self._extent(key))
@@ -296,7 +309,12 @@ class _Compiler:
     def _slide(
         self, key: Key, source: Key, window: Window, shift: Offset, consts: tuple[float, ...], *, adding: bool
     ) -> None:
-        """A window instruction; the geometry is that of `Window.slide`."""
+        geometry = self._geometry(key, source, window, shift) | self._extent(key)
+        same = geometry.pop("same") and not adding
+        self._add(vm.WINDOW, self._place(key), consts, src=self.where[source], add=adding, same=same, **geometry)
+
+    def _geometry(self, key: Key, source: Key, window: Window, shift: Offset) -> dict[str, int]:
+        """The columns of a window instruction; the geometry is that of `Window.slide`."""
         starts, places = [], []
         for axis in (0, 1):
             first = max(0, -key[1][axis])
@@ -304,20 +322,17 @@ class _Compiler:
             starts.append(start - max(0, -source[1][axis]))
             places.append(window.kernel[axis] - abs(shift[axis]))
         in_h, in_w = self._shape(source)
-        plain = window.stride == window.dilation == (1, 1) and starts == [-1, -1] and not adding
-        same = plain and self._shape(source) == self._shape(key)
-        self._add(
-            vm.WINDOW, self._place(key), consts, src=self.where[source], in_h=in_h, in_w=in_w, kh=places[0], kw=places[1],
-            sy=starts[0], sx=starts[1], stride_y=window.stride[0], stride_x=window.stride[1],
-            dil_y=window.dilation[0], dil_x=window.dilation[1], add=adding, same=same, **self._extent(key),
-        )  # fmt: skip
+        plain = window.stride == window.dilation == (1, 1) and starts == [-1, -1] and places == [3, 3]
+        return {
+            "in_h": in_h, "in_w": in_w, "kh": places[0], "kw": places[1], "sy": starts[0], "sx": starts[1],
+            "stride_y": window.stride[0], "stride_x": window.stride[1],
+            "dil_y": window.dilation[0], "dil_x": window.dilation[1],
+            "same": plain and self._shape(source) == self._shape(key),
+        }  # fmt: skip
 
     def _gather(self, key: Key, source: Key) -> None:
         """Add one source to a pooled map or to a mean, and give it back."""
         operation = self.graph.nodes[key[0]].operation
-        if self.flat:
-            self.where[key] = self.where.pop(source)
-            return
         started = key in self.where
         if isinstance(operation, AveragePool):
             window = operation.window
@@ -342,6 +357,9 @@ class _Compiler:
 
     def _finish_mean(self, key: Key, node: Node) -> None:
         if self.flat:
+            dst, src = self._take_over(key, self.sources(key)[0])
+            if dst != src:
+                self._add(vm.AFFINE, dst, UNIT, src=src, **self._extent(key))
             return
         h, w = self.graph.nodes[node.inputs[0]].size
         pairs = (h * w) ** 2 if isinstance(node.operation, GlobalPool) else h * w
@@ -385,7 +403,7 @@ def _marginal(node: Node) -> Marginal:
     return node.inputs[0], node.operation if isinstance(node.operation, Normalise) else None
 
 
-def _affine(scales: Scales, places: int = 1) -> tuple[float, ...]:
+def affine(scales: Scales, places: int = 1) -> tuple[float, ...]:
     """K's factor and summand, the share of K and the constant in Θ, Θ's factor, of a sum over a window."""
     w = scales.w_std**2 / places
     return (w, scales.b_std**2, scales.weight_share / places, scales.bias_share, w)

@@ -22,7 +22,8 @@ CHUNK = 2048
 """Entries that an activation takes at a time, so that its scratch stays in the first-level cache."""
 
 GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE = range(11)
-"""Operations; what the columns of an instruction mean for each stands in `program`."""
+SEED, FILL, AFFINE_T, WINDOW_T, RELU_T, NORMALISE_T, GRAM_T, LOAD_T = range(11, 19)
+"""Operations, and their transposed forms for gradients; what the columns mean for each stands in `program`."""
 
 (
     OP,
@@ -506,12 +507,109 @@ def _aligned(n, like):
 
 @njit(**_FAST)
 @no_type_check
+def _step(n, code, consts, places, row, block, x, z, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt):
+    """One instruction; whether it has done the next one too."""
+    L, chunk, done = LANES, len(s), False
+    number = t.dtype.type
+    ins = code[n]
+    op, height, width = ins[OP], ins[H], ins[W]
+    dst, src = ins[DST] * L, ins[SRC] * L
+    size = height * width * L
+    w, b = consts[n, 0], consts[n, 1]
+    own, bias, wt = number(consts[n, 2]), number(consts[n, 3]), number(consts[n, 4])
+    ko, to = k[dst : dst + size], t[dst : dst + size]
+    if op == GRAM:
+        inverse = 1.0 / x.shape[1]
+        for y in range(height):
+            p, q = ins[MX] + y * ins[ROW], (ins[MZ] + y * ins[ROW]) * L
+            line, e = ko[y * width * L : (y + 1) * width * L], q + width * L
+            if x.shape[1] == 3:
+                z0, z1, z2 = z[block, 0, q:e], z[block, 1, q:e], z[block, 2, q:e]
+                _gram_row3(line, x[row, 0, p:], x[row, 1, p:], x[row, 2, p:], z0, z1, z2, width, inverse)
+                continue
+            for c in range(x.shape[1]):
+                _gram_row(line, x[row, c, p:], z[block, c, q:e], width, inverse, c == 0)
+        _zero(to)
+    elif op == LOAD:
+        _copy(ko, x[row, block])
+        _zero(to)
+    elif op == WINDOW and ins[SAME]:
+        m = min(n + 1, len(code) - 1)
+        after = code[m]
+        done = n + 1 < len(code) and after[OP] == RELU and after[SRC] == ins[DST] and after[DST] == ins[DST]
+        _box3(
+            ko, to, k[src : src + size], t[src : src + size], height, width, w, b, own, bias, wt, tmpk, tmpt, chunk,
+            after, done, consts[m, 0], x_root, z_root, s, gap, scale, excess,
+        )  # fmt: skip
+    elif op == WINDOW:
+        _window(k, t, ins[DST], ins[SRC], ins, w, b, own, bias, wt, tmpk, tmpt)
+    elif op == AFFINE:
+        if dst != src:
+            _copy(ko, k[src : src + size])
+            _copy(to, t[src : src + size])
+        _affine(ko, to, w, b, own, bias, wt)
+    elif op in (RELU, NORMALISE):
+        if dst != src:
+            _copy(ko, k[src : src + size])
+            _copy(to, t[src : src + size])
+        line = width * L
+        rows = chunk // line
+        for y0 in range(0, height, rows):
+            y1 = min(height, y0 + rows)
+            part = slice(y0 * line, y1 * line)
+            _activate(ko[part], to[part], y0, y1, ins, w, x_root, z_root, s, gap, scale, excess)
+    elif op == SUM:
+        src2 = ins[SRC2] * L
+        if dst != src:
+            _copy(ko, k[src : src + size])
+            _copy(to, t[src : src + size])
+        _add(ko, k[src2 : src2 + size])
+        _add(to, t[src2 : src2 + size])
+    elif op == REDUCE:
+        if not ins[ADD]:
+            _zero(k[dst : dst + 2 * L])
+        n_in = ins[IN_H] * ins[IN_W] * L
+        _reduce(k[dst : dst + L], k[src : src + n_in], s)
+        _reduce(k[dst + L : dst + 2 * L], t[src : src + n_in], s)
+    elif op == MEAN:
+        for i in range(L):
+            k[dst + i] = consts[n, 0] * k[src + i]
+            t[dst + i] = consts[n, 0] * k[src + L + i]
+    elif op == ZERO:
+        _zero(ko)
+        _zero(to)
+    elif op == SCALE:
+        for p in range(height * width):
+            factor = places[ins[SRC2] + p, 0]
+            for i in range(dst + p * L, dst + (p + 1) * L):
+                k[i] *= factor
+                t[i] *= number(factor)
+    return done
+
+
+@njit(**_FAST)
+@no_type_check
+def _scratch(code, k, t):
+    """Work arrays of a chunk, and of a window's rows."""
+    chunk, ring = CHUNK, CHUNK
+    for n in range(len(code)):
+        chunk = max(chunk, code[n, W] * LANES, code[n, IN_W] * LANES)
+        if code[n, OP] in (WINDOW, WINDOW_T):
+            ring = max(ring, (code[n, DIL_Y] * (code[n, KH] - 1) + 1) * code[n, W] * LANES)
+    size = max(chunk, ring)
+    return (
+        _aligned(chunk, k), _aligned(chunk, t), _aligned(chunk, t), _aligned(chunk, t), _aligned(size, k), _aligned(size, t)
+    )  # fmt: skip
+
+
+@njit(**_FAST)
+@no_type_check
 def run(items, code, consts, places, x, z, r1, r2, k, t, out_k, out_t):
     """Run the program for each item (row of x, block of z).
 
     Args:
         items: (m, 2) int64.
-        code: (n, COLUMNS) int64; the last instruction's destination is the output, of `out_k.shape[2]` entries.
+        code: (n, COLUMNS) int64; the last instruction's destination is the output, of `out_k.shape[1]` entries.
         consts: (n, 5) float64.
         places: (p, LANES) float64: factors an entry, for SCALE.
         x: (n1, C, positions) float64, or for LOAD the rows of K itself, (n1, blocks, entries).
@@ -523,101 +621,248 @@ def run(items, code, consts, places, x, z, r1, r2, k, t, out_k, out_t):
         out_k: (items, entries), filled.
         out_t: the same for Θ.
     """
-    L = LANES
-    chunk, ring = CHUNK, CHUNK
-    for n in range(len(code)):
-        chunk = max(chunk, code[n, W] * L)
-        if code[n, OP] == WINDOW:
-            ring = max(ring, (code[n, DIL_Y] * (code[n, KH] - 1) + 1) * code[n, W] * L)
-    s, gap, scale, excess = _aligned(chunk, k), _aligned(chunk, t), _aligned(chunk, t), _aligned(chunk, t)
-    tmpk, tmpt = _aligned(max(chunk, ring), k), _aligned(max(chunk, ring), t)
-    number = t.dtype.type
+    s, gap, scale, excess, tmpk, tmpt = _scratch(code, k, t)
+    d = code[len(code) - 1, DST] * LANES
     for item in range(len(items)):
         row, block = items[item, 0], items[item, 1]
-        x_root, z_root = r1[row], r2[block]
-        done = False  # whether the instruction before has done this one too
+        done = False
+        for n in range(len(code)):
+            if done:
+                done = False
+                continue
+            done = _step(
+                n, code, consts, places, row, block, x, z, r1[row], r2[block], k, t, s, gap, scale, excess, tmpk, tmpt
+            )
+        for i in range(out_k.shape[1]):
+            out_k[item, i] = k[d + i]
+            out_t[item, i] = t[d + i]
+
+
+@njit(**_FAST)
+@no_type_check
+def _muladd(dst, a, b, factor):
+    for i in range(len(dst)):
+        dst[i] += factor * a[i] * b[i]
+
+
+@njit(**_FAST)
+@no_type_check
+def _affine_t(k, t, w, own, wt):
+    """Back through `_affine`: K̄ <- w K̄ + own Θ̄, Θ̄ <- wt Θ̄."""
+    for i in range(len(k)):
+        k[i] = w * k[i] + own * t[i]
+        t[i] = wt * t[i]
+
+
+@njit(**_FAST)
+@no_type_check
+def _slopes_t(gap, scale, t, tangent, both, slope, angle, sine, share):
+    """θ = arccos|c|, σ = sqrt(1 - c²), A = Θ̄ Θ dF/dθ / σ, which is 0 at coincident pairs, and Θ̄ <- Θ̄ F, F = E[φ'φ']."""
+    zero, one = t.dtype.type(0), t.dtype.type(1)
+    pi, coincident = t.dtype.type(math.pi), t.dtype.type(COINCIDENT)
+    for i in range(len(t)):
+        s = abs(scale[i])
+        positive = s > zero
+        g = gap[i] / (s if positive else one)
+        g = g if g > coincident else zero
+        g = g if positive else one
+        sigma = math.sqrt(g * (one + one - g))
+        theta = math.sqrt(g) * _angle(g + g - one)
+        factor = both * (theta if scale[i] < zero else pi - theta) + slope
+        a = t[i] * tangent[i] * both / (sigma if sigma > zero else one)
+        share[i] = a if (sigma > zero and positive) else zero
+        sine[i] = sigma
+        t[i] = t[i] * factor
+        angle[i] = theta
+
+
+@njit(**_FAST)
+@no_type_check
+def _relu_t(k, value, s, both, slope, angle, sine, share, out):
+    """K̄ <- K̄ F + A / s, and for the standard deviation r of x, times r: K̄ both σ s - A c.
+
+    F is taken in float64: near pairs' large terms cancel to what the variances' own recursion leaves, which is in float64.
+    """
+    for i in range(len(k)):
+        positive = s[i] > 0.0
+        inverse = 1.0 / (s[i] if positive else 1.0)
+        turn = angle[i] if value[i] < 0.0 else math.pi - angle[i]
+        f = both * (turn if positive else 0.0) + slope
+        out[i] = k[i] * both * sine[i] * s[i] - share[i] * value[i] * inverse
+        k[i] = k[i] * f + share[i] * inverse
+
+
+@njit(**_FAST)
+@no_type_check
+def _scaled_t(k, t, value, tangent, s, out):
+    """Back through a product with s: `out` gets s dL/ds."""
+    for i in range(len(k)):
+        out[i] = s[i] * (k[i] * value[i] + t[i] * tangent[i])
+        k[i] *= s[i]
+        t[i] *= s[i]
+
+
+@njit(**_FAST)
+@no_type_check
+def _marginals_t(rbar, out, r1, width, step, tmp):
+    """Add s dL/ds = r dL/dr, a row of a map, to dL/dr of x: lanes are kept apart."""
+    if step == 0:
+        for i in range(len(out)):
+            out[i] *= 1.0 / r1[0] if r1[0] > 0.0 else 0.0
+        _reduce(rbar[:LANES], out, tmp)
+        return
+    for p in range(width):
+        a = 1.0 / r1[p] if r1[p] > 0.0 else 0.0
+        here, there = rbar[p * LANES : (p + 1) * LANES], out[p * LANES : (p + 1) * LANES]
+        for i in range(LANES):
+            here[i] += a * there[i]
+
+
+@njit(**_FAST)
+@no_type_check
+def _slide_row_t(dst, src, out_width, in_width, places, start, stride, dilation):
+    """Add each entry of a row to the places that its window saw."""
+    L = LANES
+    for j in range(places):
+        first = start + j * dilation
+        low = 0 if first >= 0 else (-first + stride - 1) // stride
+        high = 0 if first >= in_width else min(out_width, (in_width - 1 - first) // stride + 1)
+        if stride == 1:
+            if high > low:
+                _add(dst[(first + low) * L : (first + high) * L], src[low * L : high * L])
+        else:
+            for o in range(low, high):
+                c = first + stride * o
+                _add(dst[c * L : (c + 1) * L], src[o * L : (o + 1) * L])
+
+
+@njit(**_FAST)
+@no_type_check
+def _window_t(dst, src, ins, tmp):
+    """Add each entry of a map to the places that its window saw."""
+    L = LANES
+    height, width, in_height, in_width = ins[H], ins[W], ins[IN_H], ins[IN_W]
+    line_in, line = in_width * L, width * L
+    for o in range(height):
+        row = tmp[:line_in]
+        _zero(row)
+        _slide_row_t(row, src[o * line : (o + 1) * line], width, in_width, ins[KW], ins[SX], ins[STRIDE_X], ins[DIL_X])
+        for place in range(ins[KH]):
+            r = ins[SY] + ins[STRIDE_Y] * o + ins[DIL_Y] * place
+            if 0 <= r < in_height:
+                _add(dst[r * line_in : (r + 1) * line_in], row)
+
+
+@njit(**_FAST)
+@no_type_check
+def run_adjoint(items, code, consts, places, x, z, r1, r2, weights, ntk, k, t, xbar, rbar, kbar):
+    """Run the program of a gradient for each item (row of x, block of z, place of what it adds to).
+
+    Args:
+        items: (m, 3) int64.
+        code: (n, COLUMNS) int64.
+        consts: as in `run`.
+        places: as in `run`.
+        x: as in `run`.
+        z: as in `run`.
+        r1: as in `run`.
+        r2: as in `run`.
+        weights: (m, entries), the cotangents of the output.
+        ntk: whether they are of Θ, or else of K.
+        k: work space for K and its cotangents.
+        t: the same for Θ.
+        xbar: (places, C, positions * LANES), to which the cotangents of x are added; lanes are apart.
+        rbar: (places, m * LANES), likewise those of its standard deviations.
+        kbar: (m, entries), for LOAD the cotangents of K itself.
+    """
+    L = LANES
+    s, gap, scale, excess, tmpk, tmpt = _scratch(code, k, t)
+    out, sine, share = _aligned(len(s), k), _aligned(len(s), t), _aligned(len(s), t)
+    number = t.dtype.type
+    for item in range(len(items)):
+        row, block, place = items[item, 0], items[item, 1], items[item, 2]
+        done = False
         for n in range(len(code)):
             if done:
                 done = False
                 continue
             ins = code[n]
-            op, height, width = ins[OP], ins[H], ins[W]
+            op = ins[OP]
+            if op < SEED:
+                done = _step(
+                    n,
+                    code,
+                    consts,
+                    places,
+                    row,
+                    block,
+                    x,
+                    z,
+                    r1[row],
+                    r2[block],
+                    k,
+                    t,
+                    s,
+                    gap,
+                    scale,
+                    excess,
+                    tmpk,
+                    tmpt,
+                )
+                continue
+            height, width = ins[H], ins[W]
+            line = width * L
+            size = height * line
             dst, src = ins[DST] * L, ins[SRC] * L
-            size = height * width * L
-            w, b = consts[n, 0], consts[n, 1]
-            own, bias, wt = number(consts[n, 2]), number(consts[n, 3]), number(consts[n, 4])
             ko, to = k[dst : dst + size], t[dst : dst + size]
-            if op == GRAM:
-                inverse = 1.0 / x.shape[1]
-                for y in range(height):
-                    p, q = ins[MX] + y * ins[ROW], (ins[MZ] + y * ins[ROW]) * L
-                    line, e = ko[y * width * L : (y + 1) * width * L], q + width * L
-                    if x.shape[1] == 3:
-                        z0, z1, z2 = z[block, 0, q:e], z[block, 1, q:e], z[block, 2, q:e]
-                        _gram_row3(line, x[row, 0, p:], x[row, 1, p:], x[row, 2, p:], z0, z1, z2, width, inverse)
-                        continue
-                    for c in range(x.shape[1]):
-                        _gram_row(line, x[row, c, p:], z[block, c, q:e], width, inverse, c == 0)
-                _zero(to)
-            elif op == LOAD:
-                _copy(ko, x[row, block])
-                _zero(to)
-            elif op == WINDOW and ins[SAME] and ins[KH] == 3 and ins[KW] == 3:
-                m = min(n + 1, len(code) - 1)
-                after = code[m]
-                done = n + 1 < len(code) and after[OP] == RELU and after[SRC] == ins[DST] and after[DST] == ins[DST]
-                _box3(
-                    ko, to, k[src : src + size], t[src : src + size], height, width, w, b, own, bias, wt, tmpk, tmpt, chunk,
-                    after, done, consts[m, 0], x_root, z_root, s, gap, scale, excess,
-                )  # fmt: skip
-            elif op == WINDOW:
-                _window(k, t, ins[DST], ins[SRC], ins, w, b, own, bias, wt, tmpk, tmpt)
-            elif op == AFFINE:
-                if dst != src:
-                    _copy(ko, k[src : src + size])
-                    _copy(to, t[src : src + size])
-                _affine(ko, to, w, b, own, bias, wt)
-            elif op in (RELU, NORMALISE):
-                if dst != src:
-                    _copy(ko, k[src : src + size])
-                    _copy(to, t[src : src + size])
-                line = width * L
-                rows = chunk // line
+            if op == SEED:
+                for i in range(size):
+                    ko[i] = 0.0 if ntk else weights[item, i]
+                    to[i] = weights[item, i] if ntk else 0.0
+            elif op == FILL:
+                a = consts[n, 0]
+                for p in range(0, size, L):
+                    for i in range(L):
+                        ko[p + i] = a * k[src + i]
+                        to[p + i] = a * t[src + i]
+            elif op == AFFINE_T:
+                _affine_t(ko, to, consts[n, 0], consts[n, 2], consts[n, 4])
+            elif op == WINDOW_T:
+                size_in = ins[IN_H] * ins[IN_W] * L
+                _window_t(k[dst : dst + size_in], k[src : src + size], ins, tmpk)
+                _window_t(t[dst : dst + size_in], t[src : src + size], ins, tmpt)
+            elif op in (RELU_T, NORMALISE_T):
+                slope = consts[n, 0]
+                both = (1.0 - slope) ** 2 / (2 * math.pi)
+                rows = len(s) // line
+                v0 = ins[SRC2] * L
                 for y0 in range(0, height, rows):
                     y1 = min(height, y0 + rows)
-                    part = slice(y0 * line, y1 * line)
-                    _activate(ko[part], to[part], y0, y1, ins, w, x_root, z_root, s, gap, scale, excess)
-            elif op == SUM:
-                src2 = ins[SRC2] * L
-                if dst != src:
-                    _copy(ko, k[src : src + size])
-                    _copy(to, t[src : src + size])
-                _add(ko, k[src2 : src2 + size])
-                _add(to, t[src2 : src2 + size])
-            elif op == REDUCE:
-                if not ins[ADD]:
-                    _zero(k[dst : dst + 2 * L])
-                n_in = ins[IN_H] * ins[IN_W] * L
-                _reduce(k[dst : dst + L], k[src : src + n_in], s)
-                _reduce(k[dst + L : dst + 2 * L], t[src : src + n_in], s)
-            elif op == MEAN:
-                for i in range(L):
-                    k[dst + i] = consts[n, 0] * k[src + i]
-                    t[dst + i] = consts[n, 0] * k[src + L + i]
-            elif op == ZERO:
-                _zero(ko)
-                _zero(to)
-            elif op == SCALE:
-                for p in range(height * width):
-                    factor = places[ins[SRC2] + p, 0]
-                    for i in range(dst + p * L, dst + (p + 1) * L):
-                        k[i] *= factor
-                        t[i] *= number(factor)
-        last = code[len(code) - 1]
-        d = last[DST] * L
-        for i in range(out_k.shape[1]):
-            out_k[item, i] = k[d + i]
-            out_t[item, i] = t[d + i]
+                    m = (y1 - y0) * line
+                    for y in range(y0, y1):
+                        e, m1, m2 = (y - y0) * line, ins[MX] + y * ins[ROW] * ins[STEP], (ins[MZ] + y * ins[ROW]) * L
+                        _scales(s[e : e + line], r1[row, m1:], r2[block, m2 : m2 + line], width, ins[STEP])
+                    part, values = slice(y0 * line, y0 * line + m), slice(v0 + y0 * line, v0 + y0 * line + m)
+                    if op == RELU_T:
+                        _gap(k[values], s, gap, scale)
+                        _slopes_t(gap, scale, to[part], t[values], number(both), number(slope), excess, sine, share)
+                        _relu_t(ko[part], k[values], s, both, slope, excess, sine, share, out)
+                    else:
+                        _scaled_t(ko[part], to[part], k[values], t[values], s, out)
+                    for y in range(y0, y1):
+                        e, m1 = (y - y0) * line, ins[MX] + y * ins[ROW] * ins[STEP]
+                        _marginals_t(rbar[place, m1 * L :], out[e : e + line], r1[row, m1:], width, ins[STEP], tmpk)
+            elif op == GRAM_T:
+                inverse = 1.0 / x.shape[1]
+                for c in range(x.shape[1]):
+                    for y in range(height):
+                        p, q = (ins[MX] + y * ins[ROW]) * L, (ins[MZ] + y * ins[ROW]) * L
+                        _muladd(
+                            xbar[place, c, p : p + line], k[src + y * line : src + (y + 1) * line],
+                            z[block, c, q : q + line], inverse,
+                        )  # fmt: skip
+            elif op == LOAD_T:
+                _copy(kbar[item], k[src : src + size])
 
 
 @njit(**_SUMS)
