@@ -127,7 +127,9 @@ def run_adjoint(
     arrays = (program.code, program.consts, program.places, x, z, root1, root2, weights)
     vm.run_adjoint(items, *arrays, ntk, k, t, xbar, rbar, kbar)
     shape = (slots, channels, pixels, lanes)
-    return xbar.reshape(shape).sum(-1), rbar.reshape(slots, program.marginal_size, lanes).sum(-1), kbar
+    times = rbar.reshape(slots, program.marginal_size, lanes).sum(-1)
+    first = items[np.searchsorted(items[:, 2], np.arange(slots)), 0]
+    return xbar.reshape(shape).sum(-1), np.divide(times, root1[first], out=times, where=root1[first] > 0), kbar
 
 
 def in_threads(tasks: Sequence[Task], progress: Progress | None = None) -> None:

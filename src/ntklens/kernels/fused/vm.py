@@ -394,6 +394,8 @@ def _activate(k, t, y0, y1, ins, slope, r1, r2, s, gap, scale, excess):
 def _box3(
     ko,
     to,
+    ka,
+    ta,
     ki,
     ti,
     height,
@@ -418,7 +420,8 @@ def _box3(
 ):
     """The window of 3 x 3 that keeps the size, and the activation after it, if there is one, on rows still in the cache.
 
-    The loops are flat: the edges of each row, where they run over into the next, are written over afterwards.
+    What the activation makes goes to ka and ta, which may be ko and to. The loops are flat: the edges of each row, where they
+    run over into the next, are written over afterwards.
     """
     line = width * LANES
     rows = chunk // line
@@ -436,8 +439,13 @@ def _box3(
             a, c, e = slice(0, n - 2 * LANES), slice(LANES, n - LANES), slice(2 * LANES, n)
             _affine3(k[c], t[c], tmpk[a], tmpk[c], tmpk[e], tmpt[a], tmpt[c], tmpt[e], w, b, own, bias, wt)
             _edges(k, t, tmpk, tmpt, n, line, w, b, own, bias, wt)
-        if fused:
+        if fused == 1:
             _activate(k, t, y0, y1, ins, slope, r1, r2, s, gap, scale, excess)
+        elif fused == 2:
+            part = slice(y0 * line, y0 * line + n)
+            _copy(ka[part], k)
+            _copy(ta[part], t)
+            _activate(ka[part], ta[part], y0, y1, ins, slope, r1, r2, s, gap, scale, excess)
 
 
 @njit(**_FAST)
@@ -536,10 +544,13 @@ def _step(n, code, consts, places, row, block, x, z, x_root, z_root, k, t, s, ga
     elif op == WINDOW and ins[SAME]:
         m = min(n + 1, len(code) - 1)
         after = code[m]
-        done = n + 1 < len(code) and after[OP] == RELU and after[SRC] == ins[DST] and after[DST] == ins[DST]
+        done = n + 1 < len(code) and after[OP] == RELU and after[SRC] == ins[DST]
+        fused = (1 if after[DST] == ins[DST] else 2) if done else 0
+        a = after[DST] * L if done else dst
         _box3(
-            ko, to, k[src : src + size], t[src : src + size], height, width, w, b, own, bias, wt, tmpk, tmpt, chunk,
-            after, done, consts[m, 0], x_root, z_root, s, gap, scale, excess,
+            ko, to, k[a : a + size], t[a : a + size], k[src : src + size], t[src : src + size],
+            height, width, w, b, own, bias, wt, tmpk, tmpt, chunk,
+            after, fused, consts[m, 0], x_root, z_root, s, gap, scale, excess,
         )  # fmt: skip
     elif op == WINDOW:
         _window(k, t, ins[DST], ins[SRC], ins, w, b, own, bias, wt, tmpk, tmpt)
@@ -657,7 +668,7 @@ def _affine_t(k, t, w, own, wt):
 @njit(**_FAST)
 @no_type_check
 def _slopes_t(gap, scale, t, tangent, both, slope, angle, sine, share):
-    """θ = arccos|c|, σ = sqrt(1 - c²), A = Θ̄ Θ dF/dθ / σ, which is 0 at coincident pairs, and Θ̄ <- Θ̄ F, F = E[φ'φ']."""
+    """θ = arccos|c|, σ = sqrt(1 - c²), A = Θ̄ Θ dF/dθ / (σ s), 0 at coincident pairs, and Θ̄ <- Θ̄ F, F = E[φ'φ']."""
     zero, one = t.dtype.type(0), t.dtype.type(1)
     pi, coincident = t.dtype.type(math.pi), t.dtype.type(COINCIDENT)
     for i in range(len(t)):
@@ -669,7 +680,7 @@ def _slopes_t(gap, scale, t, tangent, both, slope, angle, sine, share):
         sigma = math.sqrt(g * (one + one - g))
         theta = math.sqrt(g) * _angle(g + g - one)
         factor = both * (theta if scale[i] < zero else pi - theta) + slope
-        a = t[i] * tangent[i] * both / (sigma if sigma > zero else one)
+        a = t[i] * tangent[i] * both / (sigma * s if sigma > zero and positive else one)
         share[i] = a if (sigma > zero and positive) else zero
         sine[i] = sigma
         t[i] = t[i] * factor
@@ -679,17 +690,15 @@ def _slopes_t(gap, scale, t, tangent, both, slope, angle, sine, share):
 @njit(**_FAST)
 @no_type_check
 def _relu_t(k, value, s, both, slope, angle, sine, share, out):
-    """K̄ <- K̄ F + A / s, and for the standard deviation r of x, times r: K̄ both σ s - A c.
+    """K̄ <- K̄ F + A, and for the standard deviation r of x, times r: K̄ both σ s - A k.
 
     F is taken in float64: near pairs' large terms cancel to what the variances' own recursion leaves, which is in float64.
     """
     for i in range(len(k)):
-        positive = s[i] > 0.0
-        inverse = 1.0 / (s[i] if positive else 1.0)
         turn = angle[i] if value[i] < 0.0 else math.pi - angle[i]
-        f = both * (turn if positive else 0.0) + slope
-        out[i] = k[i] * both * sine[i] * s[i] - share[i] * value[i] * inverse
-        k[i] = k[i] * f + share[i] * inverse
+        f = both * (turn if s[i] > 0.0 else 0.0) + slope
+        out[i] = k[i] * both * sine[i] * s[i] - share[i] * value[i]
+        k[i] = k[i] * f + share[i]
 
 
 @njit(**_FAST)
@@ -700,22 +709,6 @@ def _scaled_t(k, t, value, tangent, s, out):
         out[i] = s[i] * (k[i] * value[i] + t[i] * tangent[i])
         k[i] *= s[i]
         t[i] *= s[i]
-
-
-@njit(**_FAST)
-@no_type_check
-def _marginals_t(rbar, out, r1, width, step, tmp):
-    """Add s dL/ds = r dL/dr, a row of a map, to dL/dr of x: lanes are kept apart."""
-    if step == 0:
-        for i in range(len(out)):
-            out[i] *= 1.0 / r1[0] if r1[0] > 0.0 else 0.0
-        _reduce(rbar[:LANES], out, tmp)
-        return
-    for p in range(width):
-        a = 1.0 / r1[p] if r1[p] > 0.0 else 0.0
-        here, there = rbar[p * LANES : (p + 1) * LANES], out[p * LANES : (p + 1) * LANES]
-        for i in range(LANES):
-            here[i] += a * there[i]
 
 
 @njit(**_FAST)
@@ -772,7 +765,7 @@ def run_adjoint(items, code, consts, places, x, z, r1, r2, weights, ntk, k, t, x
         k: work space for K and its cotangents.
         t: the same for Θ.
         xbar: (places, C, positions * LANES), to which the cotangents of x are added; lanes are apart.
-        rbar: (places, m * LANES), likewise those of its standard deviations.
+        rbar: (places, m * LANES), likewise those of its standard deviations, times these.
         kbar: (m, entries), for LOAD the cotangents of K itself.
     """
     L = LANES
@@ -850,8 +843,11 @@ def run_adjoint(items, code, consts, places, x, z, r1, r2, weights, ntk, k, t, x
                     else:
                         _scaled_t(ko[part], to[part], k[values], t[values], s, out)
                     for y in range(y0, y1):
-                        e, m1 = (y - y0) * line, ins[MX] + y * ins[ROW] * ins[STEP]
-                        _marginals_t(rbar[place, m1 * L :], out[e : e + line], r1[row, m1:], width, ins[STEP], tmpk)
+                        e, m1 = (y - y0) * line, (ins[MX] + y * ins[ROW] * ins[STEP]) * L
+                        if ins[STEP] == 0:
+                            _reduce(rbar[place, m1 : m1 + L], out[e : e + line], tmpk)
+                        else:
+                            _add(rbar[place, m1 : m1 + line], out[e : e + line])
             elif op == GRAM_T:
                 inverse = 1.0 / x.shape[1]
                 for c in range(x.shape[1]):
