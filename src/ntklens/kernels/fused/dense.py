@@ -68,7 +68,7 @@ def fill(
 def gradient(
     graph: Graph, program: Program, a: Tensor, b: Tensor, weights: Tensor, ntk: bool, progress: Progress | None
 ) -> Tensor:
-    """d/da of sum(weights * kernel), in float64: two products and a sweep; Θ's arithmetic is in the dtype of a."""
+    """d/da of sum(weights * kernel), in float64: two products, which float32 rows keep to far pairs, and a sweep."""
     x, z = Rows(a), Rows(b)
     square = x.square.clone().requires_grad_()
     with torch.enable_grad():
@@ -77,7 +77,8 @@ def gradient(
     single = x.rows.dtype == z.rows.dtype == torch.float32
     product = torch.empty(x.n, z.n, dtype=torch.float32 if single else torch.float64)
     multiply(x, z, product)
-    kbar, rbar = torch.empty(x.n, z.n, dtype=torch.float64), torch.zeros(root1.shape, dtype=torch.float64)
+    kbar, rbar = torch.empty_like(product), torch.zeros(root1.shape, dtype=torch.float64)
+    total = torch.zeros(x.rows.shape, dtype=torch.float64)
     seeds = torch.nn.functional.pad(weights.to(torch.float64), (0, len(second) * _BLOCK - z.n))
 
     def task(rows: slice) -> None:
@@ -87,12 +88,19 @@ def gradient(
         cotangents = seeds[rows].reshape(-1, _BLOCK).numpy()
         made = run_adjoint(program, items, k0, _NONE, first[rows], second, cotangents, ntk, a.dtype, 0)
         rbar[rows] = torch.from_numpy(made[1])
-        kbar[rows] = torch.from_numpy(made[2]).reshape(len(k0), -1)[:, : z.n]
+        wide = made[2].reshape(len(k0), -1)[:, : z.n]
+        if single:
+            squares = x.square[rows].numpy(), z.square.numpy()
+            flat = k0.reshape(len(k0), -1)[:, : z.n]
+            vm.split(kbar[rows].numpy(), total[rows].numpy(), wide, flat, z.rows.numpy(), *squares, _NEAR)
+        else:
+            kbar[rows] = torch.from_numpy(wide)
 
     parts = [slice(row, min(row + _ROWS, x.n)) for row in range(0, x.n, _ROWS)]
     in_threads([(1, partial(task, part)) for part in parts], progress)
     d = x.rows.shape[1]
-    total = kbar @ z.rows.to(torch.float64) / d
+    total += kbar @ z.rows.to(kbar.dtype)
+    total /= d
     if program.marginals:
         (bar,) = torch.autograd.grad(root1, square, rbar)
         total += (2 / d) * bar[:, None] * x.rows

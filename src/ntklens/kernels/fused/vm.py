@@ -420,8 +420,8 @@ def _box3(
 ):
     """The window of 3 x 3 that keeps the size, and the activation after it, if there is one, on rows still in the cache.
 
-    What the activation makes goes to ka and ta, which may be ko and to. The loops are flat: the edges of each row, where they
-    run over into the next, are written over afterwards.
+    What the activation makes goes to ka and ta, which may be ko and to. The loops are flat: the edges of each row, where
+    they run over into the next, are written over afterwards.
     """
     line = width * LANES
     rows = chunk // line
@@ -903,3 +903,36 @@ def refine(panel, product, x, z, square1, square2, near):
         for j in range(len(z)):
             if out[j] * out[j] > limit * square2[j]:
                 out[j] = _dot(x[i], z[j]) / d
+
+
+@njit(**_FAST)
+@no_type_check
+def _axpy(dst, src, factor):
+    for i in range(len(dst)):
+        dst[i] += factor * src[i]
+
+
+@njit(**_FAST)
+@no_type_check
+def split(far, total, kbar, product, z, square1, square2, near):
+    """Cotangents of the product as float32 for the far pairs; those of near pairs are carried to x here, in float64.
+
+    Args:
+        far: (rows, columns) float32, filled; 0 for near pairs.
+        total: (rows, d) float64, to which the near pairs' kbar z is added.
+        kbar: (rows, columns) float64.
+        product: (rows, columns) float64, <x, z> / d.
+        z: (columns, d) float32.
+        square1: |x|² / d of the rows.
+        square2: |z|² / d of the columns.
+        near: as in `refine`.
+    """
+    bound = (1.0 - near) ** 2
+    for i in range(len(kbar)):
+        limit = bound * square1[i]
+        for j in range(len(z)):
+            value = kbar[i, j]
+            if product[i, j] * product[i, j] > limit * square2[j]:
+                _axpy(total[i], z[j], value)
+                value = 0.0
+            far[i, j] = value
