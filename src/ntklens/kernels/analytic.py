@@ -29,6 +29,10 @@ _LIVE, _TAPED = 8 * 12, 8 * 48
 """Working bytes a covariance entry: of the maps alive at one node, and with autograd's tape beside them."""
 _BLOCK_ENTRIES = 1 << 19
 """Entries of a block where maps are few: larger blocks leave the cache and are no faster."""
+_DIAGONAL = 256
+"""Inputs of a diagonal that are taken at a time."""
+_FEW_MAPS = 64
+"""With more maps a diagonal is as dear as the pairs, and only a small share of it is at coincident positions."""
 _MAP_ENTRIES = 1 << 17
 """Entries of one map of a block where maps are many: smaller ones are all overhead."""
 
@@ -119,7 +123,7 @@ class AnalyticKernel:
         if not tracked and self.engine == "auto" and fused.usable(graph, x1):
             fast = self._fused(graph, x1, x2, kinds, progress)
             return fast[0] if isinstance(kind, str) else fast
-        a, b = _double(x1, x2)
+        a, b = x1.to(torch.float64), None if x2 is None else x2.to(torch.float64)
         with torch.set_grad_enabled(tracked):
             out = (
                 self._symmetric(graph, a, kinds, progress) if b is None else self._between(graph, a, b, kinds, progress)
@@ -129,8 +133,7 @@ class AnalyticKernel:
 
     def diagonal(self, x: Tensor, kind: str = "ntk") -> Tensor:
         """K(x_i, x_i) for every input: (n,), in time and memory linear in n."""
-        graph, (a, _) = self._graph_of(x, None), _double(x, None)
-        return self._diagonal(graph, a, _kinds(kind))[0].to(x.dtype)
+        return self._diagonal(self._graph_of(x, None), x, _kinds(kind))[0].to(x.dtype)
 
     @property
     def prior(self) -> NNGPKernel:
@@ -156,15 +159,15 @@ class AnalyticKernel:
             Tensor in shape, dtype and device of x1.
         """
         (which,) = _kinds(kind)
-        graph, (a, other) = self._graph_of(x1, x2), _double(x1, x2)
-        a, b = a.detach(), (a if other is None else other).detach()
-        if weights.shape != (len(a), len(b)):
+        graph, x1, x2 = self._graph_of(x1, x2), x1.detach(), x2.detach()
+        if weights.shape != (len(x1), len(x2)):
             raise InputError(
-                f"weights of shape ({len(a)}, {len(b)}), one a pair, were expected; {tuple(weights.shape)} came."
+                f"weights of shape ({len(x1)}, {len(x2)}), one a pair, were expected; {tuple(weights.shape)} came."
             )
         if self.engine == "auto" and fused.usable(graph, x1):
             with torch.no_grad():
-                return fused.gradient(graph, x1.detach(), x2.detach(), weights.detach(), which, progress)
+                return fused.gradient(graph, x1, x2, weights.detach(), which, progress)
+        a, b = x1.to(torch.float64), x2.to(torch.float64)
         w = weights.detach().to(torch.float64)
         with torch.no_grad():
             fixed = reference.variances(graph, b)
@@ -184,8 +187,8 @@ class AnalyticKernel:
         with torch.no_grad():
             x1, x2 = x1.detach(), None if x2 is None else x2.detach()
             made = fused.matrices(graph, x1, x2, kinds, progress)
-            if x2 is None:
-                for kind, diagonal in zip(kinds, self._diagonal(graph, x1.to(torch.float64), kinds), strict=True):
+            if x2 is None and graph.maps() <= _FEW_MAPS:
+                for kind, diagonal in zip(kinds, self._diagonal(graph, x1, kinds), strict=True):
                     made[kind].diagonal().copy_(diagonal)
         return tuple(made[kind] for kind in kinds)
 
@@ -222,11 +225,11 @@ class AnalyticKernel:
 
     def _diagonal(self, graph: Graph, a: Tensor, kinds: tuple[Kind, ...]) -> list[Tensor]:
         tracked = a.requires_grad and torch.is_grad_enabled()
-        step = len(a) if tracked else max(1, self._pairs_a_block(graph))
+        step = len(a) if tracked else max(1, min(_DIAGONAL, self._pairs_a_block(graph)))
         parts: list[list[Tensor]] = [[] for _ in kinds]
         with torch.set_grad_enabled(tracked):
             for start in range(0, len(a), step):
-                x = a[start : start + step]
+                x = a[start : start + step].to(torch.float64)
                 state = reference.diagonal(graph, x, reference.variances(graph, x), ntk="ntk" in kinds)
                 for part, kind in zip(parts, kinds, strict=True):
                     part.append(_matrix(state, kind))
@@ -291,10 +294,6 @@ class AnalyticKernel:
 
     def __repr__(self) -> str:
         return f"AnalyticKernel({type(self._module).__name__}, {self.parametrisation})"
-
-
-def _double(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    return x1.to(torch.float64), None if x2 is None else x2.to(torch.float64)
 
 
 def _kinds(kind: str | tuple[str, ...]) -> tuple[Kind, ...]:

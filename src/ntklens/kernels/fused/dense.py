@@ -79,13 +79,15 @@ def gradient(
     multiply(x, z, product)
     kbar, rbar = torch.empty_like(product), torch.zeros(root1.shape, dtype=torch.float64)
     total = torch.zeros(x.rows.shape, dtype=torch.float64)
-    seeds = torch.nn.functional.pad(weights.to(torch.float64), (0, len(second) * _BLOCK - z.n))
+    given = weights.numpy()
 
     def task(rows: slice) -> None:
         k0 = scaled_rows(x, z, product, single, rows, 0)
         items = _grid(k0)
         items = np.concatenate([items, items[:, :1]], 1)
-        cotangents = seeds[rows].reshape(-1, _BLOCK).numpy()
+        seeds = work_space("seeds", len(items) * _BLOCK, np.float64).reshape(len(k0), -1)
+        seeds[:, : z.n], seeds[:, z.n :] = given[rows], 0
+        cotangents = seeds.reshape(-1, _BLOCK)
         made = run_adjoint(program, items, k0, _NONE, first[rows], second, cotangents, ntk, a.dtype, 0)
         rbar[rows] = torch.from_numpy(made[1])
         wide = made[2].reshape(len(k0), -1)[:, : z.n]
