@@ -230,7 +230,7 @@ class AnalyticKernel:
         with torch.set_grad_enabled(tracked):
             for start in range(0, len(a), step):
                 x = a[start : start + step].to(torch.float64)
-                state = reference.diagonal(graph, x, reference.variances(graph, x), ntk="ntk" in kinds)
+                state = reference.diagonal(graph, x, ntk="ntk" in kinds)
                 for part, kind in zip(parts, kinds, strict=True):
                     part.append(_matrix(state, kind))
         return [torch.cat(p) for p in parts]

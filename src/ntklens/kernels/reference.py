@@ -58,14 +58,19 @@ def pairs(graph: Graph, x1: Tensor, x2: Tensor, v1: Variances, v2: Variances, *,
     return _recurse(graph, gram, graph.needs(), read, ntk=ntk)
 
 
-def diagonal(graph: Graph, x: Tensor, v: Variances, *, ntk: bool) -> Covariance:
+def diagonal(graph: Graph, x: Tensor, *, ntk: bool) -> Covariance:
     """The output's covariance of each input with itself: maps of shape (n, 1, 1) at offset zero."""
+    gram = _with_itself(graph, x)
+    if graph.input.flat:
+        square = gram(ORIGIN)  # once, for the variances and for the covariance
+        gram = lambda offset: square  # noqa: E731 - the same function, its one value kept
+    v = _variances(graph, gram)
 
     def read(node: int, state: Covariance, offset: Offset) -> tuple[Tensor, Tensor]:
         here, there = _ends(graph.nodes[node].size, offset)
         return v[node][:, here[0], here[1]], v[node][:, there[0], there[1]]
 
-    return _recurse(graph, _with_itself(graph, x), graph.needs(), read, ntk=ntk)
+    return _recurse(graph, gram, graph.needs(), read, ntk=ntk)
 
 
 class _Gram:
@@ -102,7 +107,7 @@ def _padded(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (0, 0, 0, -len(x) % _TILE))
 
 
-def _with_itself(graph: Graph, x: Tensor) -> _Gram:
+def _with_itself(graph: Graph, x: Tensor) -> Input:
     x = positions(graph, x)
     return _Gram(x, x, between=False)
 

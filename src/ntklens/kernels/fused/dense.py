@@ -22,7 +22,7 @@ _TILE = 256
 """Rows and columns of a tile."""
 _BLOCK = FLAT_WIDTH * vm.LANES
 """Columns that the program takes at a time."""
-_ROWS = 16
+_ROWS = 64
 """Rows of a panel that a task takes, so that what it makes stays in the cache."""
 _NEAR = 0.02
 """Float32 inputs whose cosine is above 1 - this (angles below 0.2) are multiplied anew in float64.

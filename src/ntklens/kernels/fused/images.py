@@ -1,4 +1,4 @@
-"""Kernel matrices of networks with positions: a row of x against blocks of z, spread over threads."""
+"""Kernel matrices of networks with positions: rows of x against blocks of z, spread over threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ntklens.kernels.fused.program import Program
 from ntklens.kernels.graph import Graph
 
 _ITEMS = 64
-"""Blocks that a task takes at most, so that threads end together."""
+"""Rows or blocks that a task takes at most, so that threads end together."""
 _STEP = 64
 """Inputs whose variances are differentiated at a time."""
 
@@ -35,11 +35,12 @@ def fill(
     root2 = in_lanes((root1 if b is None else roots(graph, program, z)).numpy()[:, None], vm.LANES)[:, 0]
     x, blocked = pixels(graph, a), in_lanes(pixels(graph, z), vm.LANES)
     tasks: list[Task] = []
-    for row in range(len(a)):
-        for start in range(row // vm.LANES if b is None else 0, len(blocked), _ITEMS):
-            stop = min(start + _ITEMS, len(blocked))
-            work = partial(_task, program, x, blocked, root1.numpy(), root2, out, dtype, row, start, stop)
-            tasks.append((stop - start, work))
+    for block in range(len(blocked)):  # a block stays in the cache while rows pass by
+        last = min(len(a), (block + 1) * vm.LANES) if b is None else len(a)
+        for start in range(0, last, _ITEMS):
+            rows = range(start, min(start + _ITEMS, last))
+            work = partial(_task, program, x, blocked, root1.numpy(), root2, out, dtype, rows, block)
+            tasks.append((len(rows), work))
     in_threads(tasks, progress)
 
 
@@ -97,13 +98,12 @@ def _task(
     root2: Array,
     out: dict[str, Tensor],
     dtype: torch.dtype,
-    row: int,
-    start: int,
-    stop: int,
+    rows: range,
+    block: int,
 ) -> None:
-    items = np.array([(row, block) for block in range(start, stop)], np.int64)
+    items = np.array([(row, block) for row in rows], np.int64)
     k, t = run(program, items, x, z, root1, root2, dtype)
     for kind, values in (("nngp", k), ("ntk", t)):
         if kind in out:
-            columns = out[kind][row, start * vm.LANES : stop * vm.LANES]
-            columns.copy_(torch.from_numpy(values).flatten()[: len(columns)])
+            tile = out[kind][rows.start : rows.stop, block * vm.LANES : (block + 1) * vm.LANES]
+            tile.copy_(torch.from_numpy(values)[:, : tile.shape[1]])

@@ -22,7 +22,7 @@ Progress = Callable[[float], None]
 Task = tuple[int, Callable[[], None]]
 """Pairs, and what computes them."""
 
-_STEP = 256
+_STEP = 128
 """Inputs whose variances are taken at a time."""
 
 

@@ -18,7 +18,7 @@ from numba.extending import overload
 
 LANES = 16
 """Inputs z of a block: two vectors of float64, one of float32, with AVX-512."""
-CHUNK = 2048
+CHUNK = 6144
 """Entries that an activation takes at a time, so that its scratch stays in the first-level cache."""
 
 GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE = range(11)
