@@ -1,67 +1,189 @@
-"""Speed and memory beside the bare limit: `python -m benchmarks`. Medians of five runs in one process; noisy machines."""
+"""Our kernels beside the peer's and beside bare limits: `python -m benchmarks`, with `--figure` for the scaling curves.
 
+The peer, neural-tangents, is installed into an environment of its own beside the run folders. Both sides take float32
+images, w_std = √2, b_std = 0.1 and as many threads as torch has, one after the other in one run; figures are medians.
+"""
+
+import argparse
+import json
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from torch import nn
 
 import ntklens as nl
-from ntklens.networks import build
 
+ROOT = Path(__file__).parents[1]
+PEER = ROOT / "runs" / "peer"
 RUNS = 5
 
+WORKS = (
+    {"name": "FC-3, n = 4000, d = 3072", "network": "fc3", "n1": 4000, "n2": None, "d": 3072, "gradient": False},
+    {"name": "FC-10, n = 4000, d = 784", "network": "fc10", "n1": 4000, "n2": None, "d": 784, "gradient": False},
+    {
+        "name": "FC-3 gradient, 256 x 4000, d = 3072",
+        "network": "fc3",
+        "n1": 256,
+        "n2": 4000,
+        "d": 3072,
+        "gradient": True,
+    },
+    {
+        "name": "5 conv, flatten, 32x32x3",
+        "network": "conv5",
+        "n1": 24,
+        "n2": 24,
+        "ours": (256, 1024),
+        "gradient": False,
+    },
+    {
+        "name": "5 conv, flatten, gradient",
+        "network": "conv5",
+        "n1": 24,
+        "n2": 24,
+        "ours": (128, 1024),
+        "gradient": True,
+    },
+    {
+        "name": "4 conv, global pooling, 32x32x3",
+        "network": "gap4",
+        "n1": 2,
+        "n2": 2,
+        "ours": (4, 64),
+        "gradient": False,
+    },
+    {
+        "name": "4 conv, global pooling, gradient",
+        "network": "gap4",
+        "n1": 2,
+        "n2": 2,
+        "ours": (4, 64),
+        "gradient": True,
+    },
+    {"name": "Myrtle-5, 32x32x3", "network": "myrtle5", "n1": 2, "n2": 2, "ours": (4, 64), "gradient": False},
+)
+"""What is timed; `ours` is the size on our side where the peer's time a pair forbids it more than a few."""
 
-def median(work: Callable[[], object]) -> float:
+
+def network(name: str, d: int | None) -> nn.Module:
+    """The same network in torch."""
+    if d is not None:
+        depth = int(name[2:])
+        hidden = [m for i in range(depth) for m in (nn.Linear(d if i == 0 else 8, 8), nn.ReLU())]
+        return nn.Sequential(*hidden, nn.Linear(8, 1))
+    plan = {"conv5": "ccccc", "gap4": "cccc", "myrtle5": "ccpcpcp"}[name]
+    layers, inputs = [], 3
+    for kind in plan:
+        layers += [nn.Conv2d(inputs, 8, 3, padding=1), nn.ReLU()] if kind == "c" else [nn.AvgPool2d(2)]
+        inputs = 8
+    tail = (
+        [nn.Flatten(), nn.Linear(8192, 1)]
+        if name == "conv5"
+        else [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)]
+    )
+    return nn.Sequential(*layers, *tail)
+
+
+def median(work: Callable[[], object], runs: int = RUNS) -> float:
     """Median seconds of a few runs, after one to warm up."""
     work()
     times = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
-def images(n: int, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+def images(n: int, *shape: int) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(n))
 
 
-def dense_kernel() -> tuple[str, float, float]:
-    """A kernel matrix of n = 2000 against the one full matrix product that no method avoids."""
-    x = images(2000, (3, 32, 32))
-    flat, kernel = x.flatten(1), nl.analytic_kernel(build("fc3", (3, 32, 32), 1))
-    return "FC-3, n = 2000, d = 3072, symmetric / X @ X.T", median(lambda: kernel(x)), median(lambda: flat @ flat.T)
+def ours(work: dict) -> tuple[float, float, float | None]:
+    """Seconds and nanoseconds a pair of ours, and seconds of the bare products where there is such a limit."""
+    n1, n2 = work.get("ours", (work["n1"], work["n2"]))
+    shape = (work["d"],) if "d" in work else (3, 32, 32)
+    kernel = nl.analytic_kernel(network(work["network"], work.get("d")))
+    x, z = images(n1, *shape), None if n2 is None else images(n2, *shape)
+    bare = None
+    if work["gradient"]:
+        w = torch.rand(n1, n2, generator=torch.Generator().manual_seed(0))
+        seconds = median(lambda: kernel.gradient(x, z, w))
+        if "d" in work:
+            bare = median(lambda: (x @ z.T, w @ z))
+    else:
+        seconds = median(lambda: kernel(x, z))
+        if "d" in work:
+            bare = median(lambda: x @ x.T)
+    return seconds, seconds / (n1 * (n2 or n1)), bare
 
 
-def dense_gradient() -> tuple[str, float, float]:
-    """An input gradient against its two matrix products."""
-    x, z = images(256, (3, 32, 32)), images(2000, (3, 32, 32))
-    w, kernel = torch.rand(256, 2000), nl.analytic_kernel(build("fc3", (3, 32, 32), 1))
-    bare = median(lambda: (x.flatten(1) @ z.flatten(1).T, w @ z.flatten(1)))
-    return "FC-3 gradient, 256 x 2000, d = 3072 / two products", median(lambda: kernel.gradient(x, z, w)), bare
+def peer() -> subprocess.Popen:
+    """The peer, waiting for works; installed at first use."""
+    python = PEER / "bin" / "python"
+    if not python.exists():
+        print("installing the peer into", PEER, "once", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet"]
+        subprocess.run(
+            [*pip, "numpy==1.26.4", "scipy==1.12.0", "frozendict", "ml_dtypes==0.3.2", "opt_einsum"], check=True
+        )
+        subprocess.run([*pip, "--no-deps", "jax==0.4.25", "jaxlib==0.4.25", "neural-tangents==0.6.5"], check=True)
+    script = Path(__file__).with_name("peer.py")
+    return subprocess.Popen([python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def convolution(name: str, side: int, n: int) -> tuple[str, float, float]:
-    """Microseconds a pair of colour images; the bare limit is not given."""
-    x, kernel = images(n, (3, side, side)), nl.analytic_kernel(build(name, (3, side, side), 1))
-    pairs = n * (n + 1) / 2
-    return f"{name}, {side}x{side}x3, us a pair", 1e6 * median(lambda: kernel(x)) / pairs, float("nan")
+def table() -> None:
+    """One line a work: both sides a pair, the ratio, and the bare limit."""
+    other = peer()
+    print(f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")
+    print(f"{'work':38}{'ours':>12}{'peer':>12}{'peer/ours':>11}{'bare':>10}{'ours/bare':>11}")
+    for work in WORKS:
+        other.stdin.write(json.dumps(work) + "\n")
+        other.stdin.flush()
+        theirs = json.loads(other.stdout.readline())
+        seconds, each, bare = ours(work)
+        each_peer = theirs["seconds"] / theirs["pairs"]
+        limit = f"{bare:9.3f}s{seconds / bare:11.2f}" if bare else ""
+        print(f"{work['name']:38}{amount(each):>12}{amount(each_peer):>12}{each_peer / each:11.1f}{limit}", flush=True)
+    other.stdin.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory of all of it: ours {peak:.2f} GB, peer {theirs['peak_gb']:.2f} GB")
+
+
+def amount(seconds: float) -> str:
+    """A time a pair with its unit."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def cpu() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def main() -> None:
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{'work':52} {'ours':>12} {'bare':>10} {'ratio':>8}")
-    for name, ours, bare in (
-        dense_kernel(),
-        dense_gradient(),
-        convolution("conv5", 32, 64),
-        convolution("conv2-gap", 8, 32),
-    ):
-        print(f"{name:52} {ours:12.4g} {bare:10.4g} {ours / bare:8.2f}")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    """Run the table, or draw the curves."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--figure", action="store_true", help="draw time over n, depth, image side and threads")
+    if parser.parse_args().figure:
+        from benchmarks import scaling
+
+        scaling.draw()
+    else:
+        table()
 
 
 if __name__ == "__main__":

@@ -116,6 +116,39 @@ def test_memory_limit_does_not_change_the_result():
     torch.testing.assert_close(small.gradient(x, z, w), large.gradient(x, z, w), rtol=1e-11, atol=1e-14)
 
 
+def test_memory_limit_does_not_change_a_bit():
+    """More inputs than the least limit lays out at a time."""
+    layers = [nn.Conv2d(1, 4, 2), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 1)]
+    large, small = (analytic_kernel(nn.Sequential(*layers), memory_limit=m) for m in (1 << 30, 1))
+    x = images(1100, (1, 4, 4))
+    w = torch.rand(len(x), 3, generator=torch.Generator().manual_seed(1), dtype=DTYPE).T.contiguous()
+    assert torch.equal(small(x), large(x))
+    assert torch.equal(small(x, x[:3]), large(x, x[:3]))
+    assert torch.equal(small.gradient(x[:3], x, w), large.gradient(x[:3], x, w))
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_two_threads_and_one_give_the_same_bits(engine):
+    x = images(40)
+    kernel, w = analytic_kernel(pooled_conv(), engine=engine), torch.ones(40, 40, dtype=DTYPE)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = kernel(x), kernel.gradient(x, x, w)
+        torch.set_num_threads(2)
+        two = kernel(x), kernel.gradient(x, x, w)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(one[0], two[0])
+    if engine == "auto":
+        assert torch.equal(one[1], two[1])
+
+
+def test_an_engine_that_there_is_not(untyped):
+    with pytest.raises(InputError, match='engine must be "auto" or "reference"'):
+        analytic_kernel(mlp(), engine="fast")
+
+
 def test_progress_ends_at_one(kernel):
     seen: list[float] = []
     kernel(images(6), progress=seen.append)

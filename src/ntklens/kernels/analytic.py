@@ -166,7 +166,7 @@ class AnalyticKernel:
             )
         if self.engine == "auto" and fused.usable(graph, x1):
             with torch.no_grad():
-                return fused.gradient(graph, x1, x2, weights.detach(), which, progress)
+                return fused.gradient(graph, x1, x2, weights.detach(), which, self.memory_limit, progress)
         a, b = x1.to(torch.float64), x2.to(torch.float64)
         w = weights.detach().to(torch.float64)
         with torch.no_grad():
@@ -186,8 +186,8 @@ class AnalyticKernel:
     ) -> tuple[Tensor, ...]:
         with torch.no_grad():
             x1, x2 = x1.detach(), None if x2 is None else x2.detach()
-            made = fused.matrices(graph, x1, x2, kinds, progress)
-            if x2 is None and graph.maps() <= _FEW_MAPS:
+            made = fused.matrices(graph, x1, x2, kinds, self.memory_limit, progress)
+            if x2 is None and not graph.input.flat and graph.maps() <= _FEW_MAPS:
                 for kind, diagonal in zip(kinds, self._diagonal(graph, x1, kinds), strict=True):
                     made[kind].diagonal().copy_(diagonal)
         return tuple(made[kind] for kind in kinds)

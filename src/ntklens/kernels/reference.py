@@ -60,10 +60,15 @@ def pairs(graph: Graph, x1: Tensor, x2: Tensor, v1: Variances, v2: Variances, *,
 
 def diagonal(graph: Graph, x: Tensor, *, ntk: bool) -> Covariance:
     """The output's covariance of each input with itself: maps of shape (n, 1, 1) at offset zero."""
-    gram = _with_itself(graph, x)
-    if graph.input.flat:
-        square = gram(ORIGIN)  # once, for the variances and for the covariance
-        gram = lambda offset: square  # noqa: E731 - the same function, its one value kept
+    return _diagonal(graph, _with_itself(graph, x), ntk=ntk)
+
+
+def diagonal_of_squares(graph: Graph, square: Tensor, *, ntk: bool) -> Covariance:
+    """The same from |x|² / d alone, (n,), for a graph without positions."""
+    return _diagonal(graph, lambda offset: square[:, None, None], ntk=ntk)
+
+
+def _diagonal(graph: Graph, gram: Input, *, ntk: bool) -> Covariance:
     v = _variances(graph, gram)
 
     def read(node: int, state: Covariance, offset: Offset) -> tuple[Tensor, Tensor]:

@@ -17,12 +17,13 @@ from ntklens.kernels.fused import vm
 from ntklens.kernels.fused.layout import Array, Progress, Task, in_threads, roots_of, run, run_adjoint, work_space
 from ntklens.kernels.fused.program import FLAT_WIDTH, Program
 from ntklens.kernels.graph import Graph
+from ntklens.kernels.operations import ORIGIN
 
 _TILE = 256
 """Rows and columns of a tile."""
 _BLOCK = FLAT_WIDTH * vm.LANES
 """Columns that the program takes at a time."""
-_ROWS = 64
+_ROWS = 32
 """Rows of a panel that a task takes, so that what it makes stays in the cache."""
 _NEAR = 0.02
 """Float32 inputs whose cosine is above 1 - this (angles below 0.2) are multiplied anew in float64.
@@ -42,7 +43,7 @@ def fill(
     dtype: torch.dtype,
     progress: Progress | None,
 ) -> None:
-    """Fill the matrices; without b, only what reaches the diagonal or lies above it.
+    """Fill the matrices; without b, the diagonal and what lies above it.
 
     The products are written into the result itself, by torch's threads, and then read row by row by our own.
     """
@@ -63,6 +64,11 @@ def fill(
             work = partial(_task, program, x, z, product, single, root1[rows].numpy(), second, out, dtype, rows, first)
             tasks.append(((rows.stop - row) * (z.n - first), work))
     in_threads(tasks, progress)
+    if b is None:
+        own = reference.diagonal_of_squares(graph, x.square, ntk="ntk" in out)
+        for kind, maps in (("nngp", own.nngp), ("ntk", own.ntk)):
+            if kind in out and maps is not None:
+                out[kind].diagonal().copy_(maps[ORIGIN].flatten())
 
 
 def gradient(
@@ -189,11 +195,10 @@ def _task(
     first: int,
 ) -> None:
     k0 = scaled_rows(x, z, product, single, rows, first)
-    k, t = run(program, _grid(k0), k0, _NONE, root1, root2, dtype)
-    for kind, values in (("nngp", k), ("ntk", t)):
-        if kind in out:
-            made = torch.from_numpy(values).reshape(len(k0), -1)
-            out[kind][rows, first:] = made[:, : z.n - first].to(out[kind].dtype)
+    made = run(program, _grid(k0), k0, _NONE, root1, root2, dtype, out)
+    for kind, values in made.items():
+        wide = torch.from_numpy(values).reshape(len(k0), -1)
+        out[kind][rows, first:] = wide[:, : z.n - first].to(out[kind].dtype)
 
 
 def _grid(k0: Array) -> NDArray[np.int64]:

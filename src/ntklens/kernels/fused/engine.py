@@ -23,7 +23,12 @@ def usable(graph: Graph, x: Tensor) -> bool:
 
 
 def matrices(
-    graph: Graph, a: Tensor, b: Tensor | None, kinds: tuple[str, ...], progress: Progress | None = None
+    graph: Graph,
+    a: Tensor,
+    b: Tensor | None,
+    kinds: tuple[str, ...],
+    memory_limit: int,
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """The kernel matrices between two batches, or of one with itself, exactly symmetric.
 
@@ -32,6 +37,7 @@ def matrices(
         a: (n1, ...), float32 or float64, which is the dtype of the result and of Θ's arithmetic.
         b: (n2, ...), or None for a itself.
         kinds: "nngp", "ntk" or both.
+        memory_limit: bytes beside the result.
         progress: called with the share done.
 
     Returns:
@@ -40,7 +46,10 @@ def matrices(
     _announce()
     program = program_of(graph)
     out = {kind: a.new_empty(len(a), len(a if b is None else b)) for kind in kinds}
-    (dense if graph.input.flat else images).fill(graph, program, a, b, out, a.dtype, progress)
+    if graph.input.flat:
+        dense.fill(graph, program, a, b, out, a.dtype, progress)
+    else:
+        images.fill(graph, program, a, b, out, a.dtype, memory_limit, progress)
     if b is None:
         for matrix in out.values():
             _mirror(matrix)
@@ -48,7 +57,13 @@ def matrices(
 
 
 def gradient(
-    graph: Graph, a: Tensor, b: Tensor, weights: Tensor, kind: str, progress: Progress | None = None
+    graph: Graph,
+    a: Tensor,
+    b: Tensor,
+    weights: Tensor,
+    kind: str,
+    memory_limit: int,
+    progress: Progress | None = None,
 ) -> Tensor:
     """d/da of sum(weights * kernel).
 
@@ -58,6 +73,7 @@ def gradient(
         b: (n2, ...).
         weights: (n1, n2).
         kind: "nngp" or "ntk".
+        memory_limit: bytes beside the result.
         progress: called with the share done.
 
     Returns:
@@ -65,8 +81,11 @@ def gradient(
     """
     _announce()
     program = program_of(graph, adjoint=True)
-    arguments = graph, program, a, b, weights, kind == "ntk", progress
-    made = dense.gradient(*arguments) if graph.input.flat else images.gradient(*arguments)
+    ntk = kind == "ntk"
+    if graph.input.flat:
+        made = dense.gradient(graph, program, a, b, weights, ntk, progress)
+    else:
+        made = images.gradient(graph, program, a, b, weights, ntk, memory_limit, progress)
     return made.to(a.dtype)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -87,15 +87,25 @@ def number(dtype: torch.dtype) -> Any:
 
 
 def run(
-    program: Program, items: NDArray[np.int64], x: Array, z: Array, root1: Array, root2: Array, dtype: torch.dtype
-) -> tuple[Array, NDArray[Any]]:
-    """The program's outputs for these items, (items, entries) each; they are overwritten by the thread's next run."""
+    program: Program,
+    items: NDArray[np.int64],
+    x: Array,
+    z: Array,
+    root1: Array,
+    root2: Array,
+    dtype: torch.dtype,
+    kinds: Iterable[str],
+) -> dict[str, NDArray[Any]]:
+    """The program's outputs of these kinds, (items, entries) each; they are overwritten by the thread's next run."""
     size, entries = program.size * vm.LANES, program.width * vm.LANES
     k, t = work_space("k", size, np.float64), work_space("t", size, number(dtype))
-    out_k = work_space("out_k", len(items) * entries, np.float64).reshape(len(items), entries)
-    out_t = work_space("out_t", len(items) * entries, number(dtype)).reshape(len(items), entries)
-    vm.run(items, program.code, program.consts, program.places, x, z, root1, root2, k, t, out_k, out_t)
-    return out_k, out_t
+    made = {}
+    for kind, name in (("nngp", np.float64), ("ntk", number(dtype))):
+        width = entries if kind in kinds else 0
+        made[kind] = work_space(kind, len(items) * width, name).reshape(len(items), width)
+    arrays = (program.code, program.consts, program.places, x, z, root1, root2)
+    vm.run(items, *arrays, k, t, made["nngp"], made["ntk"])
+    return {kind: made[kind] for kind in kinds}
 
 
 def run_adjoint(

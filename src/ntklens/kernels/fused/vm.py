@@ -515,87 +515,173 @@ def _aligned(n, like):
 
 @njit(**_FAST)
 @no_type_check
+def _map(n, code, column):
+    """First and last element of a map of an instruction's size, from the place in this column."""
+    start = code[n, column] * LANES
+    return start, start + code[n, H] * code[n, W] * LANES
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_gram(n, code, row, block, x, z, k, t):
+    d, e = _map(n, code, DST)
+    line, stride, inverse = code[n, W] * LANES, code[n, ROW], 1.0 / x.shape[1]
+    for y in range(code[n, H]):
+        p, q = code[n, MX] + y * stride, (code[n, MZ] + y * stride) * LANES
+        out, f = k[d + y * line : d + (y + 1) * line], q + line
+        if x.shape[1] == 3:
+            z0, z1, z2 = z[block, 0, q:f], z[block, 1, q:f], z[block, 2, q:f]
+            _gram_row3(out, x[row, 0, p:], x[row, 1, p:], x[row, 2, p:], z0, z1, z2, code[n, W], inverse)
+        else:
+            for c in range(x.shape[1]):
+                _gram_row(out, x[row, c, p:], z[block, c, q:f], code[n, W], inverse, c == 0)
+    _zero(t[d:e])
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_load(n, code, row, block, x, k, t):
+    d, e = _map(n, code, DST)
+    _copy(k[d:e], x[row, block])
+    _zero(t[d:e])
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_box(n, code, consts, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt):
+    number = t.dtype.type
+    d, e = _map(n, code, DST)
+    a, b = _map(n, code, SRC)
+    m = min(n + 1, len(code) - 1)
+    done = n + 1 < len(code) and code[m, OP] == RELU and code[m, SRC] == code[n, DST]
+    fused = (1 if code[m, DST] == code[n, DST] else 2) if done else 0
+    f = code[m, DST] * LANES if done else d
+    _box3(
+        k[d:e], t[d:e], k[f : f + e - d], t[f : f + e - d], k[a:b], t[a:b], code[n, H], code[n, W],
+        consts[n, 0], consts[n, 1], number(consts[n, 2]), number(consts[n, 3]), number(consts[n, 4]), tmpk, tmpt, len(s),
+        code[m], fused, consts[m, 0], x_root, z_root, s, gap, scale, excess,
+    )  # fmt: skip
+    return done
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_window(n, code, consts, k, t, tmpk, tmpt):
+    number = t.dtype.type
+    own, bias, wt = number(consts[n, 2]), number(consts[n, 3]), number(consts[n, 4])
+    _window(k, t, code[n, DST], code[n, SRC], code[n], consts[n, 0], consts[n, 1], own, bias, wt, tmpk, tmpt)
+
+
+@njit(**_FAST)
+@no_type_check
+def _moved(n, code, k, t):
+    """Where the result goes, with the source copied there if that is elsewhere."""
+    d, e = _map(n, code, DST)
+    a, b = _map(n, code, SRC)
+    if a != d:
+        _copy(k[d:e], k[a:b])
+        _copy(t[d:e], t[a:b])
+    return d, e
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_affine(n, code, consts, k, t):
+    number = t.dtype.type
+    d, e = _moved(n, code, k, t)
+    own, bias, wt = number(consts[n, 2]), number(consts[n, 3]), number(consts[n, 4])
+    _affine(k[d:e], t[d:e], consts[n, 0], consts[n, 1], own, bias, wt)
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_activation(n, code, consts, x_root, z_root, k, t, s, gap, scale, excess):
+    d, _ = _moved(n, code, k, t)
+    line, height = code[n, W] * LANES, code[n, H]
+    rows = len(s) // line
+    for y0 in range(0, height, rows):
+        y1 = min(height, y0 + rows)
+        a, b = d + y0 * line, d + y1 * line
+        _activate(k[a:b], t[a:b], y0, y1, code[n], consts[n, 0], x_root, z_root, s, gap, scale, excess)
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_sum(n, code, k, t):
+    d, e = _moved(n, code, k, t)
+    a, b = _map(n, code, SRC2)
+    _add(k[d:e], k[a:b])
+    _add(t[d:e], t[a:b])
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_reduce(n, code, k, t, s):
+    d, a = code[n, DST] * LANES, code[n, SRC] * LANES
+    b = a + code[n, IN_H] * code[n, IN_W] * LANES
+    if not code[n, ADD]:
+        _zero(k[d : d + 2 * LANES])
+    _reduce(k[d : d + LANES], k[a:b], s)
+    _reduce(k[d + LANES : d + 2 * LANES], t[a:b], s)
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_mean(n, code, consts, k, t):
+    d, a, share = code[n, DST] * LANES, code[n, SRC] * LANES, consts[n, 0]
+    for i in range(LANES):
+        k[d + i] = share * k[a + i]
+        t[d + i] = share * k[a + LANES + i]
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_zero(n, code, k, t):
+    d, e = _map(n, code, DST)
+    _zero(k[d:e])
+    _zero(t[d:e])
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_scale(n, code, places, k, t):
+    number = t.dtype.type
+    d, e = _map(n, code, DST)
+    for p in range(d, e, LANES):
+        factor = places[code[n, SRC2] + (p - d) // LANES, 0]
+        for i in range(p, p + LANES):
+            k[i] *= factor
+            t[i] *= number(factor)
+
+
+@njit(**_FAST)
+@no_type_check
 def _step(n, code, consts, places, row, block, x, z, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt):
     """One instruction; whether it has done the next one too."""
-    L, chunk, done = LANES, len(s), False
-    number = t.dtype.type
-    ins = code[n]
-    op, height, width = ins[OP], ins[H], ins[W]
-    dst, src = ins[DST] * L, ins[SRC] * L
-    size = height * width * L
-    w, b = consts[n, 0], consts[n, 1]
-    own, bias, wt = number(consts[n, 2]), number(consts[n, 3]), number(consts[n, 4])
-    ko, to = k[dst : dst + size], t[dst : dst + size]
+    op = code[n, OP]
     if op == GRAM:
-        inverse = 1.0 / x.shape[1]
-        for y in range(height):
-            p, q = ins[MX] + y * ins[ROW], (ins[MZ] + y * ins[ROW]) * L
-            line, e = ko[y * width * L : (y + 1) * width * L], q + width * L
-            if x.shape[1] == 3:
-                z0, z1, z2 = z[block, 0, q:e], z[block, 1, q:e], z[block, 2, q:e]
-                _gram_row3(line, x[row, 0, p:], x[row, 1, p:], x[row, 2, p:], z0, z1, z2, width, inverse)
-                continue
-            for c in range(x.shape[1]):
-                _gram_row(line, x[row, c, p:], z[block, c, q:e], width, inverse, c == 0)
-        _zero(to)
+        _do_gram(n, code, row, block, x, z, k, t)
     elif op == LOAD:
-        _copy(ko, x[row, block])
-        _zero(to)
-    elif op == WINDOW and ins[SAME]:
-        m = min(n + 1, len(code) - 1)
-        after = code[m]
-        done = n + 1 < len(code) and after[OP] == RELU and after[SRC] == ins[DST]
-        fused = (1 if after[DST] == ins[DST] else 2) if done else 0
-        a = after[DST] * L if done else dst
-        _box3(
-            ko, to, k[a : a + size], t[a : a + size], k[src : src + size], t[src : src + size],
-            height, width, w, b, own, bias, wt, tmpk, tmpt, chunk,
-            after, fused, consts[m, 0], x_root, z_root, s, gap, scale, excess,
-        )  # fmt: skip
+        _do_load(n, code, row, block, x, k, t)
+    elif op == WINDOW and code[n, SAME]:
+        return _do_box(n, code, consts, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt)
     elif op == WINDOW:
-        _window(k, t, ins[DST], ins[SRC], ins, w, b, own, bias, wt, tmpk, tmpt)
+        _do_window(n, code, consts, k, t, tmpk, tmpt)
     elif op == AFFINE:
-        if dst != src:
-            _copy(ko, k[src : src + size])
-            _copy(to, t[src : src + size])
-        _affine(ko, to, w, b, own, bias, wt)
+        _do_affine(n, code, consts, k, t)
     elif op in (RELU, NORMALISE):
-        if dst != src:
-            _copy(ko, k[src : src + size])
-            _copy(to, t[src : src + size])
-        line = width * L
-        rows = chunk // line
-        for y0 in range(0, height, rows):
-            y1 = min(height, y0 + rows)
-            part = slice(y0 * line, y1 * line)
-            _activate(ko[part], to[part], y0, y1, ins, w, x_root, z_root, s, gap, scale, excess)
+        _do_activation(n, code, consts, x_root, z_root, k, t, s, gap, scale, excess)
     elif op == SUM:
-        src2 = ins[SRC2] * L
-        if dst != src:
-            _copy(ko, k[src : src + size])
-            _copy(to, t[src : src + size])
-        _add(ko, k[src2 : src2 + size])
-        _add(to, t[src2 : src2 + size])
+        _do_sum(n, code, k, t)
     elif op == REDUCE:
-        if not ins[ADD]:
-            _zero(k[dst : dst + 2 * L])
-        n_in = ins[IN_H] * ins[IN_W] * L
-        _reduce(k[dst : dst + L], k[src : src + n_in], s)
-        _reduce(k[dst + L : dst + 2 * L], t[src : src + n_in], s)
+        _do_reduce(n, code, k, t, s)
     elif op == MEAN:
-        for i in range(L):
-            k[dst + i] = consts[n, 0] * k[src + i]
-            t[dst + i] = consts[n, 0] * k[src + L + i]
+        _do_mean(n, code, consts, k, t)
     elif op == ZERO:
-        _zero(ko)
-        _zero(to)
+        _do_zero(n, code, k, t)
     elif op == SCALE:
-        for p in range(height * width):
-            factor = places[ins[SRC2] + p, 0]
-            for i in range(dst + p * L, dst + (p + 1) * L):
-                k[i] *= factor
-                t[i] *= number(factor)
-    return done
+        _do_scale(n, code, places, k, t)
+    return False
 
 
 @njit(**_FAST)
@@ -620,7 +706,7 @@ def run(items, code, consts, places, x, z, r1, r2, k, t, out_k, out_t):
 
     Args:
         items: (m, 2) int64.
-        code: (n, COLUMNS) int64; the last instruction's destination is the output, of `out_k.shape[1]` entries.
+        code: (n, COLUMNS) int64; the last instruction's destination is the output.
         consts: (n, 5) float64.
         places: (p, LANES) float64: factors an entry, for SCALE.
         x: (n1, C, positions) float64, or for LOAD the rows of K itself, (n1, blocks, entries).
@@ -629,24 +715,24 @@ def run(items, code, consts, places, x, z, r1, r2, k, t, out_k, out_t):
         r2: (blocks, m * LANES), the same of z.
         k: work space, (size,) float64.
         t: the same for Θ, in its dtype.
-        out_k: (items, entries), filled.
+        out_k: (items, entries), filled; or (items, 0) where K is not wanted.
         out_t: the same for Θ.
     """
     s, gap, scale, excess, tmpk, tmpt = _scratch(code, k, t)
     d = code[len(code) - 1, DST] * LANES
     for item in range(len(items)):
         row, block = items[item, 0], items[item, 1]
+        x_root, z_root = r1[row], r2[block]
         done = False
         for n in range(len(code)):
             if done:
                 done = False
                 continue
             done = _step(
-                n, code, consts, places, row, block, x, z, r1[row], r2[block], k, t, s, gap, scale, excess, tmpk, tmpt
+                n, code, consts, places, row, block, x, z, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt
             )
-        for i in range(out_k.shape[1]):
-            out_k[item, i] = k[d + i]
-            out_t[item, i] = t[d + i]
+        _copy(out_k[item], k[d : d + out_k.shape[1]])
+        _copy(out_t[item], t[d : d + out_t.shape[1]])
 
 
 @njit(**_FAST)
@@ -748,6 +834,84 @@ def _window_t(dst, src, ins, tmp):
 
 @njit(**_FAST)
 @no_type_check
+def _do_seed(n, code, weights, ntk, k, t):
+    d, e = _map(n, code, DST)
+    for i in range(e - d):
+        k[d + i] = 0.0 if ntk else weights[i]
+        t[d + i] = weights[i] if ntk else 0.0
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_fill(n, code, consts, k, t):
+    d, e = _map(n, code, DST)
+    a, share = code[n, SRC] * LANES, consts[n, 0]
+    first, second = k[a : a + LANES], t[a : a + LANES]
+    for p in range(d, e, LANES):
+        ko, to = k[p : p + LANES], t[p : p + LANES]
+        for i in range(LANES):
+            ko[i] = share * first[i]
+            to[i] = share * second[i]
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_affine_t(n, code, consts, k, t):
+    d, e = _map(n, code, DST)
+    _affine_t(k[d:e], t[d:e], consts[n, 0], consts[n, 2], consts[n, 4])
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_window_t(n, code, k, t, tmpk, tmpt):
+    a, b = _map(n, code, SRC)
+    d = code[n, DST] * LANES
+    e = d + code[n, IN_H] * code[n, IN_W] * LANES
+    _window_t(k[d:e], k[a:b], code[n], tmpk)
+    _window_t(t[d:e], t[a:b], code[n], tmpt)
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_activation_t(n, code, consts, x_root, z_root, rbar, k, t, s, gap, scale, angle, sine, share, out, tmp):
+    number, slope = t.dtype.type, consts[n, 0]
+    both = (1.0 - slope) ** 2 / (2 * math.pi)
+    d, v = code[n, DST] * LANES, code[n, SRC2] * LANES
+    width, line, height, step = code[n, W], code[n, W] * LANES, code[n, H], code[n, STEP]
+    rows = len(s) // line
+    for y0 in range(0, height, rows):
+        y1 = min(height, y0 + rows)
+        for y in range(y0, y1):
+            e, m1, m2 = (y - y0) * line, code[n, MX] + y * code[n, ROW] * step, (code[n, MZ] + y * code[n, ROW]) * LANES
+            _scales(s[e : e + line], x_root[m1:], z_root[m2 : m2 + line], width, step)
+        ko, to = k[d + y0 * line : d + y1 * line], t[d + y0 * line : d + y1 * line]
+        value, tangent = k[v + y0 * line : v + y1 * line], t[v + y0 * line : v + y1 * line]
+        if code[n, OP] == RELU_T:
+            _gap(value, s, gap, scale)
+            _slopes_t(gap, scale, to, tangent, number(both), number(slope), angle, sine, share)
+            _relu_t(ko, value, s, both, slope, angle, sine, share, out)
+        else:
+            _scaled_t(ko, to, value, tangent, s, out)
+        for y in range(y0, y1):
+            e, m1 = (y - y0) * line, (code[n, MX] + y * code[n, ROW] * step) * LANES
+            if step == 0:
+                _reduce(rbar[m1 : m1 + LANES], out[e : e + line], tmp)
+            else:
+                _add(rbar[m1 : m1 + line], out[e : e + line])
+
+
+@njit(**_FAST)
+@no_type_check
+def _do_gram_t(n, code, block, xbar, z, k):
+    a, line, inverse = code[n, SRC] * LANES, code[n, W] * LANES, 1.0 / len(xbar)
+    for c in range(len(xbar)):
+        for y in range(code[n, H]):
+            p, q = (code[n, MX] + y * code[n, ROW]) * LANES, (code[n, MZ] + y * code[n, ROW]) * LANES
+            _muladd(xbar[c, p : p + line], k[a + y * line : a + (y + 1) * line], z[block, c, q : q + line], inverse)
+
+
+@njit(**_FAST)
+@no_type_check
 def run_adjoint(items, code, consts, places, x, z, r1, r2, weights, ntk, k, t, xbar, rbar, kbar):
     """Run the program of a gradient for each item (row of x, block of z, place of what it adds to).
 
@@ -768,97 +932,38 @@ def run_adjoint(items, code, consts, places, x, z, r1, r2, weights, ntk, k, t, x
         rbar: (places, m * LANES), likewise those of its standard deviations, times these.
         kbar: (m, entries), for LOAD the cotangents of K itself.
     """
-    L = LANES
     s, gap, scale, excess, tmpk, tmpt = _scratch(code, k, t)
     out, sine, share = _aligned(len(s), k), _aligned(len(s), t), _aligned(len(s), t)
-    number = t.dtype.type
     for item in range(len(items)):
         row, block, place = items[item, 0], items[item, 1], items[item, 2]
+        x_root, z_root = r1[row], r2[block]
         done = False
         for n in range(len(code)):
             if done:
                 done = False
                 continue
-            ins = code[n]
-            op = ins[OP]
+            op = code[n, OP]
             if op < SEED:
                 done = _step(
-                    n,
-                    code,
-                    consts,
-                    places,
-                    row,
-                    block,
-                    x,
-                    z,
-                    r1[row],
-                    r2[block],
-                    k,
-                    t,
-                    s,
-                    gap,
-                    scale,
-                    excess,
-                    tmpk,
-                    tmpt,
+                    n, code, consts, places, row, block, x, z, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt
                 )
-                continue
-            height, width = ins[H], ins[W]
-            line = width * L
-            size = height * line
-            dst, src = ins[DST] * L, ins[SRC] * L
-            ko, to = k[dst : dst + size], t[dst : dst + size]
-            if op == SEED:
-                for i in range(size):
-                    ko[i] = 0.0 if ntk else weights[item, i]
-                    to[i] = weights[item, i] if ntk else 0.0
+            elif op == SEED:
+                _do_seed(n, code, weights[item], ntk, k, t)
             elif op == FILL:
-                a = consts[n, 0]
-                for p in range(0, size, L):
-                    for i in range(L):
-                        ko[p + i] = a * k[src + i]
-                        to[p + i] = a * t[src + i]
+                _do_fill(n, code, consts, k, t)
             elif op == AFFINE_T:
-                _affine_t(ko, to, consts[n, 0], consts[n, 2], consts[n, 4])
+                _do_affine_t(n, code, consts, k, t)
             elif op == WINDOW_T:
-                size_in = ins[IN_H] * ins[IN_W] * L
-                _window_t(k[dst : dst + size_in], k[src : src + size], ins, tmpk)
-                _window_t(t[dst : dst + size_in], t[src : src + size], ins, tmpt)
+                _do_window_t(n, code, k, t, tmpk, tmpt)
             elif op in (RELU_T, NORMALISE_T):
-                slope = consts[n, 0]
-                both = (1.0 - slope) ** 2 / (2 * math.pi)
-                rows = len(s) // line
-                v0 = ins[SRC2] * L
-                for y0 in range(0, height, rows):
-                    y1 = min(height, y0 + rows)
-                    m = (y1 - y0) * line
-                    for y in range(y0, y1):
-                        e, m1, m2 = (y - y0) * line, ins[MX] + y * ins[ROW] * ins[STEP], (ins[MZ] + y * ins[ROW]) * L
-                        _scales(s[e : e + line], r1[row, m1:], r2[block, m2 : m2 + line], width, ins[STEP])
-                    part, values = slice(y0 * line, y0 * line + m), slice(v0 + y0 * line, v0 + y0 * line + m)
-                    if op == RELU_T:
-                        _gap(k[values], s, gap, scale)
-                        _slopes_t(gap, scale, to[part], t[values], number(both), number(slope), excess, sine, share)
-                        _relu_t(ko[part], k[values], s, both, slope, excess, sine, share, out)
-                    else:
-                        _scaled_t(ko[part], to[part], k[values], t[values], s, out)
-                    for y in range(y0, y1):
-                        e, m1 = (y - y0) * line, (ins[MX] + y * ins[ROW] * ins[STEP]) * L
-                        if ins[STEP] == 0:
-                            _reduce(rbar[place, m1 : m1 + L], out[e : e + line], tmpk)
-                        else:
-                            _add(rbar[place, m1 : m1 + line], out[e : e + line])
+                _do_activation_t(
+                    n, code, consts, x_root, z_root, rbar[place], k, t, s, gap, scale, excess, sine, share, out, tmpk
+                )
             elif op == GRAM_T:
-                inverse = 1.0 / x.shape[1]
-                for c in range(x.shape[1]):
-                    for y in range(height):
-                        p, q = (ins[MX] + y * ins[ROW]) * L, (ins[MZ] + y * ins[ROW]) * L
-                        _muladd(
-                            xbar[place, c, p : p + line], k[src + y * line : src + (y + 1) * line],
-                            z[block, c, q : q + line], inverse,
-                        )  # fmt: skip
+                _do_gram_t(n, code, block, xbar[place], z, k)
             elif op == LOAD_T:
-                _copy(kbar[item], k[src : src + size])
+                a, b = _map(n, code, SRC)
+                _copy(kbar[item], k[a:b])
 
 
 @njit(**_SUMS)

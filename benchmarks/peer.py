@@ -1,0 +1,70 @@
+"""The peer's side of the comparison: run by its own Python with the works to time; prints a line of JSON for each."""
+
+import json
+import resource
+import sys
+import time
+import types
+
+sys.modules["neural_tangents.experimental"] = types.ModuleType("experimental")  # it wants TensorFlow
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+from neural_tangents import stax  # noqa: E402
+
+
+def conv():
+    return stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5, b_std=0.1)
+
+
+def dense():
+    return stax.Dense(1, 2**0.5, 0.1)
+
+
+def pool():
+    return stax.AvgPool((2, 2), (2, 2))
+
+
+def network(name: str):
+    if name.startswith("fc"):
+        return stax.serial(*[f for _ in range(int(name[2:])) for f in (dense(), stax.Relu())], dense())
+    if name == "myrtle5":
+        body = []
+        for kind in "ccpcpcp":
+            body += [conv(), stax.Relu()] if kind == "c" else [pool()]
+        return stax.serial(*body, stax.GlobalAvgPool(), dense())
+    depth, tail = (5, stax.Flatten()) if name == "conv5" else (4, stax.GlobalAvgPool())
+    return stax.serial(*[f for _ in range(depth) for f in (conv(), stax.Relu())], tail, dense())
+
+
+def median(work, runs: int) -> float:
+    work()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    for line in sys.stdin:
+        work = json.loads(line)
+        kernel = jax.jit(network(work["network"])[2], static_argnames="get")
+        n1, n2 = work["n1"], work["n2"]
+        shape = (32, 32, 3) if "d" not in work else (work["d"],)
+        x = rng.random((n1, *shape), dtype=np.float32)
+        z = None if n2 is None else rng.random((n2, *shape), dtype=np.float32)
+        if work["gradient"]:
+            w = rng.random((n1, n2), dtype=np.float32)
+            gradient = jax.jit(jax.grad(lambda x, k=kernel, z=z, w=w: (k(x, z, get="ntk") * w).sum()))
+            seconds = median(lambda x=x, g=gradient: g(x).block_until_ready(), 3)
+        else:
+            seconds = median(lambda k=kernel, x=x, z=z: k(x, z, get="ntk").block_until_ready(), 3)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(json.dumps({"seconds": seconds, "pairs": n1 * (n2 or n1), "peak_gb": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
