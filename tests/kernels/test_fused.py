@@ -1,0 +1,73 @@
+"""The fused engine beside the readable one where their ways differ most, and its programs."""
+
+import pytest
+import torch
+from torch import nn
+
+from kernels import networks
+from ntklens.kernels import analytic_kernel
+from ntklens.kernels.fused import engine, layout, vm
+from ntklens.kernels.fused.program import compile_graph
+
+
+def images(n: int, *shape: int) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
+def conv_net(side: tuple[int, int], *, b_std: float = 0.1):
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten()]
+    net = nn.Sequential(*layers, nn.Linear(4 * side[0] * side[1], 1))
+    return [analytic_kernel(net, b_std=b_std, engine=name) for name in ("auto", "reference")]
+
+
+def assert_agree(fast, plain, x, z) -> None:
+    w = torch.randn(len(x), len(z), generator=torch.Generator().manual_seed(6), dtype=x.dtype)
+    torch.testing.assert_close(fast(x, z), plain(x, z), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(fast.gradient(x, z, w), plain.gradient(x, z, w), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", [(1, 1), (1, 9), (9, 1), (2, 2), (3, 500)])
+def test_maps_of_one_column_and_wider_than_a_chunk(side):
+    x = images(18, 1, *side)
+    assert_agree(*conv_net(side), x[:2], x)
+
+
+def test_black_images_and_black_regions_without_bias():
+    x = images(6, 1, 5, 5)
+    x[0] = 0
+    x[1, :, 2:] = 0
+    assert_agree(*conv_net((5, 5), b_std=0.0), x, x)
+
+
+def test_near_pairs_keep_their_digits_in_float32_after_a_pooling():
+    """The pooled maps at offset zero are sums over maps at other offsets, which must be as good as the variances."""
+    net = networks.pooled(nn.AvgPool2d(2), features=54)
+    fast, plain = (analytic_kernel(net, engine=name) for name in ("auto", "reference"))
+    x = images(4, 1, 6, 6).float()
+    z = (x.double() + 1e-4 * torch.randn(x.shape, generator=torch.Generator().manual_seed(7))).float()
+    w = torch.eye(4)
+    exact = plain.gradient(x.double(), z.double(), w.double())
+    assert float((fast.gradient(x, z, w) - exact).abs().max() / exact.abs().max()) < 1e-4
+    torch.testing.assert_close(fast(x, z).double(), plain(x.double(), z.double()), rtol=1e-6, atol=0)
+
+
+def test_what_the_engine_has_no_instruction_for_takes_the_readable_one():
+    kernel = analytic_kernel(networks.dense(torch.erf))
+    assert not engine.usable(kernel.graph((1, 4, 4)), images(1, 1, 4, 4))
+    assert analytic_kernel(networks.dense(torch.erf))(images(2, 1, 4, 4)).shape == (2, 2)
+
+
+def test_global_pooling_keeps_few_maps_alive():
+    """1,521 offsets of a 20 x 20 image; one chain of layers and the sum are alive at a time."""
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    program = compile_graph(analytic_kernel(net).graph((1, 20, 20)))
+    assert int((program.code[:, vm.OP] == vm.GRAM).sum()) == 39 * 39
+    assert program.size < 4 * 20 * 20
+
+
+def test_inputs_fill_the_lanes_with_zeros():
+    x = images(18, 2, 3).numpy()
+    blocks = layout.in_lanes(x, 16).reshape(2, 2, 3, 16)
+    assert (blocks[1, :, :, 1] == x[17]).all()
+    assert not blocks[1, :, :, 2:].any()
