@@ -6,7 +6,7 @@ from torch import nn
 
 from kernels import networks
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.fused import engine, layout, vm
+from ntklens.kernels.fused import codes, engine, layout
 from ntklens.kernels.fused.program import compile_graph
 
 
@@ -20,23 +20,24 @@ def conv_net(side: tuple[int, int], *, b_std: float = 0.1):
     return [analytic_kernel(net, b_std=b_std, engine=name) for name in ("auto", "reference")]
 
 
-def assert_agree(fast, plain, x, z) -> None:
+def disagreement(fast, plain, x, z) -> float:
+    """The larger relative error of kernel and gradient."""
     w = torch.randn(len(x), len(z), generator=torch.Generator().manual_seed(6), dtype=x.dtype)
-    torch.testing.assert_close(fast(x, z), plain(x, z), rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(fast.gradient(x, z, w), plain.gradient(x, z, w), rtol=1e-9, atol=1e-12)
+    pairs = ((fast(x, z), plain(x, z)), (fast.gradient(x, z, w), plain.gradient(x, z, w)))
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
 
 
 @pytest.mark.parametrize("side", [(1, 1), (1, 9), (9, 1), (2, 2), (3, 500)])
 def test_maps_of_one_column_and_wider_than_a_chunk(side):
     x = images(18, 1, *side)
-    assert_agree(*conv_net(side), x[:2], x)
+    assert disagreement(*conv_net(side), x[:2], x) < 1e-11
 
 
 def test_black_images_and_black_regions_without_bias():
     x = images(6, 1, 5, 5)
     x[0] = 0
     x[1, :, 2:] = 0
-    assert_agree(*conv_net((5, 5), b_std=0.0), x, x)
+    assert disagreement(*conv_net((5, 5), b_std=0.0), x, x) < 1e-11
 
 
 def test_near_pairs_keep_their_digits_in_float32_after_a_pooling():
@@ -62,7 +63,7 @@ def test_global_pooling_keeps_few_maps_alive():
     layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
     program = compile_graph(analytic_kernel(net).graph((1, 20, 20)))
-    assert int((program.code[:, vm.OP] == vm.GRAM).sum()) == 39 * 39
+    assert int((program.code[:, codes.OP] == codes.GRAM).sum()) == 39 * 39
     assert program.size < 4 * 20 * 20
 
 

@@ -145,13 +145,13 @@ class AveragePool(Operation):
                     if (source := self.window.source(offset, e)) in maps
                 ]
                 pooled[offset] = sum(parts[1:], parts[0]) / (
-                    pairs if self.include_padding else self._places(parts[0], offset)
+                    pairs if self.include_padding else self.places(parts[0], offset)
                 )
             return pooled
 
         return Covariance(pool(state.nngp), None if state.ntk is None else pool(state.ntk))
 
-    def _places(self, like: Tensor, offset: Offset) -> Tensor:
+    def places(self, like: Tensor, offset: Offset) -> Tensor:
         """Number of places inside the image of one window times that of the other, at each entry of a map."""
         w, counts = self.window, []
         for axis in (0, 1):

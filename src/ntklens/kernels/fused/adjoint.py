@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from graphlib import TopologicalSorter
 
-from ntklens.kernels.fused import vm
+from ntklens.kernels.fused import codes
 from ntklens.kernels.fused.program import UNIT, Compiler, Key, Program, affine
 from ntklens.kernels.graph import Graph
 from ntklens.kernels.operations import ORIGIN, Activation, Dense, GlobalPool, Input, Normalise, Scale, Sum
@@ -40,7 +40,7 @@ class _Adjoint(Compiler):
         self._make_all([key for key in keys if key in forward])
         self.unread = defaultdict(lambda: 2)  # from here on nothing is overwritten
         output = (len(self.graph.nodes) - 1, ORIGIN)
-        self._add(vm.SEED, self._cotangent(output), **self._extent(output))
+        self._add(codes.SEED, self._cotangent(output), **self._extent(output))
         for component in components:
             self._sweep(component)
         return self._finished()
@@ -133,15 +133,15 @@ class _Adjoint(Compiler):
             src = self.cotangents[pooled]
             if isinstance(operation, AveragePool):
                 if key not in self.cotangents:
-                    self._add(vm.ZERO, self._cotangent(key), **self._extent(key))
+                    self._add(codes.ZERO, self._cotangent(key), **self._extent(key))
                 target = operation.window.source(pooled[1])
                 shift = (key[1][0] - target[0], key[1][1] - target[1])
                 geometry = self._geometry(pooled, key, operation.window, shift) | self._extent(pooled)
-                self._add(vm.WINDOW_T, self.cotangents[key], src=src, **geometry)
+                self._add(codes.WINDOW_T, self.cotangents[key], src=src, **geometry)
             else:
                 h, w = self.graph.nodes[key[0]].size
                 pairs = (h * w) ** 2 if isinstance(operation, GlobalPool) else h * w
-                self._add(vm.FILL, self._fresh(key), (1 / pairs,), src=src, **self._extent(key))
+                self._add(codes.FILL, self._fresh(key), (1 / pairs,), src=src, **self._extent(key))
                 self._merge(key)
             self.left[pooled] -= 1
             if not self.left[pooled]:
@@ -157,7 +157,7 @@ class _Adjoint(Compiler):
             self.cotangents[key] = self.spare
             return
         dst = self.cotangents[key]
-        self._add(vm.SUM, dst, src=dst, src2=self.spare, **self._extent(key))
+        self._add(codes.SUM, dst, src=dst, src2=self.spare, **self._extent(key))
         self.space.give(self.spare, self._size(key))
 
     def _hand_over(self, key: Key, source: Key) -> None:
@@ -181,18 +181,18 @@ class _Adjoint(Compiler):
                 self._back_through_window(key, operation, sources)
                 return
             case Dense():
-                self._add(vm.AFFINE_T, place, affine(operation.scales), **extent)
+                self._add(codes.AFFINE_T, place, affine(operation.scales), **extent)
             case Scale():
                 square = operation.factor**2
-                self._add(vm.AFFINE_T, place, (square, 0.0, 0.0, 0.0, square), **extent)
+                self._add(codes.AFFINE_T, place, (square, 0.0, 0.0, 0.0, square), **extent)
             case Activation() | Normalise():
                 slope = float(operation.dual.slope) if isinstance(operation, Activation) else 0.0  # type: ignore[attr-defined]
-                op = vm.RELU_T if isinstance(operation, Activation) else vm.NORMALISE_T
+                op = codes.RELU_T if isinstance(operation, Activation) else codes.NORMALISE_T
                 value = self.where[sources[0]]
                 self._add(op, place, (slope,), src2=value, **extent, **self._ends(node, key[1]))
             case Sum():
                 for source in sources[1:]:
-                    self._add(vm.AFFINE, self._fresh(source), UNIT, src=place, **extent)
+                    self._add(codes.AFFINE, self._fresh(source), UNIT, src=place, **extent)
                     self._merge(source)
         self._hand_over(key, sources[0])
 
@@ -208,23 +208,23 @@ class _Adjoint(Compiler):
     def _to_inputs(self, key: Key) -> None:
         place = self.cotangents.pop(key)
         if self.flat:
-            self._add(vm.LOAD_T, 0, src=place, **self._extent(key))
+            self._add(codes.LOAD_T, 0, src=place, **self._extent(key))
         else:
-            self._add(vm.GRAM_T, 0, src=place, **self._gram_ends(key), **self._extent(key))
+            self._add(codes.GRAM_T, 0, src=place, **self._gram_ends(key), **self._extent(key))
         self.space.give(place, self._size(key))
 
     def _back_through_window(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
         place, window = self.cotangents.pop(key), operation.window
         if isinstance(operation, Conv):
             scales = affine(operation.scales, window.kernel[0] * window.kernel[1])
-            self._add(vm.AFFINE_T, place, scales, **self._extent(key))
+            self._add(codes.AFFINE_T, place, scales, **self._extent(key))
         for source in sources:
             geometry = self._geometry(key, source, window, ORIGIN) | self._extent(key)
             if geometry["same"]:
-                self._add(vm.WINDOW, self._fresh(source), UNIT, src=place, **geometry)
+                self._add(codes.WINDOW, self._fresh(source), UNIT, src=place, **geometry)
                 self._merge(source)
                 continue
             if source not in self.cotangents:
-                self._add(vm.ZERO, self._cotangent(source), **self._extent(source))
-            self._add(vm.WINDOW_T, self.cotangents[source], src=place, **geometry)
+                self._add(codes.ZERO, self._cotangent(source), **self._extent(source))
+            self._add(codes.WINDOW_T, self.cotangents[source], src=place, **geometry)
         self.space.give(place, self._size(key))

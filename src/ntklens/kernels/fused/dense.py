@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ntklens.kernels import reference
-from ntklens.kernels.fused import vm
+from ntklens.kernels.fused import codes, products
 from ntklens.kernels.fused.layout import Array, Progress, Task, in_threads, roots_of, run, run_adjoint, work_space
 from ntklens.kernels.fused.program import FLAT_WIDTH, Program
 from ntklens.kernels.graph import Graph
@@ -21,7 +21,7 @@ from ntklens.kernels.operations import ORIGIN
 
 _TILE = 256
 """Rows and columns of a tile."""
-_BLOCK = FLAT_WIDTH * vm.LANES
+_BLOCK = FLAT_WIDTH * codes.LANES
 """Columns that the program takes at a time."""
 _ROWS = 32
 """Rows of a panel that a task takes, so that what it makes stays in the cache."""
@@ -100,7 +100,7 @@ def gradient(
         if single:
             squares = x.square[rows].numpy(), z.square.numpy()
             flat = k0.reshape(len(k0), -1)[:, : z.n]
-            vm.split(kbar[rows].numpy(), total[rows].numpy(), wide, flat, z.rows.numpy(), *squares, _NEAR)
+            products.split(kbar[rows].numpy(), total[rows].numpy(), wide, flat, z.rows.numpy(), *squares, _NEAR)
         else:
             kbar[rows] = torch.from_numpy(wide)
 
@@ -144,7 +144,7 @@ class Rows:
         self.rows = x.flatten(1).contiguous()
         self.n = len(x)
         self.square = self.rows.new_empty(self.n, dtype=torch.float64)
-        vm.squares(self.square.numpy(), self.rows.numpy())
+        products.squares(self.square.numpy(), self.rows.numpy())
         self._last: Tensor | None = None
 
     def tile(self, start: int) -> Tensor:
@@ -177,7 +177,7 @@ def scaled_rows(x: Rows, z: Rows, product: Tensor, single: bool, rows: slice, fi
     source = product[rows, first:].numpy()
     x_rows, z_rows = (r.to(product.dtype).numpy() for r in (x.rows[rows], z.rows[first:]))
     squares = x.square[rows].numpy(), z.square[first:].numpy()
-    vm.refine(made[:, :columns], source, x_rows, z_rows, *squares, _NEAR if single else _COINCIDENT)
+    products.refine(made[:, :columns], source, x_rows, z_rows, *squares, _NEAR if single else _COINCIDENT)
     return made.reshape(count, blocks, _BLOCK)
 
 

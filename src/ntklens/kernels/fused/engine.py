@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def matrices(
     Returns:
         For each kind a tensor (n1, n2).
     """
-    _announce()
+    _prepare()
     program = program_of(graph)
     out = {kind: a.new_empty(len(a), len(a if b is None else b)) for kind in kinds}
     if graph.input.flat:
@@ -79,7 +80,7 @@ def gradient(
     Returns:
         Tensor in shape and dtype of a.
     """
-    _announce()
+    _prepare()
     program = program_of(graph, adjoint=True)
     ntk = kind == "ntk"
     if graph.input.flat:
@@ -110,8 +111,16 @@ def _mirror(matrix: Tensor, side: int = 1024) -> None:
                 matrix[j : j + side, i : i + side] = tile.T
 
 
-def _announce() -> None:
-    """Say, before the first use on a machine, that there is a wait."""
-    folder = vm.run.stats.cache_path
-    if not vm.run.signatures and not (folder and list(Path(folder).glob("vm.run-*.nbi"))):
+@functools.cache
+def _prepare() -> None:
+    """Before the first use in a process: forget what was compiled from older sources, and say when there is a wait.
+
+    Numba looks at the date of one file only, and the engine's code stands in several.
+    """
+    folder = Path(vm.run.stats.cache_path)
+    newest = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
+    for kept in folder.glob("*.nb[ic]"):
+        if kept.stat().st_mtime < newest:
+            kept.unlink(missing_ok=True)
+    if not list(folder.glob("vm.run-*.nbi")):
         _log.warning("compiling the fast kernels for this machine, once: about ten seconds (kept in %s)", folder)

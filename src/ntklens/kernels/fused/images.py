@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels import reference
-from ntklens.kernels.fused import vm
+from ntklens.kernels.fused import codes
 from ntklens.kernels.fused.layout import Array, Progress, Task, in_lanes, in_threads, roots, run, run_adjoint
 from ntklens.kernels.fused.program import Program
 from ntklens.kernels.graph import Graph
 
 _ITEMS = 64
 """Rows or blocks that a task takes at most, so that threads end together."""
-_INPUTS = _ITEMS * vm.LANES
+_INPUTS = _ITEMS * codes.LANES
 _STEP = 64
 """Inputs whose variances are differentiated at a time."""
 
@@ -66,7 +66,7 @@ class _Blocks:
 
     def __init__(self, side: _Side) -> None:
         self.n = side.n
-        self.pixels, self.root = in_lanes(side.pixels, vm.LANES), in_lanes(side.root[:, None], vm.LANES)[:, 0]
+        self.pixels, self.root = in_lanes(side.pixels, codes.LANES), in_lanes(side.root[:, None], codes.LANES)[:, 0]
 
 
 def _inputs_within(program: Program, x: Tensor, memory_limit: int) -> int:
@@ -86,7 +86,7 @@ def _fill_part(
 ) -> None:
     tasks: list[Task] = []
     for block in range(len(z.pixels)):  # a block stays in the cache while rows pass by
-        last = min(x.n, (block + 1) * vm.LANES) if symmetric else x.n
+        last = min(x.n, (block + 1) * codes.LANES) if symmetric else x.n
         for start in range(0, last, _ITEMS):
             rows = range(start, min(start + _ITEMS, last))
             tasks.append((len(rows), partial(_task, program, x, z, out, dtype, rows, block)))
@@ -111,8 +111,8 @@ def gradient(
         xbar, rbar = np.zeros_like(x.pixels), np.zeros_like(x.root)
         for left in range(0, len(b), step):
             z = _Blocks(_Side(graph, program, b[left : left + step]))
-            seeds = torch.nn.functional.pad(weights[top : top + x.n, left : left + z.n], (0, -z.n % vm.LANES))
-            cotangents = seeds.to(torch.float64).reshape(x.n, -1, vm.LANES).contiguous().numpy()
+            seeds = torch.nn.functional.pad(weights[top : top + x.n, left : left + z.n], (0, -z.n % codes.LANES))
+            cotangents = seeds.to(torch.float64).reshape(x.n, -1, codes.LANES).contiguous().numpy()
             start = (top * len(b) + x.n * left) / (len(a) * len(b))
             share = x.n * z.n / (len(a) * len(b))
 
@@ -170,5 +170,5 @@ def _task(
 ) -> None:
     items = np.array([(row, block) for row in rows], np.int64)
     for kind, values in run(program, items, x.pixels, z.pixels, x.root, z.root, dtype, out).items():
-        tile = out[kind][rows.start : rows.stop, block * vm.LANES : (block + 1) * vm.LANES]
+        tile = out[kind][rows.start : rows.stop, block * codes.LANES : (block + 1) * codes.LANES]
         tile.copy_(torch.from_numpy(values)[:, : tile.shape[1]])

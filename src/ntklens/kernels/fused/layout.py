@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ntklens.kernels import reference, safe
-from ntklens.kernels.fused import vm
+from ntklens.kernels.fused import codes, vm
 from ntklens.kernels.fused.program import Program
 from ntklens.kernels.graph import Graph
 
@@ -97,7 +97,7 @@ def run(
     kinds: Iterable[str],
 ) -> dict[str, NDArray[Any]]:
     """The program's outputs of these kinds, (items, entries) each; they are overwritten by the thread's next run."""
-    size, entries = program.size * vm.LANES, program.width * vm.LANES
+    size, entries = program.size * codes.LANES, program.width * codes.LANES
     k, t = work_space("k", size, np.float64), work_space("t", size, number(dtype))
     made = {}
     for kind, name in (("nngp", np.float64), ("ntk", number(dtype))):
@@ -124,7 +124,7 @@ def run_adjoint(
 
     The first is empty for a flat program and the last for one with positions; they are overwritten by the next run.
     """
-    size, entries, lanes = program.size * vm.LANES, program.width * vm.LANES, vm.LANES
+    size, entries, lanes = program.size * codes.LANES, program.width * codes.LANES, codes.LANES
     k, t = work_space("k", size, np.float64), work_space("t", size, number(dtype))
     slots = int(items[:, 2].max()) + 1
     flat = program.width > 1

@@ -6,14 +6,15 @@ alive at a time and a chain of layers stays in the cache.
 
 from __future__ import annotations
 
-import bisect
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ntklens.kernels.duals import LeakyReLU
-from ntklens.kernels.fused import vm
+from ntklens.kernels.fused import codes
+from ntklens.kernels.fused.space import Space
 from ntklens.kernels.graph import Graph, Node
 from ntklens.kernels.operations import (
     ORIGIN,
@@ -58,7 +59,7 @@ def _is_supported(operation: Operation) -> bool:
 
 @dataclass(frozen=True)
 class Program:
-    """What `vm.run` takes.
+    """What `codes.run` takes.
 
     Attributes:
         code: (n, COLUMNS) int64.
@@ -79,33 +80,6 @@ class Program:
     width: int
 
 
-class _Space:
-    """First-fit places for maps."""
-
-    def __init__(self) -> None:
-        self.free: list[tuple[int, int]] = []
-        self.top = 0
-
-    def take(self, size: int) -> int:
-        for i, (start, length) in enumerate(self.free):
-            if length >= size:
-                if length == size:
-                    del self.free[i]
-                else:
-                    self.free[i] = (start + size, length - size)
-                return start
-        self.top += size
-        return self.top - size
-
-    def give(self, start: int, size: int) -> None:
-        i = bisect.bisect_left(self.free, (start, size))
-        self.free.insert(i, (start, size))
-        if i + 1 < len(self.free) and start + size == self.free[i + 1][0]:
-            self.free[i : i + 2] = [(start, size + self.free[i + 1][1])]
-        if i > 0 and sum(self.free[i - 1]) == start:
-            self.free[i - 1 : i + 1] = [(self.free[i - 1][0], self.free[i - 1][1] + self.free[i][1])]
-
-
 def compile_graph(graph: Graph) -> Program:
     """The program of a supported graph."""
     return Compiler(graph).program()
@@ -118,7 +92,7 @@ class Compiler:
         self.graph = graph
         self.flat = graph.input.flat
         self.needs = graph.needs()
-        self.space = _Space()
+        self.space = Space()
         self.rows: list[list[int]] = []
         self.consts: list[list[float]] = []
         self.factors: list[float] = []
@@ -134,7 +108,7 @@ class Compiler:
         """Order the instructions and give every map its place."""
         self._number_marginals()
         self._make_all([(i, offset) for i in range(len(self.graph.nodes)) for offset in sorted(self.needs[i])])
-        assert self.rows[-1][vm.DST] == self.where[len(self.graph.nodes) - 1, ORIGIN]
+        assert self.rows[-1][codes.DST] == self.where[len(self.graph.nodes) - 1, ORIGIN]
         return self._finished()
 
     def _number_marginals(self) -> None:
@@ -156,7 +130,7 @@ class Compiler:
     def _finished(self) -> Program:
         code = np.array(self.rows, np.int64)
         width = FLAT_WIDTH if self.flat else 1
-        places = np.repeat(np.array(self.factors or [1.0])[:, None], vm.LANES, 1)
+        places = np.repeat(np.array(self.factors or [1.0])[:, None], codes.LANES, 1)
         return Program(code, np.array(self.consts), places, self.space.top, self.marginals, self.marginal_size, width)
 
     def _expect(self, key: Key) -> None:
@@ -225,10 +199,10 @@ class Compiler:
         return self._place(key), src
 
     def _add(self, op: int, dst: int, consts: tuple[float, ...] = (), /, **columns: int) -> None:
-        row = [0] * vm.COLUMNS
-        row[vm.OP], row[vm.DST] = op, dst
+        row = [0] * codes.COLUMNS
+        row[codes.OP], row[codes.DST] = op, dst
         for name, value in columns.items():
-            row[getattr(vm, name.upper())] = int(value)
+            row[getattr(codes, name.upper())] = int(value)
         self.rows.append(row)
         self.consts.append([*consts, *[0.0] * (5 - len(consts))])
 
@@ -249,21 +223,21 @@ class Compiler:
                 self._convolve(key, operation, sources)
             case Dense():
                 dst, src = self._take_over(key, sources[0])
-                self._add(vm.AFFINE, dst, affine(operation.scales), src=src, **extent)
+                self._add(codes.AFFINE, dst, affine(operation.scales), src=src, **extent)
             case Scale():
                 dst, src = self._take_over(key, sources[0])
                 square = operation.factor**2
-                self._add(vm.AFFINE, dst, (square, 0.0, 0.0, 0.0, square), src=src, **extent)
+                self._add(codes.AFFINE, dst, (square, 0.0, 0.0, 0.0, square), src=src, **extent)
             case Activation():
                 dst, src = self._take_over(key, sources[0])
                 assert isinstance(operation.dual, LeakyReLU)
                 slope = float(operation.dual.slope)
                 self._add(
-                    vm.RELU, dst, (slope,), src=src, exact=key in self.exact, **extent, **self._ends(node, offset)
+                    codes.RELU, dst, (slope,), src=src, exact=key in self.exact, **extent, **self._ends(node, offset)
                 )
             case Normalise():
                 dst, src = self._take_over(key, sources[0])
-                self._add(vm.NORMALISE, dst, src=src, **extent, **self._ends(node, offset))
+                self._add(codes.NORMALISE, dst, src=src, **extent, **self._ends(node, offset))
             case Sum():
                 self._sum(key, sources)
             case AveragePool():
@@ -275,9 +249,9 @@ class Compiler:
 
     def _input(self, key: Key) -> None:
         if self.flat:
-            self._add(vm.LOAD, self._place(key), **self._extent(key))
+            self._add(codes.LOAD, self._place(key), **self._extent(key))
             return
-        self._add(vm.GRAM, self._place(key), **self._gram_ends(key), **self._extent(key))
+        self._add(codes.GRAM, self._place(key), **self._gram_ends(key), **self._extent(key))
 
     def _gram_ends(self, key: Key) -> dict[str, int]:
         """Where the pixels of the two ends of an input map start."""
@@ -301,8 +275,8 @@ class Compiler:
         consts = affine(operation.scales, places) if isinstance(operation, Conv) else UNIT
         dst = self._place(key)
         if not sources:
-            self._add(vm.ZERO, dst, **self._extent(key))
-            self._add(vm.AFFINE, dst, consts, src=dst, **self._extent(key))
+            self._add(codes.ZERO, dst, **self._extent(key))
+            self._add(codes.AFFINE, dst, consts, src=dst, **self._extent(key))
             return
         self._slide(key, sources[0], window, ORIGIN, consts, adding=False)
 
@@ -311,7 +285,7 @@ class Compiler:
     ) -> None:
         geometry = self._geometry(key, source, window, shift) | self._extent(key)
         same = geometry.pop("same") and not adding
-        self._add(vm.WINDOW, self._place(key), consts, src=self.where[source], add=adding, same=same, **geometry)
+        self._add(codes.WINDOW, self._place(key), consts, src=self.where[source], add=adding, same=same, **geometry)
 
     def _geometry(self, key: Key, source: Key, window: Window, shift: Offset) -> dict[str, int]:
         """The columns of a window instruction; the geometry is that of `Window.slide`."""
@@ -337,40 +311,41 @@ class Compiler:
         if isinstance(operation, AveragePool):
             window = operation.window
             if not started:
-                self._add(vm.ZERO, self._place(key), **self._extent(key))
+                self._add(codes.ZERO, self._place(key), **self._extent(key))
             target = window.source(key[1])
             shift = (source[1][0] - target[0], source[1][1] - target[1])
             self._slide(key, source, window, shift, (), adding=True)
         else:
             in_h, in_w = self._shape(source)
-            self._add(vm.REDUCE, self._place(key), src=self.where[source], in_h=in_h, in_w=in_w, add=started)
+            self._add(codes.REDUCE, self._place(key), src=self.where[source], in_h=in_h, in_w=in_w, add=started)
         self._read(source)
 
     def _finish_pool(self, key: Key, operation: AveragePool) -> None:
         window, dst = operation.window, self._place(key)
         if operation.include_padding:
             share = 1 / (window.kernel[0] * window.kernel[1]) ** 2
-            self._add(vm.AFFINE, dst, (share, 0.0, 0.0, 0.0, share), src=dst, **self._extent(key))
+            self._add(codes.AFFINE, dst, (share, 0.0, 0.0, 0.0, share), src=dst, **self._extent(key))
             return
-        self._add(vm.SCALE, dst, src2=len(self.factors), **self._extent(key))
-        self.factors += [1 / n for n in _inside(window, key[1])]
+        self._add(codes.SCALE, dst, src2=len(self.factors), **self._extent(key))
+        places = operation.places(torch.ones((), dtype=torch.float64), key[1])
+        self.factors += (1 / places).flatten().tolist()
 
     def _finish_mean(self, key: Key, node: Node) -> None:
         if self.flat:
             dst, src = self._take_over(key, self.sources(key)[0])
             if dst != src:
-                self._add(vm.AFFINE, dst, UNIT, src=src, **self._extent(key))
-            return
+                self._add(codes.AFFINE, dst, UNIT, src=src, **self._extent(key))
+            return  # one position is its own mean
         h, w = self.graph.nodes[node.inputs[0]].size
         pairs = (h * w) ** 2 if isinstance(node.operation, GlobalPool) else h * w
         dst = self._place(key)
-        self._add(vm.MEAN, dst, (1 / pairs,), src=dst, **self._extent(key))
+        self._add(codes.MEAN, dst, (1 / pairs,), src=dst, **self._extent(key))
 
     def _sum(self, key: Key, sources: list[Key]) -> None:
         dst, src = self._take_over(key, sources[0])
         for other in sources[1:]:
             place = dst if other == sources[0] else self.where[other]
-            self._add(vm.SUM, dst, src=src, src2=place, **self._extent(key))
+            self._add(codes.SUM, dst, src=src, src2=place, **self._extent(key))
             src = dst
 
 
@@ -412,18 +387,3 @@ def affine(scales: Scales, places: int = 1) -> tuple[float, ...]:
 def _starts(node: Node, offset: Offset) -> tuple[tuple[int, int], tuple[int, int]]:
     here, there = overlap(node.size, offset), overlap(node.size, (-offset[0], -offset[1]))
     return (here[0].start, here[1].start), (there[0].start, there[1].start)
-
-
-def _inside(window: Window, offset: Offset) -> list[float]:
-    """Places inside the image of one window times those of the other, at each entry of a pooled map."""
-    axes = []
-    for axis in (0, 1):
-        counts = []
-        for p in range(window.out_size[axis]):
-            start = window.stride[axis] * p - window.padding[axis]
-            counts.append(min(start + window.kernel[axis], window.in_size[axis]) - max(start, 0))
-        axes.append(np.array(counts, float))
-    both = axes[0][:, None] * axes[1]
-    here, there = overlap(window.out_size, offset), overlap(window.out_size, (-offset[0], -offset[1]))
-    values: list[float] = (both[here] * both[there]).ravel().tolist()
-    return values

@@ -1,0 +1,69 @@
+"""Inner products of rows, computed anew where two rows are nearly parallel."""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+from numba import njit
+
+from ntklens.kernels.fused.loops import FAST, add_multiple, dot
+
+
+@njit(**FAST)
+@no_type_check
+def squares(out, x):
+    """|x|² / d of each row, in float64."""
+    for i in range(len(x)):
+        out[i] = dot(x[i], x[i]) / x.shape[1]
+
+
+@njit(**FAST)
+@no_type_check
+def refine(panel, product, x, z, square1, square2, near):
+    """<x, z> / d in float64: from the product given, but anew for pairs nearly parallel, where its rounding shows.
+
+    Args:
+        panel: (rows, columns) float64, filled.
+        product: (rows, columns) in the dtype of x.
+        x: (rows, d) float32 or float64.
+        z: (columns, d), likewise.
+        square1: |x|² / d of the rows.
+        square2: |z|² / d of the columns.
+        near: pairs with cosine² above (1 - near)² are computed anew.
+    """
+    d = x.shape[1]
+    bound = (1.0 - near) ** 2
+    for i in range(len(x)):
+        out, rounded = panel[i], product[i]
+        for j in range(len(out)):
+            out[j] = rounded[j] / d
+        limit = bound * square1[i]
+        for j in range(len(z)):
+            if out[j] * out[j] > limit * square2[j]:
+                out[j] = dot(x[i], z[j]) / d
+
+
+@njit(**FAST)
+@no_type_check
+def split(far, total, kbar, product, z, square1, square2, near):
+    """Cotangents of the product as float32 for the far pairs; those of near pairs are carried to x here, in float64.
+
+    Args:
+        far: (rows, columns) float32, filled; 0 for near pairs.
+        total: (rows, d) float64, to which the near pairs' kbar z is added.
+        kbar: (rows, columns) float64.
+        product: (rows, columns) float64, <x, z> / d.
+        z: (columns, d) float32.
+        square1: |x|² / d of the rows.
+        square2: |z|² / d of the columns.
+        near: as in `refine`.
+    """
+    bound = (1.0 - near) ** 2
+    for i in range(len(kbar)):
+        limit = bound * square1[i]
+        for j in range(len(z)):
+            value = kbar[i, j]
+            if product[i, j] * product[i, j] > limit * square2[j]:
+                add_multiple(total[i], z[j], value)
+                value = 0.0
+            far[i, j] = value
