@@ -5,21 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.networks import Forward
 from ntklens.errors import InputError, UnsupportedLayer
 from ntklens.kernels import analytic_kernel
-
-
-class Forward(nn.Module):
-    """A module from a dict of layers and a forward written as a function."""
-
-    def __init__(self, forward, **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self._forward = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._forward(self, x)
 
 
 def images(n: int = 3) -> Tensor:
