@@ -50,7 +50,9 @@ class LeakyReLU:
     slope: float = 0.0
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """(1 - a)² s κ1(k/s) + a k with s = sqrt(q1 q2)."""
+        """(1 - a)² s κ1(k/s) + a k with s = sqrt(q1 q2); with itself, one tensor thrice, (1 + a²) k / 2."""
+        if k is q1 and k is q2:
+            return (1 + self.slope**2) / 2 * k
         scale = safe.sqrt(q1) * safe.sqrt(q2)
         relu = scale * safe.kappa1(safe.cosine(k, scale))
         return relu if self.slope == 0 else (1 - self.slope) ** 2 * relu + self.slope * k

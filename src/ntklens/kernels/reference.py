@@ -36,6 +36,8 @@ def _variances(graph: Graph, gram: Input) -> dict[int, Tensor]:
 
     def read(node: int, state: Covariance, offset: Offset) -> tuple[Tensor, Tensor]:
         q = state.nngp[ORIGIN]
+        if offset == ORIGIN:
+            return q, q
         here, there = _ends(graph.nodes[node].size, offset)
         return q[:, here[0], here[1]], q[:, there[0], there[1]]
 

@@ -11,7 +11,8 @@ from collections import defaultdict
 from graphlib import TopologicalSorter
 
 from ntklens.kernels.fused import codes
-from ntklens.kernels.fused.program import UNIT, Compiler, Key, Program, affine
+from ntklens.kernels.fused.precision import Key
+from ntklens.kernels.fused.program import UNIT, Compiler, Program, affine
 from ntklens.kernels.graph import Graph
 from ntklens.kernels.operations import ORIGIN, Activation, Dense, GlobalPool, Input, Normalise, Scale, Sum
 from ntklens.kernels.windows import AveragePool, Conv, Pad
@@ -215,15 +216,14 @@ class _Adjoint(Compiler):
 
     def _back_through_window(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
         place, window = self.cotangents.pop(key), operation.window
-        if isinstance(operation, Conv):
-            scales = affine(operation.scales, window.kernel[0] * window.kernel[1])
-            self._add(codes.AFFINE_T, place, scales, **self._extent(key))
+        consts = affine(operation.scales, window.kernel[0] * window.kernel[1]) if isinstance(operation, Conv) else UNIT
         for source in sources:
             geometry = self._geometry(key, source, window, ORIGIN) | self._extent(key)
             if geometry["same"]:
-                self._add(codes.WINDOW, self._fresh(source), UNIT, src=place, **geometry)
+                self._add(codes.BOX_T, self._fresh(source), consts, src=place, **geometry)
                 self._merge(source)
                 continue
+            self._add(codes.AFFINE_T, place, consts, **self._extent(key))
             if source not in self.cotangents:
                 self._add(codes.ZERO, self._cotangent(source), **self._extent(source))
             self._add(codes.WINDOW_T, self.cotangents[source], src=place, **geometry)

@@ -1,12 +1,12 @@
 """Instructions and their columns, and the sizes that programs and machine agree on."""
 
 LANES = 16
-"""Inputs z of a block: two vectors of float64, one of float32, with AVX-512."""
-CHUNK = 6144
-"""Entries that an activation takes at a time, so that its scratch stays in the first-level cache."""
+"""Inputs z of a block: with AVX-512 two registers of float64, or one of float32."""
+NUMBERS = 5
+"""Constants of an instruction."""
 
 GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE = range(11)
-SEED, FILL, AFFINE_T, WINDOW_T, RELU_T, NORMALISE_T, GRAM_T, LOAD_T = range(11, 19)
+SEED, FILL, AFFINE_T, WINDOW_T, BOX_T, RELU_T, NORMALISE_T, GRAM_T, LOAD_T = range(11, 20)
 """Operations, and their transposed forms for gradients; what the columns mean for each stands in `program`."""
 
 (
@@ -33,6 +33,7 @@ SEED, FILL, AFFINE_T, WINDOW_T, RELU_T, NORMALISE_T, GRAM_T, LOAD_T = range(11, 
     ROW,
     STEP,
     EXACT,
+    FUSED,
     COLUMNS,
-) = range(24)
+) = range(25)
 """Columns of an instruction. Places are counted in positions; a map at place p starts at element p * LANES."""

@@ -14,7 +14,18 @@ from torch import Tensor
 
 from ntklens.kernels import reference
 from ntklens.kernels.fused import codes, products
-from ntklens.kernels.fused.layout import Array, Progress, Task, in_threads, roots_of, run, run_adjoint, work_space
+from ntklens.kernels.fused.layout import (
+    Array,
+    Progress,
+    Side,
+    Task,
+    in_threads,
+    number,
+    roots_of,
+    run,
+    run_adjoint,
+    work_space,
+)
 from ntklens.kernels.fused.program import FLAT_WIDTH, Program
 from ntklens.kernels.graph import Graph
 from ntklens.kernels.operations import ORIGIN
@@ -58,10 +69,11 @@ def fill(
     tasks: list[Task] = []
     for top in range(0, x.n, _TILE):
         first = top if b is None else 0
-        second = _blocks(root2, first)
+        second = _ends(_blocks(root2, first), dtype)
         for row in range(top, min(top + _TILE, x.n), _ROWS):
             rows = slice(row, min(row + _ROWS, top + _TILE, x.n))
-            work = partial(_task, program, x, z, product, single, root1[rows].numpy(), second, out, dtype, rows, first)
+            ends = _ends(root1[rows].numpy(), dtype), second
+            work = partial(_task, program, x, z, product, single, *ends, out, dtype, rows, first)
             tasks.append(((rows.stop - row) * (z.n - first), work))
     in_threads(tasks, progress)
     if b is None:
@@ -79,7 +91,8 @@ def gradient(
     square = x.square.clone().requires_grad_()
     with torch.enable_grad():
         root1 = roots(graph, program, square)
-    first, second = root1.detach().numpy(), _blocks(roots(graph, program, z.square).T.contiguous(), 0)
+    first = root1.detach().numpy()
+    second = _ends(_blocks(roots(graph, program, z.square).T.contiguous(), 0), a.dtype)
     single = x.rows.dtype == z.rows.dtype == torch.float32
     product = torch.empty(x.n, z.n, dtype=torch.float32 if single else torch.float64)
     multiply(x, z, product)
@@ -94,7 +107,7 @@ def gradient(
         seeds = work_space("seeds", len(items) * _BLOCK, np.float64).reshape(len(k0), -1)
         seeds[:, : z.n], seeds[:, z.n :] = given[rows], 0
         cotangents = seeds.reshape(-1, _BLOCK)
-        made = run_adjoint(program, items, k0, _NONE, first[rows], second, cotangents, ntk, a.dtype, 0)
+        made = run_adjoint(program, items, k0, _ends(first[rows], a.dtype), second, cotangents, ntk, a.dtype)
         rbar[rows] = torch.from_numpy(made[1])
         wide = made[2].reshape(len(k0), -1)[:, : z.n]
         if single:
@@ -119,7 +132,7 @@ def roots(graph: Graph, program: Program, square: Tensor) -> Tensor:
     """The marginals of a batch, (n, m), from its mean squares; differentiable."""
     if not program.marginals:
         return square.new_zeros(len(square), 0)
-    return roots_of(program, reference.variances_of_squares(graph, square))
+    return torch.cat(roots_of(program, reference.variances_of_squares(graph, square)), 1)
 
 
 def _blocks(root: Tensor, first: int) -> Array:
@@ -129,6 +142,11 @@ def _blocks(root: Tensor, first: int) -> Array:
     lanes = torch.nn.functional.pad(root[:, first:], (0, first + blocks * _BLOCK - n))
     array: Array = lanes.reshape(m, blocks, _BLOCK).transpose(0, 1).reshape(blocks, m * _BLOCK).contiguous().numpy()
     return array
+
+
+def _ends(root: Array, dtype: torch.dtype) -> Side:
+    """Marginals as the machine reads them; the covariance itself comes as a panel."""
+    return Side(np.zeros((1, 0, 0), number(dtype)), root)
 
 
 class Rows:
@@ -187,15 +205,15 @@ def _task(
     z: Rows,
     product: Tensor,
     single: bool,
-    root1: Array,
-    root2: Array,
+    first_ends: Side,
+    second_ends: Side,
     out: dict[str, Tensor],
     dtype: torch.dtype,
     rows: slice,
     first: int,
 ) -> None:
     k0 = scaled_rows(x, z, product, single, rows, first)
-    made = run(program, _grid(k0), k0, _NONE, root1, root2, dtype, out)
+    made = run(program, _grid(k0), k0, first_ends, second_ends, dtype, out)
     for kind, values in made.items():
         wide = torch.from_numpy(values).reshape(len(k0), -1)
         out[kind][rows, first:] = wide[:, : z.n - first].to(out[kind].dtype)
@@ -205,6 +223,3 @@ def _grid(k0: Array) -> NDArray[np.int64]:
     """Items: every row with every block."""
     grid = np.meshgrid(np.arange(len(k0)), np.arange(k0.shape[1]), indexing="ij")
     return np.stack(grid, -1).reshape(-1, 2)
-
-
-_NONE: Array = np.zeros((1, 1, 1))

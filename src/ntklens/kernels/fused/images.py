@@ -10,13 +10,27 @@ from torch import Tensor
 
 from ntklens.kernels import reference
 from ntklens.kernels.fused import codes
-from ntklens.kernels.fused.layout import Array, Progress, Task, in_lanes, in_threads, roots, run, run_adjoint
+from ntklens.kernels.fused.layout import (
+    NO_PANEL,
+    Array,
+    Progress,
+    Side,
+    Task,
+    in_lanes,
+    in_threads,
+    roots,
+    roots_of,
+    run,
+    run_adjoint,
+)
 from ntklens.kernels.fused.program import Program
 from ntklens.kernels.graph import Graph
 
 _ITEMS = 64
 """Rows or blocks that a task takes at most, so that threads end together."""
 _INPUTS = _ITEMS * codes.LANES
+_ROWS = 8
+"""Rows that a gradient's task takes at most: what it adds to stays in the cache too."""
 _STEP = 64
 """Inputs whose variances are differentiated at a time."""
 
@@ -36,37 +50,31 @@ def fill(
     step = _inputs_within(program, a, memory_limit)
     done, total = 0.0, len(a) * len(z) / (2 if b is None else 1)
     for top in range(0, len(a), step):
-        x = _Side(graph, program, a[top : top + step])
+        x = _side(graph, program, a[top : top + step], dtype)
         for left in range(top if b is None else 0, len(z), step):
             same = b is None and left == top
-            blocks = _Blocks(x if same else _Side(graph, program, z[left : left + step]))
-            here = {kind: m[top : top + x.n, left : left + blocks.n] for kind, m in out.items()}
-            pairs = x.n * blocks.n / (2 if same else 1)
+            part = x if same else _side(graph, program, z[left : left + step], dtype)
+            here = {kind: m[top : top + step, left : left + step] for kind, m in out.items()}
+            pairs = len(x.pixels) * len(part.pixels) / (2 if same else 1)
             start = done
 
             def share(part: float, start: float = start, pairs: float = pairs) -> None:
                 if progress:
                     progress(min(1.0, (start + part * pairs) / total))
 
-            _fill_part(program, x, blocks, here, dtype, same, share)
+            _fill_part(program, x, _in_lanes(part), here, dtype, same, share)
             done += pairs
 
 
-class _Side:
-    """One batch: its pixels, (n, C, positions), and standard deviations, (n, m), in float64."""
-
-    def __init__(self, graph: Graph, program: Program, x: Tensor) -> None:
-        self.n = len(x)
-        self.pixels: Array = reference.positions(graph, x.to(torch.float64)).flatten(2).contiguous().numpy()
-        self.root: Array = roots(graph, program, x).numpy()
+def _side(graph: Graph, program: Program, x: Tensor, dtype: torch.dtype) -> Side:
+    """One batch, x in the products."""
+    pixels = reference.positions(graph, x.to(dtype)).flatten(2).contiguous().numpy()
+    return Side(pixels, roots(graph, program, x).numpy())
 
 
-class _Blocks:
-    """The same in the layout of the lanes."""
-
-    def __init__(self, side: _Side) -> None:
-        self.n = side.n
-        self.pixels, self.root = in_lanes(side.pixels, codes.LANES), in_lanes(side.root[:, None], codes.LANES)[:, 0]
+def _in_lanes(side: Side) -> Side:
+    """The same in the layout of the lanes, z in the products."""
+    return Side(in_lanes(side.pixels, codes.LANES), in_lanes(side.root[:, None], codes.LANES)[:, 0])
 
 
 def _inputs_within(program: Program, x: Tensor, memory_limit: int) -> int:
@@ -77,16 +85,17 @@ def _inputs_within(program: Program, x: Tensor, memory_limit: int) -> int:
 
 def _fill_part(
     program: Program,
-    x: _Side,
-    z: _Blocks,
+    x: Side,
+    z: Side,
     out: dict[str, Tensor],
     dtype: torch.dtype,
     symmetric: bool,
     progress: Progress,
 ) -> None:
     tasks: list[Task] = []
+    n = len(x.pixels)
     for block in range(len(z.pixels)):  # a block stays in the cache while rows pass by
-        last = min(x.n, (block + 1) * codes.LANES) if symmetric else x.n
+        last = min(n, (block + 1) * codes.LANES) if symmetric else n
         for start in range(0, last, _ITEMS):
             rows = range(start, min(start + _ITEMS, last))
             tasks.append((len(rows), partial(_task, program, x, z, out, dtype, rows, block)))
@@ -107,14 +116,16 @@ def gradient(
     step = _inputs_within(program, a, memory_limit)
     parts = []
     for top in range(0, len(a), step):
-        x = _Side(graph, program, a[top : top + step])
-        xbar, rbar = np.zeros_like(x.pixels), np.zeros_like(x.root)
+        x = _side(graph, program, a[top : top + step], a.dtype)
+        n = len(x.pixels)
+        xbar, rbar = np.zeros(x.pixels.shape), np.zeros(x.root.shape)
         for left in range(0, len(b), step):
-            z = _Blocks(_Side(graph, program, b[left : left + step]))
-            seeds = torch.nn.functional.pad(weights[top : top + x.n, left : left + z.n], (0, -z.n % codes.LANES))
-            cotangents = seeds.to(torch.float64).reshape(x.n, -1, codes.LANES).contiguous().numpy()
-            start = (top * len(b) + x.n * left) / (len(a) * len(b))
-            share = x.n * z.n / (len(a) * len(b))
+            z = _in_lanes(_side(graph, program, b[left : left + step], a.dtype))
+            given = weights[top : top + n, left : left + step]
+            seeds = torch.nn.functional.pad(given, (0, -given.shape[1] % codes.LANES))
+            cotangents = seeds.to(torch.float64).reshape(n, -1, codes.LANES).contiguous().numpy()
+            start = (top * len(b) + n * left) / (len(a) * len(b))
+            share = given.numel() / (len(a) * len(b))
 
             def tell(part: float, start: float = start, share: float = share) -> None:
                 if progress:
@@ -128,8 +139,8 @@ def gradient(
 
 def _gradient_part(
     program: Program,
-    x: _Side,
-    z: _Blocks,
+    x: Side,
+    z: Side,
     cotangents: Array,
     ntk: bool,
     dtype: torch.dtype,
@@ -137,19 +148,22 @@ def _gradient_part(
     rbar: Array,
     progress: Progress,
 ) -> None:
-    """Add what these blocks give, in the order of the tasks, whatever the threads' order."""
-    starts = range(0, len(z.pixels), _ITEMS)
+    """Add what these blocks give: sums over _ITEMS blocks, whatever the rows of a task and the threads' order."""
+    n, blocks = len(x.pixels), len(z.pixels)
+    count = max(1, min(_ROWS, n // torch.get_num_threads()))
 
-    def task(row: int) -> None:
-        for start in starts:
-            stop = min(start + _ITEMS, len(z.pixels))
-            items = np.array([(row, block, 0) for block in range(start, stop)], np.int64)
-            arrays = x.pixels, z.pixels, x.root, z.root, cotangents[row, start:stop]
-            made = run_adjoint(program, items, *arrays, ntk, dtype, x.pixels.shape[2])
-            xbar[row] += made[0][0]
-            rbar[row] += made[1][0]
+    def task(first: int) -> None:
+        rows = np.arange(first, min(first + count, n))
+        for start in range(0, blocks, _ITEMS):
+            part = np.arange(start, min(start + _ITEMS, blocks))
+            grid = np.meshgrid(part, rows, indexing="ij")  # a block stays in the cache while rows pass by
+            items = np.stack([grid[1], grid[0], grid[1] - first], -1).reshape(-1, 3)
+            seeds = cotangents[items[:, 0], items[:, 1]]
+            made = run_adjoint(program, items, NO_PANEL, x, z, seeds, ntk, dtype)
+            xbar[rows] += made[0]
+            rbar[rows] += made[1]
 
-    in_threads([(1, partial(task, row)) for row in range(x.n)], progress)
+    in_threads([(min(count, n - first), partial(task, first)) for first in range(0, n, count)], progress)
 
 
 def _through_roots(graph: Graph, program: Program, a: Tensor, rbar: Tensor) -> Tensor:
@@ -160,15 +174,15 @@ def _through_roots(graph: Graph, program: Program, a: Tensor, rbar: Tensor) -> T
     for x, bar in zip(torch.split(a, _STEP), torch.split(rbar, _STEP), strict=True):
         with torch.enable_grad():
             x = x.to(torch.float64).detach().requires_grad_()
-            root = roots(graph, program, x)
+            root = torch.cat(roots_of(program, reference.variances(graph, x)), 1)
         parts.append(torch.autograd.grad(root, x, bar)[0])
     return torch.cat(parts)
 
 
 def _task(
-    program: Program, x: _Side, z: _Blocks, out: dict[str, Tensor], dtype: torch.dtype, rows: range, block: int
+    program: Program, x: Side, z: Side, out: dict[str, Tensor], dtype: torch.dtype, rows: range, block: int
 ) -> None:
     items = np.array([(row, block) for row in rows], np.int64)
-    for kind, values in run(program, items, x.pixels, z.pixels, x.root, z.root, dtype, out).items():
+    for kind, values in run(program, items, NO_PANEL, x, z, dtype, out).items():
         tile = out[kind][rows.start : rows.stop, block * codes.LANES : (block + 1) * codes.LANES]
         tile.copy_(torch.from_numpy(values)[:, : tile.shape[1]])

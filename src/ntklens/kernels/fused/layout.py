@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,11 @@ def aligned(n: int, dtype: Any) -> NDArray[Any]:
     return raw[skip : skip + n]
 
 
-def in_lanes(x: Array, lanes: int) -> Array:
+def in_lanes(x: NDArray[Any], lanes: int) -> NDArray[Any]:
     """(n, C, p) as (blocks, C, p * lanes); zeros fill the last block."""
     n, c, p = x.shape
     blocks = -(-n // lanes)
-    out = aligned(blocks * c * p * lanes, np.float64).reshape(blocks, c, p, lanes)
+    out = aligned(blocks * c * p * lanes, x.dtype).reshape(blocks, c, p, lanes)
     whole = n // lanes
     out[:whole] = x[: whole * lanes].reshape(whole, lanes, c, p).transpose(0, 2, 3, 1)
     if whole < blocks:
@@ -49,14 +50,18 @@ def in_lanes(x: Array, lanes: int) -> Array:
 
 def roots(graph: Graph, program: Program, x: Tensor) -> Tensor:
     """Standard deviations at the nodes that activations read, inverse ones for normalisations: (n, m), float64."""
-    if not program.marginals:
-        return x.new_zeros(len(x), 0, dtype=torch.float64)
-    parts = torch.split(x, _STEP)
-    return torch.cat([roots_of(program, reference.variances(graph, part.to(torch.float64))) for part in parts])
+    out = torch.empty(len(x), program.marginal_size, dtype=torch.float64)
+    if program.marginals:
+        for rows, part in zip(torch.split(out, _STEP), torch.split(x, _STEP), strict=True):
+            start = 0
+            for root in roots_of(program, reference.variances(graph, part.to(torch.float64))):
+                rows[:, start : start + root.shape[1]] = root
+                start += root.shape[1]
+    return out
 
 
-def roots_of(program: Program, variances: reference.Variances) -> Tensor:
-    """The same from the variances; differentiable."""
+def roots_of(program: Program, variances: reference.Variances) -> list[Tensor]:
+    """The same from the variances, (n, positions) for each node; differentiable."""
     parts = []
     for node, norm in program.marginals:
         q = variances[node]
@@ -66,7 +71,7 @@ def roots_of(program: Program, variances: reference.Variances) -> Tensor:
         q = q.mean((1, 2), keepdim=True).expand_as(q) if norm.over_positions else q
         root = safe.sqrt(q + norm.eps).flatten(1)
         parts.append(torch.where(root > 0, 1 / torch.where(root > 0, root, 1.0), 0.0))
-    return torch.cat(parts, 1)
+    return parts
 
 
 _kept = threading.local()
@@ -86,60 +91,70 @@ def number(dtype: torch.dtype) -> Any:
     return np.float32 if dtype == torch.float32 else np.float64
 
 
+@dataclass(frozen=True)
+class Side:
+    """One side of the pairs; for z in the layout of the lanes.
+
+    Attributes:
+        pixels: (n, C, positions), or (blocks, C, positions * LANES).
+        root: (n, m) or (blocks, m * LANES), the marginals that the program reads, float64.
+    """
+
+    pixels: NDArray[Any]
+    root: Array
+
+
 def run(
-    program: Program,
-    items: NDArray[np.int64],
-    x: Array,
-    z: Array,
-    root1: Array,
-    root2: Array,
-    dtype: torch.dtype,
-    kinds: Iterable[str],
+    program: Program, items: NDArray[np.int64], panel: Array, x: Side, z: Side, dtype: torch.dtype, kinds: Iterable[str]
 ) -> dict[str, NDArray[Any]]:
     """The program's outputs of these kinds, (items, entries) each; they are overwritten by the thread's next run."""
-    size, entries = program.size * codes.LANES, program.width * codes.LANES
-    k, t = work_space("k", size, np.float64), work_space("t", size, number(dtype))
+    entries = program.width * codes.LANES
     made = {}
     for kind, name in (("nngp", np.float64), ("ntk", number(dtype))):
         width = entries if kind in kinds else 0
         made[kind] = work_space(kind, len(items) * width, name).reshape(len(items), width)
-    arrays = (program.code, program.consts, program.places, x, z, root1, root2)
-    vm.run(items, *arrays, k, t, made["nngp"], made["ntk"])
+    vm.run(items, *_arrays(program, panel, x, z), *_spaces(program, dtype), made["nngp"], made["ntk"])
     return {kind: made[kind] for kind in kinds}
 
 
 def run_adjoint(
     program: Program,
     items: NDArray[np.int64],
-    x: Array,
-    z: Array,
-    root1: Array,
-    root2: Array,
+    panel: Array,
+    x: Side,
+    z: Side,
     weights: Array,
     ntk: bool,
     dtype: torch.dtype,
-    pixels: int,
 ) -> tuple[Array, Array, Array]:
     """Cotangents of the inputs (places, C, positions), of their marginals (places, m), and of K itself (items, entries).
 
-    The first is empty for a flat program and the last for one with positions; they are overwritten by the next run.
+    The first is empty for a flat program and the last for one with positions; that is overwritten by the next run.
     """
-    size, entries, lanes = program.size * codes.LANES, program.width * codes.LANES, codes.LANES
-    k, t = work_space("k", size, np.float64), work_space("t", size, number(dtype))
-    slots = int(items[:, 2].max()) + 1
-    flat = program.width > 1
-    channels = 0 if flat else x.shape[1]
-    xbar = work_space("xbar", slots * channels * pixels * lanes, np.float64).reshape(slots, channels, pixels * lanes)
-    rbar = work_space("rbar", slots * program.marginal_size * lanes, np.float64).reshape(slots, -1)
-    kbar = work_space("kbar", len(items) * entries if flat else 0, np.float64).reshape(-1, entries)
-    xbar[:] = 0
-    rbar[:] = 0
-    arrays = (program.code, program.consts, program.places, x, z, root1, root2, weights)
-    vm.run_adjoint(items, *arrays, ntk, k, t, xbar, rbar, kbar)
-    shape = (slots, channels, pixels, lanes)
-    times = rbar.reshape(slots, program.marginal_size, lanes).sum(-1)
-    first = items[np.searchsorted(items[:, 2], np.arange(slots)), 0]
-    return xbar.reshape(shape).sum(-1), np.divide(times, root1[first], out=times, where=root1[first] > 0), kbar
+    entries, slots = program.width * codes.LANES, int(items[:, 2].max()) + 1
+    _, channels, pixels = x.pixels.shape
+    xbar, rbar = np.zeros((slots, channels, pixels)), np.zeros((slots, program.marginal_size))
+    kbar = work_space("kbar", len(items) * entries if program.width > 1 else 0, np.float64).reshape(-1, entries)
+    vm.run_adjoint(items, *_arrays(program, panel, x, z), weights, ntk, *_spaces(program, dtype), xbar, rbar, kbar)
+    rows = np.empty(slots, np.int64)
+    rows[items[:, 2]] = items[:, 0]
+    root = x.root[rows]
+    return xbar, np.divide(rbar, root, out=rbar, where=root > 0), kbar
+
+
+def _arrays(program: Program, panel: Array, x: Side, z: Side) -> tuple[NDArray[Any], ...]:
+    """What the machine reads; it sees bare pointers, so that all must be contiguous."""
+    given = (program.code, program.consts, program.factors, panel, x.pixels, z.pixels)
+    return tuple(np.ascontiguousarray(array) for array in (*given, x.root, z.root))
+
+
+def _spaces(program: Program, dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
+    size = program.size * codes.LANES
+    return work_space("k", size, np.float64), work_space("t", size, number(dtype))
+
+
+NO_PANEL: Array = np.zeros((1, 1, 1))
+"""For programs with positions, which make their own covariances."""
 
 
 def in_threads(tasks: Sequence[Task], progress: Progress | None = None) -> None:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
+import numpy as np
 from numba import njit
 
-from ntklens.kernels.fused.loops import FAST, add_multiple, dot
+from ntklens.kernels.fused.vectors import FAST
+
+_SUMS: Any = FAST | {"fastmath": {"contract", "nsz", "nnan", "ninf", "reassoc"}}
+"""With sums in the order that vectors like."""
+
+
+@njit(**_SUMS)
+@no_type_check
+def dot(a, b):
+    """Product of two rows in float64."""
+    total = 0.0
+    for i in range(len(a)):
+        total += np.float64(a[i]) * np.float64(b[i])
+    return total
+
+
+@njit(**FAST)
+@no_type_check
+def add_multiple(dst, src, factor):
+    """Add factor src."""
+    for i in range(len(dst)):
+        dst[i] += factor * src[i]
 
 
 @njit(**FAST)

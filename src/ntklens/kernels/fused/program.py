@@ -7,6 +7,7 @@ alive at a time and a chain of layers stays in the cache.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ntklens.kernels.duals import LeakyReLU
 from ntklens.kernels.fused import codes
+from ntklens.kernels.fused.precision import Key, mixed_into_the_origin
 from ntklens.kernels.fused.space import Space
 from ntklens.kernels.graph import Graph, Node
 from ntklens.kernels.operations import (
@@ -40,8 +42,6 @@ FLAT_WIDTH = 64
 UNIT = (1.0, 0.0, 0.0, 0.0, 1.0)
 """The constants of an affine rule that changes nothing."""
 
-Key = tuple[int, Offset]
-"""A map: node and offset."""
 Marginal = tuple[int, Normalise | None]
 """A node whose variances are read, and the normalisation that reads them, if it is one."""
 
@@ -63,8 +63,8 @@ class Program:
 
     Attributes:
         code: (n, COLUMNS) int64.
-        consts: (n, 5) float64.
-        places: (p, LANES) float64, factors an entry.
+        consts: (n, NUMBERS) float64.
+        factors: (p,) float64, of positions.
         size: positions of the work space.
         marginals: the variances that are read, with the first place of each in the marginals' rows.
         marginal_size: places of such a row.
@@ -73,7 +73,7 @@ class Program:
 
     code: NDArray[np.int64]
     consts: NDArray[np.float64]
-    places: NDArray[np.float64]
+    factors: NDArray[np.float64]
     size: int
     marginals: dict[Marginal, int]
     marginal_size: int
@@ -100,7 +100,7 @@ class Compiler:
         self.waiting: dict[Key, int] = {}
         self.readers: dict[Key, list[Key]] = {}
         self.unread: dict[Key, int] = {}
-        self.exact = _mixed_into_the_origin(graph)
+        self.exact = mixed_into_the_origin(graph)
         self.marginals: dict[Marginal, int] = {}
         self.marginal_size = 0
 
@@ -128,10 +128,11 @@ class Compiler:
             self._make(key, None)
 
     def _finished(self) -> Program:
-        code = np.array(self.rows, np.int64)
-        width = FLAT_WIDTH if self.flat else 1
-        places = np.repeat(np.array(self.factors or [1.0])[:, None], codes.LANES, 1)
-        return Program(code, np.array(self.consts), places, self.space.top, self.marginals, self.marginal_size, width)
+        for row, after in pairwise(self.rows):
+            row[codes.FUSED] = int(_fuses(row, after))
+        code, consts = np.array(self.rows, np.int64), np.array(self.consts)
+        width, factors = FLAT_WIDTH if self.flat else 1, np.array(self.factors or [1.0])
+        return Program(code, consts, factors, self.space.top, self.marginals, self.marginal_size, width)
 
     def _expect(self, key: Key) -> None:
         """Note which maps this one is made from."""
@@ -204,7 +205,7 @@ class Compiler:
         for name, value in columns.items():
             row[getattr(codes, name.upper())] = int(value)
         self.rows.append(row)
-        self.consts.append([*consts, *[0.0] * (5 - len(consts))])
+        self.consts.append([*consts, *[0.0] * (codes.NUMBERS - len(consts))])
 
     def _extent(self, key: Key) -> dict[str, int]:
         h, w = self._shape(key)
@@ -349,29 +350,15 @@ class Compiler:
             src = dst
 
 
-def _mixed_into_the_origin(graph: Graph) -> set[Key]:
-    """The maps that poolings mix into a map at offset zero that an activation reads.
-
-    There the covariance of near inputs is compared with their variances, so that it must be as good as those: what is only
-    good to float32 in the maps would be read as an angle.
-    """
-    marked: set[Key] = set()
-    for node in graph.nodes:
-        if not node.operation.needs_marginals:
-            continue
-        closure: set[Key] = set()
-        stack: list[Key] = [(node.inputs[0], ORIGIN)]
-        while stack:
-            key = stack.pop()
-            if key in closure or key in marked:
-                continue
-            closure.add(key)
-            i, offset = key
-            operation = graph.nodes[i].operation
-            stack.extend((j, source) for j in graph.nodes[i].inputs for source in operation.sources({offset}))
-        if any(offset != ORIGIN for _, offset in closure):
-            marked |= closure
-    return marked
+def _fuses(row: list[int], after: list[int]) -> bool:
+    """Whether an activation may follow a window row by row: it takes what that made, and leaves what that reads."""
+    op, follower, dst, place = row[codes.OP], after[codes.OP], row[codes.DST], after[codes.DST]
+    if op == codes.BOX_T:
+        return follower in (codes.RELU_T, codes.NORMALISE_T) and place == dst
+    if op != codes.WINDOW or not row[codes.SAME] or follower not in (codes.RELU, codes.NORMALISE):
+        return False
+    size = row[codes.H] * row[codes.W]
+    return after[codes.SRC] == dst and (place == dst or abs(place - row[codes.SRC]) >= size)
 
 
 def _marginal(node: Node) -> Marginal:

@@ -1,20 +1,32 @@
-"""Piecewise linear activations on a stretch of a map, and the way back through them.
+"""Piecewise linear activations on a row of a map, normalisations, and the way back through them.
 
-Their corrections are functions of g = 1 - |c|, taken in float64, so that near pairs keep their relative precision in the
-precision of Θ.
+The corrections of an activation are functions of g = 1 - |c|, taken from K in float64, so that near pairs keep their
+relative precision in the precision of Θ.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, no_type_check
+from typing import no_type_check
 
-import numpy as np
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 
-from ntklens.kernels.fused.codes import EXACT, LANES, MX, MZ, NORMALISE, OP, ROW, STEP, W
-from ntklens.kernels.fused.loops import FAST, copy, times
+from ntklens.kernels.fused.codes import LANES
+from ntklens.kernels.fused.vectors import (
+    FAST,
+    INLINE,
+    absolute,
+    at,
+    convert,
+    full,
+    load,
+    maximum,
+    polynomial,
+    select,
+    sqrt,
+    store,
+    total,
+)
 
 COINCIDENT = 4e-15
 """As in `ntklens.kernels.safe`: a cosine closer to 1 than this is 1."""
@@ -42,164 +54,131 @@ _EXCESS_64 = (
     2.4253192047278077e-12,
 )  # fmt: skip
 
-
-def angle_over_root(y: Any) -> Any:
-    """θ / sqrt(g) at y = 2 g - 1."""
-
-
-def excess_over_power(y: Any) -> Any:
-    """E / (g sqrt(g)) at y = 2 g - 1."""
+angle_over_root = polynomial(_ANGLE_32, _ANGLE_64)
+"""θ / sqrt(g) at y = 2 g - 1."""
+excess_over_power = polynomial(_EXCESS_32, _EXCESS_64)
+"""E / (g sqrt(g)) at y = 2 g - 1, where E = sqrt(1 - c²) - |c| θ."""
 
 
+@njit(**INLINE)
 @no_type_check
-def _horner(single: tuple[float, ...], double: tuple[float, ...]) -> Any:
-    """A polynomial whose length and precision follow the dtype of its argument."""
-
-    def choose(y: Any) -> Any:
-        c = np.array(single, np.float32) if y == types.float32 else np.array(double)
-        top = len(c) - 1
-
-        def evaluate(y: Any) -> Any:
-            r = c[top]
-            for i in range(top - 1, -1, -1):
-                r = r * y + c[i]
-            return r
-
-        return evaluate
-
-    return choose
-
-
-overload(angle_over_root, inline="always")(_horner(_ANGLE_32, _ANGLE_64))
-overload(excess_over_power, inline="always")(_horner(_EXCESS_32, _EXCESS_64))
+def gap(v, s, c):
+    """1 - |v| / s in the precision of c, which is s again; 1 where a variance vanishes."""
+    one, positive = full(c, 1.0), c > 0.0
+    g = convert(s - absolute(v), c) / select(positive, c, one)
+    return select(positive, select(g > COINCIDENT, g, full(c, 0.0)), one)
 
 
 @njit(**FAST)
 @no_type_check
-def outer_roots(s, r1, r2, width, step):
-    """Outer product of the two inputs' standard deviations; with step 0 x has one for all positions."""
-    if step == 0:
-        a = r1[0]
-        for i in range(len(s)):
-            s[i] = a * r2[i]
-        return
-    copy(s, r2)
+def gap_row(gaps, products, k, p1, p2, width, step):
+    """`gap` along a row, and the products of the standard deviations, in the precision of where they go."""
     for p in range(width):
-        a = r1[p * step]
-        here = s[p * LANES : (p + 1) * LANES]
-        for i in range(LANES):
-            here[i] *= a
+        i = p * LANES
+        s = p1[p * step] * load(p2, i)
+        c = convert(s, load(products, i))
+        store(gaps, i, gap(load(k, i), s, c))
+        store(products, i, c)
 
 
 @njit(**FAST)
 @no_type_check
-def gaps(k, s, gap, scale):
-    """The gap s - |k|, in which near pairs keep their digits, and s with the sign of k."""
-    for i in range(len(k)):
-        gap[i] = s[i] - abs(k[i])
-        scale[i] = s[i] if k[i] >= 0.0 else -s[i]
+def relu_row(k, t, p1, p2, width, step, slope, room):
+    """K <- E[φφ] = (1 - a)² (π max(K, 0) + s E) / 2π + a K, and Θ times E[φ'φ'].
 
+    Two short loops: the processor sees far enough ahead in them to overlap the positions' long chains of operations.
 
-@njit(**FAST)
-@no_type_check
-def relu_ntk(gap, scale, t, excess, both, slope):
-    """Θ times E[φ'φ'], and the part of E[φφ] that the angle adds: E = sqrt(1 - c²) - |c| θ."""
-    zero, one = t.dtype.type(0), t.dtype.type(1)
-    pi, coincident = t.dtype.type(math.pi), t.dtype.type(COINCIDENT)
-    for i in range(len(gap)):
-        s = abs(scale[i])
-        positive = s > zero  # where a variance vanishes, c = 0
-        g = gap[i] / (s if positive else one)
-        g = g if g > coincident else zero
-        g = g if positive else one
-        root = math.sqrt(g)
-        y = g + g - one
-        theta = root * angle_over_root(y)
-        excess[i] = g * root * excess_over_power(y)
-        t[i] = t[i] * (both * (theta if scale[i] < zero else pi - theta) + slope)
-
-
-@njit(**FAST)
-@no_type_check
-def relu_nngp(k, s, excess, both, slope):
-    """K = (1 - a)² (π max(k, 0) + s E) / 2π + a k."""
-    for i in range(len(k)):
-        v = k[i]
-        v = v if v < s[i] else s[i]
-        positive = v if v > 0.0 else 0.0
-        k[i] = both * (math.pi * positive + s[i] * excess[i]) + slope * v
-
-
-@njit(**FAST)
-@no_type_check
-def relu_exact(k, s, t, both, slope):
-    """The rule of `relu_ntk` and `relu_nngp` in float64 throughout, for maps that a pooling mixes."""
-    for i in range(len(k)):
-        v = k[i]
-        v = v if v < s[i] else s[i]
-        positive = s[i] > 0.0
-        g = (s[i] - abs(v)) / (s[i] if positive else 1.0)
-        g = g if g > COINCIDENT else 0.0
-        g = g if positive else 1.0
-        root = math.sqrt(g)
-        y = g + g - 1.0
-        theta = root * angle_over_root(y)
-        t[i] = t[i] * (both * (theta if v < 0.0 else math.pi - theta) + slope)
-        k[i] = both * (math.pi * (v if v > 0.0 else 0.0) + s[i] * (g * root * excess_over_power(y))) + slope * v
-
-
-@njit(**FAST)
-@no_type_check
-def activate(k, t, y0, y1, ins, slope, r1, r2, s, gap, scale, excess):
-    """The activation, or the normalisation, on rows y0 to y1 of a map, given as k and t."""
-    width, line = ins[W], ins[W] * LANES
-    for y in range(y0, y1):
-        e, m1, m2 = (y - y0) * line, ins[MX] + y * ins[ROW] * ins[STEP], (ins[MZ] + y * ins[ROW]) * LANES
-        outer_roots(s[e : e + line], r1[m1:], r2[m2 : m2 + line], width, ins[STEP])
-    if ins[OP] == NORMALISE:
-        times(k, t, s)
-        return
-    number = t.dtype.type
-    both = (1.0 - slope) ** 2 / (2 * math.pi)
-    if ins[EXACT]:
-        relu_exact(k, s, t, both, slope)
-        return
-    gaps(k, s, gap, scale)
-    relu_ntk(gap[: len(k)], scale, t, excess, number(both), number(slope))
-    relu_nngp(k, s, excess, both, slope)
-
-
-@njit(**FAST)
-@no_type_check
-def slopes_t(gap, scale, t, tangent, both, slope, angle, sine, share):
-    """θ = arccos|c|, σ = sqrt(1 - c²), A = Θ̄ Θ dF/dθ / (σ s), 0 at coincident pairs, and Θ̄ <- Θ̄ F, F = E[φ'φ']."""
-    zero, one = t.dtype.type(0), t.dtype.type(1)
-    pi, coincident = t.dtype.type(math.pi), t.dtype.type(COINCIDENT)
-    for i in range(len(t)):
-        s = abs(scale[i])
-        positive = s > zero
-        g = gap[i] / (s if positive else one)
-        g = g if g > coincident else zero
-        g = g if positive else one
-        sigma = math.sqrt(g * (one + one - g))
-        theta = math.sqrt(g) * angle_over_root(g + g - one)
-        factor = both * (theta if scale[i] < zero else pi - theta) + slope
-        a = t[i] * tangent[i] * both / (sigma * s if sigma > zero and positive else one)
-        share[i] = a if (sigma > zero and positive) else zero
-        sine[i] = sigma
-        t[i] = t[i] * factor
-        angle[i] = theta
-
-
-@njit(**FAST)
-@no_type_check
-def relu_t(k, value, s, both, slope, angle, sine, share, out):
-    """K̄ <- K̄ F + A, and for the standard deviation r of x, times r: K̄ both σ s - A k.
-
-    F is taken in float64: near pairs' large terms cancel to what the variances' own recursion leaves, which is in float64.
+    Args:
+        k: a row of K, in place.
+        t: the same of Θ.
+        p1: standard deviations of x at the row's positions, or one for all with step 0.
+        p2: those of z, a vector a position.
+        width: positions.
+        step: 0 or 1.
+        slope: a.
+        room: for two rows in the precision of the corrections: that of Θ, or float64 for maps that a pooling mixes.
     """
-    for i in range(len(k)):
-        turn = angle[i] if value[i] < 0.0 else math.pi - angle[i]
-        f = both * (turn if s[i] > 0.0 else 0.0) + slope
-        out[i] = k[i] * both * sine[i] * s[i] - share[i] * value[i]
-        k[i] = k[i] * f + share[i]
+    both = (1.0 - slope) ** 2 / (2 * math.pi)
+    top, positive = both * math.pi + slope, both * math.pi
+    gaps, products = room, at(room, width * LANES)
+    gap_row(gaps, products, k, p1, p2, width, step)
+    for p in range(width):
+        i = p * LANES
+        v, tangent, g = load(k, i), load(t, i), load(gaps, i)
+        y, root = g + g - 1.0, both * sqrt(g)
+        theta = root * angle_over_root(y)
+        more = (load(products, i) * root) * (g * excess_over_power(y))
+        factor = select(v < 0.0, theta + slope, top - theta)
+        store(t, i, tangent * convert(factor, tangent))
+        store(k, i, positive * maximum(v, full(v, 0.0)) + (slope * v + convert(more, v)))
+
+
+@njit(**FAST)
+@no_type_check
+def relu_row_t(k, t, value, tangent, p1, p2, width, step, slope, out, room):
+    """Back through `relu_row`: cotangents in place, and in `out` what x's standard deviations get, times these.
+
+    With F = E[φ'φ'], σ = sqrt(1 - c²) and A = Θ̄ Θ dF/dK, which is 0 at coincident pairs: K̄ <- K̄ F + A, Θ̄ <- Θ̄ F, and for
+    the standard deviation r of x, times r: K̄ both σ s - A K. K̄'s F is taken in float64: near pairs' large terms cancel to
+    what the variances' own recursion leaves, which is in float64.
+
+    Args:
+        k: a row of K̄, in place.
+        t: the same of Θ̄.
+        value: the row of K before the activation.
+        tangent: the same of Θ.
+        p1: as in `relu_row`.
+        p2: as in `relu_row`.
+        width: as in `relu_row`.
+        step: as in `relu_row`.
+        slope: as in `relu_row`.
+        out: a number a position, or one with step 0; added to.
+        room: for three rows in the precision of Θ.
+    """
+    both = (1.0 - slope) ** 2 / (2 * math.pi)
+    top = both * math.pi + slope
+    thetas, sines, shares = room, at(room, width * LANES), at(room, 2 * width * LANES)
+    gap_row(thetas, sines, value, p1, p2, width, step)
+    for p in range(width):
+        i = p * LANES
+        g, tbar = load(thetas, i), load(t, i)
+        sine = both * sqrt(g * (2.0 - g))
+        theta = both * sqrt(g) * angle_over_root(g + g - 1.0)
+        apart = sine * load(sines, i)
+        regular = apart > 0.0
+        share = (both * both) * tbar * load(tangent, i) / select(regular, apart, full(g, 1.0))
+        store(thetas, i, theta)
+        store(sines, i, sine)
+        store(shares, i, select(regular, share, full(g, 0.0)))
+        store(t, i, tbar * select(load(value, i) < 0.0, theta + slope, top - theta))
+    for p in range(width):
+        i = p * LANES
+        v, kbar = load(value, i), load(k, i)
+        s, theta, share = p1[p * step] * load(p2, i), convert(load(thetas, i), v), convert(load(shares, i), v)
+        f = select(s > 0.0, select(v < 0.0, theta + slope, top - theta), full(v, slope))
+        out[p * step] += total(kbar * (convert(load(sines, i), v) * s) - share * v)
+        store(k, i, kbar * f + share)
+
+
+@njit(**FAST)
+@no_type_check
+def times_row(k, t, p1, p2, width, step):
+    """K and Θ times the product of two factors."""
+    for p in range(width):
+        i = p * LANES
+        s, tangent = p1[p * step] * load(p2, i), load(t, i)
+        store(k, i, load(k, i) * s)
+        store(t, i, tangent * convert(s, tangent))
+
+
+@njit(**FAST)
+@no_type_check
+def times_row_t(k, t, value, tangent, p1, p2, width, step, out):
+    """Back through `times_row`; `out` gets what x's factor gets, times it."""
+    for p in range(width):
+        i = p * LANES
+        s, kbar, tbar = p1[p * step] * load(p2, i), load(k, i), load(t, i)
+        more = s * (kbar * load(value, i) + convert(tbar * load(tangent, i), s))
+        out[p * step] += total(more)
+        store(k, i, kbar * s)
+        store(t, i, tbar * convert(s, tbar))

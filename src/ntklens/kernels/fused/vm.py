@@ -10,109 +10,143 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from ntklens.kernels.fused import steps
 from ntklens.kernels.fused.codes import (
+    AFFINE,
     AFFINE_T,
-    CHUNK,
+    BOX_T,
+    COLUMNS,
     DIL_Y,
     DST,
     FILL,
+    FUSED,
+    GRAM,
     GRAM_T,
     IN_W,
     KH,
     LANES,
+    LOAD,
     LOAD_T,
+    MEAN,
+    NORMALISE,
     NORMALISE_T,
+    NUMBERS,
     OP,
+    REDUCE,
+    RELU,
     RELU_T,
+    SAME,
+    SCALE,
     SEED,
     SRC,
+    SUM,
     WINDOW,
     WINDOW_T,
+    ZERO,
+    H,
     W,
 )
-from ntklens.kernels.fused.loops import FAST, copy
-from ntklens.kernels.fused.steps import (
-    do_activation_t,
-    do_affine_t,
-    do_fill,
-    do_gram_t,
-    do_seed,
-    do_window_t,
-    map_at,
-    step,
-)
+from ntklens.kernels.fused.loops import copy
+from ntklens.kernels.fused.vectors import FAST, INLINE, at, pointer
 
 
 @njit(**FAST)
 @no_type_check
-def aligned_like(n, like):
-    """An array of n in the dtype of another that starts on a cache line."""
-    item = like.itemsize
-    raw = np.empty(n + 64 // item, like.dtype)
-    skip = (-raw.ctypes.data % 64) // item
-    return raw[skip : skip + n]
-
-
-@njit(**FAST)
-@no_type_check
-def scratch(code, k, t):
-    """Work arrays of a chunk, and of a window's rows."""
-    chunk, ring = CHUNK, CHUNK
+def scratch(code, k):
+    """Room for a few rows of the widest map, in the dtype of another array."""
+    width, rows = 0, 3
     for n in range(len(code)):
-        chunk = max(chunk, code[n, W] * LANES, code[n, IN_W] * LANES)
+        width = max(width, code[n, W], code[n, IN_W])
         if code[n, OP] in (WINDOW, WINDOW_T):
-            ring = max(ring, (code[n, DIL_Y] * (code[n, KH] - 1) + 1) * code[n, W] * LANES)
-    size = max(chunk, ring)
-    row_k, row_t = aligned_like(size, k), aligned_like(size, t)
-    return aligned_like(chunk, k), aligned_like(chunk, t), aligned_like(chunk, t), aligned_like(chunk, t), row_k, row_t
+            rows = max(rows, code[n, DIL_Y] * (code[n, KH] - 1) + 1)
+    size = rows * (width + 2) * LANES
+    raw = np.empty(size + 64 // k.itemsize, k.dtype)
+    skip = (-raw.ctypes.data % 64) // k.itemsize
+    return raw[skip : skip + size]
+
+
+@njit(**INLINE)
+@no_type_check
+def step(ins, c, k, t, sides, room, panel, x, z, factors, channels, positions):
+    """One instruction; the number of instructions done."""
+    op = ins[OP]
+    if op == WINDOW and ins[SAME]:
+        steps.box(ins, c, k, t, sides, room, ins[FUSED] > 0)
+        return 1 + ins[FUSED]
+    if op in (RELU, NORMALISE):
+        steps.activation(ins, c, k, t, sides, room)
+    elif op == AFFINE:
+        steps.dense(ins, c, k, t)
+    elif op == WINDOW:
+        steps.sliding(ins, c, k, t, room)
+    elif op == GRAM:
+        steps.gram(ins, k, t, x, z, channels, positions)
+    elif op == LOAD:
+        steps.input_given(ins, k, t, panel)
+    elif op == SUM:
+        steps.plus(ins, k, t)
+    elif op == REDUCE:
+        steps.reduce(ins, k, t)
+    elif op == MEAN:
+        steps.mean(ins, c, k, t)
+    elif op == ZERO:
+        steps.zero(ins, k, t)
+    elif op == SCALE:
+        steps.times_factors(ins, k, t, factors)
+    return 1
 
 
 @njit(**FAST)
 @no_type_check
-def run(items, code, consts, places, x, z, r1, r2, k, t, out_k, out_t):
+def run(items, code, consts, factors, panel, x, z, r1, r2, k, t, out_k, out_t):
     """Run the program for each item (row of x, block of z).
 
     Args:
         items: (m, 2) int64.
         code: (n, COLUMNS) int64; the last instruction's destination is the output.
-        consts: (n, 5) float64.
-        places: (p, LANES) float64: factors an entry, for SCALE.
-        x: (n1, C, positions) float64, or for LOAD the rows of K itself, (n1, blocks, entries).
-        z: (blocks, C, positions * LANES) float64.
-        r1: (n1, m) standard deviations at the nodes that need them (for NORMALISE their inverses).
-        r2: (blocks, m * LANES), the same of z.
+        consts: (n, NUMBERS) float64.
+        factors: (p,) float64: factors of positions, for SCALE.
+        panel: (n1, blocks, entries) float64, for LOAD the rows of K itself.
+        x: (n1, C, positions).
+        z: (blocks, C, positions * LANES).
+        r1: (n1, m) float64: standard deviations at the nodes that need them (for NORMALISE their inverses).
+        r2: (blocks, m * LANES) float64, the same of z.
         k: work space, (size,) float64.
         t: the same for Θ, in its dtype.
         out_k: (items, entries), filled; or (items, 0) where K is not wanted.
         out_t: the same for Θ.
     """
-    s, gap, scale, excess, tmpk, tmpt = scratch(code, k, t)
+    row_k, row_t = scratch(code, k), scratch(code, t)
+    kp, tp, room = pointer(k), pointer(t), (pointer(row_k), pointer(row_t))
+    channels, positions = x.shape[1], x.shape[2]
     d = code[len(code) - 1, DST] * LANES
     for item in range(len(items)):
         row, block = items[item, 0], items[item, 1]
-        x_root, z_root = r1[row], r2[block]
-        done = False
-        for n in range(len(code)):
-            if done:
-                done = False
-                continue
-            done = step(
-                n, code, consts, places, row, block, x, z, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt
-            )
-        copy(out_k[item], k[d : d + out_k.shape[1]])
-        copy(out_t[item], t[d : d + out_t.shape[1]])
+        sides = (at(pointer(r1), row * r1.shape[1]), at(pointer(r2), block * r2.shape[1]))
+        panel_p = at(pointer(panel), (row * panel.shape[1] + block) * panel.shape[2])
+        xp = at(pointer(x), row * channels * positions)
+        zp = at(pointer(z), block * channels * positions * LANES)
+        n = 0
+        while n < len(code):
+            ins, c = at(pointer(code), n * COLUMNS), at(pointer(consts), n * NUMBERS)
+            n += step(ins, c, kp, tp, sides, room, panel_p, xp, zp, pointer(factors), channels, positions)
+        copy(at(pointer(out_k), item * out_k.shape[1]), at(kp, d), out_k.shape[1] // LANES)
+        copy(at(pointer(out_t), item * out_t.shape[1]), at(tp, d), out_t.shape[1] // LANES)
 
 
 @njit(**FAST)
 @no_type_check
-def run_adjoint(items, code, consts, places, x, z, r1, r2, weights, ntk, k, t, xbar, rbar, kbar):
+def run_adjoint(
+    items, code, consts, factors, panel, x, z, r1, r2, weights, ntk, k, t, xbar, rbar, kbar
+):  # fmt: skip
     """Run the program of a gradient for each item (row of x, block of z, place of what it adds to).
 
     Args:
         items: (m, 3) int64.
         code: (n, COLUMNS) int64.
         consts: as in `run`.
-        places: as in `run`.
+        factors: as in `run`.
+        panel: as in `run`.
         x: as in `run`.
         z: as in `run`.
         r1: as in `run`.
@@ -121,39 +155,44 @@ def run_adjoint(items, code, consts, places, x, z, r1, r2, weights, ntk, k, t, x
         ntk: whether they are of Θ, or else of K.
         k: work space for K and its cotangents.
         t: the same for Θ.
-        xbar: (places, C, positions * LANES), to which the cotangents of x are added; lanes are apart.
-        rbar: (places, m * LANES), likewise those of its standard deviations, times these.
+        xbar: (places, C, positions), to which the cotangents of x are added.
+        rbar: (places, m), likewise those of its standard deviations, times these.
         kbar: (m, entries), for LOAD the cotangents of K itself.
     """
-    s, gap, scale, excess, tmpk, tmpt = scratch(code, k, t)
-    out, sine, share = aligned_like(len(s), k), aligned_like(len(s), t), aligned_like(len(s), t)
+    row_k, row_t = scratch(code, k), scratch(code, t)
+    kp, tp, room = pointer(k), pointer(t), (pointer(row_k), pointer(row_t))
+    channels, positions = x.shape[1], x.shape[2]
     for item in range(len(items)):
         row, block, place = items[item, 0], items[item, 1], items[item, 2]
-        x_root, z_root = r1[row], r2[block]
-        done = False
-        for n in range(len(code)):
-            if done:
-                done = False
-                continue
-            op = code[n, OP]
+        sides = (at(pointer(r1), row * r1.shape[1]), at(pointer(r2), block * r2.shape[1]))
+        panel_p = at(pointer(panel), (row * panel.shape[1] + block) * panel.shape[2])
+        xp = at(pointer(x), row * channels * positions)
+        zp = at(pointer(z), block * channels * positions * LANES)
+        given = at(pointer(weights), item * weights.shape[1])
+        xbar_p = at(pointer(xbar), place * xbar.shape[1] * xbar.shape[2])
+        rbar_p = at(pointer(rbar), place * rbar.shape[1])
+        n = 0
+        while n < len(code):
+            ins, c = at(pointer(code), n * COLUMNS), at(pointer(consts), n * NUMBERS)
+            op = ins[OP]
             if op < SEED:
-                done = step(
-                    n, code, consts, places, row, block, x, z, x_root, z_root, k, t, s, gap, scale, excess, tmpk, tmpt
-                )
-            elif op == SEED:
-                do_seed(n, code, weights[item], ntk, k, t)
-            elif op == FILL:
-                do_fill(n, code, consts, k, t)
-            elif op == AFFINE_T:
-                do_affine_t(n, code, consts, k, t)
-            elif op == WINDOW_T:
-                do_window_t(n, code, k, t, tmpk, tmpt)
+                n += step(ins, c, kp, tp, sides, room, panel_p, xp, zp, pointer(factors), channels, positions)
+                continue
+            n += 1
+            if op == BOX_T:
+                steps.box_t(ins, c, kp, tp, sides, rbar_p, room, ins[FUSED] > 0)
+                n += ins[FUSED]
             elif op in (RELU_T, NORMALISE_T):
-                do_activation_t(
-                    n, code, consts, x_root, z_root, rbar[place], k, t, s, gap, scale, excess, sine, share, out, tmpk
-                )
+                steps.activation_t(ins, c, kp, tp, sides, rbar_p, room)
+            elif op == AFFINE_T:
+                steps.dense_t(ins, c, kp, tp)
+            elif op == WINDOW_T:
+                steps.sliding_t(ins, kp, tp, room)
+            elif op == SEED:
+                steps.seed(ins, kp, tp, given, ntk)
+            elif op == FILL:
+                steps.fill(ins, c, kp, tp)
             elif op == GRAM_T:
-                do_gram_t(n, code, block, xbar[place], z, k)
+                steps.gram_t(ins, kp, xbar_p, zp, channels, positions)
             elif op == LOAD_T:
-                a, b = map_at(n, code, SRC)
-                copy(kbar[item], k[a:b])
+                copy(at(pointer(kbar), item * kbar.shape[1]), at(kp, ins[SRC] * LANES), ins[H] * ins[W])
