@@ -7,7 +7,6 @@ images, w_std = √2, b_std = 0.1 and as many threads as torch has, one after th
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -144,18 +143,23 @@ def table() -> None:
     """One line a work: both sides a pair, the ratio, and the bare limit."""
     other = peer()
     print(f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")
-    print(f"{'work':38}{'ours':>12}{'peer':>12}{'peer/ours':>11}{'bare':>10}{'ours/bare':>11}")
-    for work in WORKS:
+    print(
+        f"{'work':38}{'ours':>12}{'peer':>12}{'peer/ours':>11}{'bare':>10}{'ours/bare':>11}{'result':>10}{'beside it':>11}"
+    )
+    for number, work in enumerate(WORKS):
         other.stdin.write(json.dumps(work) + "\n")
         other.stdin.flush()
         theirs = json.loads(other.stdout.readline())
         seconds, each, bare = ours(work)
         each_peer = theirs["seconds"] / theirs["pairs"]
-        limit = f"{bare:9.3f}s{seconds / bare:11.2f}" if bare else ""
-        print(f"{work['name']:38}{amount(each):>12}{amount(each_peer):>12}{each_peer / each:11.1f}{limit}", flush=True)
+        limit = f"{bare:9.3f}s{seconds / bare:11.2f}" if bare else " " * 21
+        ratio = f"{amount(each):>12}{amount(each_peer):>12}{each_peer / each:11.1f}"
+        child = [sys.executable, "-m", "benchmarks.memory", str(number)]
+        memory = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+        beside = max(0.0, memory["added"] - memory["result"])
+        print(f"{work['name']:38}{ratio}{limit}{memory['result']:7.1f} MB{beside:8.0f} MB", flush=True)
     other.stdin.close()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"peak memory of all of it: ours {peak:.2f} GB, peer {theirs['peak_gb']:.2f} GB")
+    print(f"peak memory of the peer's process: {theirs['peak_gb']:.2f} GB")
 
 
 def amount(seconds: float) -> str:

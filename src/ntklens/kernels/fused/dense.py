@@ -181,9 +181,11 @@ def multiply(x: Rows, z: Rows, product: Tensor, *, upper: bool = False) -> None:
     for top in range(0, x.n, _TILE):
         left = x.tile(top).to(product.dtype)
         for column in range(top if upper else 0, z.n, _TILE):
-            torch.mm(left, z.tile(column).to(product.dtype).T, out=tile)
             here = product[top : top + _TILE, column : column + _TILE]
-            here.copy_(tile[: here.shape[0], : here.shape[1]])
+            whole = here.shape == tile.shape
+            torch.mm(left, z.tile(column).to(product.dtype).T, out=here if whole else tile)
+            if not whole:
+                here.copy_(tile[: here.shape[0], : here.shape[1]])
 
 
 def scaled_rows(x: Rows, z: Rows, product: Tensor, single: bool, rows: slice, first: int) -> Array:
@@ -213,10 +215,8 @@ def _task(
     first: int,
 ) -> None:
     k0 = scaled_rows(x, z, product, single, rows, first)
-    made = run(program, _grid(k0), k0, first_ends, second_ends, dtype, out)
-    for kind, values in made.items():
-        wide = torch.from_numpy(values).reshape(len(k0), -1)
-        out[kind][rows, first:] = wide[:, : z.n - first].to(out[kind].dtype)
+    here = {kind: matrix[rows, first:] for kind, matrix in out.items()}
+    run(program, _grid(k0), k0, first_ends, second_ends, dtype, here)
 
 
 def _grid(k0: Array) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ntklens.kernels.fused import dense, images, vm
 from ntklens.kernels.fused.adjoint import compile_adjoint
-from ntklens.kernels.fused.layout import Progress
+from ntklens.kernels.fused.layout import Progress, in_threads
 from ntklens.kernels.fused.program import Program, compile_graph, supported
 from ntklens.kernels.graph import Graph
 
@@ -99,16 +99,17 @@ def program_of(graph: Graph, *, adjoint: bool = False) -> Program:
     return program
 
 
-def _mirror(matrix: Tensor, side: int = 1024) -> None:
-    """Fill the lower triangle from the upper, a tile at a time."""
+def _mirror(matrix: Tensor, side: int = 256) -> None:
+    """Fill the lower triangle from the upper, tiles that fit the cache at a time."""
     n = len(matrix)
-    for i in range(0, n, side):
-        for j in range(i, n, side):
-            tile = matrix[i : i + side, j : j + side]
-            if i == j:
-                tile.copy_(torch.triu(tile) + torch.triu(tile, 1).T)
-            else:
-                matrix[j : j + side, i : i + side] = tile.T
+
+    def band(i: int) -> None:
+        tile = matrix[i : i + side, i : i + side]
+        tile.copy_(torch.triu(tile) + torch.triu(tile, 1).T)
+        for j in range(i + side, n, side):
+            matrix[j : j + side, i : i + side] = matrix[i : i + side, j : j + side].T
+
+    in_threads([(n - i, functools.partial(band, i)) for i in range(0, n, side)])
 
 
 @functools.cache

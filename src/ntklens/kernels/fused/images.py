@@ -97,8 +97,8 @@ def _fill_part(
     for block in range(len(z.pixels)):  # a block stays in the cache while rows pass by
         last = min(n, (block + 1) * codes.LANES) if symmetric else n
         for start in range(0, last, _ITEMS):
-            rows = range(start, min(start + _ITEMS, last))
-            tasks.append((len(rows), partial(_task, program, x, z, out, dtype, rows, block)))
+            items = np.array([(row, block) for row in range(start, min(start + _ITEMS, last))], np.int64)
+            tasks.append((len(items), partial(run, program, items, NO_PANEL, x, z, dtype, out)))
     in_threads(tasks, progress)
 
 
@@ -177,12 +177,3 @@ def _through_roots(graph: Graph, program: Program, a: Tensor, rbar: Tensor) -> T
             root = torch.cat(roots_of(program, reference.variances(graph, x)), 1)
         parts.append(torch.autograd.grad(root, x, bar)[0])
     return torch.cat(parts)
-
-
-def _task(
-    program: Program, x: Side, z: Side, out: dict[str, Tensor], dtype: torch.dtype, rows: range, block: int
-) -> None:
-    items = np.array([(row, block) for row in rows], np.int64)
-    for kind, values in run(program, items, NO_PANEL, x, z, dtype, out).items():
-        tile = out[kind][rows.start : rows.stop, block * codes.LANES : (block + 1) * codes.LANES]
-        tile.copy_(torch.from_numpy(values)[:, : tile.shape[1]])

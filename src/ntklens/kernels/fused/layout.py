@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -105,16 +105,26 @@ class Side:
 
 
 def run(
-    program: Program, items: NDArray[np.int64], panel: Array, x: Side, z: Side, dtype: torch.dtype, kinds: Iterable[str]
-) -> dict[str, NDArray[Any]]:
-    """The program's outputs of these kinds, (items, entries) each; they are overwritten by the thread's next run."""
-    entries = program.width * codes.LANES
-    made = {}
-    for kind, name in (("nngp", np.float64), ("ntk", number(dtype))):
-        width = entries if kind in kinds else 0
-        made[kind] = work_space(kind, len(items) * width, name).reshape(len(items), width)
-    vm.run(items, *_arrays(program, panel, x, z), *_spaces(program, dtype), made["nngp"], made["ntk"])
-    return {kind: made[kind] for kind in kinds}
+    program: Program,
+    items: NDArray[np.int64],
+    panel: Array,
+    x: Side,
+    z: Side,
+    dtype: torch.dtype,
+    out: dict[str, Tensor],
+) -> None:
+    """Write the program's results into matrices: rows as in x, columns as in z, of which a block may reach beyond."""
+    flat = {kind: matrix.as_strided((_extent(matrix),), (1,)).numpy() for kind, matrix in out.items()}
+    shape = next(iter(out.values()))
+    wanted = [flat.get(kind, np.empty(0, number(dtype))) for kind in ("nngp", "ntk")]
+    spaces = _spaces(program, dtype)
+    vm.run(items, *_arrays(program, panel, x, z), *spaces, *wanted, shape.stride(0), shape.shape[1])
+
+
+def _extent(matrix: Tensor) -> int:
+    """Numbers from the first of a matrix to its last, which may be a part of a larger one."""
+    rows, columns = matrix.shape
+    return (rows - 1) * matrix.stride(0) + columns
 
 
 def run_adjoint(

@@ -20,6 +20,17 @@ def copy(dst, src, n):
 
 @njit(**FAST)
 @no_type_check
+def write(dst, src, count):
+    """Copy this many numbers, which may be no whole number of vectors, in the precision of dst."""
+    whole = count // LANES * LANES
+    for i in range(0, whole, LANES):
+        store(dst, i, convert(load(src, i), load(dst, i)))
+    for i in range(whole, count):
+        dst[i] = src[i]
+
+
+@njit(**FAST)
+@no_type_check
 def clear(dst, n):
     """Zeros."""
     zero = full(load(dst, 0), 0.0)

@@ -7,10 +7,14 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit
 
-from ntklens.kernels.fused.vectors import FAST
+from ntklens.kernels.fused.codes import LANES
+from ntklens.kernels.fused.vectors import FAST, broadcast, convert, load, maximum, pointer, select, store, total
 
 _SUMS: Any = FAST | {"fastmath": {"contract", "nsz", "nnan", "ninf", "reassoc"}}
 """With sums in the order that vectors like."""
+
+_STRETCH = 256
+"""Columns that are looked at together for near pairs."""
 
 
 @njit(**_SUMS)
@@ -53,16 +57,26 @@ def refine(panel, product, x, z, square1, square2, near):
         square2: |z|² / d of the columns.
         near: pairs with cosine² above (1 - near)² are computed anew.
     """
-    d = x.shape[1]
-    bound = (1.0 - near) ** 2
+    n, d = panel.shape[1], x.shape[1]
+    bound, share = (1.0 - near) ** 2, 1.0 / x.shape[1]
     for i in range(len(x)):
-        out, rounded = panel[i], product[i]
-        for j in range(len(out)):
-            out[j] = rounded[j] / d
-        limit = bound * square1[i]
-        for j in range(len(z)):
-            if out[j] * out[j] > limit * square2[j]:
-                out[j] = dot(x[i], z[j]) / d
+        out, limit = panel[i], bound * square1[i]
+        given, made, squares_z = pointer(product[i]), pointer(out), pointer(square2)
+        for start in range(0, n, _STRETCH):
+            stop = min(start + _STRETCH, n)
+            whole = start + (stop - start) // LANES * LANES
+            excess = broadcast(-1.0)
+            for j in range(start, whole, LANES):
+                value = share * convert(load(given, j), excess)
+                store(made, j, value)
+                excess = maximum(excess, value * value - limit * load(squares_z, j))
+            for j in range(whole, stop):
+                out[j] = share * given[j]
+            if whole == stop and not total(select(excess > 0.0, broadcast(1.0), broadcast(0.0))) > 0.0:
+                continue
+            for j in range(start, stop):
+                if out[j] * out[j] > limit * square2[j]:
+                    out[j] = dot(x[i], z[j]) / d
 
 
 @njit(**FAST)

@@ -36,7 +36,7 @@ from ntklens.kernels.operations import (
 )
 from ntklens.kernels.windows import AveragePool, Conv, Pad, Window
 
-FLAT_WIDTH = 64
+FLAT_WIDTH = 32
 """Places of a map that stands for inputs without positions: so many blocks of lanes run as one."""
 
 UNIT = (1.0, 0.0, 0.0, 0.0, 1.0)

@@ -126,6 +126,16 @@ def full(context: Any, like: Any, value: Any) -> Any:
 
 
 @intrinsic
+def broadcast(context: Any, value: Any) -> Any:
+    """A vector with this number in every lane."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _spread(builder, args[0], sig.args[0])
+
+    return Vector(value)(value), generate
+
+
+@intrinsic
 def convert(context: Any, vector: Any, like: Any) -> Any:
     """A vector in the precision of another."""
 

@@ -46,7 +46,7 @@ from ntklens.kernels.fused.codes import (
     H,
     W,
 )
-from ntklens.kernels.fused.loops import copy
+from ntklens.kernels.fused.loops import copy, write
 from ntklens.kernels.fused.vectors import FAST, INLINE, at, pointer
 
 
@@ -98,7 +98,7 @@ def step(ins, c, k, t, sides, room, panel, x, z, factors, channels, positions):
 
 @njit(**FAST)
 @no_type_check
-def run(items, code, consts, factors, panel, x, z, r1, r2, k, t, out_k, out_t):
+def run(items, code, consts, factors, panel, x, z, r1, r2, k, t, out_k, out_t, stride, columns):
     """Run the program for each item (row of x, block of z).
 
     Args:
@@ -113,13 +113,16 @@ def run(items, code, consts, factors, panel, x, z, r1, r2, k, t, out_k, out_t):
         r2: (blocks, m * LANES) float64, the same of z.
         k: work space, (size,) float64.
         t: the same for Θ, in its dtype.
-        out_k: (items, entries), filled; or (items, 0) where K is not wanted.
+        out_k: the rows of the result one after the other; empty where K is not wanted.
         out_t: the same for Θ.
+        stride: from one of their rows to the next.
+        columns: of a row.
     """
     row_k, row_t = scratch(code, k), scratch(code, t)
     kp, tp, room = pointer(k), pointer(t), (pointer(row_k), pointer(row_t))
     channels, positions = x.shape[1], x.shape[2]
-    d = code[len(code) - 1, DST] * LANES
+    last = code[len(code) - 1]
+    d, entries = last[DST] * LANES, last[H] * last[W] * LANES
     for item in range(len(items)):
         row, block = items[item, 0], items[item, 1]
         sides = (at(pointer(r1), row * r1.shape[1]), at(pointer(r2), block * r2.shape[1]))
@@ -130,8 +133,12 @@ def run(items, code, consts, factors, panel, x, z, r1, r2, k, t, out_k, out_t):
         while n < len(code):
             ins, c = at(pointer(code), n * COLUMNS), at(pointer(consts), n * NUMBERS)
             n += step(ins, c, kp, tp, sides, room, panel_p, xp, zp, pointer(factors), channels, positions)
-        copy(at(pointer(out_k), item * out_k.shape[1]), at(kp, d), out_k.shape[1] // LANES)
-        copy(at(pointer(out_t), item * out_t.shape[1]), at(tp, d), out_t.shape[1] // LANES)
+        first = block * entries
+        place, count = row * stride + first, min(entries, columns - first)
+        if len(out_k):
+            write(at(pointer(out_k), place), at(kp, d), count)
+        if len(out_t):
+            write(at(pointer(out_t), place), at(tp, d), count)
 
 
 @njit(**FAST)
