@@ -21,11 +21,20 @@ import ntklens as nl
 
 ROOT = Path(__file__).parents[1]
 PEER = ROOT / "runs" / "peer"
-RUNS = 5
+RUNS = 7
 
 WORKS = (
     {"name": "FC-3, n = 4000, d = 3072", "network": "fc3", "n1": 4000, "n2": None, "d": 3072, "gradient": False},
     {"name": "FC-10, n = 4000, d = 784", "network": "fc10", "n1": 4000, "n2": None, "d": 784, "gradient": False},
+    {
+        "name": "FC-10 without biases",
+        "network": "fc10",
+        "n1": 4000,
+        "n2": None,
+        "d": 784,
+        "gradient": False,
+        "b_std": 0.0,
+    },
     {
         "name": "FC-3 gradient, 256 x 4000, d = 3072",
         "network": "fc3",
@@ -90,15 +99,16 @@ def network(name: str, d: int | None) -> nn.Module:
     return nn.Sequential(*layers, *tail)
 
 
-def median(work: Callable[[], object], runs: int = RUNS) -> float:
-    """Median seconds of a few runs, after one to warm up."""
-    work()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def medians(*works: Callable[[], object], runs: int = RUNS) -> list[float]:
+    """Median seconds of each of a few works, taken in turns, after one round to warm up."""
+    times: list[list[float]] = [[] for _ in works]
+    for turn in range(runs + 1):
+        for work, kept in zip(works, times, strict=True):
+            start = time.perf_counter()
+            work()
+            if turn:
+                kept.append(time.perf_counter() - start)
+    return [statistics.median(kept) for kept in times]
 
 
 def images(n: int, *shape: int) -> torch.Tensor:
@@ -109,18 +119,14 @@ def ours(work: dict) -> tuple[float, float, float | None]:
     """Seconds and nanoseconds a pair of ours, and seconds of the bare products where there is such a limit."""
     n1, n2 = work.get("ours", (work["n1"], work["n2"]))
     shape = (work["d"],) if "d" in work else (3, 32, 32)
-    kernel = nl.analytic_kernel(network(work["network"], work.get("d")))
+    kernel = nl.analytic_kernel(network(work["network"], work.get("d")), b_std=work.get("b_std", 0.1))
     x, z = images(n1, *shape), None if n2 is None else images(n2, *shape)
-    bare = None
     if work["gradient"]:
         w = torch.rand(n1, n2, generator=torch.Generator().manual_seed(0))
-        seconds = median(lambda: kernel.gradient(x, z, w))
-        if "d" in work:
-            bare = median(lambda: (x @ z.T, w @ z))
+        works = [lambda: kernel.gradient(x, z, w), lambda: (x @ z.T, w @ z)]
     else:
-        seconds = median(lambda: kernel(x, z))
-        if "d" in work:
-            bare = median(lambda: x @ x.T)
+        works = [lambda: kernel(x, z), lambda: x @ x.T]
+    seconds, bare = [*medians(*works[: 2 if "d" in work else 1]), None][:2]
     return seconds, seconds / (n1 * (n2 or n1)), bare
 
 

@@ -28,7 +28,7 @@ def main(number: int) -> None:
     work = WORKS[number]
     n1, n2 = work.get("ours", (work["n1"], work["n2"]))
     shape = (work["d"],) if "d" in work else (3, 32, 32)
-    kernel = nl.analytic_kernel(network(work["network"], work.get("d")))
+    kernel = nl.analytic_kernel(network(work["network"], work.get("d")), b_std=work.get("b_std", 0.1))
     x, z = images(n1, *shape), None if n2 is None else images(n2, *shape)
     weights = torch.ones(n1, n2 or n1)
     kernel.gradient(x[:2], x[:2], weights[:2, :2]) if work["gradient"] else kernel(x[:2], x[:2])  # loads the code

@@ -17,17 +17,17 @@ def conv():
     return stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5, b_std=0.1)
 
 
-def dense():
-    return stax.Dense(1, 2**0.5, 0.1)
+def dense(b_std: float = 0.1):
+    return stax.Dense(1, 2**0.5, b_std)
 
 
 def pool():
     return stax.AvgPool((2, 2), (2, 2))
 
 
-def network(name: str):
+def network(name: str, b_std: float):
     if name.startswith("fc"):
-        return stax.serial(*[f for _ in range(int(name[2:])) for f in (dense(), stax.Relu())], dense())
+        return stax.serial(*[f for _ in range(int(name[2:])) for f in (dense(b_std), stax.Relu())], dense(b_std))
     if name == "myrtle5":
         body = []
         for kind in "ccpcpcp":
@@ -51,7 +51,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for line in sys.stdin:
         work = json.loads(line)
-        kernel = jax.jit(network(work["network"])[2], static_argnames="get")
+        kernel = jax.jit(network(work["network"], work.get("b_std", 0.1))[2], static_argnames="get")
         n1, n2 = work["n1"], work["n2"]
         shape = (32, 32, 3) if "d" not in work else (work["d"],)
         x = rng.random((n1, *shape), dtype=np.float32)

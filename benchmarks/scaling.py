@@ -6,14 +6,14 @@ import matplotlib.pyplot as plt
 import torch
 
 import ntklens as nl
-from benchmarks.__main__ import images, median, network
+from benchmarks.__main__ import images, medians, network
 
 FIGURE = Path(__file__).parents[1] / "docs" / "scaling.png"
 
 
 def timed(kernel: nl.AnalyticKernel, *inputs: torch.Tensor) -> float:
     """Median seconds of the kernel matrix."""
-    return median(lambda: kernel(*inputs), 3)
+    return medians(lambda: kernel(*inputs))[0]
 
 
 def over_inputs() -> tuple[list[int], list[float]]:
@@ -22,11 +22,14 @@ def over_inputs() -> tuple[list[int], list[float]]:
     return sizes, [1e9 * timed(kernel, images(n, 784)) / (n * n / 2) for n in sizes]
 
 
-def over_depth() -> tuple[list[int], list[float]]:
-    """FC-L, n = 2000, d = 784: seconds over those of the bare product."""
-    x, depths = images(2000, 784), [1, 2, 4, 8, 16]
-    bare = median(lambda: x @ x.T)
-    return depths, [timed(nl.analytic_kernel(network(f"fc{depth}", 784)), x) / bare for depth in depths]
+def over_depth() -> tuple[list[int], list[list[float]]]:
+    """FC-L, n = 2000, d = 784: time over that of the bare product, with biases and without."""
+    x, depths, rows = images(2000, 784), [1, 2, 4, 8, 16], []
+    for b_std in (0.1, 0.0):
+        kernels = [nl.analytic_kernel(network(f"fc{depth}", 784), b_std=b_std) for depth in depths]
+        bare, *seconds = medians(lambda: x @ x.T, *[lambda k=k: k(x) for k in kernels])
+        rows.append([s / bare for s in seconds])
+    return depths, rows
 
 
 def over_side() -> tuple[list[int], list[list[float]]]:
@@ -70,7 +73,8 @@ def draw() -> None:
     )
     axes[0, 0].set_xticks(sizes, [str(n) for n in sizes])
     depths, shares = over_depth()
-    axes[0, 1].plot(depths, shares, "s-")
+    for row, label, mark in zip(shares, ("with biases", "without: a series in the angle"), "s^", strict=True):
+        axes[0, 1].plot(depths, row, f"{mark}-", label=label)
     axes[0, 1].axhline(1, color="0.5", ls="--", label="the full product X Xᵀ")
     axes[0, 1].set(xlabel="hidden layers", ylabel="time over X Xᵀ", title="FC, n = 2000, d = 784, symmetric", ylim=0)
     axes[0, 1].legend(frameon=False)

@@ -5,8 +5,8 @@ LANES = 16
 NUMBERS = 5
 """Constants of an instruction."""
 
-GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE = range(11)
-SEED, FILL, AFFINE_T, WINDOW_T, BOX_T, RELU_T, NORMALISE_T, GRAM_T, LOAD_T = range(11, 20)
+GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(12)
+SEED, FILL, AFFINE_T, WINDOW_T, BOX_T, RELU_T, NORMALISE_T, GRAM_T, LOAD_T, ZONAL_T = range(12, 22)
 """Operations, and their transposed forms for gradients; what the columns mean for each stands in `program`."""
 
 (

@@ -5,6 +5,7 @@ A library picks its order of summation by the shape of a product; tiles of one s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ntklens.kernels import reference
-from ntklens.kernels.fused import codes, products
+from ntklens.kernels import reference, safe
+from ntklens.kernels.fused import codes, products, zonal
 from ntklens.kernels.fused.layout import (
     Array,
     Progress,
@@ -60,8 +61,7 @@ def fill(
     """
     x = Rows(a)
     z = x if b is None else Rows(b)
-    root1 = roots(graph, program, x.square)
-    root2 = (root1 if b is None else roots(graph, program, z.square)).T.contiguous()
+    ways = _ways(graph, program, tuple(out), x, z, dtype)
     single = a.dtype == z.rows.dtype == torch.float32
     kept = next(iter(out.values()))
     product = kept if single or kept.dtype == torch.float64 else kept.new_empty(kept.shape, dtype=torch.float64)
@@ -69,11 +69,10 @@ def fill(
     tasks: list[Task] = []
     for top in range(0, x.n, _TILE):
         first = top if b is None else 0
-        second = _ends(_blocks(root2, first), dtype)
+        seconds = [_ends(_blocks(way.second, first), dtype) for way in ways]
         for row in range(top, min(top + _TILE, x.n), _ROWS):
             rows = slice(row, min(row + _ROWS, top + _TILE, x.n))
-            ends = _ends(root1[rows].numpy(), dtype), second
-            work = partial(_task, program, x, z, product, single, *ends, out, dtype, rows, first)
+            work = partial(_task, ways, seconds, x, z, product, single, out, dtype, rows, first)
             tasks.append(((rows.stop - row) * (z.n - first), work))
     in_threads(tasks, progress)
     if b is None:
@@ -87,6 +86,8 @@ def gradient(
     graph: Graph, program: Program, a: Tensor, b: Tensor, weights: Tensor, ntk: bool, progress: Progress | None
 ) -> Tensor:
     """d/da of sum(weights * kernel), in float64: two products, which float32 rows keep to far pairs, and a sweep."""
+    if zonal.homogeneous(graph):
+        program = zonal.adjoint(graph, "ntk" if ntk else "nngp", a.dtype) or program
     x, z = Rows(a), Rows(b)
     square = x.square.clone().requires_grad_()
     with torch.enable_grad():
@@ -119,12 +120,10 @@ def gradient(
 
     parts = [slice(row, min(row + _ROWS, x.n)) for row in range(0, x.n, _ROWS)]
     in_threads([(1, partial(task, part)) for part in parts], progress)
-    d = x.rows.shape[1]
-    total += kbar @ z.rows.to(kbar.dtype)
-    total /= d
+    bar = torch.zeros_like(square)
     if program.marginals:
         (bar,) = torch.autograd.grad(root1, square, rbar)
-        total += (2 / d) * bar[:, None] * x.rows
+    _finish(total, kbar, x, z, bar)
     return total.reshape(a.shape)
 
 
@@ -132,6 +131,8 @@ def roots(graph: Graph, program: Program, square: Tensor) -> Tensor:
     """The marginals of a batch, (n, m), from its mean squares; differentiable."""
     if not program.marginals:
         return square.new_zeros(len(square), 0)
+    if set(program.marginals) == {(0, None)}:  # of the inputs themselves
+        return safe.sqrt(square)[:, None]
     return torch.cat(roots_of(program, reference.variances_of_squares(graph, square)), 1)
 
 
@@ -163,29 +164,44 @@ class Rows:
         self.n = len(x)
         self.square = self.rows.new_empty(self.n, dtype=torch.float64)
         products.squares(self.square.numpy(), self.rows.numpy())
-        self._last: Tensor | None = None
+        rest = self.n % _TILE
+        self._last = torch.nn.functional.pad(self.rows[self.n - rest :], (0, 0, 0, _TILE - rest)) if rest else None
 
     def tile(self, start: int) -> Tensor:
         """_TILE rows from here; zeros fill the last tile."""
         part = self.rows[start : start + _TILE]
-        if len(part) == _TILE:
-            return part
-        if self._last is None:
-            self._last = torch.nn.functional.pad(part, (0, 0, 0, _TILE - len(part)))
-        return self._last
+        return part if self._last is None or len(part) == _TILE else self._last
 
 
 def multiply(x: Rows, z: Rows, product: Tensor, *, upper: bool = False) -> None:
     """Fill the product <x, z> in its dtype; with `upper`, the tiles on and above the diagonal alone."""
-    tile = product.new_empty(_TILE, _TILE)
-    for top in range(0, x.n, _TILE):
-        left = x.tile(top).to(product.dtype)
-        for column in range(top if upper else 0, z.n, _TILE):
-            here = product[top : top + _TILE, column : column + _TILE]
-            whole = here.shape == tile.shape
-            torch.mm(left, z.tile(column).to(product.dtype).T, out=here if whole else tile)
-            if not whole:
-                here.copy_(tile[: here.shape[0], : here.shape[1]])
+
+    def task(top: int, column: int) -> None:
+        here = product[top : top + _TILE, column : column + _TILE]
+        whole = here.shape == (_TILE, _TILE)
+        tile = here if whole else product.new_empty(_TILE, _TILE)
+        torch.mm(x.tile(top).to(product.dtype), z.tile(column).to(product.dtype).T, out=tile)
+        if not whole:
+            here.copy_(tile[: here.shape[0], : here.shape[1]])
+
+    tops, columns = range(0, x.n, _TILE), range(0, z.n, _TILE)
+    in_threads([(1, partial(task, i, j)) for i in tops for j in columns if j >= i or not upper])
+
+
+def _finish(total: Tensor, kbar: Tensor, x: Rows, z: Rows, bar: Tensor) -> None:
+    """(total + kbar z + 2 bar x) / d in place, in tiles whose order of summation does not depend on the rows beside."""
+    d = x.rows.shape[1]
+
+    def task(top: int, column: int) -> None:
+        columns, given = slice(column, column + _TILE), kbar[top : top + _TILE]
+        padded = torch.nn.functional.pad(given, (0, 0, 0, _TILE - len(given)))
+        here = total[top : top + _TILE, columns]
+        here += (padded @ z.rows[:, columns].to(kbar.dtype))[: len(given)]
+        here += (2 * bar[top : top + _TILE, None]) * x.rows[top : top + _TILE, columns]
+        here /= d
+
+    tops, columns = range(0, x.n, _TILE), range(0, d, _TILE)
+    in_threads([(1, partial(task, i, j)) for i in tops for j in columns])
 
 
 def scaled_rows(x: Rows, z: Rows, product: Tensor, single: bool, rows: slice, first: int) -> Array:
@@ -201,14 +217,53 @@ def scaled_rows(x: Rows, z: Rows, product: Tensor, single: bool, rows: slice, fi
     return made.reshape(count, blocks, _BLOCK)
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A program and the rows of x that it is for.
+
+    Attributes:
+        program: reads its marginals from the next two.
+        first: (n1, m), of x.
+        second: (m, n2), of z.
+        rows: (n1,), which rows of x.
+    """
+
+    program: Program
+    first: Array
+    second: Tensor
+    rows: NDArray[np.bool_]
+
+
+def _ways(graph: Graph, program: Program, kinds: tuple[str, ...], x: Rows, z: Rows, dtype: torch.dtype) -> list[_Way]:
+    """The series in the angle for the rows that allow it, and the layers one by one for the others.
+
+    Which rows those are depends on the whole of z, not on the other rows of x, so that batches of x change nothing.
+    """
+    norm = None if zonal.homogeneous(graph) else zonal.one_norm(z.square, dtype)
+    rows = np.ones(x.n, bool) if norm is None else zonal.of_norm(x.square, norm, dtype).numpy()
+    quick = None
+    if zonal.homogeneous(graph) or (norm is not None and rows.any()):
+        quick = zonal.forward(graph, kinds, dtype, norm)
+    chosen = [(program, np.ones(x.n, bool))] if quick is None else [(quick, rows), (program, ~rows)]
+    return [
+        _Way(
+            each,
+            roots(graph, each, x.square).numpy(),
+            roots(graph, each, z.square).T.contiguous(),
+            mask,
+        )
+        for each, mask in chosen
+        if mask.any()
+    ]
+
+
 def _task(
-    program: Program,
+    ways: list[_Way],
+    seconds: list[Side],
     x: Rows,
     z: Rows,
     product: Tensor,
     single: bool,
-    first_ends: Side,
-    second_ends: Side,
     out: dict[str, Tensor],
     dtype: torch.dtype,
     rows: slice,
@@ -216,7 +271,11 @@ def _task(
 ) -> None:
     k0 = scaled_rows(x, z, product, single, rows, first)
     here = {kind: matrix[rows, first:] for kind, matrix in out.items()}
-    run(program, _grid(k0), k0, first_ends, second_ends, dtype, here)
+    for way, second in zip(ways, seconds, strict=True):
+        items = _grid(k0)
+        items = items[way.rows[rows][items[:, 0]]]
+        if len(items):
+            run(way.program, items, k0, _ends(way.first[rows], dtype), second, dtype, here)
 
 
 def _grid(k0: Array) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ntklens.kernels.fused import dense, images, vm
 from ntklens.kernels.fused.adjoint import compile_adjoint
-from ntklens.kernels.fused.layout import Progress, in_threads
+from ntklens.kernels.fused.layout import Progress, in_threads, own_threads
 from ntklens.kernels.fused.program import Program, compile_graph, supported
 from ntklens.kernels.graph import Graph
 
@@ -23,6 +23,7 @@ def usable(graph: Graph, x: Tensor) -> bool:
     return x.device.type == "cpu" and supported(graph)
 
 
+@own_threads()
 def matrices(
     graph: Graph,
     a: Tensor,
@@ -57,6 +58,7 @@ def matrices(
     return out
 
 
+@own_threads()
 def gradient(
     graph: Graph,
     a: Tensor,

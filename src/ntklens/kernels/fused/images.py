@@ -22,6 +22,7 @@ from ntklens.kernels.fused.layout import (
     roots_of,
     run,
     run_adjoint,
+    threads,
 )
 from ntklens.kernels.fused.program import Program
 from ntklens.kernels.graph import Graph
@@ -150,7 +151,7 @@ def _gradient_part(
 ) -> None:
     """Add what these blocks give: sums over _ITEMS blocks, whatever the rows of a task and the threads' order."""
     n, blocks = len(x.pixels), len(z.pixels)
-    count = max(1, min(_ROWS, n // torch.get_num_threads()))
+    count = max(1, min(_ROWS, n // threads()))
 
     def task(first: int) -> None:
         rows = np.arange(first, min(first + count, n))
@@ -170,10 +171,14 @@ def _through_roots(graph: Graph, program: Program, a: Tensor, rbar: Tensor) -> T
     """What the standard deviations' cotangents add to the inputs'."""
     if not program.marginals:
         return torch.zeros_like(a, dtype=torch.float64)
-    parts = []
-    for x, bar in zip(torch.split(a, _STEP), torch.split(rbar, _STEP), strict=True):
+    out = torch.empty(a.shape, dtype=torch.float64)
+
+    def task(rows: Tensor, x: Tensor, bar: Tensor) -> None:
         with torch.enable_grad():
             x = x.to(torch.float64).detach().requires_grad_()
             root = torch.cat(roots_of(program, reference.variances(graph, x)), 1)
-        parts.append(torch.autograd.grad(root, x, bar)[0])
-    return torch.cat(parts)
+        rows[:] = torch.autograd.grad(root, x, bar)[0]
+
+    parts = zip(*(torch.split(t, _STEP) for t in (out, a, rbar)), strict=True)
+    in_threads([(len(x), partial(task, rows, x, bar)) for rows, x, bar in parts])
+    return out

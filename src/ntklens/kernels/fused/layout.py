@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,11 +54,15 @@ def roots(graph: Graph, program: Program, x: Tensor) -> Tensor:
     """Standard deviations at the nodes that activations read, inverse ones for normalisations: (n, m), float64."""
     out = torch.empty(len(x), program.marginal_size, dtype=torch.float64)
     if program.marginals:
-        for rows, part in zip(torch.split(out, _STEP), torch.split(x, _STEP), strict=True):
+
+        def task(rows: Tensor, part: Tensor) -> None:
             start = 0
             for root in roots_of(program, reference.variances(graph, part.to(torch.float64))):
                 rows[:, start : start + root.shape[1]] = root
                 start += root.shape[1]
+
+        parts = zip(torch.split(out, _STEP), torch.split(x, _STEP), strict=True)
+        in_threads([(len(part), partial(task, rows, part)) for rows, part in parts])
     return out
 
 
@@ -167,19 +173,40 @@ NO_PANEL: Array = np.zeros((1, 1, 1))
 """For programs with positions, which make their own covariances."""
 
 
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """As many threads for `in_threads` as torch has, and one for torch's own operations.
+
+    OpenMP's threads wait for one another by spinning, so that two processes side by side spend their time on that.
+    """
+    before = torch.get_num_threads()
+    _kept.threads = before
+    torch.set_num_threads(1)  # which new threads take over
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        del _kept.threads
+
+
+def threads() -> int:
+    """How many threads `in_threads` takes."""
+    count: int = getattr(_kept, "threads", 1)
+    return count
+
+
 def in_threads(tasks: Sequence[Task], progress: Progress | None = None) -> None:
-    """Run the tasks in as many threads as torch has, telling the share done; the loops hold no interpreter lock."""
+    """Run the tasks in threads, telling the share done; the loops hold no interpreter lock."""
     total, done = sum(size for size, _ in tasks), 0
-    threads = min(torch.get_num_threads(), len(tasks))
-    if threads < 2:
-        for size, task in tasks:
-            task()
-            done += size
-            if progress:
-                progress(done / total)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for (size, _), _result in zip(tasks, pool.map(lambda t: t[1](), tasks), strict=True):
+    grads = torch.is_grad_enabled()
+
+    def perform(task: Task) -> None:
+        with torch.set_grad_enabled(grads):  # new threads start with it on
+            task[1]()
+
+    with ThreadPoolExecutor(min(threads(), len(tasks)) or 1) as pool:
+        made = pool.map(perform, tasks) if threads() > 1 else map(perform, tasks)
+        for (size, _), _result in zip(tasks, made, strict=True):
             done += size
             if progress:
                 progress(done / total)

@@ -11,6 +11,7 @@ from typing import no_type_check
 
 from numba import njit
 
+from ntklens.kernels.fused.angle import angles_row, zonal_row, zonal_row_t
 from ntklens.kernels.fused.codes import (
     ADD,
     COLUMNS,
@@ -18,6 +19,8 @@ from ntklens.kernels.fused.codes import (
     EXACT,
     IN_H,
     IN_W,
+    KH,
+    KW,
     LANES,
     MX,
     MZ,
@@ -29,6 +32,8 @@ from ntklens.kernels.fused.codes import (
     SRC,
     SRC2,
     STEP,
+    SX,
+    SY,
     H,
     W,
 )
@@ -44,7 +49,7 @@ from ntklens.kernels.fused.loops import (
     scale,
     spread,
 )
-from ntklens.kernels.fused.relu import relu_row, relu_row_t, times_row, times_row_t
+from ntklens.kernels.fused.relu import gap_row, relu_row, relu_row_t, times_row, times_row_t
 from ntklens.kernels.fused.sliding import add_rows, box_row, box_row_t, window, window_t
 from ntklens.kernels.fused.vectors import FAST, INLINE, at
 
@@ -186,6 +191,20 @@ def times_factors(ins, k, t, factors):
     scale(at(k, d), at(t, d), at(factors, ins[SRC2]), ins[H] * ins[W])
 
 
+@njit(**FAST)
+@no_type_check
+def zonal(ins, c, k, t, sides, room, factors):
+    """Series in the angle, on a flat map."""
+    d, width, (p1, p2), row = ins[DST] * LANES, ins[W], sides, room[1]
+    products, ys, c_t = at(row, width * LANES), at(row, 2 * width * LANES), at(factors, ins[KH] + ins[SY])
+    gap_row(row, products, at(k, d), p1, p2, width, 0)
+    angles_row(ys, row, at(k, d), width)
+    if ins[KH]:
+        zonal_row(at(k, d), products, ys, p1, p2, width, factors, ins[KH], ins[SY], c[0], row)
+    if ins[KW]:
+        zonal_row(at(t, d), products, ys, p1, p2, width, c_t, ins[KW], ins[SX], c[0], row)
+
+
 # Backwards
 
 
@@ -262,6 +281,14 @@ def box_t(ins, c, k, t, sides, rbar, room, fused):
         box_row_t(at(k, e), at(t, e), sum_k, sum_t, ins[W], c[0], c[2], c[4])
         if fused:
             activation_row_t(after, consts, y, at(k, e), at(t, e), at(k, o), at(t, o), sides, rbar, room)
+
+
+@njit(**FAST)
+@no_type_check
+def zonal_t(ins, k, t, sides, rbar, room, factors):
+    """Back through a series in the angle."""
+    d, v, (p1, p2) = ins[DST] * LANES, ins[SRC2] * LANES, sides
+    zonal_row_t(at(k, d), at(t, d), at(k, v), p1, p2, ins[W], factors, ins[KW], rbar, room[0])
 
 
 @njit(**FAST)

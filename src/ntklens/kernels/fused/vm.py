@@ -43,6 +43,8 @@ from ntklens.kernels.fused.codes import (
     WINDOW,
     WINDOW_T,
     ZERO,
+    ZONAL,
+    ZONAL_T,
     H,
     W,
 )
@@ -93,6 +95,8 @@ def step(ins, c, k, t, sides, room, panel, x, z, factors, channels, positions):
         steps.zero(ins, k, t)
     elif op == SCALE:
         steps.times_factors(ins, k, t, factors)
+    elif op == ZONAL:
+        steps.zonal(ins, c, k, t, sides, room, factors)
     return 1
 
 
@@ -201,5 +205,7 @@ def run_adjoint(
                 steps.fill(ins, c, kp, tp)
             elif op == GRAM_T:
                 steps.gram_t(ins, kp, xbar_p, zp, channels, positions)
+            elif op == ZONAL_T:
+                steps.zonal_t(ins, kp, tp, sides, rbar_p, room, pointer(factors))
             elif op == LOAD_T:
                 copy(at(pointer(kbar), item * kbar.shape[1]), at(kp, ins[SRC] * LANES), ins[H] * ins[W])
