@@ -1,5 +1,7 @@
 """The fused engine beside the readable one where their ways differ most, and its programs."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -72,3 +74,21 @@ def test_inputs_fill_the_lanes_with_zeros():
     blocks = layout.in_lanes(x, 16).reshape(2, 2, 3, 16)
     assert (blocks[1, :, :, 1] == x[17]).all()
     assert not blocks[1, :, :, 2:].any()
+
+
+def test_calls_at_the_same_time_leave_torch_its_threads():
+    fast = conv_net((8, 8))[0]
+    x, before = images(40, 1, 8, 8), torch.get_num_threads()
+    alone = fast(x)
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda _: fast(x), range(12)))
+        assert all(torch.equal(matrix, alone) for matrix in together)
+        with pytest.raises(ZeroDivisionError):
+            fast(x, progress=lambda share: 1 / 0)
+        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)

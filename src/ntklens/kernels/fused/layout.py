@@ -81,6 +81,9 @@ def roots_of(program: Program, variances: reference.Variances) -> list[Tensor]:
 
 
 _kept = threading.local()
+_lock = threading.Lock()
+_inside: list[int] = []
+"""Torch's number of threads, for each call that is under way."""
 
 
 def work_space(name: str, n: int, dtype: Any) -> NDArray[Any]:
@@ -178,8 +181,11 @@ def own_threads() -> Iterator[None]:
     """As many threads for `in_threads` as torch has, and one for torch's own operations.
 
     OpenMP's threads wait for one another by spinning, so that two processes side by side spend their time on that.
+    Torch's number belongs to the process: of calls at the same time, the first knows what it is to be again.
     """
-    before = torch.get_num_threads()
+    with _lock:
+        before = _inside[-1] if _inside else torch.get_num_threads()
+        _inside.append(before)
     _kept.threads = before
     torch.set_num_threads(1)  # which new threads take over
     try:
@@ -187,6 +193,8 @@ def own_threads() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         del _kept.threads
+        with _lock:
+            _inside.pop()
 
 
 def threads() -> int:
@@ -206,7 +214,11 @@ def in_threads(tasks: Sequence[Task], progress: Progress | None = None) -> None:
 
     with ThreadPoolExecutor(min(threads(), len(tasks)) or 1) as pool:
         made = pool.map(perform, tasks) if threads() > 1 else map(perform, tasks)
-        for (size, _), _result in zip(tasks, made, strict=True):
-            done += size
-            if progress:
-                progress(done / total)
+        try:
+            for (size, _), _result in zip(tasks, made, strict=True):
+                done += size
+                if progress:
+                    progress(done / total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # an interrupt waits for what is under way alone
+            raise
