@@ -137,8 +137,8 @@ def test_a_gradient_that_is_not_finite_is_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"step_size": float("nan")}, "step size"),
-        ({"step_size": -0.1}, "step size"),
+        ({"step_size": float("nan")}, "step_size"),
+        ({"step_size": -0.1}, "step_size"),
         ({"bounds": (1, 0)}, "bounds as"),
         ({"batch_size": 0}, "must be 1 or more"),
     ],

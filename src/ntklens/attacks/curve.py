@@ -9,10 +9,11 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ntklens.attacks.ascent import Model
 from ntklens.attacks.balls import Bounds
 from ntklens.attacks.checks import check_attack, check_perturbed
 from ntklens.attacks.evaluate import BATCH, correct
-from ntklens.attacks.gradient import Model, fgsm
+from ntklens.attacks.gradient import fgsm
 from ntklens.statistics import Estimate, proportion
 
 

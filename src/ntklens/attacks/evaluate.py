@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ntklens.attacks.ascent import Model
 from ntklens.attacks.balls import Bounds, lengths
 from ntklens.attacks.checks import check_attack, check_logits, check_perturbed
-from ntklens.attacks.gradient import Model
 from ntklens.attacks.losses import margin
 from ntklens.statistics import Estimate, proportion
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+
+from ntklens.errors import InputError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (n, classes), classes (n,)) -> (n,), larger where the prediction is worse."""
 
 
 def cross_entropy(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -14,8 +21,46 @@ def cross_entropy(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> F
 
 
 def margin(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Logit of the true class minus the largest other; below 0 where the prediction is wrong."""
+    """Logit of the true class minus the largest other; below 0 where the prediction is wrong.
+
+    For the binary machine's logits (-f/2, f/2) and targets ±1 it is the target times f.
+    """
     index = y.long()[:, None]
     true = logits.gather(1, index)[:, 0]
     others = logits.scatter(1, index, -torch.inf)
     return true - others.max(1).values
+
+
+def negative_margin(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The margin with the sign that an attack ascends (Carlini & Wagner 2017)."""
+    return -margin(logits, y)
+
+
+def dlr(logits: Float[Tensor, "n classes"], y: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Difference of logits ratio: minus the margin over z(1) - z(3), which no scaling of the logits changes.
+
+    Source: Croce & Hein 2020, equation 6.
+
+    Raises:
+        InputError: fewer than three classes, for which the ratio is 1 or -1 everywhere.
+    """
+    if logits.shape[1] < 3:
+        raise InputError(
+            f'the DLR loss compares three classes at least; {logits.shape[1]} came: take loss="margin" for two.'
+        )
+    ordered = logits.sort(1, descending=True).values
+    return -margin(logits, y) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+
+
+LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": negative_margin, "dlr": dlr}
+
+
+def loss_of(name: str) -> Loss:
+    """A loss by name.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name not in LOSSES:
+        raise InputError(f'the loss must be one of {", ".join(LOSSES)}; "{name}" came.')
+    return LOSSES[name]
