@@ -22,6 +22,7 @@ STAGES: dict[str, Stage] = {
     "data": stages.data_stage,
     "attack": stages.attack_stage,
     "transfer": stages.transfer_stage,
+    "matrix": stages.matrix_stage,
     "features": stages.features_stage,
     "dynamics": stages.dynamics_stage,
 }
@@ -29,8 +30,7 @@ STAGES: dict[str, Stage] = {
 
 def planned(spec: Spec) -> list[str]:
     """The stages that an experiment asks for, in order."""
-    asked = {"attack": spec.attack, "transfer": spec.transfer, "features": spec.features, "dynamics": spec.dynamics}
-    return [name for name in STAGES if name == "data" or asked[name] is not None]
+    return [name for name in STAGES if name == "data" or getattr(spec, name) is not None]
 
 
 def run(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ntklens.errors import InputError
+from ntklens.transfer import check_surrogate
 
 
 class _Part(BaseModel):
@@ -44,6 +45,7 @@ class AttackSpec(_Part):
     step_size: float | None = Field(default=None, gt=0)
     curve: tuple[float, ...] = tuple(e / 255 for e in (0, 2, 4, 8, 16, 32))
     gallery: int = Field(default=6, ge=0)
+    loss: Literal["cross-entropy", "margin", "dlr"] = "cross-entropy"
 
     @field_validator("eps")
     @classmethod
@@ -61,6 +63,33 @@ class TransferSpec(_Part):
     steps: int = Field(default=150, ge=1)
     rate: float = Field(default=1.0, gt=0, lt=2)
     """Learning rate as a multiple of 1 / λ_1."""
+
+
+class MatrixSpec(_Part):
+    """Surrogates against victims of several architectures and seeds, trained on all training images.
+
+    Surrogates are named as in `ntklens.transfer.surrogate`; victims by their architecture.
+    """
+
+    surrogates: tuple[str, ...] = ("noise", "linear", "rbf", "ntk:fc1", "ntk:fc3", "net:fc2", "net:small-cnn")
+    victims: tuple[str, ...] = ("fc2", "small-cnn")
+    seeds: int = Field(default=3, ge=1)
+    sample: int = Field(default=1000, ge=2)
+    """Training images that surrogates are fitted on."""
+    width: int = Field(default=64, ge=1)
+    epochs: int = Field(default=5, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
+
+    @field_validator("surrogates")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            try:
+                check_surrogate(name)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return names
 
 
 class FeaturesSpec(_Part):
@@ -99,6 +128,7 @@ class Spec(_Part):
     kernel: KernelSpec = KernelSpec()
     attack: AttackSpec | None = None
     transfer: TransferSpec | None = None
+    matrix: MatrixSpec | None = None
     features: FeaturesSpec | None = None
     dynamics: DynamicsSpec | None = None
 

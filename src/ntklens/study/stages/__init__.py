@@ -4,6 +4,7 @@ from ntklens.study.stages.attack import attack_stage
 from ntklens.study.stages.data import data_stage
 from ntklens.study.stages.dynamics import dynamics_stage
 from ntklens.study.stages.features import features_stage
+from ntklens.study.stages.matrix import matrix_stage
 from ntklens.study.stages.transfer import transfer_stage
 
-__all__ = ["attack_stage", "data_stage", "dynamics_stage", "features_stage", "transfer_stage"]
+__all__ = ["attack_stage", "data_stage", "dynamics_stage", "features_stage", "matrix_stage", "transfer_stage"]

@@ -1,0 +1,140 @@
+"""Images made on surrogates, most of them never trained, against victims that they have not seen."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import Tensor
+
+from ntklens.attacks import correct
+from ntklens.statistics import mean
+from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.spec import MatrixSpec
+from ntklens.transfer import Surrogate, Training, Transfer, score, surrogate
+
+CLEAN, WHITE_BOX = "clean", "white-box"
+_SURROGATE_SEED = 1000
+"""So far are the seeds of trained surrogates from those of the victims."""
+
+
+def matrix_stage(context: Context, progress: Progress) -> StageResult:
+    """Accuracy of every victim on the images of every surrogate, over seeds of the victim, and what each surrogate costs.
+
+    Surrogates are fitted on a sample of the training images and victims trained on all of them. White-box images are
+    made on the victim itself. Success has two definitions: 1 - accuracy on the attacked images, and the share fooled
+    among the images that the victim had right before.
+    """
+    spec = context.spec.matrix or MatrixSpec()
+    x, y = context.test
+    sources, costs = _sources(context, spec, lambda share: progress(0.4 * share))
+    train_x, train_y = context.train
+    how = _training(spec)
+    total, done = len(spec.victims) * spec.seeds, 0
+    rows: list[dict[str, Any]] = []
+    spent = 0.0
+    for architecture in spec.victims:
+        for seed in range(spec.seeds):
+
+            def tell(share: float, before: int = done) -> None:
+                progress(0.4 + 0.6 * (before + share) / total)
+
+            victim = how.network(
+                architecture, train_x, train_y, len(context.data.classes), context.spec.seed + seed, tell
+            )
+            before = correct(victim, x, y)
+            start = time.perf_counter()
+            own = _images(context, Surrogate(WHITE_BOX, victim), x, y)
+            spent += time.perf_counter() - start
+            for name, found in {CLEAN: x, **sources, WHITE_BOX: own}.items():
+                after = before if name == CLEAN else correct(victim, found, y)
+                rows.append(_row(context, score(name, architecture, before, after), seed))
+            done += 1
+    costs.append({"surrogate": WHITE_BOX, "fitting_seconds": 0.0, "attack_seconds": spent / total,
+                  "training_gradients": 0, "attack_gradients": len(x) * context.attack.steps})  # fmt: skip
+    a = context.attack
+    meta = {
+        "eps": a.eps,
+        "norm": a.norm,
+        "steps": a.steps,
+        "loss": a.loss,
+        "seeds": spec.seeds,
+        "epochs": spec.epochs,
+        "sample": min(spec.sample, len(train_x)),
+        "train": len(train_x),
+        "test": len(x),
+        "width": spec.width,
+    }
+    tables = {"matrix": rows, "matrix_means": _means(rows), "matrix_cost": costs, "matrix_meta": [meta]}
+    return StageResult(tables)
+
+
+def _training(spec: MatrixSpec) -> Training:
+    return Training(spec.epochs, spec.batch_size, spec.learning_rate, spec.width)
+
+
+def _images(context: Context, source: Surrogate, x: Tensor, y: Tensor) -> Tensor:
+    a = context.attack
+    return source.images(x, y, a.eps, a.norm, steps=a.steps, loss=a.loss, generator=context.generator(78))
+
+
+def _sources(context: Context, spec: MatrixSpec, progress: Progress) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Each surrogate's images of the test set, and its cost."""
+    (x, y), (train_x, train_y), k = context.test, context.train, context.spec.kernel
+    sources: dict[str, Tensor] = {}
+    costs = []
+    models: dict[str, Surrogate] = {}
+    for done, name in enumerate(spec.surrogates, 1):
+        made = surrogate(
+            name,
+            train_x[: spec.sample],
+            train_y[: spec.sample],
+            len(context.data.classes),
+            seed=context.spec.seed + _SURROGATE_SEED,
+            w_std=k.w_std,
+            b_std=k.b_std,
+            ridge=k.ridge,
+            training=_training(spec),
+            models=models,
+        )
+        start = time.perf_counter()
+        sources[name] = _images(context, made, x, y)
+        attack = time.perf_counter() - start
+        costs.append({
+            "surrogate": name,
+            "fitting_seconds": made.seconds,
+            "attack_seconds": attack,
+            "training_gradients": made.gradient_evaluations,
+            "attack_gradients": 0 if made.model is None else len(x) * context.attack.steps,
+        })  # fmt: skip
+        progress(done / len(spec.surrogates))
+    return sources, costs
+
+
+def _row(context: Context, found: Transfer, seed: int) -> dict[str, Any]:
+    return {
+        "surrogate": found.source,
+        "victim": found.victim,
+        "seed": seed,
+        "eps": 0.0 if found.source == CLEAN else context.attack.eps,
+        **found.accuracy.row("accuracy"),
+        **found.fooled.row("fooled"),
+        "n": found.accuracy.n,
+    }
+
+
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the seeds with Student's interval over them, which one seed does not give."""
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["surrogate"], row["victim"]), []).append(row)
+    out = []
+    for (source, victim), group in cells.items():
+        values: dict[str, float | None] = {}
+        for key in ("accuracy", "fooled"):
+            found = mean([r[key] for r in group])
+            alone = found.n < 2
+            low, high = (None, None) if alone else (max(0.0, found.low), min(1.0, found.high))
+            values |= {key: found.value, f"{key}_low": low, f"{key}_high": high}
+        out.append({"surrogate": source, "victim": victim, "seeds": len(group), **values})
+    return out
