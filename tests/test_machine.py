@@ -160,3 +160,15 @@ def test_use_before_fit_and_inputs_of_another_shape(machine, kernel):
         nl.KernelMachine(kernel)(torch.zeros(1, 1, 28, 28))
     with pytest.raises(nl.InputError, match="as in training"):
         machine(torch.zeros(1, 1, 8, 8))
+
+
+def test_more_images_than_memory_holds_is_one_sentence():
+    class Hungry:
+        def __call__(self, x1, x2=None):
+            return torch.empty(1 << 44)
+
+        def gradient(self, x1, x2, weights):
+            return x1
+
+    with pytest.raises(nl.InputError, match="kernel matrix of 4 training images takes"):
+        nl.KernelMachine(Hungry()).fit(torch.rand(4, 2), torch.tensor([0, 1, 0, 1]))

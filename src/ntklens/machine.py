@@ -81,13 +81,13 @@ class KernelMachine(nn.Module):
             y: class indices, or float targets (n, O) to be used as they are.
 
         Raises:
-            InputError: labels that do not fit the inputs.
+            InputError: labels that do not fit the inputs, or no memory for Θ(X, X).
             NumericalFailure: Θ is singular to rounding where the filter inverts it.
         """
         self.train_inputs = x.detach().clone()
         self.targets = _targets(x, y)
         self._shared = {}
-        self._factorisation = Factorisation(self.kernel(self.double_inputs))
+        self._factorisation = Factorisation(self._matrix())
         self.coefficients = self._factorisation.apply(self.filter, self.targets)
         return self
 
@@ -104,7 +104,7 @@ class KernelMachine(nn.Module):
         """Θ(X, X), its factors and its spectrum; computed anew after `load`."""
         self._check_fitted()
         if self._factorisation is None:
-            self._factorisation = Factorisation(self.kernel(self.double_inputs))
+            self._factorisation = Factorisation(self._matrix())
         return self._factorisation
 
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
@@ -216,6 +216,18 @@ class KernelMachine(nn.Module):
         """Kernel, filter and number of training inputs."""
         n = f", n={len(self.train_inputs)}" if self.is_fitted else ", not fitted"
         return f"{self.kernel!r}, {self.filter!r}{n}"
+
+    def _matrix(self) -> Tensor:
+        """Θ(X, X)."""
+        try:
+            return self.kernel(self.double_inputs)
+        except RuntimeError as error:
+            if "allocate memory" not in str(error) and "out of memory" not in str(error):
+                raise
+            n = len(self.train_inputs)
+            raise InputError(
+                f"the kernel matrix of {n:,} training images takes {8e-9 * n * n:.1f} GB, which are not there; fit on fewer."
+            ) from error
 
     def _evaluate(self, x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -30,7 +30,9 @@ STAGES: dict[str, Stage] = {
 
 def planned(spec: Spec) -> list[str]:
     """The stages that an experiment asks for, in order."""
-    return [name for name in STAGES if name == "data" or getattr(spec, name) is not None]
+    asked = {name: name == "data" or getattr(spec, name) is not None for name in STAGES}
+    asked["attack"] = spec.attack is not None and bool(spec.attack.curve)
+    return [name for name in STAGES if asked[name]]
 
 
 def run(

@@ -37,7 +37,10 @@ class KernelSpec(_Part):
 
 
 class AttackSpec(_Part):
-    """The threat model. Radii are in units of the pixels, which lie in [0, 1]."""
+    """The threat model. Radii are in units of the pixels, which lie in [0, 1].
+
+    `curve` holds the radii at which the kernel machine itself is attacked; without any, that stage is left out.
+    """
 
     norm: Literal["linf", "l2"] = "linf"
     eps: float = Field(default=8 / 255, ge=0)
