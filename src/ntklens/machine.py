@@ -226,7 +226,7 @@ class KernelMachine(nn.Module):
                 raise
             n = len(self.train_inputs)
             raise InputError(
-                f"the kernel matrix of {n:,} training images takes {8e-9 * n * n:.1f} GB, which are not there; fit on fewer."
+                f"the kernel matrix of {n:,} training images takes {8e-9 * n * n:.1f} GB, more than there is; fit on fewer."
             ) from error
 
     def _evaluate(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ntklens.cli.data import data
 from ntklens.cli.demo import demo
 from ntklens.cli.report import report
 from ntklens.cli.run import run
+from ntklens.cli.transfer import transfer
 from ntklens.errors import NtklensError
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (demo, data, attack, run, report):
+for verb in (demo, data, attack, transfer, run, report):
     app.command()(verb)
 
 

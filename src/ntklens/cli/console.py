@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from ntklens.report.tables import table as prepared
 
 out = Console()
 err = Console(stderr=True)
@@ -44,22 +46,18 @@ def progress(stages: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
         yield watch
 
 
-def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as a table: a column a key."""
-    if not rows:
+def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as in the report: a column a key, an interval beside its value."""
+    found = prepared(title, rows)
+    if found is None:
         return
-    grid = Table(title=title, title_justify="left")
-    for name in rows[0]:
-        grid.add_column(name, justify="right" if isinstance(rows[0][name], (int, float)) else "left")
-    for row in rows:
-        grid.add_row(*(_cell(value) for value in row.values()))
-    out.print(grid)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
+    grid = Table(title=found.title, title_justify="left")
+    for place, name in enumerate(found.header):
+        figures = all(row[place][:1] in "0123456789-–" for row in found.rows)
+        grid.add_column(name, overflow="fold", no_wrap=place == 0, justify="right" if figures else "left")
+    for cells in found.rows:
+        grid.add_row(*cells)
+    out.print(grid, markup=False)
 
 
 def as_json(value: Any) -> None:

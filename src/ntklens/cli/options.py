@@ -45,6 +45,11 @@ def class_list(text: str | None) -> list[int | str] | None:
     return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(",")]
 
 
+def names(text: str) -> list[str]:
+    """Comma-separated names."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def common(
     *,
     data: str,

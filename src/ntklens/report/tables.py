@@ -13,11 +13,12 @@ _BOUNDS = {
     "robust_accuracy": (("robust_low", "robust_high"),),
     "usefulness": (("usefulness_low", "usefulness_high"),),
     "robustness": (("robustness_low", "robustness_high"),),
+    "fooled": (("fooled_low", "fooled_high"),),
     "value": (("low", "high"),),
 }
 """Columns that have an interval, and the names that its ends go by."""
 
-_SHARES = {"accuracy", "robust_accuracy", "usefulness", "robustness", "agreement"}
+_SHARES = {"accuracy", "robust_accuracy", "usefulness", "robustness", "agreement", "fooled"}
 _INTERVAL = " [95 % interval]"
 
 

@@ -92,8 +92,12 @@ class Context:
         if name == "noise":
             return noise(x, eps, a.norm, generator=self.generator(77, stream))
         if name == "fgsm":
-            return fgsm(model, x, y, eps, a.norm)
-        return pgd(model, x, y, eps, a.norm, steps=a.steps, step_size=_step(a, eps))
+            return fgsm(model, x, y, eps, a.norm, loss=a.loss)
+        return pgd(model, x, y, eps, a.norm, steps=a.steps, step_size=_step(a, eps), loss=a.loss)
+
+    def images_of(self, name: str, model: Any) -> Tensor:
+        """The test images, attacked at the experiment's radius."""
+        return self.run_attack(name, model, *self.test, self.attack.eps)
 
 
 def _step(attack: AttackSpec, eps: float) -> float | None:

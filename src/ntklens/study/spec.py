@@ -66,6 +66,21 @@ class TransferSpec(_Part):
     steps: int = Field(default=150, ge=1)
     rate: float = Field(default=1.0, gt=0, lt=2)
     """Learning rate as a multiple of 1 / λ_1."""
+    checkpoints: tuple[int, ...] = ()
+    """Steps at which the widest networks are looked at, beside the end."""
+    regimes: tuple[Literal["lazy", "large learning rate", "standard parametrisation", "cross-entropy, SGD"], ...] = ()
+    """Trainings that are compared by the gap between the kernel's images and the white box."""
+    regime_width: int | None = Field(default=None, ge=1)
+    """Width of those networks; the largest of `widths` by default."""
+    regime_epochs: int = Field(default=30, ge=1)
+    """Epochs of the one that minimises the cross-entropy."""
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _increasing(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if any(a >= b for a, b in zip((0, *steps), steps, strict=False)):
+            raise ValueError("steps from 1 on in increasing order were expected")
+        return steps
 
 
 class MatrixSpec(_Part):

@@ -9,6 +9,7 @@ from ntklens.report.sections.attack import attack_section
 from ntklens.report.sections.base import Plate, Section
 from ntklens.report.sections.dynamics import dynamics_section
 from ntklens.report.sections.features import features_section
+from ntklens.report.sections.matrix import matrix_section
 from ntklens.report.sections.transfer import transfer_section
 
 __all__ = ["Plate", "Section", "sections"]
@@ -16,6 +17,7 @@ __all__ = ["Plate", "Section", "sections"]
 _MAKERS = {
     "attack_curve": attack_section,
     "transfer": transfer_section,
+    "matrix_means": matrix_section,
     "features": features_section,
     "dynamics": dynamics_section,
 }

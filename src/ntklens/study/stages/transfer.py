@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ntklens.attacks import correct
 from ntklens.linalg import GradientDescent
-from ntklens.networks import BinaryLogits, Centred, build, gradient_descent, ntk_parametrize
+from ntklens.networks import Centred, gradient_descent
 from ntklens.statistics import mean, proportion
 from ntklens.study.context import Context, Progress, StageResult
 from ntklens.study.spec import TransferSpec
+from ntklens.study.stages.lazy import logits, over_steps, regimes, start_network
 
 CLEAN, NOISE, INFINITE, MATCHED = "clean", "noise", "kernel t=inf", "kernel matched time"
 SURROGATE, WHITE_BOX = "trained surrogate", "white-box"
@@ -50,16 +51,22 @@ def transfer_stage(context: Context, progress: Progress) -> StageResult:
     rows: list[dict[str, Any]] = []
     effects: list[dict[str, Any]] = []
     steps_done, all_steps = 0, len(spec.widths) * (spec.seeds + 1) * spec.steps
+    all_steps += spec.seeds * spec.steps * (len(spec.checkpoints) + len(spec.regimes))
+
+    def advance(steps: int) -> None:
+        nonlocal steps_done
+        steps_done += steps
+        progress(min(1.0, steps_done / all_steps))
 
     def tick(step: int, loss: float) -> None:
-        nonlocal steps_done
-        steps_done += 1
-        progress(steps_done / all_steps)
+        advance(1)
 
     training = 0.0
     for width in spec.widths:
         start = time.perf_counter()
-        networks = [_network(context, width, seed, spec.steps, rate, tick) for seed in range(spec.seeds + 1)]
+        networks = [
+            _network(context, width, seed, spec.steps, rate, lambda *_: advance(1)) for seed in range(spec.seeds + 1)
+        ]
         training += time.perf_counter() - start
         right: dict[str, list[Tensor]] = {}
         for seed in range(spec.seeds):
@@ -82,20 +89,20 @@ def transfer_stage(context: Context, progress: Progress) -> StageResult:
     evaluations[SURROGATE] += spec.steps * len(context.data.train)
     costs = [{"source": s, "seconds": t, "gradient_evaluations": evaluations[s]} for s, t in seconds.items()]
     meta = {"steps": spec.steps, "learning_rate": rate, "seeds": spec.seeds}
-    return StageResult({"transfer": rows, "transfer_effect": effects, "transfer_cost": costs, "transfer_meta": [meta]})
+    tables = {"transfer": rows, "transfer_effect": effects, "transfer_cost": costs, "transfer_meta": [meta]}
+    tables["transfer_steps"] = over_steps(context, spec, rate, lambda: advance(spec.steps))
+    tables["transfer_regimes"] = regimes(context, spec, rate, lambda: advance(spec.steps))
+    return StageResult({name: table for name, table in tables.items() if table})
 
 
 def _network(
     context: Context, width: int, seed: int, steps: int, rate: float, tick: Callable[[int, float], None]
 ) -> nn.Module:
     """A trained network with logits out."""
-    k = context.spec.kernel
-    plain = build(k.architecture, context.data.shape, context.outputs, width=width)
-    drawn = ntk_parametrize(plain, k.w_std, k.b_std, generator=context.generator(width, seed)).to(context.spec.device)
     x, _ = context.train
+    network = Centred(start_network(context, width, seed))
     targets = context.machine.targets.to(x)
-    trained = gradient_descent(Centred(drawn), x, targets, steps=steps, learning_rate=rate, on_step=tick)
-    return BinaryLogits(trained) if context.outputs == 1 else trained
+    return logits(context, gradient_descent(network, x, targets, steps=steps, learning_rate=rate, on_step=tick))
 
 
 def _row(width: int, seed: int, source: str, eps: float, right: Tensor, agreement: float) -> dict[str, Any]:
