@@ -73,3 +73,53 @@ def at_largest_width(rows: Rows) -> Figure:
     axes.set_xlim(-2, 102)
     axes.set_xlabel(f"accuracy of the networks of width {width} (%), one mark a network")
     return fig
+
+
+def over_steps(rows: Rows) -> Figure:
+    """Accuracy of the widest networks and the cosine of the gradients against the steps of their training."""
+    fig = style.figure(9.5, 3.9)
+    score, alike = fig.subplots(1, 2)
+    for source in [s for s in _SOURCES if any(r["source"] == s for r in rows)]:
+        label, color, marker, line = _SOURCES[source]
+        chosen = [r for r in rows if r["source"] == source]
+        look = {"color": color, "marker": marker, "linestyle": line, "markersize": 5}
+        score.plot(*_means(chosen, "accuracy", 100), label=label, **look)
+        if any(r.get("cosine") is not None for r in chosen):
+            alike.plot(*_means(chosen, "cosine", 1), **look)
+    for axes in (score, alike):
+        axes.set_xscale("log")
+        axes.set_xlabel("steps of full-batch gradient descent")
+    score.set_ylabel("accuracy of the network (%)")
+    alike.set_ylabel("cosine of the input gradients")
+    alike.set_ylim(min(0.0, alike.get_ylim()[0]), 1.02)
+    fig.legend(loc="outside lower center", ncols=4, title="images, and the gradients they follow")
+    return fig
+
+
+def _means(rows: Rows, key: str, unit: float) -> tuple[list[int], list[float]]:
+    steps = sorted({r["steps"] for r in rows})
+    return steps, [unit * float(np.mean([r[key] for r in rows if r["steps"] == s])) for s in steps]
+
+
+_REGIME_SOURCES = {"clean": "clean", "noise": "noise", "kernel": "kernel matched time", "white_box": "white-box"}
+
+
+def regimes(rows: Rows) -> Figure:
+    """Accuracy under each source in each kind of training, with the gap between the kernel's images and the white box."""
+    fig = style.figure(8.6, 1.4 + 0.75 * len(rows))
+    axes = fig.subplots()
+    for place, row in enumerate(rows):
+        axes.plot([100 * row["white_box"], 100 * row["kernel"]], [place, place], color="#bbbbbb", linewidth=6, zorder=1)
+        for key, source in _REGIME_SOURCES.items():
+            label, color, marker, _ = _SOURCES[source]
+            name = label.replace(", matched time", ", searched time")
+            axes.plot(100 * row[key], place, marker, color=color, markersize=8, label=None if place else name, zorder=2)
+        low, high = 100 * row["low"], 100 * row["high"]
+        text = f"gap {100 * row['value']:.1f} [{low:.1f}, {high:.1f}], cosine {row['cosine']:.2f}"
+        axes.text(1.5, place - 0.28, text, fontsize=8.5, color="#444444")
+    axes.set_yticks(range(len(rows)), [r["regime"] for r in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.set_xlim(0, 102)
+    axes.set_xlabel("accuracy of the networks (%)")
+    fig.legend(loc="outside lower center", ncols=4)
+    return fig

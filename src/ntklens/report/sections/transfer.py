@@ -30,6 +30,7 @@ def transfer_section(record: Record) -> Section:
             "Dot plot of the accuracy of the widest networks under each source, with intervals.",
         ),
     ]
+    plates += _beyond(record)
     trained = f" by {meta['steps']} steps of full-batch gradient descent" if meta else ""
     text = (
         f"Finite networks of the kernel's architecture, {len({r['seed'] for r in rows})} of each width, were trained"
@@ -40,4 +41,36 @@ def transfer_section(record: Record) -> Section:
         "differences of accuracy between sources, averaged over networks": record.table("transfer_effect"),
         "cost of each source": record.table("transfer_cost"),
     }
+    tables["over training"] = record.table("transfer_steps")
+    tables["kinds of training"] = record.table("transfer_regimes")
     return Section("transfer", "Transfer to networks that the attack has not seen", text, plates, numbers(tables))
+
+
+def _beyond(record: Record) -> list[Plate]:
+    """Over training, and out of the lazy regime, where these were measured."""
+    steps: list[dict[str, Any]] = record.table("transfer_steps")
+    kinds: list[dict[str, Any]] = record.table("transfer_regimes")
+    plates = []
+    if steps:
+        plates.append(
+            Plate(
+                lambda: transfer.over_steps(steps),
+                f"The networks of width {steps[0]['width']} while they train; means over the seeds. Left, how near the "
+                "kernel's examples at the network's own time stay to the white box. Right, the cosine between the input "
+                "gradients of the kernel machine and of the network, averaged over the test images: 1 is the same "
+                "direction.",
+                "Two line plots against the training step: accuracy by source of images, and cosine of the gradients.",
+            )
+        )
+    if kinds:
+        plates.append(
+            Plate(
+                lambda: transfer.regimes(kinds),
+                f"Networks of width {kinds[0]['width']} trained in several ways. The grey bar is the gap between the "
+                "kernel's examples and the white box, in points of accuracy with its 95 % interval over the images; the "
+                "kernel's time is searched from a hundred outputs of the network. A short bar: the kernel still "
+                "describes the network.",
+                "Dot plot of accuracy under four sources of images, one row a kind of training, with the gap written in.",
+            )
+        )
+    return plates
