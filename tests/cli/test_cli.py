@@ -50,7 +50,7 @@ def test_data_lists_what_there_is():
     assert set(rows) >= {"digits", "mnist", "fashion-mnist", "cifar10"}
 
 
-@pytest.mark.parametrize("verb", ["demo", "data", "attack", "run", "report"])
+@pytest.mark.parametrize("verb", ["demo", "data", "attack", "transfer", "run", "report"])
 def test_help_has_an_example(verb):
     done = ntklens(verb, "--help")
     assert done.returncode == 0
@@ -79,6 +79,11 @@ WRONG = {
     "more images than there are": (["attack", "--train", "99999"], "from 1 to 4000"),
     "no cuda": (["attack", "--device", "cuda"], "use --device cpu"),
     "no run": (["report", "nowhere"], "does not exist; give the folder"),
+    "unknown surrogate": (["transfer", "--surrogates", "svm"], "is not known: give noise, linear"),
+    "unknown victim": (["transfer", "--victims", "vit"], "is not known; choose one of"),
+    "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
+    "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
+    "no time": (["attack", "--victim", "a.pt", "--time", "soon"], "a number from 0 was expected"),
     "no experiment": (["run", "nowhere.toml"], "nowhere.toml does not exist"),
 }
 
@@ -86,7 +91,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_input_is_one_sentence_and_exit_code_2(name, tmp_path):
     arguments, message = WRONG[name]
-    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run") else []
+    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run", "transfer") else []
     done = ntklens(*arguments, *out)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
@@ -119,3 +124,50 @@ def test_a_folder_of_images_is_attacked(tmp_path):
     options = ["--ridge", "0.01", "--out", str(tmp_path / "out")]
     done = ntklens("attack", "--data", tmp_path / "pets", *options)
     assert done.returncode == 0, done.stderr
+
+
+MODEL = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 2))
+"""
+
+
+def test_a_network_of_ones_own_is_attacked_without_a_look_inside(tmp_path):
+    import numpy as np
+    import torch
+    from safetensors.torch import save_file
+
+    import ntklens as nl
+    from ntklens.networks import train
+
+    (tmp_path / "model.py").write_text(MODEL)
+    data = nl.load_dataset("fashion-mnist-mini", classes=[2, 4])
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 2))
+    options = {"epochs": 5, "batch_size": 50, "learning_rate": 0.05, "generator": torch.Generator().manual_seed(0)}
+    net = train(net, data.train.x, data.train.y, **options)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    victim = ["--victim", tmp_path / "model.py:build", "--weights", tmp_path / "w.safetensors", "--classes", "2,4"]
+    options = ["--sample", "200", "--test", "100", "--eps", "16/255", "--out", tmp_path / "out", "--json"]
+    done = ntklens("attack", *victim, "--surrogate", "fc1", *options)
+    assert done.returncode == 0, done.stderr
+    rows = {r["attack"]: r for r in json.loads(done.stdout)["victim"]}
+    assert rows["pgd"]["accuracy"] < rows["noise"]["accuracy"] - 0.1
+    assert rows["pgd"]["gradient_evaluations"] == 1000  # of the surrogate
+    with np.load(tmp_path / "out" / "arrays" / "victim.npz") as made:
+        x = torch.from_numpy(made["x_adv"])
+        assert float((net(x).argmax(1).numpy() == made["y"]).mean()) == rows["pgd"]["accuracy"]
+        assert float(np.abs(made["x_adv"] - made["x"]).max()) <= 16 / 255 + 1e-6
+    assert (tmp_path / "out" / "adversarial.png").stat().st_size > 10_000
+
+
+def test_transfer_ends_with_who_is_fooled_by_whom(tmp_path):
+    small = ["--classes", "2,4", "--train", "100", "--test", "40", "--sample", "60", "--epochs", "2", "--seeds", "2"]
+    which = ["--surrogates", "noise,ntk:fc1", "--victims", "fc1"]
+    done = ntklens("transfer", *small, *which, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["matrix_means"]
+    assert [r["surrogate"] for r in rows] == ["clean", "noise", "ntk:fc1", "white-box"]
+    assert all(r["seeds"] == 2 for r in rows)
+    assert "Who is fooled" in (tmp_path / "out" / "report.html").read_text()

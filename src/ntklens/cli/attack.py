@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
+
+from ntklens.cli import console
 from ntklens.cli import options as o
 from ntklens.cli.experiment import execute
+from ntklens.errors import InputError
+from ntklens.report import write_sheet
 from ntklens.study import Spec
+
+Victim = Annotated[
+    str | None, typer.Option("--victim", help="Your network: model.py:factory, or a .pt (TorchScript) or .pt2 file.")
+]
+Weights = Annotated[Path | None, typer.Option("--weights", help="Safetensors of the victim's state, for a factory.")]
+Surrogate = Annotated[
+    str | None,
+    typer.Option("--surrogate", help="Make the images elsewhere: fc3, conv2, mine.py:factory, net:small-cnn, linear."),
+]
+Sample = Annotated[int, typer.Option("--sample", help="Training images that the surrogate may see.")]
+Time = Annotated[str, typer.Option("--time", help="Of a kernel surrogate: match (from outputs), inf, or a number.")]
+Method = Annotated[str, typer.Option("--method", help="On a victim: fgsm, pgd or square.")]
+Loss = Annotated[str, typer.Option("--loss", help="What the attack ascends: cross-entropy, margin or dlr.")]
+Queries = Annotated[int, typer.Option("--queries", help="Of Square, an image.")]
+Momentum = Annotated[float, typer.Option("--momentum", help="Of PGD on a victim or its surrogate; 1 for MI.")]
+Diversity = Annotated[float, typer.Option("--diversity", help="Probability of diverse inputs; 0.5 for DI.")]
+Translation = Annotated[int, typer.Option("--translation", help="Window that smooths the gradient; 3 for TI.")]
 
 
 def attack(
@@ -22,6 +45,17 @@ def attack(
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
     steps: o.Steps = 10,
+    loss: Loss = "cross-entropy",
+    victim: Victim = None,
+    weights: Weights = None,
+    surrogate: Surrogate = None,
+    sample: Sample = 1000,
+    time: Time = "match",
+    method: Method = "pgd",
+    queries: Queries = 1000,
+    momentum: Momentum = 0.0,
+    diversity: Diversity = 0.0,
+    translation: Translation = 0,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/attack"),
@@ -29,11 +63,19 @@ def attack(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """Fit a kernel machine and attack it: accuracy, clean and under noise, one step and PGD, with 95 % intervals.
+    """Attack a kernel machine, or a network of yours, from inside or with images made on a surrogate.
+
+    Without --victim a kernel machine is fitted and attacked: accuracy, clean and under noise, one step and PGD. With
+    --victim your network is; with --surrogate its inside is not looked at, and nothing is trained: samples of the data are
+    enough. The attacked images are in arrays/victim.npz of the run, with a contact sheet beside it.
 
     Example: ntklens attack --data fashion-mnist --data-dir ~/datasets --classes 0,6 --train 2000 --eps 8/255
+
+    Example: ntklens attack --victim model.py:build --weights model.safetensors --surrogate fc3 --data my_images/
     """
     radius = o.number(eps, "--eps")
+    if victim is None and (surrogate or weights):
+        raise InputError("--surrogate and --weights belong to a --victim; give one, as in --victim model.py:build.")
     values = o.common(
         data=data,
         data_dir=data_dir,
@@ -47,9 +89,34 @@ def attack(
         seed=seed,
         device=device,
     )
+    threat: dict[str, Any] = {"eps": radius, "norm": norm, "steps": steps, "loss": loss}
+    run: dict[str, bool] = {"overwrite": overwrite, "resume": resume, "json": json}
+    if victim is None:
+        values |= {
+            "kind": "attack",
+            "title": "Attacks on a kernel machine",
+            "attack": threat | {"curve": [0.0, radius]},
+        }
+        execute(Spec.parse(values), out, **run, tables=("attack_curve",))
+        return
     values |= {
         "kind": "attack",
-        "title": "Attacks on a kernel machine",
-        "attack": {"eps": radius, "norm": norm, "steps": steps, "curve": [0.0, radius]},
+        "title": "An attack on a network",
+        "attack": threat | {"curve": []},
+        "victim": {
+            "path": victim,
+            "weights": weights,
+            "surrogate": surrogate,
+            "sample": sample,
+            "time": time,
+            "method": method,
+            "queries": queries,
+            "momentum": momentum,
+            "diversity": diversity,
+            "translation": translation,
+        },
     }
-    execute(Spec.parse(values), out, overwrite=overwrite, resume=resume, json=json, tables=("attack_curve",))
+    record = execute(Spec.parse(values), out, **run, tables=("victim", "victim_checks"))
+    sheet = write_sheet(record, record.folder / "adversarial.png")
+    if not json:
+        console.say(f"images: {record.folder / 'arrays' / 'victim.npz'}" + (f", {sheet}" if sheet else ""))

@@ -1,5 +1,6 @@
 """A Record rendered as one offline HTML page."""
 
 from ntklens.report.page import render, write_report
+from ntklens.report.sheet import write_sheet
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "write_report", "write_sheet"]

@@ -21,6 +21,7 @@ Watcher = Callable[[str, float], None]
 STAGES: dict[str, Stage] = {
     "data": stages.data_stage,
     "attack": stages.attack_stage,
+    "victim": stages.victim_stage,
     "transfer": stages.transfer_stage,
     "matrix": stages.matrix_stage,
     "features": stages.features_stage,
@@ -63,7 +64,7 @@ def run(
             raise InputError(f"{out} holds another experiment; resume with the same options, or choose another --out.")
     else:
         data = context.data.fingerprint()
-        context.kernel()  # an architecture that does not fit is refused before a folder is made
+        stages.check(context)
         record = Record.create(
             out, spec.kind, spec.title, plain, provenance(seed=spec.seed, data=data), overwrite=overwrite
         )

@@ -83,6 +83,44 @@ class TransferSpec(_Part):
         return steps
 
 
+class VictimSpec(_Part):
+    """The user's own network, and how it is attacked.
+
+    Attributes:
+        path: "file.py:factory", or a TorchScript or exported program.
+        weights: safetensors for a factory.
+        surrogate: an architecture, "file.py:factory", or a name as in `ntklens.transfer.surrogate`: the images are made on
+            it and the victim's inside is not looked at; None attacks the victim itself.
+        sample: training images that the surrogate may see.
+        time: training time of a kernel surrogate: "match" searches it from a hundred outputs, "inf", or a number.
+    """
+
+    path: str
+    weights: Path | None = None
+    surrogate: str | None = None
+    sample: int = Field(default=1000, ge=2)
+    time: str = "match"
+    method: Literal["fgsm", "pgd", "square"] = "pgd"
+    queries: int = Field(default=1000, ge=1)
+    momentum: float = Field(default=0.0, ge=0)
+    diversity: float = Field(default=0.0, ge=0, le=1)
+    translation: int = Field(default=0, ge=0)
+    width: int = Field(default=64, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    checks: bool = True
+
+    @field_validator("time")
+    @classmethod
+    def _time(cls, time: str) -> str:
+        try:
+            fits = time in ("match", "inf") or float(time) >= 0
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError('"match", "inf" or a number from 0 was expected')
+        return time
+
+
 class MatrixSpec(_Part):
     """Surrogates against victims of several architectures and seeds, trained on all training images.
 
@@ -145,6 +183,7 @@ class Spec(_Part):
     data: DataSpec = DataSpec()
     kernel: KernelSpec = KernelSpec()
     attack: AttackSpec | None = None
+    victim: VictimSpec | None = None
     transfer: TransferSpec | None = None
     matrix: MatrixSpec | None = None
     features: FeaturesSpec | None = None

@@ -11,11 +11,13 @@ from ntklens.report.sections.dynamics import dynamics_section
 from ntklens.report.sections.features import features_section
 from ntklens.report.sections.matrix import matrix_section
 from ntklens.report.sections.transfer import transfer_section
+from ntklens.report.sections.victim import victim_section
 
 __all__ = ["Plate", "Section", "sections"]
 
 _MAKERS = {
     "attack_curve": attack_section,
+    "victim": victim_section,
     "transfer": transfer_section,
     "matrix_means": matrix_section,
     "features": features_section,

@@ -1,10 +1,42 @@
 """The stages of an experiment, in the order of the data flow."""
 
+from ntklens.networks import build
+from ntklens.study.context import Context
 from ntklens.study.stages.attack import attack_stage
 from ntklens.study.stages.data import data_stage
 from ntklens.study.stages.dynamics import dynamics_stage
 from ntklens.study.stages.features import features_stage
 from ntklens.study.stages.matrix import matrix_stage
 from ntklens.study.stages.transfer import transfer_stage
+from ntklens.study.stages.victim import checked_victim, victim_stage
 
-__all__ = ["attack_stage", "data_stage", "dynamics_stage", "features_stage", "matrix_stage", "transfer_stage"]
+
+def check(context: Context) -> None:
+    """Refuse, before a folder is made, what would fail in the middle of a run: networks that do not fit the images.
+
+    Raises:
+        InputError: an architecture that is not known or takes no such images, or a victim that does not load.
+    """
+    spec, shape = context.spec, context.data.shape
+    context.kernel()
+    if spec.victim is not None:
+        checked_victim(context, spec.victim)
+    names = [] if spec.matrix is None else [*spec.matrix.victims]
+    for name in [] if spec.matrix is None else spec.matrix.surrogates:
+        kind, _, architecture = name.partition("+")[0].partition(":")
+        names += [architecture] if kind in ("ntk", "net") else []
+    names += [] if spec.dynamics is None else [spec.dynamics.architecture]
+    for name in names:
+        build(name, shape, context.outputs, width=1)
+
+
+__all__ = [
+    "attack_stage",
+    "check",
+    "data_stage",
+    "dynamics_stage",
+    "features_stage",
+    "matrix_stage",
+    "transfer_stage",
+    "victim_stage",
+]

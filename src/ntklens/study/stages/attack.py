@@ -9,6 +9,7 @@ import torch
 from ntklens.attacks import correct, evaluate
 from ntklens.statistics import paired_difference, proportion
 from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.stages.gallery import gallery
 
 _ATTACKS = ("noise", "fgsm", "pgd")
 
@@ -37,7 +38,8 @@ def attack_stage(context: Context, progress: Progress) -> StageResult:
     curve.sort(key=lambda row: (_ATTACKS.index(row["attack"]), row["eps"]))
     effect = paired_difference(right["noise"].numpy(), right["fgsm"].numpy())
     summary = {"comparison": "noise minus one step", "eps": spec.eps, **effect.row(), "n": effect.n}
-    table, arrays = _gallery(context, examples)
+    before = machine.predict(x)
+    table, arrays = gallery(context, before == y, before, machine.predict(examples), examples)
     return StageResult({"attack_curve": curve, "attack_effect": [summary], "gallery": table}, arrays)
 
 
@@ -45,26 +47,3 @@ def _row(model: str, attack: str, norm: str, eps: float, right: torch.Tensor) ->
     accuracy = proportion(int(right.sum()), len(right))
     values = {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
     return {"model": model, "attack": attack, "norm": norm, "eps": eps, **values}
-
-
-def _gallery(context: Context, found: torch.Tensor) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Images that were right before and are wrong after, the classes taking turns."""
-    machine, (x, y), spec = context.machine, context.test, context.attack
-    before, after = machine.predict(x), machine.predict(found)
-    fooled = torch.nonzero((before == y) & (after != y)).flatten().tolist()
-    queues = {c: [i for i in fooled if int(y[i]) == c] for c in range(len(context.data.classes))}
-    turns = [q[k] for k in range(max(map(len, queues.values()), default=0)) for q in queues.values() if k < len(q)]
-    chosen = turns[: spec.gallery]
-    names = context.data.classes
-    rows = [
-        {
-            "index": i,
-            "label": names[int(y[i])],
-            "prediction": names[int(before[i])],
-            "adversarial_prediction": names[int(after[i])],
-            "eps": spec.eps,
-            "norm": spec.norm,
-        }
-        for i in chosen
-    ]
-    return rows, {"gallery_x": x[chosen].cpu().numpy(), "gallery_adv": found[chosen].cpu().numpy()}

@@ -1,0 +1,107 @@
+"""A user's own network from a file: a factory in Python with its weights, a TorchScript or an exported program."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ntklens.errors import InputError
+
+_PROGRAMS = {".pt2": "exported program", ".pt": "TorchScript", ".ts": "TorchScript", ".torchscript": "TorchScript"}
+
+
+def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Module:
+    """A network in eval mode.
+
+    Args:
+        where: "file.py:factory", whose factory takes no arguments and gives a module; a `.pt2` file of
+            `torch.export.save`; or a `.pt`, `.ts` or `.torchscript` file of `torch.jit.save`.
+        weights: safetensors of the module's state, for a factory.
+
+    Raises:
+        InputError: what is not there or does not load, with what to give in its place.
+    """
+    text = str(where)
+    path, _, factory = text.rpartition(":")
+    if path.endswith(".py"):
+        module = _made(Path(path), factory)
+        return _filled(module, None if weights is None else Path(weights)).eval()
+    kind = _PROGRAMS.get(Path(text).suffix)
+    if kind is None:
+        raise InputError(
+            f'a network as file.py:factory, or a .pt2, .pt, .ts or .torchscript file, was expected; "{text}" came.'
+        )
+    if weights is not None:
+        raise InputError(f"{text} holds its own weights; give --weights with a file.py:factory alone.")
+    if not Path(text).exists():
+        raise InputError(f"{text} does not exist.")
+    try:
+        return _Exported(torch.export.load(text).module()) if kind == "exported program" else _scripted(text)
+    except Exception as error:  # torch raises many kinds
+        raise InputError(f"{text} does not load as {kind}: {_first_line(error)}") from error
+
+
+class _Exported(nn.Module):
+    """An exported program's module: it knows neither train nor eval, being what it was exported as."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = [program]  # hidden from nn.Module's own bookkeeping
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Its outputs."""
+        out: Tensor = self.program[0](x)
+        return out
+
+
+def _scripted(path: str) -> nn.Module:
+    network: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    return network.eval()
+
+
+def _made(path: Path, factory: str) -> nn.Module:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a Python file and a function in it, as in model.py:build.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    space: Any = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(space)
+    except Exception as error:
+        raise InputError(f"{path} cannot be run: {_first_line(error)}") from error
+    make = getattr(space, factory, None)
+    if not callable(make):
+        raise InputError(f"{path} has no function {factory}; give one that takes no arguments and returns a module.")
+    try:
+        module = make()
+    except Exception as error:
+        raise InputError(f"{factory} of {path} failed: {_first_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{factory} of {path} must return a torch.nn.Module; {type(module).__name__} came.")
+    return module
+
+
+def _filled(module: nn.Module, weights: Path | None) -> nn.Module:
+    if weights is None:
+        return module
+    try:
+        module.load_state_dict(load_file(weights))
+    except FileNotFoundError:
+        raise InputError(f"{weights} does not exist; give the safetensors file of the module's state.") from None
+    except SafetensorError as error:
+        raise InputError(f"{weights} is not a safetensors file; write it with safetensors.torch.save_file.") from error
+    except RuntimeError as error:
+        raise InputError(f"{weights} does not fit the module: {_first_line(error)}") from error
+    return module
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__

@@ -1,0 +1,151 @@
+"""An attack on the user's own network, from inside or from samples of the data alone."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ntklens.attacks import AttackResult, attack, correct, diagnose
+from ntklens.errors import InputError
+from ntklens.kernels import analytic_kernel
+from ntklens.linalg import GradientFlow, Ridge
+from ntklens.machine import KernelMachine
+from ntklens.networks import load_network
+from ntklens.statistics import paired_difference
+from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.spec import VictimSpec
+from ntklens.study.stages.gallery import gallery
+from ntklens.transfer import Training, match_time, surrogate
+
+_PROBE = 100
+"""Outputs of the victim that the search of its training time asks for."""
+_CHECKED = 200
+"""Images that the self-checks take."""
+
+
+def victim_stage(context: Context, progress: Progress) -> StageResult:
+    """Clean accuracy, noise, and the attack asked for; the images it made; and whether the figures can be trusted.
+
+    With a surrogate the victim is asked for outputs alone: a hundred, to search the surrogate's time, and the scores.
+    """
+    spec = context.spec.victim or VictimSpec(path="")
+    (x, y), a = context.test, context.attack
+    victim = checked_victim(context, spec)
+    source, meta = _source(context, spec, victim)
+    progress(0.3)
+    run = partial(attack, victim=victim, norm=a.norm)
+    generator = context.generator(79)
+    options = _options(context, spec)
+    if spec.method == "square" or options.get("diversity"):
+        options["generator"] = generator
+    results = [
+        run(victim, x, y, 0.0, "none"),
+        run(victim, x, y, a.eps, "noise", generator=context.generator(77)),
+        run(source, x, y, a.eps, spec.method, **options),
+    ]
+    progress(0.7)
+    found = results[-1]
+    rows = [_row(r, name) for r, name in zip(results, ("clean", "noise", spec.method), strict=True)]
+    hits = [r.predictions == y for r in results]
+    effect = paired_difference(hits[1].cpu().numpy(), hits[2].cpu().numpy())
+    summary = {"comparison": f"noise minus {spec.method}", "eps": a.eps, **effect.row(), "n": effect.n}
+    checks = []
+    if spec.surrogate is None and spec.checks:
+        some = slice(0, _CHECKED)
+        made = diagnose(victim, x[some], y[some], a.eps, a.norm, generator=generator)
+        checks = [{"check": c.name, "passed": "yes" if c.passed else "no", "seen": c.sentence} for c in made]
+    table, arrays = gallery(context, hits[0], victim(x).argmax(1), found.predictions, found.x_adv)
+    arrays |= {"x": x, "x_adv": found.x_adv, "y": y, "predictions": found.predictions, "success": found.success}
+    tables = {"victim": rows, "victim_effect": [summary], "victim_meta": [meta], "victim_gallery": table}
+    if checks:
+        tables["victim_checks"] = checks
+    return StageResult(tables, {k: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for k, v in arrays.items()})
+
+
+def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
+    """The user's network.
+
+    Raises:
+        InputError: it does not load, or does not take these images.
+    """
+    victim = load_network(spec.path, spec.weights).to(context.spec.device)
+    x, y = context.test
+    try:
+        with torch.no_grad():
+            correct(victim, x[:2], y[:2])
+    except InputError:
+        raise
+    except Exception as error:
+        shape = "x".join(map(str, x.shape[1:]))
+        first = next(iter(str(error).splitlines()), "")
+        raise InputError(f"the victim does not take images of shape {shape}: {first}") from error
+    return victim
+
+
+def _options(context: Context, spec: VictimSpec) -> dict[str, Any]:
+    a = context.attack
+    if spec.method == "square":
+        return {"queries": spec.queries}
+    options: dict[str, Any] = {"loss": a.loss}
+    if spec.method == "pgd":
+        options |= {"steps": a.steps, "momentum": spec.momentum}
+        options |= {"diversity": spec.diversity, "translation": spec.translation}
+    return options
+
+
+def _source(context: Context, spec: VictimSpec, victim: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
+    """What the images are made on, and how it came to be."""
+    meta: dict[str, Any] = {
+        "victim": spec.path,
+        "surrogate": spec.surrogate,
+        "method": spec.method,
+        "test": len(context.test[0]),
+    }
+    if spec.surrogate is None:
+        return victim, meta
+    x, y = (part[: spec.sample] for part in context.train)
+    k, classes = context.spec.kernel, len(context.data.classes)
+    if ".py:" in spec.surrogate:
+        kernel = analytic_kernel(load_network(spec.surrogate), k.w_std, k.b_std)
+        model: nn.Module = KernelMachine(kernel, Ridge(k.ridge)).fit(x, y)
+    else:
+        named = ":" in spec.surrogate or spec.surrogate.partition("+")[0] in ("linear", "rbf", "noise")
+        made = surrogate(
+            spec.surrogate if named else f"ntk:{spec.surrogate}",
+            x,
+            y,
+            classes,
+            seed=context.spec.seed,
+            w_std=k.w_std,
+            b_std=k.b_std,
+            ridge=k.ridge,
+            training=Training(width=spec.width, epochs=spec.epochs),
+        )
+        if made.model is None:
+            raise InputError(
+                "noise is the control of every attack already; give a surrogate with a model, such as fc3."
+            )
+        model = made.model
+    meta |= {"sample": len(x), "queries": 0}
+    if isinstance(model, KernelMachine) and spec.time != "inf":
+        if spec.time == "match":
+            time = match_time(model, victim, x[:_PROBE])
+            meta |= {"time": time.filter.time, "correlation": time.correlation, "queries": time.queries}
+            model = model.refilter(time.filter)
+        else:
+            meta |= {"time": float(spec.time)}
+            model = model.refilter(GradientFlow(float(spec.time)))
+    meta["time"] = None if math.isinf(meta.get("time", math.inf)) else meta["time"]
+    return model, meta
+
+
+def _row(result: AttackResult, name: str) -> dict[str, Any]:
+    row = result.row()
+    accuracy = result.robust_accuracy
+    return {"attack": name, "norm": row["norm"], "eps": row["eps"], **accuracy.row("accuracy"),
+            "fooled": row["success"], "queries": row["queries"],
+            "gradient_evaluations": row["gradient_evaluations"], "seconds": row["seconds"]}  # fmt: skip

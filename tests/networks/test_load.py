@@ -1,0 +1,77 @@
+"""A user's own network from a file, and what is said of one that does not load."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ntklens.errors import InputError
+from ntklens.networks import load_network
+
+SOURCE = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.5))
+
+def number():
+    return 3
+
+def broken():
+    raise RuntimeError("no such thing")
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "model.py").write_text(SOURCE)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.5)).eval()
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    return tmp_path, net
+
+
+def test_a_factory_with_weights_in_eval_mode(files):
+    folder, net = files
+    loaded = load_network(f"{folder}/model.py:build", folder / "model.safetensors")
+    x = torch.rand(5, 1, 2, 2)
+    assert not loaded.training
+    torch.testing.assert_close(loaded(x), net(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_and_an_exported_program(files):
+    folder, net = files
+    x = torch.rand(5, 1, 2, 2)
+    torch.jit.script(net).save(folder / "model.pt")
+    batch = torch.export.Dim("batch", min=1)
+    torch.export.save(torch.export.export(net, (x,), dynamic_shapes=({0: batch},)), folder / "model.pt2")
+    for name in ("model.pt", "model.pt2"):
+        loaded = load_network(folder / name)
+        torch.testing.assert_close(loaded(x[:3]), net(x[:3]))
+        z = x.clone().requires_grad_()
+        assert torch.autograd.grad(loaded(z).sum(), z)[0].shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("where", "weights", "message"),
+    [
+        ("model.onnx", None, "file.py:factory, or a .pt2"),
+        ("missing.pt", None, "does not exist"),
+        ("missing.py:build", None, "does not exist; give a Python file"),
+        ("model.py:make", None, "has no function make"),
+        ("model.py:number", None, "must return a torch.nn.Module; int came"),
+        ("model.py:broken", None, "no such thing"),
+        ("model.py:build", "missing.safetensors", "does not exist; give the safetensors"),
+        ("model.py:build", "model.py", "not a safetensors file"),
+        ("model.py:build", "other.safetensors", "does not fit the module"),
+        ("bad.pt", None, "does not load as TorchScript"),
+        ("bad.pt", "model.safetensors", "holds its own weights"),
+    ],
+)
+def test_what_does_not_load_is_one_sentence(files, where, weights, message):
+    folder, _ = files
+    save_file({"weight": torch.zeros(2)}, folder / "other.safetensors")
+    (folder / "bad.pt").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=message):
+        load_network(f"{folder}/{where}", None if weights is None else folder / weights)
