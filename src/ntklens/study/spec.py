@@ -131,7 +131,7 @@ class MatrixSpec(_Part):
     victims: tuple[str, ...] = ("fc2", "small-cnn")
     seeds: int = Field(default=3, ge=1)
     sample: int = Field(default=1000, ge=2)
-    """Training images that surrogates are fitted on."""
+    """Training images that surrogates are fitted on; trained ones take as many steps on them as the victims on all."""
     width: int = Field(default=64, ge=1)
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=128, ge=1)
