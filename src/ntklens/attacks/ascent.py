@@ -56,24 +56,35 @@ class Ascent:
             step: length of a step.
             numbers: (steps, n, 4) for the diversity of inputs.
         """
-        x_adv, memory = start.clone(), torch.zeros_like(x)
-        active = torch.arange(len(x), device=x.device)
+        found = start.clone()
+        x_adv, memory, rows = start, torch.zeros_like(x), None
         for number in range(self.steps):
-            u = None if numbers is None else numbers[number][active.to(numbers.device)]
-            gradient, fooled = self.gradient(model, x_adv[active], y[active], u)
+            u = (
+                None
+                if numbers is None
+                else numbers[number]
+                if rows is None
+                else numbers[number][rows.to(numbers.device)]
+            )
+            gradient, fooled = self.gradient(model, x_adv, y, u)
             if self.early_stop:
                 if u is not None:
-                    _, fooled = self.scores(model, x_adv[active], y[active], None)
-                gradient, active = gradient[~fooled], active[~fooled]
-                if not len(active):
-                    break
+                    _, fooled = self.scores(model, x_adv, y, None)
+                if bool(fooled.any()):
+                    left = torch.nonzero(~fooled).flatten()
+                    found[slice(None) if rows is None else rows] = x_adv
+                    rows = left if rows is None else rows[left]
+                    x_adv, x, y, gradient, memory = (t[left] for t in (x_adv, x, y, gradient, memory))
+                    if not len(left):
+                        return found
             if self.momentum:
                 size = gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
-                memory[active] = self.momentum * memory[active] + gradient / size.reshape(-1, *[1] * (x.ndim - 1))
-                gradient = memory[active]
-            moved = x_adv[active] + step * balls.ascend(gradient, self.norm)
-            x_adv[active] = balls.project(moved, x[active], eps, self.norm, self.bounds)
-        return x_adv
+                memory = gradient = self.momentum * memory + gradient / size.reshape(-1, *[1] * (x.ndim - 1))
+            x_adv = balls.project(x_adv + step * balls.ascend(gradient, self.norm), x, eps, self.norm, self.bounds)
+        if rows is None:
+            return x_adv
+        found[rows] = x_adv
+        return found
 
     def gradient(self, model: Model, x: Tensor, y: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The direction that the loss grows in, and whether the images shown are where the attack wants them.
