@@ -50,7 +50,7 @@ def test_data_lists_what_there_is():
     assert set(rows) >= {"digits", "mnist", "fashion-mnist", "cifar10"}
 
 
-@pytest.mark.parametrize("verb", ["demo", "data", "attack", "transfer", "run", "report"])
+@pytest.mark.parametrize("verb", ["demo", "data", "attack", "transfer", "paper", "run", "report"])
 def test_help_has_an_example(verb):
     done = ntklens(verb, "--help")
     assert done.returncode == 0
@@ -83,6 +83,7 @@ WRONG = {
     "unknown victim": (["transfer", "--victims", "vit"], "is not known; choose one of"),
     "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
+    "no such paper": (["paper", "diffusion"], "must be one of transfer"),
     "no time": (["attack", "--victim", "a.pt", "--time", "soon"], "a number from 0 was expected"),
     "no experiment": (["run", "nowhere.toml"], "nowhere.toml does not exist"),
 }
@@ -91,7 +92,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_input_is_one_sentence_and_exit_code_2(name, tmp_path):
     arguments, message = WRONG[name]
-    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run", "transfer") else []
+    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run", "transfer", "paper") else []
     done = ntklens(*arguments, *out)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())

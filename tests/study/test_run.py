@@ -4,7 +4,7 @@ import pytest
 
 from ntklens.errors import InputError
 from ntklens.record import Record
-from ntklens.study import Spec, demo_spec, planned, run
+from ntklens.study import Spec, demo_spec, paper_spec, planned, run
 
 SMALL = {
     "kind": "test",
@@ -116,3 +116,34 @@ def test_files_that_are_no_specs(text, message, tmp_path):
         path.write_text(text)
     with pytest.raises(InputError, match=message):
         Spec.read(path)
+
+
+def test_the_papers_transfer_study_takes_other_images():
+    spec = paper_spec("transfer", {"name": "digits"}, seed=3)
+    assert planned(spec) == ["data", "attack", "transfer", "matrix"]
+    assert (spec.data.name, spec.data.classes, spec.seed) == ("digits", None, 3)
+    assert paper_spec("transfer", {"train": 50}).data.classes == (2, 4)
+
+
+def test_over_training_and_out_of_the_lazy_regime(tmp_path):
+    """At the network's own time its gradients are the kernel's more than at t = inf, and a large rate opens the gap."""
+    values = {
+        "data": {"classes": [2, 4], "train": 120, "test": 60},
+        "attack": {"curve": []},
+        "transfer": {
+            "widths": [256],
+            "seeds": 1,
+            "steps": 60,
+            "checkpoints": [10, 60],
+            "regimes": ["lazy", "large learning rate", "standard parametrisation", "cross-entropy, SGD"],
+            "regime_epochs": 3,
+        },
+    }
+    record = run(Spec.parse(values), tmp_path / "run")
+    steps = {(r["steps"], r["source"]): r for r in record.table("transfer_steps")}
+    assert {s for s, _ in steps} == {10, 60}
+    assert steps[60, "kernel matched time"]["cosine"] > steps[60, "kernel t=inf"]["cosine_high"]
+    kinds = {r["regime"]: r for r in record.table("transfer_regimes")}
+    assert len(kinds) == 4
+    assert kinds["large learning rate"]["value"] > kinds["lazy"]["high"]
+    assert kinds["lazy"]["cosine"] > kinds["large learning rate"]["cosine"]

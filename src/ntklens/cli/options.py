@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 Data = Annotated[str, typer.Option("--data", help="A data set's name, an .npz file, or a folder of images.")]
+OtherData = Annotated[str | None, typer.Option("--data", help="Another data set: a name, an .npz file, or a folder.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder that holds the data set's files.")]
 Classes = Annotated[str | None, typer.Option("--classes", help="Keep these classes, as in 0,1 or Pullover,Coat.")]
 Train = Annotated[int | None, typer.Option("--train", help="Keep the first so many training images.")]

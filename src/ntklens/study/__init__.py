@@ -7,9 +7,12 @@ from ntklens.study.spec import (
     DynamicsSpec,
     FeaturesSpec,
     KernelSpec,
+    MatrixSpec,
     Spec,
     TransferSpec,
+    VictimSpec,
     demo_spec,
+    paper_spec,
 )
 
 __all__ = [
@@ -18,9 +21,12 @@ __all__ = [
     "DynamicsSpec",
     "FeaturesSpec",
     "KernelSpec",
+    "MatrixSpec",
     "Spec",
     "TransferSpec",
+    "VictimSpec",
     "demo_spec",
+    "paper_spec",
     "planned",
     "run",
 ]

@@ -221,5 +221,32 @@ class Spec(_Part):
 
 def demo_spec() -> Spec:
     """The experiment of `ntklens demo`, from the TOML file shipped beside this module."""
-    text = resources.files("ntklens.study").joinpath("demo.toml").read_text(encoding="utf-8")
-    return Spec.parse(tomllib.loads(text))
+    return Spec.parse(_shipped("demo"))
+
+
+PAPERS = ("transfer",)
+"""Experiments of `ntklens paper`."""
+
+
+def paper_spec(name: str, data: dict[str, Any] | None = None, *, seed: int = 0, device: str = "cpu") -> Spec:
+    """An experiment of `ntklens paper`, on its own images or on others.
+
+    Args:
+        name: one of `PAPERS`.
+        data: parts of a `DataSpec` in place of the experiment's own; another data set comes with all its classes.
+        seed: of the experiment.
+        device: of the experiment.
+
+    Raises:
+        InputError: an unknown name, or data that do not fit.
+    """
+    if name not in PAPERS:
+        raise InputError(f'the experiment must be one of {", ".join(PAPERS)}; "{name}" came.')
+    values = _shipped(f"paper_{name}")
+    given = data or {}
+    values["data"] = given if "name" in given else values["data"] | given
+    return Spec.parse(values | {"seed": seed, "device": device})
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    return tomllib.loads(resources.files("ntklens.study").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
