@@ -92,3 +92,14 @@ def test_calls_at_the_same_time_leave_torch_its_threads():
             assert pool.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_parallel_and_opposite_inputs_have_no_angle_of_rounding(engine):
+    """One hidden layer without biases: Θ is 4 <x, z> / d for parallel inputs and 0 for opposite ones."""
+    net = nn.Sequential(nn.Linear(30, 8), nn.ReLU(), nn.Linear(8, 1))
+    kernel = analytic_kernel(net, b_std=0.0, engine=engine)
+    x = images(20, 30)
+    factors = torch.linspace(0.1, 3, 20, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(kernel(x, factors * x).diagonal(), 4 * (factors * x * x).mean(1), rtol=1e-14, atol=0)
+    assert float(kernel(x, -factors * x).diagonal().abs().max()) < 1e-14

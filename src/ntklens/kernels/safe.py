@@ -98,12 +98,12 @@ def sqrt(x: Tensor) -> Tensor:
 
 
 def cosine(covariance: Tensor, scale: Tensor) -> Tensor:
-    """The covariance over the scale (the root of the two variances' product): 0 where the scale is 0, 1 at coincidence.
+    """The covariance over the scale (the root of the two variances' product): 0 where the scale is 0, ±1 at parallel pairs.
 
-    The value is snapped to 1 at coincident pairs, where rounding would else be taken for an angle of up to 3e-8; the
-    derivative is that of the quotient.
+    The value is snapped to 1 at coincident pairs, and to -1 at opposite ones, where rounding would else be taken for an
+    angle of up to 3e-8; the derivative is that of the quotient.
     """
     positive = scale > 0
     c = torch.where(positive, covariance / torch.where(positive, scale, 1.0), 0.0)
-    gap = (1 - c).detach()
-    return c + torch.where(gap.abs() < COINCIDENT, gap, 0.0)
+    below, above = (1 - c).detach(), (1 + c).detach()
+    return c + torch.where(below.abs() < COINCIDENT, below, 0.0) - torch.where(above.abs() < COINCIDENT, above, 0.0)
