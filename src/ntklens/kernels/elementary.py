@@ -50,10 +50,14 @@ class RBFKernel:
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Matrix (n1, n2)."""
-        a = x1.flatten(1)
-        b = a if x2 is None else x2.flatten(1)
-        squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
-        return torch.exp(squared / (-2 * a.shape[1] * self.bandwidth**2))
+        a = x1.flatten(1).to(torch.float64)  # where |a|² + |b|² - 2 <a, b> loses nothing that K could show
+        b = a if x2 is None else x2.flatten(1).to(torch.float64)
+        squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * (a @ b.T)
+        if x2 is None:
+            squared = (squared + squared.T) / 2
+            squared.fill_diagonal_(0.0)
+        scaled = squared.clamp_min_(0.0) / (-2 * a.shape[1] * self.bandwidth**2)
+        return torch.exp(scaled).to(x1.dtype)
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
