@@ -17,6 +17,9 @@ from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel, WithPrior
 from ntklens.linalg import Factorisation, Filter, Ridge, trained_covariance
 
+_PROBE = 3
+"""Training inputs whose kernel values are saved with a machine, to tell another kernel by."""
+
 
 class _Evaluate(torch.autograd.Function):
     """Θ(x, X) α with the kernel's own gradient, so that no graph of the recursion is kept."""
@@ -195,6 +198,7 @@ class KernelMachine(nn.Module):
         """Write the training data and the coefficients as safetensors; the kernel is code, and `load` is given it."""
         self._check_fitted()
         tensors = {k: v.contiguous() for k, v in self._buffers.items() if v is not None}
+        tensors["probe"] = self.kernel(self.double_inputs[:_PROBE]).contiguous()
         save_file(tensors, str(path), metadata={"kernel": repr(self.kernel), "filter": repr(self.filter)})
 
     @classmethod
@@ -222,6 +226,12 @@ class KernelMachine(nn.Module):
         machine = cls(kernel, filter)
         if metadata.get("filter") != repr(machine.filter):
             raise InputError(f"{path} was saved with the filter {metadata.get('filter')}; {machine.filter!r} came.")
+        probe = tensors.pop("probe")
+        values = kernel(tensors["train_inputs"][:_PROBE].to(torch.float64))
+        if not torch.allclose(values.to(probe), probe, rtol=1e-6, atol=0.0):
+            raise InputError(
+                f"{path} was saved with another kernel: its values differ; give the network that it was made of."
+            )
         for name, tensor in tensors.items():
             setattr(machine, name, tensor)
         return machine

@@ -172,3 +172,21 @@ def test_transfer_ends_with_who_is_fooled_by_whom(tmp_path):
     assert [r["surrogate"] for r in rows] == ["clean", "noise", "ntk:fc1", "white-box"]
     assert all(r["seeds"] == 2 for r in rows)
     assert "Who is fooled" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_saved_machine_is_a_victim(tmp_path):
+    import ntklens as nl
+    from ntklens.networks import build
+
+    data = nl.load_dataset("fashion-mnist-mini", classes=[2, 4])
+    machine = nl.KernelMachine(nl.analytic_kernel(build("fc1", data.shape, 1)))
+    machine.fit(data.train.x[:100], data.train.y[:100]).save(tmp_path / "machine.safetensors")
+    options = ["--classes", "2,4", "--test", "40", "--method", "fgsm", "--out", tmp_path / "out", "--json"]
+    done = ntklens("attack", "--victim", tmp_path / "machine.safetensors", *options)
+    assert done.returncode == 0, done.stderr
+    rows = {r["attack"]: r for r in json.loads(done.stdout)["victim"]}
+    found = nl.fgsm(machine, data.test.x[:40], data.test.y[:40], 8 / 255)
+    assert rows["fgsm"]["accuracy"] == machine.score(found, data.test.y[:40])
+    other = ntklens("attack", "--victim", tmp_path / "machine.safetensors", *options, "--arch", "fc2", "--overwrite")
+    assert other.returncode == 2
+    assert "was saved with another kernel" in " ".join(other.stderr.split())

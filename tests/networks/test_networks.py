@@ -139,7 +139,7 @@ def test_linearisation_frozen_parts_and_modes(net):
         nl.linearize(net.requires_grad_(False))
 
 
-@pytest.mark.parametrize("name", ["fc3", "conv2", "conv2-gap", "myrtle5", "small-cnn"])
+@pytest.mark.parametrize("name", ["fc3", "conv2", "conv2-gap", "myrtle5", "myrtle7", "myrtle10", "small-cnn"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 8)])
 def test_architectures_by_name_run_and_have_a_kernel(name, shape):
     x = torch.rand(2, *shape)

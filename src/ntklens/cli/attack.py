@@ -15,7 +15,7 @@ from ntklens.report import write_sheet
 from ntklens.study import Spec
 
 Victim = Annotated[
-    str | None, typer.Option("--victim", help="Your network: model.py:factory, or a .pt (TorchScript) or .pt2 file.")
+    str | None, typer.Option("--victim", help="Your network: model.py:factory, a .pt or .pt2 file; or a saved machine.")
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Safetensors of the victim's state, for a factory.")]
 Surrogate = Annotated[

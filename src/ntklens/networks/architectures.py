@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 def architecture_names() -> tuple[str, ...]:
     """What `build` knows; N stands for a number of layers from 1 on."""
-    return ("fcN", "convN", "convN-gap", "myrtle5", "small-cnn")
+    return ("fcN", "convN", "convN-gap", "myrtle5", "myrtle7", "myrtle10", "small-cnn")
 
 
 def build(name: str, shape: Shape, outputs: int, *, width: int = 64) -> nn.Module:
@@ -23,7 +23,7 @@ def build(name: str, shape: Shape, outputs: int, *, width: int = 64) -> nn.Modul
 
     Args:
         name: "fc3" (three hidden layers), "conv2" (two 3x3 convolutions, flattened), "conv4-gap" (globally pooled),
-            "myrtle5", or "small-cnn" (strided, quick to train on a CPU).
+            "myrtle5", "myrtle7", "myrtle10", or "small-cnn" (strided, quick to train on a CPU).
         shape: of one input, (C, H, W) or (d,).
         outputs: number of outputs.
         width: hidden units or channels a layer.
@@ -44,13 +44,13 @@ def build(name: str, shape: Shape, outputs: int, *, width: int = 64) -> nn.Modul
         raise InputError(f"outputs and width must be 1 or more; {outputs} and {width} came.")
     if (match := re.fullmatch(r"fc([1-9]\d*)", name)) is not None:
         return _dense(int(match[1]), math.prod(shape), outputs, width)
-    if not (match := re.fullmatch(r"(conv[1-9]\d*(-gap)?|myrtle5|small-cnn)", name)):
+    if not (match := re.fullmatch(r"(conv[1-9]\d*(-gap)?|myrtle(5|7|10)|small-cnn)", name)):
         known = ", ".join(architecture_names())
         raise InputError(f'the architecture "{name}" is not known; choose one of {known} (N a number, as in fc3).')
     if len(shape) != 3:
         raise InputError(f"{name} needs images (C, H, W); inputs of shape {shape} came: choose an fcN instead.")
-    if name == "myrtle5":
-        return _myrtle5(shape, outputs, width)
+    if name in _MYRTLE:
+        return _myrtle(name, shape, outputs, width)
     if name == "small-cnn":
         return _small_cnn(shape, outputs, width)
     depth = int(re.findall(r"\d+", name)[0])
@@ -74,26 +74,21 @@ def _convolutional(depth: int, shape: Shape, outputs: int, width: int, *, pooled
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, outputs))
 
 
-def _myrtle5(shape: Shape, outputs: int, width: int) -> nn.Sequential:
+_MYRTLE = {"myrtle5": (2, 1, 1), "myrtle7": (2, 2, 2), "myrtle10": (3, 3, 3)}
+"""Convolutions before the first pooling, between the two, and before the global one (Shankar et al. 2020)."""
+
+
+def _myrtle(name: str, shape: Shape, outputs: int, width: int) -> nn.Sequential:
     """Shankar et al. 2020, with average pooling."""
     channels, height, breadth = shape
     if height % 4 or breadth % 4:
-        raise InputError(f"myrtle5 pools twice by 2 and needs sides divisible by 4; {height} x {breadth} came.")
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding="same"),
-        nn.ReLU(),
-        nn.Conv2d(width, width, 3, padding="same"),
-        nn.ReLU(),
-        nn.AvgPool2d(2),
-        nn.Conv2d(width, width, 3, padding="same"),
-        nn.ReLU(),
-        nn.AvgPool2d(2),
-        nn.Conv2d(width, width, 3, padding="same"),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, outputs),
-    )
+        raise InputError(f"{name} pools twice by 2 and needs sides divisible by 4; {height} x {breadth} came.")
+    layers: list[nn.Module] = []
+    for number, count in enumerate(_MYRTLE[name]):
+        layers += [nn.AvgPool2d(2)] if number else []
+        for _ in range(count):
+            layers += [nn.Conv2d(width if layers else channels, width, 3, padding="same"), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, outputs))
 
 
 def _small_cnn(shape: Shape, outputs: int, width: int) -> nn.Sequential:

@@ -87,7 +87,8 @@ class VictimSpec(_Part):
     """The user's own network, and how it is attacked.
 
     Attributes:
-        path: "file.py:factory", or a TorchScript or exported program.
+        path: "file.py:factory", a TorchScript or exported program, or a machine of `KernelMachine.save` with the
+            experiment's kernel.
         weights: safetensors for a factory.
         surrogate: an architecture, "file.py:factory", or a name as in `ntklens.transfer.surrogate`: the images are made on
             it and the victim's inside is not looked at; None attacks the victim itself.

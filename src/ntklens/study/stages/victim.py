@@ -72,7 +72,12 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
     Raises:
         InputError: it does not load, or does not take these images.
     """
-    victim = load_network(spec.path, spec.weights).to(context.spec.device)
+    victim: nn.Module
+    if spec.path.endswith(".safetensors"):
+        victim = KernelMachine.load(spec.path, context.kernel(), Ridge(context.spec.kernel.ridge))
+    else:
+        victim = load_network(spec.path, spec.weights)
+    victim = victim.to(context.spec.device)
     x, y = context.test
     try:
         with torch.no_grad():
