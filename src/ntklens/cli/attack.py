@@ -22,10 +22,8 @@ Surrogate = Annotated[
     str | None,
     typer.Option("--surrogate", help="Make the images elsewhere: fc3, conv2, mine.py:factory, net:small-cnn, linear."),
 ]
-Sample = Annotated[int, typer.Option("--sample", help="Training images that the surrogate may see.")]
 Time = Annotated[str, typer.Option("--time", help="Of a kernel surrogate: match (from outputs), inf, or a number.")]
 Method = Annotated[str, typer.Option("--method", help="On a victim: fgsm, pgd or square.")]
-Loss = Annotated[str, typer.Option("--loss", help="What the attack ascends: cross-entropy, margin or dlr.")]
 Queries = Annotated[int, typer.Option("--queries", help="Of Square, an image.")]
 Momentum = Annotated[float, typer.Option("--momentum", help="Of PGD on a victim or its surrogate; 1 for MI.")]
 Diversity = Annotated[float, typer.Option("--diversity", help="Probability of diverse inputs; 0.5 for DI.")]
@@ -45,11 +43,11 @@ def attack(
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
     steps: o.Steps = 10,
-    loss: Loss = "cross-entropy",
+    loss: o.Loss = "cross-entropy",
     victim: Victim = None,
     weights: Weights = None,
     surrogate: Surrogate = None,
-    sample: Sample = 1000,
+    sample: o.Sample = 1000,
     time: Time = "match",
     method: Method = "pgd",
     queries: Queries = 1000,

@@ -20,6 +20,8 @@ Ridge = Annotated[float, typer.Option("--ridge", help="Ridge of the kernel machi
 Eps = Annotated[str, typer.Option("--eps", help="Radius in pixel units, as in 8/255 or 0.03.")]
 Norm = Annotated[str, typer.Option("--norm", help="linf or l2.")]
 Steps = Annotated[int, typer.Option("--steps", help="Steps of PGD.")]
+Sample = Annotated[int, typer.Option("--sample", help="Training images that the surrogate may see.")]
+Loss = Annotated[str, typer.Option("--loss", help="What the attack ascends: cross-entropy, margin or dlr.")]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run.")]

@@ -16,10 +16,8 @@ Surrogates = Annotated[
 ]
 Victims = Annotated[str, typer.Option("--victims", help="Architectures of the attacked networks, as in fc2,small-cnn.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Victims of each architecture.")]
-Sample = Annotated[int, typer.Option("--sample", help="Training images that surrogates may see.")]
 Width = Annotated[int, typer.Option("--width", help="Hidden units or channels of trained networks.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="Of every training.")]
-Loss = Annotated[str, typer.Option("--loss", help="What the attack ascends: cross-entropy, margin or dlr.")]
 
 
 def transfer(
@@ -31,7 +29,7 @@ def transfer(
     surrogates: Surrogates = "noise,linear,rbf,ntk:fc1,ntk:fc3,net:fc2,net:small-cnn",
     victims: Victims = "fc2,small-cnn",
     seeds: Seeds = 3,
-    sample: Sample = 1000,
+    sample: o.Sample = 1000,
     width: Width = 64,
     epochs: Epochs = 5,
     w_std: o.WStd = 2**0.5,
@@ -40,7 +38,7 @@ def transfer(
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
     steps: o.Steps = 10,
-    loss: Loss = "margin",
+    loss: o.Loss = "margin",
     seed: o.Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/transfer"),
