@@ -11,10 +11,9 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, WithPrior
+from ntklens.kernels.base import Kernel, WithPrior, vjp
 from ntklens.linalg import Factorisation, Filter, Ridge, trained_covariance
 
 _PROBE = 3
@@ -25,18 +24,18 @@ class _Evaluate(torch.autograd.Function):
     """Θ(x, X) α with the kernel's own gradient, so that no graph of the recursion is kept."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, machine: KernelMachine) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.machine = machine  # type: ignore[attr-defined]
-        return machine._evaluate(x)
+    def forward(ctx: Any, x: Tensor, machine: KernelMachine) -> Tensor:
+        z = machine._inputs(machine.arithmetic)
+        k, ctx.pull = vjp(machine.kernel, x.detach().to(z.dtype), z)
+        ctx.coefficients = machine.coefficients
+        ctx.dtypes = x.dtype, z.dtype
+        return (k.to(torch.float64) @ machine.coefficients).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        machine: KernelMachine = ctx.machine  # type: ignore[attr-defined]
-        weights = grads[0].to(torch.float64) @ machine.coefficients.T
-        z = machine._inputs(machine.arithmetic)
-        return machine.kernel.gradient(x.to(z.dtype), z, weights.to(z.dtype)).to(x.dtype), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        outside, inside = ctx.dtypes
+        weights = grads[0].to(torch.float64) @ ctx.coefficients.T
+        return ctx.pull(weights.to(inside)).to(outside), None
 
 
 class KernelMachine(nn.Module):

@@ -66,3 +66,21 @@ def test_our_attack_on_a_model_of_foolbox(machine, data):
     x, y = data.test.x, data.test.y
     theirs = foolbox.PyTorchModel(machine, bounds=(0, 1), device="cpu")
     torch.testing.assert_close(nl.fgsm(theirs, x, y, EPS), nl.fgsm(machine, x, y, EPS))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_of_pyautoattack(machine, data, norm):
+    """Two random searches of one schedule, on images that the machine gets right: as many fooled within chance."""
+    library = pytest.importorskip("pyautoattack.square", reason="pyautoattack is not installed")
+    keep = machine.predict(data.test.x) == data.test.y
+    x, y, eps = data.test.x[keep], data.test.y[keep], {"linf": EPS / 2, "l2": 0.8}[norm]
+    left: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for seed in range(3):
+        g = torch.Generator().manual_seed(seed)
+        left["ours"].append(share_right(machine, nl.square(machine, x, y, eps, norm, queries=300, generator=g), y))
+        name = {"linf": "Linf", "l2": "L2"}[norm]
+        search = library.SquareAttack(machine, norm=name, n_queries=300, eps=eps, seed=seed, device="cpu")
+        left["theirs"].append(share_right(machine, search.perturb(x, y), y))
+    ours, theirs = (sum(values) / 3 for values in left.values())
+    assert 0.1 < theirs < 0.9
+    assert ours == pytest.approx(theirs, abs=0.08), left

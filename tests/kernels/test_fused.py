@@ -103,3 +103,22 @@ def test_parallel_and_opposite_inputs_have_no_angle_of_rounding(engine):
     factors = torch.linspace(0.1, 3, 20, dtype=torch.float64)[:, None]
     torch.testing.assert_close(kernel(x, factors * x).diagonal(), 4 * (factors * x * x).mean(1), rtol=1e-14, atol=0)
     assert float(kernel(x, -factors * x).diagonal().abs().max()) < 1e-14
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("b_std", "engine_name", "limit"),
+    [(0.1, "auto", 1 << 30), (0.0, "auto", 1 << 30), (0.1, "auto", 9), (0.1, "reference", 1 << 30)],
+)
+def test_matrix_and_gradient_together_are_the_two_alone(dtype, b_std, engine_name, limit):
+    """Bit by bit: the inner products that they share are the same, and of a row whatever stands beside it."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(30, 4), nn.ReLU(), nn.Linear(4, 1))
+    kernel = analytic_kernel(net, b_std=b_std, engine=engine_name, memory_limit=limit)
+    x, z = images(40, 30).to(dtype), images(300, 30).to(dtype)
+    w = torch.randn(40, 300, generator=torch.Generator().manual_seed(8), dtype=dtype)
+    matrix, pull = kernel.vjp(x, z)
+    rows = torch.tensor([31, 4, 5])
+    same = torch.equal if engine_name == "auto" else torch.allclose
+    assert same(matrix, kernel(x, z))
+    assert same(pull(w), kernel.gradient(x, z, w))
+    assert same(pull(w[rows], rows), kernel.gradient(x, z, w)[rows])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ntklens.errors import InputError
 from ntklens.kernels import reference
+from ntklens.kernels.base import Pull, without_product
 from ntklens.kernels.fused import engine as fused
 from ntklens.kernels.graph import Graph
 from ntklens.kernels.monte_carlo import Draws, monte_carlo
@@ -180,6 +181,38 @@ class AnalyticKernel:
                 value = (_matrix(state, which) * w[rows, columns]).sum()
             total[rows] += torch.autograd.grad(value, part)[0]
         return total.to(x1.dtype)
+
+    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pull]:
+        """The NTK between two batches, and its gradient for weights that are only known once the matrix is.
+
+        Networks without positions keep the inner products between the two, where `memory_limit` allows: an attack then
+        takes two matrix products a step in place of three.
+
+        Args:
+            x1: (n1, ...) inputs to differentiate at.
+            x2: (n2, ...) inputs held fixed.
+
+        Returns:
+            The matrix (n1, n2), and a function of weights (n1, n2) to the gradient as of `gradient`; with `rows`, indices
+            of x1, the weights and the gradient are of these rows alone.
+        """
+        x1, x2 = x1.detach(), x2.detach()
+        graph = self._graph_of(x1, x2)
+        if self.engine != "auto" or not fused.usable(graph, x1):
+            with torch.no_grad():
+                return self(x1, x2), without_product(self, x1, x2)
+        with torch.no_grad():
+            kept = fused.inner_products(graph, x1, x2, self.memory_limit)
+            matrix = fused.matrices(graph, x1, x2, ("ntk",), self.memory_limit, kept=kept)["ntk"]
+        if kept is None:
+            return matrix, without_product(self, x1, x2)
+
+        def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
+            part, x = (kept, x1) if rows is None else (kept.of(rows), x1[rows])
+            with torch.no_grad():
+                return fused.gradient(graph, x, x2, weights.detach(), "ntk", self.memory_limit, kept=part)
+
+        return matrix, pull
 
     def _fused(
         self, graph: Graph, x1: Tensor, x2: Tensor | None, kinds: tuple[Kind, ...], progress: Progress | None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ntklens.kernels.base import Pull
+
 
 @dataclass(frozen=True)
 class LinearKernel:
@@ -61,10 +63,19 @@ class RBFKernel:
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
-        a, b = x1.flatten(1), x2.flatten(1)
-        pull = weights * self(x1, x2)
-        slope = (pull @ b - pull.sum(1, keepdim=True) * a) / (a.shape[1] * self.bandwidth**2)
-        return slope.reshape(x1.shape)
+        return self.vjp(x1, x2)[1](weights)
+
+    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pull]:
+        """The matrix, and its gradient from it."""
+        matrix, b = self(x1, x2), x2.flatten(1)
+
+        def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
+            x, k = (x1, matrix) if rows is None else (x1[rows], matrix[rows])
+            a, w = x.flatten(1), weights * k
+            slope = (w @ b - w.sum(1, keepdim=True) * a) / (a.shape[1] * self.bandwidth**2)
+            return slope.reshape(x.shape)
+
+        return matrix, pull
 
     def diagonal(self, x: Tensor) -> Tensor:
         """Ones: (n,)."""

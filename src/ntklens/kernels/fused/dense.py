@@ -5,6 +5,7 @@ A library picks its order of summation by the shape of a product; tiles of one s
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,25 +55,22 @@ def fill(
     out: dict[str, Tensor],
     dtype: torch.dtype,
     progress: Progress | None,
+    kept: Products | None = None,
 ) -> None:
     """Fill the matrices; without b, the diagonal and what lies above it.
 
-    The products are written into the result itself, by torch's threads, and then read row by row by our own.
+    The products are written into the result itself and then read row by row, unless they are given to be kept.
     """
-    x = Rows(a)
-    z = x if b is None else Rows(b)
+    made = Products(a, b, into=next(iter(out.values()))) if kept is None else kept
+    x, z = made.x, made.z
     ways = _ways(graph, program, tuple(out), x, z, dtype)
-    single = a.dtype == z.rows.dtype == torch.float32
-    kept = next(iter(out.values()))
-    product = kept if single or kept.dtype == torch.float64 else kept.new_empty(kept.shape, dtype=torch.float64)
-    multiply(x, z, product, upper=b is None)
     tasks: list[Task] = []
     for top in range(0, x.n, _TILE):
         first = top if b is None else 0
         seconds = [_ends(_blocks(way.second, first), dtype) for way in ways]
         for row in range(top, min(top + _TILE, x.n), _ROWS):
             rows = slice(row, min(row + _ROWS, top + _TILE, x.n))
-            work = partial(_task, ways, seconds, x, z, product, single, out, dtype, rows, first)
+            work = partial(_task, ways, seconds, made, out, dtype, rows, first)
             tasks.append(((rows.stop - row) * (z.n - first), work))
     in_threads(tasks, progress)
     if b is None:
@@ -83,34 +81,42 @@ def fill(
 
 
 def gradient(
-    graph: Graph, program: Program, a: Tensor, b: Tensor, weights: Tensor, ntk: bool, progress: Progress | None
+    graph: Graph,
+    program: Program,
+    a: Tensor,
+    b: Tensor,
+    weights: Tensor,
+    ntk: bool,
+    progress: Progress | None,
+    kept: Products | None = None,
 ) -> Tensor:
-    """d/da of sum(weights * kernel), in float64: two products, which float32 rows keep to far pairs, and a sweep."""
+    """d/da of sum(weights * kernel), in float64: two products, which float32 rows keep to far pairs, and a sweep.
+
+    The first product is not made again where it was kept.
+    """
     if zonal.homogeneous(graph):
         program = zonal.adjoint(graph, "ntk" if ntk else "nngp", a.dtype) or program
-    x, z = Rows(a), Rows(b)
+    made = Products(a, b) if kept is None else kept
+    x, z, product, single = made.x, made.z, made.product, made.single
     square = x.square.clone().requires_grad_()
     with torch.enable_grad():
         root1 = roots(graph, program, square)
     first = root1.detach().numpy()
     second = _ends(_blocks(roots(graph, program, z.square).T.contiguous(), 0), a.dtype)
-    single = x.rows.dtype == z.rows.dtype == torch.float32
-    product = torch.empty(x.n, z.n, dtype=torch.float32 if single else torch.float64)
-    multiply(x, z, product)
     kbar, rbar = torch.empty_like(product), torch.zeros(root1.shape, dtype=torch.float64)
     total = torch.zeros(x.rows.shape, dtype=torch.float64)
     given = weights.numpy()
 
     def task(rows: slice) -> None:
-        k0 = scaled_rows(x, z, product, single, rows, 0)
+        k0 = made.scaled(rows, 0)
         items = _grid(k0)
         items = np.concatenate([items, items[:, :1]], 1)
         seeds = work_space("seeds", len(items) * _BLOCK, np.float64).reshape(len(k0), -1)
         seeds[:, : z.n], seeds[:, z.n :] = given[rows], 0
         cotangents = seeds.reshape(-1, _BLOCK)
-        made = run_adjoint(program, items, k0, _ends(first[rows], a.dtype), second, cotangents, ntk, a.dtype)
-        rbar[rows] = torch.from_numpy(made[1])
-        wide = made[2].reshape(len(k0), -1)[:, : z.n]
+        swept = run_adjoint(program, items, k0, _ends(first[rows], a.dtype), second, cotangents, ntk, a.dtype)
+        rbar[rows] = torch.from_numpy(swept[1])
+        wide = swept[2].reshape(len(k0), -1)[:, : z.n]
         if single:
             squares = x.square[rows].numpy(), z.square.numpy()
             flat = k0.reshape(len(k0), -1)[:, : z.n]
@@ -188,6 +194,51 @@ def multiply(x: Rows, z: Rows, product: Tensor, *, upper: bool = False) -> None:
     in_threads([(1, partial(task, i, j)) for i in tops for j in columns if j >= i or not upper])
 
 
+class Products:
+    """<x, z> for two batches, or for one with itself on and above the diagonal: what a kernel and its gradient start from.
+
+    Args:
+        a: (n1, ...).
+        b: (n2, ...), or None for a itself.
+        into: a matrix to write them into where its dtype allows.
+
+    Attributes:
+        x: a as rows.
+        z: b as rows.
+        single: whether all is in float32.
+        product: (n1, n2), float32 then, else float64.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor | None, into: Tensor | None = None) -> None:
+        self.x = Rows(a)
+        self.z = self.x if b is None else Rows(b)
+        self.single = self.x.rows.dtype == self.z.rows.dtype == torch.float32
+        dtype = torch.float32 if self.single else torch.float64
+        fits = into is not None and into.dtype == dtype
+        self.product: Tensor = into if into is not None and fits else torch.empty(self.x.n, self.z.n, dtype=dtype)
+        multiply(self.x, self.z, self.product, upper=b is None)
+
+    def of(self, rows: Tensor) -> Products:
+        """Those of some of the rows of x."""
+        part = copy.copy(self)
+        part.x, part.product = Rows(self.x.rows[rows]), self.product[rows]
+        return part
+
+    def scaled(self, rows: slice, first: int) -> Array:
+        """<x, z> / d in float64 for some rows, columns from `first` on, in blocks: (rows, blocks, _BLOCK)."""
+        x, z = self.x, self.z
+        count, columns = rows.stop - rows.start, z.n - first
+        blocks = -(-columns // _BLOCK)
+        made: Array = work_space("panel", count * blocks * _BLOCK, np.float64).reshape(count, blocks * _BLOCK)
+        made[:, columns:] = 0
+        source = self.product[rows, first:].numpy()
+        x_rows, z_rows = (r.to(self.product.dtype).numpy() for r in (x.rows[rows], z.rows[first:]))
+        squares = x.square[rows].numpy(), z.square[first:].numpy()
+        near = _NEAR if self.single else _COINCIDENT
+        products.refine(made[:, :columns], source, x_rows, z_rows, *squares, near)
+        return made.reshape(count, blocks, _BLOCK)
+
+
 def _finish(total: Tensor, kbar: Tensor, x: Rows, z: Rows, bar: Tensor) -> None:
     """(total + kbar z + 2 bar x) / d in place, in tiles whose order of summation does not depend on the rows beside."""
     d = x.rows.shape[1]
@@ -202,19 +253,6 @@ def _finish(total: Tensor, kbar: Tensor, x: Rows, z: Rows, bar: Tensor) -> None:
 
     tops, columns = range(0, x.n, _TILE), range(0, d, _TILE)
     in_threads([(1, partial(task, i, j)) for i in tops for j in columns])
-
-
-def scaled_rows(x: Rows, z: Rows, product: Tensor, single: bool, rows: slice, first: int) -> Array:
-    """<x, z> / d in float64 for some rows, columns from `first` on, in blocks: (rows, blocks, _BLOCK)."""
-    count, columns = rows.stop - rows.start, z.n - first
-    blocks = -(-columns // _BLOCK)
-    made: Array = work_space("panel", count * blocks * _BLOCK, np.float64).reshape(count, blocks * _BLOCK)
-    made[:, columns:] = 0
-    source = product[rows, first:].numpy()
-    x_rows, z_rows = (r.to(product.dtype).numpy() for r in (x.rows[rows], z.rows[first:]))
-    squares = x.square[rows].numpy(), z.square[first:].numpy()
-    products.refine(made[:, :columns], source, x_rows, z_rows, *squares, _NEAR if single else _COINCIDENT)
-    return made.reshape(count, blocks, _BLOCK)
 
 
 @dataclass(frozen=True)
@@ -260,16 +298,13 @@ def _ways(graph: Graph, program: Program, kinds: tuple[str, ...], x: Rows, z: Ro
 def _task(
     ways: list[_Way],
     seconds: list[Side],
-    x: Rows,
-    z: Rows,
-    product: Tensor,
-    single: bool,
+    made: Products,
     out: dict[str, Tensor],
     dtype: torch.dtype,
     rows: slice,
     first: int,
 ) -> None:
-    k0 = scaled_rows(x, z, product, single, rows, first)
+    k0 = made.scaled(rows, first)
     here = {kind: matrix[rows, first:] for kind, matrix in out.items()}
     for way, second in zip(ways, seconds, strict=True):
         items = _grid(k0)

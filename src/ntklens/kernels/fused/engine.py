@@ -31,6 +31,7 @@ def matrices(
     kinds: tuple[str, ...],
     memory_limit: int,
     progress: Progress | None = None,
+    kept: dense.Products | None = None,
 ) -> dict[str, Tensor]:
     """The kernel matrices between two batches, or of one with itself, exactly symmetric.
 
@@ -41,6 +42,7 @@ def matrices(
         kinds: "nngp", "ntk" or both.
         memory_limit: bytes beside the result.
         progress: called with the share done.
+        kept: the inner products of a and b, where they are there.
 
     Returns:
         For each kind a tensor (n1, n2).
@@ -49,7 +51,7 @@ def matrices(
     program = program_of(graph)
     out = {kind: a.new_empty(len(a), len(a if b is None else b)) for kind in kinds}
     if graph.input.flat:
-        dense.fill(graph, program, a, b, out, a.dtype, progress)
+        dense.fill(graph, program, a, b, out, a.dtype, progress, kept)
     else:
         images.fill(graph, program, a, b, out, a.dtype, memory_limit, progress)
     if b is None:
@@ -67,6 +69,7 @@ def gradient(
     kind: str,
     memory_limit: int,
     progress: Progress | None = None,
+    kept: dense.Products | None = None,
 ) -> Tensor:
     """d/da of sum(weights * kernel).
 
@@ -78,6 +81,7 @@ def gradient(
         kind: "nngp" or "ntk".
         memory_limit: bytes beside the result.
         progress: called with the share done.
+        kept: the inner products of a and b, where they are there.
 
     Returns:
         Tensor in shape and dtype of a.
@@ -86,10 +90,19 @@ def gradient(
     program = program_of(graph, adjoint=True)
     ntk = kind == "ntk"
     if graph.input.flat:
-        made = dense.gradient(graph, program, a, b, weights, ntk, progress)
+        made = dense.gradient(graph, program, a, b, weights, ntk, progress, kept)
     else:
         made = images.gradient(graph, program, a, b, weights, ntk, memory_limit, progress)
     return made.to(a.dtype)
+
+
+@own_threads()
+def inner_products(graph: Graph, a: Tensor, b: Tensor, memory_limit: int) -> dense.Products | None:
+    """What a kernel matrix and its gradient share, to be kept between them; None where that is nothing, or too large."""
+    entry = 4 if a.dtype == b.dtype == torch.float32 else 8
+    if not graph.input.flat or entry * len(a) * len(b) > memory_limit:
+        return None
+    return dense.Products(a, b)
 
 
 def program_of(graph: Graph, *, adjoint: bool = False) -> Program:

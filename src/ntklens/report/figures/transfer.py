@@ -54,6 +54,30 @@ def accuracy_by_width(rows: Rows) -> Figure:
     return fig
 
 
+def cosine_by_width(rows: Rows) -> Figure:
+    """Cosine between the input gradients of each source's model and of the network, against the network's width."""
+    fig = style.figure(8.0, 3.4)
+    axes = fig.subplots()
+    for source in [s for s in _SOURCES if any(r["source"] == s and r.get("cosine") is not None for r in rows)]:
+        label, color, marker, line = _SOURCES[source]
+        chosen = [r for r in rows if r["source"] == source]
+        widths, means = _means(chosen, "cosine", 1, "width")
+        axes.plot(widths, means, color=color, marker=marker, linestyle=line, label=label, markersize=6)
+        bars = style.spread(chosen, "cosine", "cosine_low", "cosine_high") / 100
+        width, value = style.column(chosen, "width"), style.column(chosen, "cosine")
+        axes.errorbar(width, value, bars, color=color, fmt=".", markersize=4, alpha=0.5, elinewidth=1)
+    ticks = sorted({r["width"] for r in rows})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(w) for w in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.02)
+    axes.set_xlabel("width of the attacked network (hidden units or channels)")
+    axes.set_ylabel("cosine of the input gradients")
+    fig.legend(loc="outside right center", title="gradients of")
+    return fig
+
+
 def at_largest_width(rows: Rows) -> Figure:
     """Accuracy of the widest networks, source by source, with 95 % intervals."""
     fig = style.figure(8.0, 3.0)
@@ -96,9 +120,9 @@ def over_steps(rows: Rows) -> Figure:
     return fig
 
 
-def _means(rows: Rows, key: str, unit: float) -> tuple[list[int], list[float]]:
-    steps = sorted({r["steps"] for r in rows})
-    return steps, [unit * float(np.mean([r[key] for r in rows if r["steps"] == s])) for s in steps]
+def _means(rows: Rows, key: str, unit: float, along: str = "steps") -> tuple[list[int], list[float]]:
+    places = sorted({r[along] for r in rows})
+    return places, [unit * float(np.mean([r[key] for r in rows if r[along] == p])) for p in places]
 
 
 _REGIME_SOURCES = {"clean": "clean", "noise": "noise", "kernel": "kernel matched time", "white_box": "white-box"}

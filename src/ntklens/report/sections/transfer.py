@@ -30,6 +30,16 @@ def transfer_section(record: Record) -> Section:
             "Dot plot of the accuracy of the widest networks under each source, with intervals.",
         ),
     ]
+    if any(r.get("cosine") is not None for r in rows):
+        plates.append(
+            Plate(
+                lambda: transfer.cosine_by_width(rows),
+                "How alike the input gradients of a network and of each model that attacks it from outside are: cosine, "
+                "averaged over the test images; 1 is the same direction. In the lazy regime the kernel machine at the "
+                "networks' own time tends to it with width. Small points are single networks with 95 % intervals.",
+                "Line plot of the cosine of the input gradients against the width of the network, a line a source.",
+            )
+        )
     plates += _beyond(record)
     trained = f" by {meta['steps']} steps of full-batch gradient descent" if meta else ""
     text = (

@@ -16,6 +16,7 @@ from ntklens.statistics import mean, proportion
 from ntklens.study.context import Context, Progress, StageResult
 from ntklens.study.spec import TransferSpec
 from ntklens.study.stages.lazy import logits, over_steps, regimes, start_network
+from ntklens.transfer import gradient_cosine
 
 CLEAN, NOISE, INFINITE, MATCHED = "clean", "noise", "kernel t=inf", "kernel matched time"
 SURROGATE, WHITE_BOX = "trained surrogate", "white-box"
@@ -76,10 +77,12 @@ def transfer_stage(context: Context, progress: Progress) -> StageResult:
                 WHITE_BOX: attacked(WHITE_BOX, victim),
             }
             agreement = float((victim(x).argmax(1) == matched.predict(x)).double().mean())
+            models = {INFINITE: machine, MATCHED: matched, SURROGATE: surrogate}
             for source, found in images.items():
                 hits = correct(victim, found, y)
                 right.setdefault(source, []).append(hits)
-                rows.append(_row(width, seed, source, eps, hits, agreement))
+                alike = gradient_cosine(models[source], victim, x, y).row("cosine") if source in models else {}
+                rows.append(_row(width, seed, source, eps, hits, agreement) | alike)
         effects += [_effect(width, a, b, right) for a, b in COMPARISONS]
     victims = len(spec.widths) * spec.seeds
     per_network = training / (len(spec.widths) * (spec.seeds + 1))

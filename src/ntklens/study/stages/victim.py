@@ -28,7 +28,7 @@ _CHECKED = 200
 
 
 def victim_stage(context: Context, progress: Progress) -> StageResult:
-    """Clean accuracy, noise, and the attack asked for; the images it made; and whether the figures can be trusted.
+    """Clean accuracy, noise, and the attack asked for; the images it made; and whether its gradients can be trusted.
 
     With a surrogate the victim is asked for outputs alone: a hundred, to search the surrogate's time, and the scores.
     """
@@ -54,9 +54,9 @@ def victim_stage(context: Context, progress: Progress) -> StageResult:
     effect = paired_difference(hits[1].cpu().numpy(), hits[2].cpu().numpy())
     summary = {"comparison": f"noise minus {spec.method}", "eps": a.eps, **effect.row(), "n": effect.n}
     checks = []
-    if spec.surrogate is None and spec.checks:
+    if spec.checks:  # of what the images are made on: a surrogate whose gradients lead nowhere attacks nobody
         some = slice(0, _CHECKED)
-        made = diagnose(victim, x[some], y[some], a.eps, a.norm, generator=generator)
+        made = diagnose(source, x[some], y[some], a.eps, a.norm, generator=generator)
         checks = [{"check": c.name, "passed": "yes" if c.passed else "no", "seen": c.sentence} for c in made]
     table, arrays = gallery(context, hits[0], victim(x).argmax(1), found.predictions, found.x_adv)
     arrays |= {"x": x, "x_adv": found.x_adv, "y": y, "predictions": found.predictions, "success": found.success}
