@@ -25,7 +25,7 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, machine: KernelMachine) -> Tensor:
-        z = machine._inputs(machine.arithmetic)
+        z = machine.working_inputs
         k, ctx.pull = vjp(machine.kernel, x.detach().to(z.dtype), z)
         ctx.coefficients = machine.coefficients
         ctx.dtypes = x.dtype, z.dtype
@@ -185,6 +185,11 @@ class KernelMachine(nn.Module):
         """The training inputs in float64: large coefficients of either sign would magnify what float32 rounds."""
         return self._inputs(torch.float64)
 
+    @property
+    def working_inputs(self) -> Tensor:
+        """The training inputs in this machine's arithmetic."""
+        return self._inputs(self.arithmetic)
+
     def _inputs(self, dtype: torch.dtype) -> Tensor:
         """The training inputs in a dtype, kept."""
         name = f"inputs {dtype}"
@@ -254,7 +259,7 @@ class KernelMachine(nn.Module):
 
     def _evaluate(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            z = self._inputs(self.arithmetic)
+            z = self.working_inputs
             k = self.kernel(x.to(z.dtype), z)
             return (k.to(torch.float64) @ self.coefficients).to(x.dtype)
 

@@ -1,13 +1,13 @@
 """Identities of the features on real images, and the closed forms of the linear kernel."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 import ntklens as nl
-from ntklens.features import categories, linear_robust_radius
-from ntklens.features.eigenfeatures import FeatureScores
-from ntklens.statistics import Estimate
+from ntklens.features import Threat, linear_robust_radius
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_usefulness_in_one_pass_is_each_features_own_accuracy(request, data, fix
 def test_robustness_is_the_accuracy_of_the_feature_under_its_own_attack(features, data):
     x, y, eps = data.test.x, data.test.y, 8 / 255
     seen = []
-    scores = features.robustness(x, y, eps, [1, 30], progress=seen.append)
+    scores = features.robustness(x, y, lambda m, a, b: nl.fgsm(m, a, b, eps), [1, 30], progress=seen.append)
     machine = features.keep(30)
     attacked = nl.fgsm(machine, x, y, eps)
     assert scores[30].value == pytest.approx(machine.score(attacked, y))
@@ -112,15 +112,35 @@ def test_robust_radius_of_linear_features_in_closed_form(data):
                     continue
                 found = nl.fgsm(feature, z[i : i + 1], labels[i : i + 1], float(r))
                 assert bool(feature.predict(found) != labels[i : i + 1]) is flips
+                for steps in (1, 10):
+                    made = features.outcomes(z[i : i + 1], labels[i : i + 1], Threat(float(r), steps=steps), [index])
+                    assert bool(made.clean)
+                    assert bool(made.attacked) is not flips
 
 
-def test_categories_follow_their_rule():
-    def scores(*triples: tuple[float, float]) -> FeatureScores:
-        return FeatureScores(tuple(range(len(triples))), tuple(Estimate(v, low, 1.0, 10) for v, low in triples))
+def test_the_leading_features_alone_are_the_first_of_all(data):
+    machine = nl.KernelMachine(nl.LinearKernel(), nl.Ridge(1e-3)).fit(data.train.x.double(), data.train.y)
+    some = nl.eigenfeatures(machine, 6)  # by Lanczos: nothing has asked for the whole spectrum yet
+    x, y = data.test.x.double(), data.test.y
+    outputs = some.keep([0, 5]).outputs(x)
+    assert machine.factorisation._spectrum is None
+    every = nl.eigenfeatures(machine)
+    torch.testing.assert_close(some.eigenvalues, every.eigenvalues[:6], rtol=1e-9, atol=0)
+    torch.testing.assert_close(outputs, every.keep([0, 5]).outputs(x), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(some.label_energy, every.label_energy[:6], rtol=1e-7, atol=1e-12)
+    assert len(some) == 6
+    with pytest.raises(nl.InputError, match="from 0 to 5"):
+        some.usefulness(x, y, [6])
+    with pytest.raises(nl.InputError, match="from 1 to 90"):
+        nl.eigenfeatures(machine, 91)
 
-    useful = scores((0.9, 0.8), (0.9, 0.8), (0.6, 0.4))
-    robust = scores((0.5, 0.0), (0.1, 0.0), (0.6, 0.0))
-    assert categories(useful, robust, 0.5) == ["robust and useful", "useful non-robust", "not useful"]
+
+@pytest.mark.parametrize("time", [0.0, 2.0, math.inf])
+def test_label_energy_learned_by_a_time_is_what_the_machine_fits(features, data, time):
+    flow, y = nl.GradientFlow(time, 0.05), features.machine.targets
+    fitted = features.machine.refilter(flow).outputs(data.train.x.double())
+    expected = 1 - float((y - fitted).square().sum() / y.square().sum())
+    assert features.learned(flow) == pytest.approx(expected, abs=1e-8)
 
 
 def test_indices_that_are_not_there(features, data):

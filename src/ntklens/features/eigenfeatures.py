@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.attacks import correct, fgsm
+from ntklens.attacks import correct
 from ntklens.errors import InputError
-from ntklens.linalg import Band
+from ntklens.features.scores import FeatureScores
+from ntklens.features.under_attack import Outcomes, Threat, outcomes
+from ntklens.linalg import Band, Filter
 from ntklens.machine import KernelMachine
-from ntklens.statistics import Estimate, proportion
+from ntklens.statistics import proportion
 
 Attack = Callable[[KernelMachine, Tensor, Tensor], Tensor]
 """(the feature as a machine, images, labels) -> attacked images."""
-
-BATCH = 512
-
-
-@dataclass(frozen=True)
-class FeatureScores:
-    """One estimate a feature, with its 95 % interval.
-
-    Attributes:
-        indices: positions in the spectrum.
-        estimates: in the same order.
-    """
-
-    indices: tuple[int, ...]
-    estimates: tuple[Estimate, ...]
-
-    @property
-    def values(self) -> np.ndarray:
-        """The estimates alone."""
-        return np.array([e.value for e in self.estimates])
-
-    def __getitem__(self, index: int) -> Estimate:
-        """The estimate of the feature with this index in the spectrum."""
-        return self.estimates[self.indices.index(index)]
 
 
 class NTKFeatures:
@@ -49,6 +25,7 @@ class NTKFeatures:
 
     Args:
         machine: a fitted machine; its filter does not matter.
+        count: the leading features alone, found without the whole spectrum where they are few; all by default.
 
     Attributes:
         eigenvalues: λ_i, largest first, (n,) in float64.
@@ -56,15 +33,15 @@ class NTKFeatures:
         weights: v_iᵀ Y, (n, O): how much of the labels lies along each eigenvector.
     """
 
-    def __init__(self, machine: KernelMachine) -> None:
-        spectrum = machine.factorisation.spectrum
+    def __init__(self, machine: KernelMachine, count: int | None = None) -> None:
+        spectrum = machine.factorisation.spectrum if count is None else machine.factorisation.leading(count)
         self.machine = machine
         self.eigenvalues: Tensor = spectrum.eigenvalues
         self.eigenvectors: Tensor = spectrum.eigenvectors
         self.weights: Tensor = spectrum.eigenvectors.T @ machine.targets
 
     def __len__(self) -> int:
-        """Number of features, one a training input."""
+        """Number of features: one a training input, or as many as were asked for."""
         return len(self.eigenvalues)
 
     def keep(self, indices: int | Sequence[int] | range | Tensor) -> KernelMachine:
@@ -81,18 +58,20 @@ class NTKFeatures:
 
     @property
     def label_energy(self) -> Float[Tensor, " n"]:
-        """Share of ``|Y|²`` along each eigenvector; sums to one."""
-        energy = self.weights.square().sum(1)
-        return energy / energy.sum()
+        """Share of ``|Y|²`` along each eigenvector; all of them sum to one."""
+        return self.weights.square().sum(1) / self.machine.targets.square().sum()
 
-    @torch.no_grad()
+    def learned(self, filter: Filter) -> float:
+        """Share of the labels' energy that is fitted: ``1 - |Y - f(X)|² / |Y|²`` = Σ_i e_i (1 - (1 - λ_i g(λ_i))²)."""
+        missing = 1 - self.eigenvalues * filter(self.eigenvalues)
+        return float((self.label_energy * (1 - missing.square())).sum())
+
     def usefulness(
         self, x: Float[Tensor, "m *shape"], y: Int[Tensor, " m"], indices: Iterable[int] | None = None
     ) -> FeatureScores:
         """P[argmax f^(i)(x) = y] of each feature: its accuracy as a classifier on its own.
 
-        One pass over Θ(x, X) serves all: the outputs of feature i are the scalar Θ(x, X) v_i times its weights,
-        so its prediction is the class of the largest weight where the scalar is positive, of the smallest where not.
+        One pass over Θ(x, X) serves all.
 
         Args:
             x: test images.
@@ -100,24 +79,13 @@ class NTKFeatures:
             indices: features to score; all by default.
         """
         index = self._indices(indices)
-        vectors, weights = self.eigenvectors[:, index], self.weights[index]
-        if weights.shape[1] == 1:
-            weights = torch.cat([-weights, weights], 1)
-        above, below = weights.argmax(1), weights.argmin(1)
-        hits = torch.zeros(len(index), dtype=torch.long)
-        train = self.machine.double_inputs
-        for start in range(0, len(x), BATCH):
-            part = x[start : start + BATCH]
-            scalar = self.machine.kernel(part.to(torch.float64), train) @ vectors
-            predicted = torch.where(scalar > 0, above, below)
-            hits += (predicted == y[start : start + BATCH, None]).sum(0)
-        return FeatureScores(tuple(index), tuple(proportion(int(h), len(x)) for h in hits))
+        return _scores(index, self.outcomes(x, y, None, index).clean)
 
     def robustness(
         self,
         x: Float[Tensor, "m *shape"],
         y: Int[Tensor, " m"],
-        attack: Attack | float,
+        attack: Attack | Threat | float,
         indices: Iterable[int] | None = None,
         *,
         progress: Callable[[float], None] | None = None,
@@ -127,20 +95,48 @@ class NTKFeatures:
         Args:
             x: test images.
             y: their classes.
-            attack: (machine, x, y) -> attacked images, run on each feature's own machine; a number ε stands for the
-                one-step attack in linf of that radius.
+            attack: a number ε for one step in linf of that radius; a `Threat` for another norm or several steps, all
+                features at once, each image left alone as soon as it is wrong; or any (machine, x, y) -> attacked
+                images, run on one feature's machine after the other.
             indices: features to score; all by default.
             progress: called with the share done.
         """
         index = self._indices(indices)
-        run: Attack = attack if callable(attack) else _one_step(attack)
-        scores = []
+        if not callable(attack):
+            threat = attack if isinstance(attack, Threat) else Threat(attack)
+            return _scores(index, self.outcomes(x, y, threat, index, progress=progress).attacked)
+        hits = []
         for done, i in enumerate(index, 1):
             feature = self.keep(i)
-            scores.append(proportion(int(correct(feature, run(feature, x, y), y).sum()), len(y)))
+            hits.append(correct(feature, attack(feature, x, y), y))
             if progress:
                 progress(done / len(index))
-        return FeatureScores(tuple(index), tuple(scores))
+        return _scores(index, torch.stack(hits) if hits else y.new_zeros(0, len(y)))
+
+    def outcomes(
+        self,
+        x: Float[Tensor, "m *shape"],
+        y: Int[Tensor, " m"],
+        threat: Threat | None,
+        indices: Iterable[int] | None = None,
+        *,
+        progress: Callable[[float], None] | None = None,
+    ) -> Outcomes:
+        """Which features are right on which images, as they are and under attack.
+
+        Args:
+            x: images.
+            y: their classes.
+            threat: the attack; None for the images as they are.
+            indices: features; all by default.
+            progress: called with the share done.
+        """
+        index = self._indices(indices)
+        weights = self.weights[index]
+        if weights.shape[1] == 1:
+            weights = torch.cat([-weights, weights], 1)
+        with torch.no_grad():
+            return outcomes(self.machine, self.eigenvectors[:, index], weights, x, y, threat, progress)
 
     def picture(self, x: Float[Tensor, "m *shape"], index: int, y: Int[Tensor, " m"] | None = None) -> Tensor:
         """∇_x f^(i)(x) as signed images in the shape of x: what in the picture the feature looks at.
@@ -169,8 +165,16 @@ class NTKFeatures:
         return index
 
 
-def eigenfeatures(machine: KernelMachine) -> NTKFeatures:
+def _scores(index: list[int], hits: Tensor) -> FeatureScores:
+    return FeatureScores(tuple(index), tuple(proportion(int(h), hits.shape[1]) for h in hits.sum(1)))
+
+
+def eigenfeatures(machine: KernelMachine, count: int | None = None) -> NTKFeatures:
     """The NTK features of a fitted machine: predictors from one eigenvector of its kernel matrix each.
+
+    Args:
+        machine: a fitted machine.
+        count: the leading features alone; all by default.
 
     Example:
         >>> from ntklens.kernels import LinearKernel
@@ -179,33 +183,7 @@ def eigenfeatures(machine: KernelMachine) -> NTKFeatures:
         >>> features.eigenvalues
         tensor([2.0000, 0.5000], dtype=torch.float64)
     """
-    return NTKFeatures(machine)
-
-
-def _one_step(eps: float) -> Attack:
-    def attack(model: KernelMachine, x: Tensor, y: Tensor) -> Tensor:
-        return fgsm(model, x, y, eps)
-
-    return attack
-
-
-def categories(
-    usefulness: FeatureScores, robustness: FeatureScores, majority: float, *, robust_share: float = 0.5
-) -> list[str]:
-    """Each feature's category.
-
-    "useful" when the lower end of its usefulness interval is above the majority class's rate; of those, "robust and
-    useful" when at least `robust_share` of the usefulness survives the attack, else "useful non-robust".
-    """
-    names = []
-    for useful, robust in zip(usefulness.estimates, robustness.estimates, strict=True):
-        if useful.low <= majority:
-            names.append("not useful")
-        elif robust.value >= robust_share * useful.value:
-            names.append("robust and useful")
-        else:
-            names.append("useful non-robust")
-    return names
+    return NTKFeatures(machine, count)
 
 
 def linear_robust_radius(x: Float[Tensor, "m d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " m"]:

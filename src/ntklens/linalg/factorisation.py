@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from ntklens.errors import NumericalFailure
-from ntklens.linalg.filters import Filter, Ridge, rounding_floor
+from ntklens.errors import InputError, NumericalFailure
+from ntklens.linalg.filters import Band, Filter, Ridge, rounding_floor
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,8 @@ class Spectrum:
     """Θ = V diag(λ) Vᵀ with the eigenvalues largest first.
 
     Attributes:
-        eigenvalues: (n,), float64; what rounding left below zero is zero.
-        eigenvectors: (n, n), one a column.
+        eigenvalues: (n,), float64, or the first of them; what rounding left below zero is zero.
+        eigenvectors: (n, n), one a column, or as many.
     """
 
     eigenvalues: Tensor
@@ -34,6 +35,7 @@ class Factorisation:
     def __init__(self, matrix: Tensor) -> None:
         self.matrix = matrix.to(torch.float64)
         self._spectrum: Spectrum | None = None
+        self._leading: Spectrum | None = None
         self._cholesky: dict[float, Tensor] = {}
 
     @property
@@ -43,6 +45,27 @@ class Factorisation:
             values, vectors = torch.linalg.eigh(self.matrix)
             self._spectrum = Spectrum(values.flip(0).clamp(min=0), vectors.flip(1))
         return self._spectrum
+
+    def leading(self, count: int) -> Spectrum:
+        """The largest `count` eigenvalues and their vectors; by Lanczos (ARPACK) where that is much less than all.
+
+        Raises:
+            InputError: not from 1 to n of them.
+        """
+        n = len(self.matrix)
+        if not 1 <= count <= n:
+            raise InputError(f"from 1 to {n} eigenvectors, one a training input, were expected; {count} came.")
+        if self._spectrum is not None or count > n // 10:
+            return _first(self.spectrum, count)
+        if self._leading is None or len(self._leading.eigenvalues) < count:
+            start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            values, vectors = eigsh(self.matrix.cpu().numpy(), count, which="LA", v0=start.numpy())
+            order = values.argsort()[::-1]
+            found = (
+                torch.from_numpy(part.copy()).to(self.matrix.device) for part in (values[order], vectors[:, order])
+            )
+            self._leading = Spectrum(*found)
+        return _first(self._leading, count)
 
     def solve(self, rho: float, y: Tensor) -> Tensor:
         """(Θ + ρ I)⁻¹ y by Cholesky; cost n³/3 once for each ρ.
@@ -67,5 +90,17 @@ class Factorisation:
         """V g(Λ) Vᵀ y: (n, O). Ridge filters need no spectrum; the others do."""
         if isinstance(g, Ridge) and self._spectrum is None:
             return self.solve(g.rho, y)
-        s = self.spectrum
-        return s.eigenvectors @ (g(s.eigenvalues)[:, None] * (s.eigenvectors.T @ y.to(torch.float64)))
+        s, n = self._enough(g), len(self.matrix)
+        weights = g(torch.nn.functional.pad(s.eigenvalues, (0, n - len(s.eigenvalues))))[: len(s.eigenvalues)]
+        return s.eigenvectors @ (weights[:, None] * (s.eigenvectors.T @ y.to(torch.float64)))
+
+    def _enough(self, g: Filter) -> Spectrum:
+        """The whole spectrum; for chosen features, the leading part where it is there and holds them."""
+        part = self._leading
+        known = 0 if part is None else len(part.eigenvalues)
+        fits = self._spectrum is None and isinstance(g, Band) and max(g.indices, default=0) < known
+        return part if fits and part is not None else self.spectrum
+
+
+def _first(spectrum: Spectrum, count: int) -> Spectrum:
+    return Spectrum(spectrum.eigenvalues[:count], spectrum.eigenvectors[:, :count])

@@ -1,0 +1,82 @@
+"""What features are worth: estimates with intervals, and the categories that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ntklens.errors import InputError
+from ntklens.statistics import Estimate
+
+ROBUST, FRAGILE, USELESS = "robust and useful", "useful non-robust", "not useful"
+"""The categories."""
+
+
+@dataclass(frozen=True)
+class FeatureScores:
+    """One estimate a feature, with its 95 % interval.
+
+    Attributes:
+        indices: positions in the spectrum.
+        estimates: in the same order.
+    """
+
+    indices: tuple[int, ...]
+    estimates: tuple[Estimate, ...]
+
+    @property
+    def values(self) -> np.ndarray:
+        """The estimates alone."""
+        return np.array([e.value for e in self.estimates])
+
+    def __getitem__(self, index: int) -> Estimate:
+        """The estimate of the feature with this index in the spectrum."""
+        return self.estimates[self.indices.index(index)]
+
+
+def above_majority(usefulness: FeatureScores, majority: float) -> np.ndarray:
+    """p-value of each feature's accuracy against the rate of the majority class: a binomial test, one-sided, exact."""
+    return np.array([stats.binom.sf(round(e.value * e.n) - 1, e.n, majority) for e in usefulness.estimates])
+
+
+def categories(
+    usefulness: FeatureScores,
+    robustness: FeatureScores,
+    majority: float,
+    *,
+    robust_share: float = 0.5,
+    false_discoveries: float = 0.05,
+) -> list[str]:
+    """Each feature's category.
+
+    A feature is useful when its accuracy is above the majority class's rate by a one-sided binomial test, with at most a
+    share `false_discoveries` of the useful ones expected to be so by chance (Benjamini & Hochberg 1995): of thousands of
+    features, dozens would pass a test of each alone. Of the useful ones it is "robust and useful" when at least
+    `robust_share` of the usefulness survives the attack, else "useful non-robust"; all others are "not useful".
+
+    Args:
+        usefulness: of some features.
+        robustness: of the same.
+        majority: share of the most frequent class among the images scored on, from 0 to 1.
+        robust_share: of the usefulness.
+        false_discoveries: share of the features called useful, in expectation.
+
+    Raises:
+        InputError: scores of different features.
+    """
+    if usefulness.indices != robustness.indices:
+        raise InputError("usefulness and robustness of the same features, in one order, were expected; others came.")
+    if not usefulness.indices:
+        return []
+    chance = stats.false_discovery_control(above_majority(usefulness, majority), method="bh")
+    names = []
+    for p, useful, robust in zip(chance, usefulness.estimates, robustness.estimates, strict=True):
+        if not (p <= false_discoveries and useful.value > majority):
+            names.append(USELESS)
+        elif robust.value >= robust_share * useful.value:
+            names.append(ROBUST)
+        else:
+            names.append(FRAGILE)
+    return names

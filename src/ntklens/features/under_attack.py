@@ -1,0 +1,186 @@
+"""Every feature attacked at every image: thousands of small attacks as a few large products.
+
+The outputs of a feature are one scalar, s(x) = Θ(x, X) v, times the feature's weights, so the class that it gives an image
+is the one of the largest weight where s is positive, of the smallest where it is not. An attack on a feature that is right
+can thus only push s through zero: in linf along the sign of its gradient, whatever the loss. Here all the pairs of an image
+and a feature that is right on it climb together, each with its own v, and leave as soon as s has changed its sign.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ntklens.attacks.balls import Bounds, ascend, check_norm, project
+from ntklens.errors import InputError
+from ntklens.kernels.base import Pull, vjp
+from ntklens.machine import KernelMachine
+
+_ENTRIES = 1 << 23
+"""Entries of the kernel matrix that are alive at a time."""
+_PAIRS = 1 << 15
+"""And of the images that new pairs come from."""
+_TILE = 256
+"""Pairs that a matrix product takes no longer for than for fewer."""
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What an attack may do to an image.
+
+    Attributes:
+        eps: radius of the ball, in units of the pixels.
+        norm: "linf" or "l2".
+        steps: 1 for one step of size ε; more for projected gradient ascent from the image.
+        step_size: of each of several steps; 2.5 ε / steps by default.
+        bounds: lowest and highest pixel value.
+    """
+
+    eps: float
+    norm: str = "linf"
+    steps: int = 1
+    step_size: float | None = None
+    bounds: Bounds = (0, 1)
+
+    def __post_init__(self) -> None:
+        check_norm(self.norm)
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise InputError(f"ε must be 0 or above; {self.eps} came.")
+        if self.steps < 1:
+            raise InputError(f"steps must be 1 or more; {self.steps} came.")
+
+    @property
+    def length(self) -> float:
+        """Of one step."""
+        if self.steps == 1:
+            return self.eps
+        return 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Which features are right on which images.
+
+    Attributes:
+        clean: (k, m), on the images as they are.
+        attacked: (k, m), and still right under the attack.
+    """
+
+    clean: Tensor
+    attacked: Tensor
+
+
+def outcomes(
+    machine: KernelMachine,
+    vectors: Tensor,
+    weights: Tensor,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat | None,
+    progress: Callable[[float], None] | None = None,
+) -> Outcomes:
+    """Attack features at images.
+
+    Args:
+        machine: whose kernel, training inputs and arithmetic are used.
+        vectors: (n, k), eigenvectors.
+        weights: (k, classes), what each one's scalar is multiplied by.
+        x: (m, ...) images within the bounds.
+        y: (m,) classes.
+        threat: the attack; None for the clean images alone.
+        progress: called with the share done.
+    """
+    n, inside = len(vectors), machine.working_inputs.dtype
+    above, below = weights.argmax(1), weights.argmin(1)
+    varying = above != below  # where all weights are equal no attack changes the prediction
+    climb = None if threat is None or threat.eps == 0 else _Climb(machine, vectors.T.to(inside).contiguous(), threat)
+    clean = torch.zeros(vectors.shape[1], len(x), dtype=torch.bool, device=x.device)
+    attacked = clean.clone()
+    step = max(1, (_ENTRIES if climb is None else _PAIRS) // n)
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        matrix, pull = vjp(machine.kernel, x[part].to(inside), machine.working_inputs)
+        positive = (matrix.to(torch.float64) @ vectors).T > 0
+        clean[:, part] = attacked[:, part] = torch.where(positive, above[:, None], below[:, None]) == y[part]
+        if climb is not None:
+            image, feature = torch.nonzero((clean[:, part] & varying[:, None]).T).T  # image by image
+            for new in climb.batches(len(image)):
+                sign = torch.where(positive[feature[new], image[new]], 1.0, -1.0)
+                climb.add(start + image[new], feature[new], sign.to(x), x[part][image[new]], pull, image[new])
+                climb.advance(attacked, while_full=True)
+        if progress:
+            progress(min(1.0, (start + step) / len(x)))
+    if climb is not None:
+        climb.advance(attacked)
+    return Outcomes(clean, attacked)
+
+
+class _Climb:
+    """Pairs of an image and a feature on their way; as some arrive, others take their places.
+
+    Args:
+        machine: of the kernel.
+        vectors: (k, n), eigenvectors in the machine's arithmetic.
+        threat: how to climb.
+    """
+
+    def __init__(self, machine: KernelMachine, vectors: Tensor, threat: Threat) -> None:
+        self.machine, self.vectors, self.threat = machine, vectors, threat
+        self.room = max(1, _ENTRIES // vectors.shape[1] // _TILE) * _TILE
+        self.pairs: tuple[Tensor, ...] | None = None
+
+    def batches(self, count: int) -> Iterator[slice]:
+        """Slices of new pairs, each as many as there is room for when it is asked for."""
+        start = 0
+        while start < count:
+            stop = min(count, start + self.room - len(self))
+            yield slice(start, stop)
+            start = stop
+
+    def __len__(self) -> int:
+        """Number of pairs on their way."""
+        return 0 if self.pairs is None else len(self.pairs[0])
+
+    def add(self, image: Tensor, feature: Tensor, sign: Tensor, x: Tensor, pull: Pull, rows: Tensor) -> None:
+        """Take up pairs.
+
+        Args:
+            image: (pairs,), their numbers.
+            feature: (pairs,), their features.
+            sign: (pairs,), of the feature at the image.
+            x: (pairs, ...), the images themselves.
+            pull: gradients of the kernel at some images.
+            rows: (pairs,), which of these.
+        """
+        slope = pull(self.vectors[feature], rows).to(x.dtype)
+        new = (image, feature, sign, torch.zeros_like(image), x, x, slope)
+        self.pairs = new if self.pairs is None else tuple(torch.cat(both) for both in zip(self.pairs, new, strict=True))
+
+    def advance(self, right: Tensor, *, while_full: bool = False) -> None:
+        """Step after step, until all pairs have arrived or, with `while_full`, a tile of them has.
+
+        Args:
+            right: (k, m), set to False for each feature and image where the attack succeeds.
+            while_full: leave the rest on their way, to go on with new ones.
+        """
+        while len(self) > (self.room - _TILE if while_full else 0):
+            self._step(right)
+
+    def _step(self, right: Tensor) -> None:
+        assert self.pairs is not None
+        image, feature, sign, taken, x, moved, slope = self.pairs
+        threat, each = self.threat, (-1, *[1] * (x.ndim - 1))
+        ahead = moved - threat.length * ascend(slope * sign.reshape(each), threat.norm)
+        moved = project(ahead, x, threat.eps, threat.norm, threat.bounds)
+        rows = self.vectors[feature]
+        matrix, pull = vjp(self.machine.kernel, moved.to(rows.dtype), self.machine.working_inputs)
+        scalar = sign * torch.linalg.vecdot(matrix.to(torch.float64), rows.to(torch.float64))
+        through = scalar <= 0
+        right[feature[through], image[through]] = False
+        left = torch.nonzero(~through & (taken + 1 < threat.steps)).flatten()
+        kept = [part[left] for part in (image, feature, sign, taken + 1, x, moved)]
+        self.pairs = (*kept, pull(rows[left], left).to(x.dtype)) if len(left) else None

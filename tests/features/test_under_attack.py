@@ -1,0 +1,97 @@
+"""All features attacked at once, held to one machine after the other."""
+
+import pytest
+import torch
+
+import ntklens as nl
+from ntklens.attacks import correct
+from ntklens.features import Threat, under_attack
+from ntklens.networks import build
+
+THREATS = [
+    Threat(8 / 255),
+    Threat(8 / 255, steps=4),
+    Threat(8 / 255, steps=3, step_size=0.02),
+    Threat(1.0, "l2"),
+    Threat(1.0, "l2", steps=4),
+]
+INDICES = [0, 1, 5, 17, 60]
+
+
+def task(classes, architecture="fc1", dtype=torch.float64):
+    data = nl.load_dataset("fashion-mnist-mini", classes=classes).first(80, 60)
+    kernel = nl.analytic_kernel(build(architecture, data.shape, 1))
+    machine = nl.KernelMachine(kernel, arithmetic=dtype).fit(data.train.x, data.train.y)
+    return nl.eigenfeatures(machine), data.test.x, data.test.y
+
+
+def one_by_one(features, x, y, threat, indices):
+    """The plain twin: the library's attacks on each feature as a machine of its own."""
+    rows = []
+    for i in indices:
+        feature = features.keep(i)
+        if threat.steps == 1:
+            found = nl.fgsm(feature, x, y, threat.eps, threat.norm)
+        else:
+            options = {"step_size": threat.step_size, "early_stop": True}
+            found = nl.pgd(feature, x, y, threat.eps, threat.norm, threat.steps, **options)
+        rows.append(correct(feature, found, y))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("classes", [[2, 4], None])
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+def test_each_outcome_is_that_of_the_feature_attacked_alone(classes, threat):
+    features, x, y = task(classes)
+    made = features.outcomes(x, y, threat, INDICES)
+    plain = one_by_one(features, x, y, threat, INDICES)
+    assert torch.equal(made.attacked, plain & made.clean)
+    assert 0.02 < float(made.attacked.double().mean()) < float(made.clean.double().mean())
+
+
+def test_convolutional_kernels():
+    features, x, y = task([2, 4], "conv2")
+    threat = Threat(4 / 255, steps=2)
+    made = features.outcomes(x[:12], y[:12], threat, INDICES)
+    assert torch.equal(made.attacked, one_by_one(features, x[:12], y[:12], threat, INDICES) & made.clean)
+
+
+def test_float32_arithmetic_agrees_but_for_ties():
+    exact, x, y = task([2, 4])
+    single, _, _ = task([2, 4], dtype=torch.float32)
+    a, b = (f.outcomes(x, y, THREATS[1]).attacked for f in (exact, single))
+    assert float((a != b).double().mean()) < 0.002
+
+
+def test_the_outcomes_do_not_depend_on_what_is_computed_together(monkeypatch):
+    features, x, y = task(None)
+    whole = features.outcomes(x, y, THREATS[1])
+    seen = []
+    monkeypatch.setattr(under_attack, "_ENTRIES", 1)
+    monkeypatch.setattr(under_attack, "_TILE", 7)
+    parts = features.outcomes(x, y, THREATS[1], progress=seen.append)
+    assert torch.equal(whole.attacked, parts.attacked)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+def test_a_feature_without_labels_cannot_be_fooled():
+    """All its logits are equal, so its prediction never changes."""
+    features, x, y = task(None)
+    features.weights[3] = 0.0
+    made = features.outcomes(x, y, THREATS[0], [3])
+    assert torch.equal(made.attacked, made.clean)
+    assert torch.equal(made.clean[0], y == 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"eps": -1.0}, "ε must be"),
+        ({"eps": 0.1, "norm": "l7"}, "norm must be"),
+        ({"eps": 0.1, "steps": 0}, "steps must"),
+    ],
+)
+def test_threats_that_make_no_sense(values, message):
+    with pytest.raises(nl.InputError, match=message):
+        Threat(**values)
