@@ -84,7 +84,8 @@ WRONG = {
     "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
     "no such paper": (["paper", "diffusion"], "must be one of transfer"),
-    "no time": (["attack", "--victim", "a.pt", "--time", "soon"], "a number from 0 was expected"),
+    "a time of nothing": (["attack", "--victim", "a.pt", "--time", "5"], "--time is that of a --surrogate"),
+    "no time": (["attack", "--victim", "a.pt", "--surrogate", "fc1", "--time", "soon"], "a number from 0 was expected"),
     "no experiment": (["run", "nowhere.toml"], "nowhere.toml does not exist"),
 }
 
@@ -156,11 +157,50 @@ def test_a_network_of_ones_own_is_attacked_without_a_look_inside(tmp_path):
     rows = {r["attack"]: r for r in json.loads(done.stdout)["victim"]}
     assert rows["pgd"]["accuracy"] < rows["noise"]["accuracy"] - 0.1
     assert rows["pgd"]["gradient_evaluations"] == 1000  # of the surrogate
+    before = sorted(tmp_path.glob("out/**/*"))
+    wrong = ntklens("attack", *victim, "--surrogate", "net:nope", *options, "--overwrite")
+    assert wrong.returncode == 2
+    assert sorted(tmp_path.glob("out/**/*")) == before  # and nothing is lost
     with np.load(tmp_path / "out" / "arrays" / "victim.npz") as made:
         x = torch.from_numpy(made["x_adv"])
         assert float((net(x).argmax(1).numpy() == made["y"]).mean()) == rows["pgd"]["accuracy"]
         assert float(np.abs(made["x_adv"] - made["x"]).max()) <= 16 / 255 + 1e-6
     assert (tmp_path / "out" / "adversarial.png").stat().st_size > 10_000
+
+
+WIDER = """
+from torch import nn
+
+def ten():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+def one():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 1))
+"""
+
+
+@pytest.mark.parametrize("factory", ["ten", "one"])
+def test_networks_with_more_outputs_than_classes_and_with_one(tmp_path, factory):
+    """Neither was trained: the checks say that what is attacked is no better than chance."""
+    (tmp_path / "wide.py").write_text(WIDER)
+    options = [
+        "--classes",
+        "2,4",
+        "--test",
+        "30",
+        "--train",
+        "150",
+        "--steps",
+        "2",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    ]
+    done = ntklens("attack", "--victim", f"{tmp_path}/wide.py:{factory}", *options)
+    assert done.returncode == 0, done.stderr
+    checks = {r["check"]: r for r in json.loads(done.stdout)["victim_checks"]}
+    assert checks["right before"]["passed"] == "no"
+    assert "are its weights loaded" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_transfer_ends_with_who_is_fooled_by_whom(tmp_path):

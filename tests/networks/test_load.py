@@ -1,5 +1,7 @@
 """A user's own network from a file, and what is said of one that does not load."""
 
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -75,3 +77,12 @@ def test_what_does_not_load_is_one_sentence(files, where, weights, message):
     (folder / "bad.pt").write_bytes(b"nothing")
     with pytest.raises(InputError, match=message):
         load_network(f"{folder}/{where}", None if weights is None else folder / weights)
+
+
+def test_a_file_finds_its_neighbours(files, monkeypatch):
+    folder, _ = files
+    (folder / "neighbour_of_wrap.py").write_text(SOURCE)
+    (folder / "wrap.py").write_text("from neighbour_of_wrap import build\n")
+    monkeypatch.chdir("/")
+    assert isinstance(load_network(f"{folder}/wrap.py:build"), nn.Sequential)
+    assert str(folder) not in sys.path

@@ -5,7 +5,8 @@ import torch
 
 import ntklens as nl
 from ntklens.errors import InputError
-from ntklens.transfer import Training, surrogate, transfer_matrix
+from ntklens.networks import build
+from ntklens.transfer import Training, match_time, search_time, surrogate, transfer_matrix
 
 EPS = 16 / 255
 
@@ -69,3 +70,27 @@ def test_a_name_that_says_nothing(data, name):
 def test_an_unknown_architecture(data):
     with pytest.raises(InputError, match="architecture"):
         made("ntk:vgg", data)
+
+
+def test_the_time_is_searched_by_effect(data):
+    """Of a convolutional network the machine with the likest outputs is a very early one, which fools it less."""
+    victim = Training(epochs=12, width=32).network("small-cnn", data.train.x, data.train.y, 10, seed=5)
+    machine = nl.KernelMachine(nl.analytic_kernel(build("fc3", data.shape, 10)))
+    machine.fit(data.train.x[:400], data.train.y[:400])
+    aside = data.train.x[500:], data.train.y[500:]
+    searched, matched = search_time(machine, victim, *aside, EPS, "linf"), match_time(machine, victim, aside[0])
+    assert searched.queries == 1100
+    x, y = data.test.x, data.test.y
+    left = {}
+    for name, found in (("search", searched), ("match", matched)):
+        attacked = nl.fgsm(machine.refilter(found.filter), x, y, EPS, loss="margin")
+        left[name] = float((victim(attacked).argmax(1) == y).double().mean())
+    assert left["search"] <= left["match"]
+    assert searched.fooled > 0.05
+
+
+def test_outputs_of_more_classes_than_the_data_have(data):
+    victim = Training(epochs=2, width=16).network("fc1", data.train.x, data.train.y, 10, seed=5)
+    few = nl.load_dataset("fashion-mnist-mini", classes=[0, 1, 2]).first(100, 20)
+    machine = nl.KernelMachine(nl.LinearKernel(), nl.Ridge(0.1)).fit(few.train.x, few.train.y)
+    assert match_time(machine, victim, few.test.x).correlation > 0

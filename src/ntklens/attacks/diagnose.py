@@ -16,6 +16,7 @@ from ntklens.attacks.balls import Bounds
 from ntklens.attacks.evaluate import BATCH, correct, logits_of
 from ntklens.attacks.gradient import pgd
 from ntklens.attacks.square import square
+from ntklens.statistics import paired_difference, proportion
 
 _DRAWS = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.FractionalMaxPool2d, nn.RReLU)
 _ZERO = 0.02
@@ -65,10 +66,11 @@ def diagnose(
         batch_size: images at a time.
 
     Returns:
-        Seven checks, in the order of their cost.
+        Eight checks, in the order of their cost.
     """
     checks = [_mode(model), _normalised(x, bounds), _deterministic(model, x, batch_size)]
     logits = logits_of(model, x, batch_size)
+    checks.append(right_before(logits, y))
     checks.append(_raw(logits))
     checks.append(_gradients(model, x, y, batch_size))
     wide = (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
@@ -123,6 +125,19 @@ def _deterministic(model: Model, x: Tensor, batch_size: int) -> Check:
     )
 
 
+def right_before(logits: Tensor, y: Tensor) -> Check:
+    """Whether a model is better than a guess on the images as they are: (n, classes) logits against (n,) classes."""
+    share, chance = proportion(int((logits.argmax(1) == y).sum()), len(y)), 1 / logits.shape[1]
+    if share.low > chance:
+        return Check("right before", True, f"The model is right on {share} of the images.")
+    return Check(
+        "right before",
+        False,
+        f"The model is right on {share} of the images, no more than by guessing "
+        f"({100 * chance:.1f} %): are its weights loaded, and are the classes in the order that it was trained with?",
+    )
+
+
 def _raw(logits: Tensor) -> Check:
     sums = logits.sum(1)
     softmaxed = bool((logits >= 0).all()) and bool((sums - 1).abs().max() < 1e-4)
@@ -163,10 +178,11 @@ def _unbounded(left: float, eps: float) -> Check:
 
 def _search(by_gradient: Tensor, by_search: Tensor, steps: int, queries: int) -> Check:
     missed = float((by_gradient & ~by_search).double().mean())
-    ahead = float(by_search.double().mean()) < float(by_gradient.double().mean())
+    ahead = paired_difference(by_gradient.cpu().numpy(), by_search.cpu().numpy()).low > 0
     sentence = (
         f"Square with {queries} queries fools {100 * missed:.1f} % of the images that PGD-{steps} does not; accuracy is "
         f"{100 * float(by_search.double().mean()):.1f} % under it and {100 * float(by_gradient.double().mean()):.1f} % "
         "under PGD."
     )
-    return Check("random search", not ahead, sentence + (" The gradients are masked." if ahead else ""))
+    advice = ' It found what the gradients do not show: they may be masked; try loss="margin" and more steps.'
+    return Check("random search", not ahead, sentence + (advice if ahead else ""))

@@ -22,11 +22,22 @@ Surrogate = Annotated[
     str | None,
     typer.Option("--surrogate", help="Make the images elsewhere: fc3, conv2, mine.py:factory, net:small-cnn, linear."),
 ]
-Time = Annotated[str, typer.Option("--time", help="Of a kernel surrogate: match (from outputs), inf, or a number.")]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        "--time",
+        help="Training time ηt of a kernel surrogate: search (by effect), match (by outputs), inf, or a number.",
+    ),
+]
 Method = Annotated[str, typer.Option("--method", help="On a victim: fgsm, pgd or square.")]
 Queries = Annotated[int, typer.Option("--queries", help="Of Square, an image.")]
 Momentum = Annotated[float, typer.Option("--momentum", help="Of PGD on a victim or its surrogate; 1 for MI.")]
 Diversity = Annotated[float, typer.Option("--diversity", help="Probability of diverse inputs; 0.5 for DI.")]
+OwnLoss = Annotated[
+    str | None,
+    typer.Option("--loss", help="cross-entropy, margin or dlr; margin by default on a surrogate, else cross-entropy."),
+]
+Checks = Annotated[bool, typer.Option("--checks/--no-checks", help="Whether the attacked model can be trusted.")]
 Translation = Annotated[int, typer.Option("--translation", help="Window that smooths the gradient; 3 for TI.")]
 
 
@@ -43,17 +54,18 @@ def attack(
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
     steps: o.Steps = 10,
-    loss: o.Loss = "cross-entropy",
+    loss: OwnLoss = None,
     victim: Victim = None,
     weights: Weights = None,
     surrogate: Surrogate = None,
     sample: o.Sample = 1000,
-    time: Time = "match",
+    time: Time = None,
     method: Method = "pgd",
     queries: Queries = 1000,
     momentum: Momentum = 0.0,
     diversity: Diversity = 0.0,
     translation: Translation = 0,
+    checks: Checks = True,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/attack"),
@@ -74,6 +86,8 @@ def attack(
     radius = o.number(eps, "--eps")
     if victim is None and (surrogate or weights):
         raise InputError("--surrogate and --weights belong to a --victim; give one, as in --victim model.py:build.")
+    if surrogate is None and time is not None:
+        raise InputError("--time is that of a --surrogate; give one, such as --surrogate fc3, or leave --time out.")
     values = o.common(
         data=data,
         data_dir=data_dir,
@@ -87,7 +101,8 @@ def attack(
         seed=seed,
         device=device,
     )
-    threat: dict[str, Any] = {"eps": radius, "norm": norm, "steps": steps, "loss": loss}
+    threat: dict[str, Any] = {"eps": radius, "norm": norm, "steps": steps}
+    threat["loss"] = loss or ("margin" if surrogate else "cross-entropy")
     run: dict[str, bool] = {"overwrite": overwrite, "resume": resume, "json": json}
     if victim is None:
         values |= {
@@ -106,12 +121,13 @@ def attack(
             "weights": weights,
             "surrogate": surrogate,
             "sample": sample,
-            "time": time,
+            "time": time or "search",
             "method": method,
             "queries": queries,
             "momentum": momentum,
             "diversity": diversity,
             "translation": translation,
+            "checks": checks,
         },
     }
     record = execute(Spec.parse(values), out, **run, tables=("victim", "victim_checks"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +75,34 @@ def _made(path: Path, factory: str) -> nn.Module:
     assert spec is not None
     assert spec.loader is not None
     space: Any = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(space)
-    except Exception as error:
-        raise InputError(f"{path} cannot be run: {_first_line(error)}") from error
-    make = getattr(space, factory, None)
-    if not callable(make):
-        raise InputError(f"{path} has no function {factory}; give one that takes no arguments and returns a module.")
-    try:
-        module = make()
-    except Exception as error:
-        raise InputError(f"{factory} of {path} failed: {_first_line(error)}") from error
+    with _beside(path):
+        try:
+            spec.loader.exec_module(space)
+        except Exception as error:
+            raise InputError(f"{path} cannot be run: {_first_line(error)}") from error
+        make = getattr(space, factory, None)
+        if not callable(make):
+            raise InputError(
+                f"{path} has no function {factory}; give one that takes no arguments and returns a module."
+            )
+        try:
+            module = make()
+        except Exception as error:
+            raise InputError(f"{factory} of {path} failed: {_first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{factory} of {path} must return a torch.nn.Module; {type(module).__name__} came.")
     return module
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """The file's folder among those that modules are looked for in, as when the file is run by itself."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _filled(module: nn.Module, weights: Path | None) -> nn.Module:

@@ -48,6 +48,7 @@ def summary(record: Record) -> list[dict[str, Any]]:
             f"ε = {_pixels(eps)} made from the kernel alone bring that down to {_share(rows['fgsm'])} in one step; random "
             f"signs of the same size leave {_share(rows['noise'])}."
         )
+    sentences += _victim(record)
     verdicts = claims(record)
     seen = [r["claim"] for r in verdicts if r["verdict"] == "seen"]
     unseen = [r["claim"] for r in verdicts if r["verdict"] == "not seen here"]
@@ -55,6 +56,21 @@ def summary(record: Record) -> list[dict[str, Any]]:
     if any(parts):
         sentences.append("Of the claims below, " + "; ".join(p for p in parts if p) + ".")
     return [{"text": s} for s in sentences]
+
+
+def _victim(record: Record) -> list[str]:
+    """The surrogate's time, and what casts doubt on the figures."""
+    sentences = []
+    meta: dict[str, Any] = next(iter(record.table("victim_meta")), {})
+    if meta.get("surrogate") and meta.get("kernel"):
+        time = "∞" if meta["time"] is None else f"{meta['time']:.3g}"
+        sentences.append(
+            f"The surrogate's training time is ηt = {time}; finding it took {meta['queries']} queries of the victim, "
+            "beside those that score the images."
+        )
+    whose = "surrogate" if meta.get("surrogate") else "network"
+    failed = [str(c["seen"]) for c in record.table("victim_checks") if c["passed"] == "no"]
+    return sentences + ([f"Read the figures with care; of the {whose}: {' '.join(failed)}"] if failed else [])
 
 
 def _share(row: dict[str, Any], key: str = "accuracy", low: str = "low", high: str = "high") -> str:

@@ -93,14 +93,15 @@ class VictimSpec(_Part):
         surrogate: an architecture, "file.py:factory", or a name as in `ntklens.transfer.surrogate`: the images are made on
             it and the victim's inside is not looked at; None attacks the victim itself.
         sample: training images that the surrogate may see.
-        time: training time of a kernel surrogate: "match" searches it from a hundred outputs, "inf", or a number.
+        time: training time ηt of a kernel surrogate: "search" takes the one whose images fool the victim most on a hundred
+            images set aside, "match" the one whose outputs on these are most like the victim's, "inf", or a number.
     """
 
     path: str
     weights: Path | None = None
     surrogate: str | None = None
     sample: int = Field(default=1000, ge=2)
-    time: str = "match"
+    time: str = "search"
     method: Literal["fgsm", "pgd", "square"] = "pgd"
     queries: int = Field(default=1000, ge=1)
     momentum: float = Field(default=0.0, ge=0)
@@ -114,11 +115,11 @@ class VictimSpec(_Part):
     @classmethod
     def _time(cls, time: str) -> str:
         try:
-            fits = time in ("match", "inf") or float(time) >= 0
+            fits = time in ("search", "match", "inf") or float(time) >= 0
         except ValueError:
             fits = False
         if not fits:
-            raise ValueError('"match", "inf" or a number from 0 was expected')
+            raise ValueError('"search", "match", "inf" or a number from 0 was expected')
         return time
 
 

@@ -2,10 +2,11 @@
 
 from ntklens.transfer.matrix import Transfer, score, transfer_matrix
 from ntklens.transfer.surrogates import Surrogate, Training, check_surrogate, surrogate
-from ntklens.transfer.time import MatchedTime, gradient_cosine, match_time
+from ntklens.transfer.time import MatchedTime, SearchedTime, gradient_cosine, match_time, search_time
 
 __all__ = [
     "MatchedTime",
+    "SearchedTime",
     "Surrogate",
     "Training",
     "Transfer",
@@ -13,6 +14,7 @@ __all__ = [
     "gradient_cosine",
     "match_time",
     "score",
+    "search_time",
     "surrogate",
     "transfer_matrix",
 ]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.attacks import Model
+from ntklens.attacks import Model, correct, fgsm
 from ntklens.attacks.ascent import Ascent, batches
 from ntklens.linalg import GradientFlow
 from ntklens.machine import KernelMachine
 from ntklens.statistics import Estimate, mean
 
 _TIMES = 33
+_FEW_TIMES = 9
 _BATCH = 250
 
 
@@ -45,19 +47,68 @@ def match_time(machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape
         victim: images to logits.
         x: a few images of the data, such as a hundred.
     """
-    theirs = _centred(victim(x))
-    values = machine.factorisation.spectrum.eigenvalues
-    first, last = -1.0 - float(values[0].log10()), 1.0 - float(values[-1].clamp_min(1e-14 * values[0]).log10())
+    theirs = victim(x)
     best: MatchedTime | None = None
-    for exponent in torch.linspace(first, last, _TIMES, dtype=torch.float64).tolist():
-        flow = GradientFlow(10.0**exponent)
-        ours = _centred(machine.refilter(flow)(x))
+    for flow in _times(machine, _TIMES):
+        outputs = machine.refilter(flow)(x)
+        shared = min(outputs.shape[1], theirs.shape[1])  # of more classes than there are in the data, the first
+        ours, theirs = _centred(outputs[:, :shared]), _centred(theirs[:, :shared])
         size = ours.norm() * theirs.norm()
         score = float((ours * theirs).sum() / size) if float(size) > 0 else 0.0
         if best is None or score > best.correlation:
             best = MatchedTime(flow, score, len(x))
     assert best is not None
     return best
+
+
+@dataclass(frozen=True)
+class SearchedTime:
+    """The best of a few training times.
+
+    Attributes:
+        filter: gradient flow to that time; t = ∞ is among them.
+        fooled: share of the victim's right predictions that the machine's images of that time fooled.
+        queries: images that the victim was asked about; it needs to answer with a class only.
+    """
+
+    filter: GradientFlow
+    fooled: float
+    queries: int
+
+
+def search_time(
+    machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape"], y: Int[Tensor, " m"], eps: float, norm: str
+) -> SearchedTime:
+    """Search the training time whose adversarial images fool a victim most, on a few images set aside.
+
+    Outputs that are most alike, as `match_time` asks for, need not share their adversarial directions when the victim is
+    not the machine's own lazy network: of a convolutional network the likest machine is a very early, smooth one.
+
+    Args:
+        machine: a fitted machine, whatever its filter; not fitted on these images.
+        victim: images to logits.
+        x: a few images of the data, such as a hundred.
+        y: their classes.
+        eps: radius of the attack, one step on the margin.
+        norm: "linf" or "l2".
+    """
+    right = correct(victim, x, y)
+    best: SearchedTime | None = None
+    flows = [*_times(machine, _FEW_TIMES), GradientFlow(math.inf)]
+    for flow in flows:
+        found = fgsm(machine.refilter(flow), x, y, eps, norm, loss="margin")
+        fooled = float((right & ~correct(victim, found, y)).sum()) / max(1, int(right.sum()))
+        if best is None or fooled >= best.fooled:
+            best = SearchedTime(flow, fooled, (1 + len(flows)) * len(x))
+    assert best is not None
+    return best
+
+
+def _times(machine: KernelMachine, count: int) -> list[GradientFlow]:
+    """From before the first feature is learned to after the last one that rounding leaves."""
+    values = machine.factorisation.spectrum.eigenvalues
+    first, last = -1.0 - float(values[0].log10()), 1.0 - float(values[-1].clamp_min(1e-14 * values[0]).log10())
+    return [GradientFlow(10.0**e) for e in torch.linspace(first, last, count, dtype=torch.float64).tolist()]
 
 
 def _centred(logits: Tensor) -> Tensor:

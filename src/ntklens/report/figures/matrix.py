@@ -77,7 +77,7 @@ def cost_and_strength(means: Rows, costs: Rows) -> Figure:
         if row["surrogate"] == "white-box":
             continue
         name, color, marker = kinds.get(row["surrogate"].partition(":")[0], others)
-        seconds = max(row["fitting_seconds"] + row["attack_seconds"], 1e-2)
+        seconds = max(row["fitting_seconds"] + row["attack_seconds"], 1e-5)
         axes.semilogx(seconds, fooled, marker, color=color, markersize=8, label=None if name in named else name)
         named.add(name)
         text = label(row["surrogate"]).removesuffix(", untrained").removeprefix("trained ")

@@ -38,9 +38,10 @@ def _text(meta: dict[str, Any]) -> str:
     if not meta:
         return "Adversarial images made on surrogates were shown to victims that the surrogates have not seen."
     steps = "one step" if meta["steps"] == 1 else f"PGD of {meta['steps']} steps"
+    seeds = "one seed" if meta["seeds"] == 1 else f"{meta['seeds']} seeds"
     return (
-        f"Victims were trained on all {meta['train']} training images ({meta['epochs']} epochs, {meta['seeds']} seeds), "
-        f"surrogates fitted or trained on {meta['sample']} of them. {meta['test']} test images were attacked by {steps} "
-        f"on the {meta['loss']} with ε = {style.pixels(meta['eps'])} in {style.norm_sign(meta['norm'])}. Success is "
+        f"Victims were trained on all {meta['train']} training images ({meta['epochs']} epochs, {seeds}), surrogates "
+        f"fitted or trained on {meta['sample']} of them. {meta['test']} test images were attacked by {steps} on the "
+        f"{meta['loss']} with ε = {style.pixels(meta['eps'])} in {style.norm_sign(meta['norm'])}. Success is "
         "counted twice: as 1 - accuracy, and as the share fooled among the predictions that were right before."
     )

@@ -33,8 +33,14 @@ def victim_section(record: Record) -> Section:
                 "Grid of clean images, signed perturbations and attacked images with the network's predictions.",
             )
         )
-    tables = {"attack": rows, "can the figures be trusted?": record.table("victim_checks")}
-    return Section("victim", "Attack on a network of yours", _text(rows, meta), plates, numbers(tables))
+    checks: list[dict[str, Any]] = record.table("victim_checks")
+    whose = "surrogate" if meta.get("surrogate") else "network"
+    tables = {"attack": rows, f"checks of the {whose}": checks}
+    failed = [str(c["seen"]) for c in checks if c["passed"] == "no"]
+    text = _text(rows, meta)
+    if failed:
+        text += f" Read the figures with care; of the {whose}: {' '.join(failed)}"
+    return Section("victim", "Attack on a network of yours", text, plates, numbers(tables))
 
 
 def _text(rows: list[dict[str, Any]], meta: dict[str, Any]) -> str:
@@ -44,7 +50,14 @@ def _text(rows: list[dict[str, Any]], meta: dict[str, Any]) -> str:
         return f"{meta.get('victim', 'The network')} was attacked from inside by {last['attack']}, {radius}."
     time, searched = meta.get("time"), meta.get("correlation")
     when = "trained for ever" if time is None else f"stopped at ηt = {time:.3g}"
-    found = "" if searched is None else f", searched from {meta['queries']} outputs (correlation {searched:.2f})"
+    found = "" if searched is None else f", matched to {meta['queries']} outputs (correlation {searched:.2f})"
+    if meta.get("search_fooled") is not None:
+        found = (
+            f", the time whose images fooled most, {100 * meta['search_fooled']:.0f} % of its right predictions, on images "
+            f"set aside ({meta['queries']} queries)"
+        )
+    if not meta.get("kernel", True):
+        when = "trained"
     return (
         f"{meta['victim']} was attacked without a look inside: the images were made by {last['attack']}, {radius}, on "
         f"{meta['surrogate']}, fitted on {meta['sample']} samples of the data and {when}{found}."

@@ -8,7 +8,7 @@ from ntklens.study.stages.dynamics import dynamics_stage
 from ntklens.study.stages.features import features_stage
 from ntklens.study.stages.matrix import matrix_stage
 from ntklens.study.stages.transfer import transfer_stage
-from ntklens.study.stages.victim import checked_victim, victim_stage
+from ntklens.study.stages.victim import check_surrogate_of, checked_victim, victim_stage
 
 
 def check(context: Context) -> None:
@@ -21,6 +21,7 @@ def check(context: Context) -> None:
     context.kernel()
     if spec.victim is not None:
         checked_victim(context, spec.victim)
+        check_surrogate_of(context, spec.victim)
     names = [] if spec.matrix is None else [*spec.matrix.victims]
     for name in [] if spec.matrix is None else spec.matrix.surrogates:
         kind, _, architecture = name.partition("+")[0].partition(":")

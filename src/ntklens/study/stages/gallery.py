@@ -23,11 +23,16 @@ def gallery(
         {
             "index": i,
             "label": names[int(y[i])],
-            "prediction": names[int(before[i])],
-            "adversarial_prediction": names[int(after[i])],
+            "prediction": _name(names, int(before[i])),
+            "adversarial_prediction": _name(names, int(after[i])),
             "eps": spec.eps,
             "norm": spec.norm,
         }
         for i in chosen
     ]
     return rows, {"gallery_x": x[chosen].cpu().numpy(), "gallery_adv": found[chosen].cpu().numpy()}
+
+
+def _name(names: tuple[str, ...], index: int) -> str:
+    """A class by its name; a victim may know more of them than there are in the data."""
+    return names[index] if index < len(names) else f"class {index}"

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ntklens.attacks import AttackResult, attack, correct, diagnose
+from ntklens.attacks import AttackResult, attack, correct, diagnose, logits_of
+from ntklens.attacks.diagnose import right_before
 from ntklens.errors import InputError
 from ntklens.kernels import analytic_kernel
 from ntklens.linalg import GradientFlow, Ridge
 from ntklens.machine import KernelMachine
-from ntklens.networks import load_network
+from ntklens.networks import BinaryLogits, build, load_network
 from ntklens.statistics import paired_difference
 from ntklens.study.context import Context, Progress, StageResult
 from ntklens.study.spec import VictimSpec
 from ntklens.study.stages.gallery import gallery
-from ntklens.transfer import Training, match_time, surrogate
+from ntklens.transfer import Training, check_surrogate, match_time, search_time, surrogate
 
 _PROBE = 100
-"""Outputs of the victim that the search of its training time asks for."""
+"""Images, set aside from the surrogate's, that the victim is asked about in the search of a time."""
 _CHECKED = 200
 """Images that the self-checks take."""
 
@@ -57,6 +59,8 @@ def victim_stage(context: Context, progress: Progress) -> StageResult:
     if spec.checks:  # of what the images are made on: a surrogate whose gradients lead nowhere attacks nobody
         some = slice(0, _CHECKED)
         made = diagnose(source, x[some], y[some], a.eps, a.norm, generator=generator)
+        if spec.surrogate is not None:
+            made.append(replace(right_before(logits_of(victim, x), y), name="the victim right before"))
         checks = [{"check": c.name, "passed": "yes" if c.passed else "no", "seen": c.sentence} for c in made]
     table, arrays = gallery(context, hits[0], victim(x).argmax(1), found.predictions, found.x_adv)
     arrays |= {"x": x, "x_adv": found.x_adv, "y": y, "predictions": found.predictions, "success": found.success}
@@ -81,6 +85,8 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
     x, y = context.test
     try:
         with torch.no_grad():
+            if len(context.data.classes) == 2 and victim(x[:2]).shape == (2, 1):
+                victim = BinaryLogits(victim).eval()
             correct(victim, x[:2], y[:2])
     except InputError:
         raise
@@ -112,33 +118,18 @@ def _source(context: Context, spec: VictimSpec, victim: nn.Module) -> tuple[nn.M
     }
     if spec.surrogate is None:
         return victim, meta
-    x, y = (part[: spec.sample] for part in context.train)
-    k, classes = context.spec.kernel, len(context.data.classes)
-    if ".py:" in spec.surrogate:
-        kernel = analytic_kernel(load_network(spec.surrogate), k.w_std, k.b_std)
-        model: nn.Module = KernelMachine(kernel, Ridge(k.ridge)).fit(x, y)
-    else:
-        named = ":" in spec.surrogate or spec.surrogate.partition("+")[0] in ("linear", "rbf", "noise")
-        made = surrogate(
-            spec.surrogate if named else f"ntk:{spec.surrogate}",
-            x,
-            y,
-            classes,
-            seed=context.spec.seed,
-            w_std=k.w_std,
-            b_std=k.b_std,
-            ridge=k.ridge,
-            training=Training(width=spec.width, epochs=spec.epochs),
-        )
-        if made.model is None:
-            raise InputError(
-                "noise is the control of every attack already; give a surrogate with a model, such as fc3."
-            )
-        model = made.model
-    meta |= {"sample": len(x), "queries": 0}
+    sample = _sample(context, spec)
+    x, y = (part[:sample] for part in context.train)
+    model = _surrogate(context, spec, x, y)
+    meta |= {"sample": len(x), "queries": 0, "kernel": isinstance(model, KernelMachine)}
     if isinstance(model, KernelMachine) and spec.time != "inf":
-        if spec.time == "match":
-            time = match_time(model, victim, x[:_PROBE])
+        aside, labels = (part[sample : sample + _PROBE] for part in context.train)
+        if spec.time == "search":
+            found = search_time(model, victim, aside, labels, context.attack.eps, context.attack.norm)
+            meta |= {"time": found.filter.time, "search_fooled": found.fooled, "queries": found.queries}
+            model = model.refilter(found.filter)
+        elif spec.time == "match":
+            time = match_time(model, victim, aside)
             meta |= {"time": time.filter.time, "correlation": time.correlation, "queries": time.queries}
             model = model.refilter(time.filter)
         else:
@@ -146,6 +137,66 @@ def _source(context: Context, spec: VictimSpec, victim: nn.Module) -> tuple[nn.M
             model = model.refilter(GradientFlow(float(spec.time)))
     meta["time"] = None if math.isinf(meta.get("time", math.inf)) else meta["time"]
     return model, meta
+
+
+def check_surrogate_of(context: Context, spec: VictimSpec) -> None:
+    """Refuse a surrogate that is not known or takes no such images.
+
+    Raises:
+        InputError: the same.
+    """
+    if spec.surrogate is None:
+        return
+    _sample(context, spec)
+    if ".py:" in spec.surrogate:
+        analytic_kernel(load_network(spec.surrogate)).graph(context.data.shape)
+        return
+    name = _full_name(spec.surrogate)
+    check_surrogate(name)
+    kind, _, architecture = name.partition("+")[0].partition(":")
+    if kind == "noise":
+        raise InputError("noise is the control of every attack already; give a surrogate with a model, such as fc3.")
+    if kind in ("ntk", "net"):
+        build(architecture, context.data.shape, context.outputs, width=1)
+
+
+def _sample(context: Context, spec: VictimSpec) -> int:
+    """Training images that the surrogate is fitted on; a search of its time sets others aside."""
+    n = len(context.data.train)
+    sample = min(spec.sample, n - (_PROBE if spec.time in ("search", "match") else 0))
+    if sample < 2:
+        raise InputError(
+            f"a search of the time sets {_PROBE} of the {n} training images aside, and nothing is left for the surrogate; "
+            "give more images, or a --time such as inf."
+        )
+    return sample
+
+
+def _full_name(surrogate: str) -> str:
+    named = ":" in surrogate or surrogate.partition("+")[0] in ("linear", "rbf", "noise")
+    return surrogate if named else f"ntk:{surrogate}"
+
+
+def _surrogate(context: Context, spec: VictimSpec, x: Tensor, y: Tensor) -> nn.Module:
+    """The model that the images are made on, fitted."""
+    assert spec.surrogate is not None
+    k = context.spec.kernel
+    if ".py:" in spec.surrogate:
+        kernel = analytic_kernel(load_network(spec.surrogate), k.w_std, k.b_std)
+        return KernelMachine(kernel, Ridge(k.ridge)).fit(x, y)
+    made = surrogate(
+        _full_name(spec.surrogate),
+        x,
+        y,
+        len(context.data.classes),
+        seed=context.spec.seed,
+        w_std=k.w_std,
+        b_std=k.b_std,
+        ridge=k.ridge,
+        training=Training(width=spec.width, epochs=spec.epochs),
+    )
+    assert made.model is not None
+    return made.model
 
 
 def _row(result: AttackResult, name: str) -> dict[str, Any]:
