@@ -83,7 +83,7 @@ WRONG = {
     "unknown victim": (["transfer", "--victims", "vit"], "is not known; choose one of"),
     "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
-    "no such paper": (["paper", "diffusion"], "must be one of transfer"),
+    "no such paper": (["paper", "diffusion"], "must be one of transfer, features"),
     "a time of nothing": (["attack", "--victim", "a.pt", "--time", "5"], "--time is that of a --surrogate"),
     "no time": (["attack", "--victim", "a.pt", "--surrogate", "fc1", "--time", "soon"], "a number from 0 was expected"),
     "no experiment": (["run", "nowhere.toml"], "nowhere.toml does not exist"),

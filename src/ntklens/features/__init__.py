@@ -1,20 +1,48 @@
 """NTK features: the eigendecomposition of a kernel machine, measured and pictured."""
 
-from ntklens.features.consistency import picture_cosine, random_overlap, subspace_overlap
+from ntklens.features.consistency import (
+    match,
+    picture_cosine,
+    principal_cosines,
+    random_match,
+    random_overlap,
+    scalar_pictures,
+    subspace_overlap,
+)
 from ntklens.features.eigenfeatures import NTKFeatures, eigenfeatures, linear_robust_radius
-from ntklens.features.scores import FeatureScores, above_majority, categories
+from ntklens.features.learned import half_learned, over_bands, predicted_share, share_learned
+from ntklens.features.robust_data import ProjectedData, random_dataset, robust_dataset
+from ntklens.features.scores import FRAGILE, ROBUST, USELESS, FeatureScores, above_majority, categories
+from ntklens.features.subsets import attribution, class_shares, subsets
 from ntklens.features.under_attack import Outcomes, Threat
 
 __all__ = [
+    "FRAGILE",
+    "ROBUST",
+    "USELESS",
     "FeatureScores",
     "NTKFeatures",
     "Outcomes",
+    "ProjectedData",
     "Threat",
     "above_majority",
+    "attribution",
     "categories",
+    "class_shares",
     "eigenfeatures",
+    "half_learned",
     "linear_robust_radius",
+    "match",
+    "over_bands",
     "picture_cosine",
+    "predicted_share",
+    "principal_cosines",
+    "random_dataset",
+    "random_match",
     "random_overlap",
+    "robust_dataset",
+    "scalar_pictures",
+    "share_learned",
+    "subsets",
     "subspace_overlap",
 ]

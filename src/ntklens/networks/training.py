@@ -74,7 +74,7 @@ def gradient_descent(
 def train(
     network: nn.Module,
     x: Float[Tensor, "n *shape"],
-    y: Int[Tensor, " n"],
+    y: Int[Tensor, " n"] | Float[Tensor, "n O"],
     *,
     epochs: int,
     batch_size: int,
@@ -85,7 +85,7 @@ def train(
     on_epoch: Callable[[int, nn.Module, float], None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> nn.Module:
-    """A copy of the network, in eval mode, after stochastic gradient descent on the cross-entropy.
+    """A copy of the network, in eval mode, after stochastic gradient descent on the cross-entropy, or on the squared error.
 
     The copy is in training mode for its steps and in eval mode when it is attacked and when `on_epoch` sees it. Layers
     that draw, such as dropout, draw from torch's global generator.
@@ -93,7 +93,7 @@ def train(
     Args:
         network: images to logits.
         x: training images.
-        y: class indices.
+        y: class indices, for the cross-entropy; or float targets of the outputs' shape, for 1/2 Σ |f - y|² a mean image.
         epochs: passes over the data.
         batch_size: images a step.
         learning_rate: of SGD.
@@ -121,10 +121,10 @@ def train(
     for epoch in range(done + 1, epochs + 1):
         total = 0.0
         for part in _batches(len(x), batch_size, generator):
-            images, labels = x[part.to(x.device)], y[part.to(y.device)].long()
+            images, labels = x[part.to(x.device)], y[part.to(y.device)]
             images = images if attack is None else attack(trained, images, labels)
             trained.train()
-            loss = F.cross_entropy(trained(images), labels)
+            loss = _loss(trained(images), labels)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -136,6 +136,14 @@ def train(
             on_epoch(epoch, trained, total / len(x))
         state.save(epoch)
     return trained
+
+
+def _loss(f: Tensor, y: Tensor) -> Tensor:
+    if not y.is_floating_point():
+        return F.cross_entropy(f, y.long())
+    if f.shape != y.shape:
+        raise InputError(f"targets of the outputs' shape {tuple(f.shape)} were expected; {tuple(y.shape)} came.")
+    return 0.5 * (f - y).square().sum(1).mean()
 
 
 def _moving(network: nn.Module) -> list[nn.Parameter]:

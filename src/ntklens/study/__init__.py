@@ -1,5 +1,6 @@
 """Experiments: a Spec in, a Record out; the only place where all stages meet."""
 
+from ntklens.study.export import export_robust_data
 from ntklens.study.run import planned, run
 from ntklens.study.spec import (
     AttackSpec,
@@ -26,6 +27,7 @@ __all__ = [
     "TransferSpec",
     "VictimSpec",
     "demo_spec",
+    "export_robust_data",
     "paper_spec",
     "planned",
     "run",

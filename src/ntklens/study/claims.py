@@ -130,37 +130,56 @@ def _c3(record: Record) -> Verdict:
 
 
 def _c4(record: Record) -> Verdict:
-    """Seen when every other kernel's top eigenspace overlaps more than random subspaces do."""
+    """Seen when, for every other kernel, every measure of agreement lies above what chance gives."""
     rows: list[dict[str, Any]] = [r for r in record.table("consistency") if r["null_high"] is not None]
+    first = str(rows[0]["measure"]) if rows else "overlap"
     parts = [
-        f"{r['kernel_a']} and {r['kernel_b']}: {r['value']:.2f} (random {r['null_low']:.2f} to {r['null_high']:.2f})"
+        f"{r['kernel_a']} and {r['kernel_b']}: {r['value']:.2f} (chance {r['null_low']:.2f} to {r['null_high']:.2f})"
         for r in rows
+        if r["measure"] == first
     ]
-    seen = bool(rows) and all(r["value"] > r["null_high"] for r in rows)
-    measure = str(rows[0]["measure"]) if rows else "overlap"
-    return seen, f"{measure[0].upper()}{measure[1:]} is {', '.join(parts)}."
+    below = [f"{r['measure']}, {r['kernel_b']}" for r in rows if not r["value"] > r["null_high"]]
+    all_above = f"All {len(rows)} measures are above chance." if not below else f"Not above chance: {'; '.join(below)}."
+    return bool(rows) and not below, f"{first[0].upper()}{first[1:]} is {', '.join(parts)}. {all_above}"
 
 
 def _c5(record: Record) -> Verdict:
-    """Seen when robustness falls with the position in the spectrum."""
+    """Seen when robustness falls with the place in the spectrum, and a network, if watched, learns in that order."""
     rows: list[dict[str, Any]] = record.table("features")
     rho = rank_correlation([r["index"] for r in rows], [r["robustness"] for r in rows])
-    return rho.high < 0, (
+    sentence = (
         f"Rank correlation of a feature's robustness with its place in the spectrum is {rho.value:.2f} "
-        f"[{rho.low:.2f}, {rho.high:.2f}]; gradient descent learns the features in that order."
+        f"[{rho.low:.2f}, {rho.high:.2f}]"
+    )
+    if not record.table("learning_meta"):
+        return rho.high < 0, f"{sentence}; gradient descent on the kernel learns the features in that order."
+    meta: dict[str, Any] = record.table("learning_meta")[0]
+    return rho.high < 0 and meta["low"] > 0, (
+        f"{sentence}; that of the step at which a network of width {meta['width']} has learned half of a feature, "
+        f"{meta['value']:.2f} [{meta['low']:.2f}, {meta['high']:.2f}]."
     )
 
 
 def _c6(record: Record) -> Verdict:
-    """Seen when fewer features are more robust and no more accurate than all of them."""
+    """Seen when the useful non-robust features alone beat chance, and fewer features are more robust, not more accurate."""
     rows: list[dict[str, Any]] = record.table("top_k")
     full = rows[-1]
     best = max(rows[:-1], key=lambda r: r["robust_accuracy"], default=full)
     seen = best["robust_low"] > full["robust_high"] and best["accuracy"] <= full["accuracy"]
     robust = ("robust_accuracy", "robust_low", "robust_high")
-    return seen, (
+    sentence = (
         f"The top {best['k']} features alone: accuracy {_share(best)}, under attack {_share(best, *robust)}; all "
         f"{full['k']}: {_share(full)}, under attack {_share(full, *robust)}."
+    )
+    sets: list[dict[str, Any]] = record.table("subsets")
+    fragile = next((r for r in sets if r["features"] == "useful non-robust"), None)
+    if fragile is None:
+        return seen, sentence
+    meta: dict[str, Any] = record.table("features_meta")[0]
+    majority: float = meta["majority"]
+    return seen and fragile["low"] > majority, (
+        f"{sentence} The {fragile['count']} useful non-robust ones alone: {_share(fragile)}, under attack "
+        f"{_share(fragile, *robust)}."
     )
 
 

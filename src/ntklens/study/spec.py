@@ -151,14 +151,33 @@ class MatrixSpec(_Part):
 
 
 class FeaturesSpec(_Part):
-    """Which features are scored and pictured, and with which kernels they are compared."""
+    """Which features are scored and pictured, with which kernels they are compared, and what is learned from them."""
 
+    steps: int = Field(default=1, ge=1)
+    """Of the attack on each feature: 1 for one step, more for projected gradient ascent."""
     scored: int | None = Field(default=None, ge=1)
     top_k: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 400)
     pictured: tuple[int, ...] = (0, 1, 2, 5, 10, 50, 200)
     images: int = Field(default=4, ge=1)
+    frames: int = Field(default=0, ge=0)
+    """Of an animation over the index."""
     compare: tuple[str, ...] = ("fc3", "fc10")
-    subspace: int = Field(default=20, ge=1)
+    subspace: int = Field(default=20, ge=2)
+    compare_train: int | None = Field(default=None, ge=4)
+    """Training images of the comparison; dear kernels want fewer."""
+    compare_test: int | None = Field(default=None, ge=1)
+    compare_images: int = Field(default=8, ge=1)
+    trade_off: int = Field(default=13, ge=2)
+    """Training times, and ridges, of the trade-off."""
+    learning_steps: int = Field(default=0, ge=0)
+    """Of gradient descent of a finite network, watched for the features it picks up; 0 without."""
+    learning_width: int = Field(default=512, ge=1)
+    robust_networks: tuple[str, ...] = ()
+    """Architectures that are trained on data with some features only; none without."""
+    robust_ranks: tuple[int, ...] = (5, 20)
+    robust_seeds: int = Field(default=3, ge=1)
+    robust_epochs: int = Field(default=60, ge=1)
+    robust_width: int = Field(default=32, ge=1)
 
 
 class DynamicsSpec(_Part):
@@ -226,7 +245,7 @@ def demo_spec() -> Spec:
     return Spec.parse(_shipped("demo"))
 
 
-PAPERS = ("transfer",)
+PAPERS = ("transfer", "features")
 """Experiments of `ntklens paper`."""
 
 

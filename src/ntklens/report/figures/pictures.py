@@ -37,3 +37,30 @@ def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]
     bar = fig.colorbar(shown, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
     bar.set_label("gradient (share of the picture's largest)", fontsize=9)
     return fig
+
+
+def side_by_side(names: list[str], image: NDArray[Any], grid: NDArray[Any]) -> Figure:
+    """The first features of several kernels at one image: (kernels, features, C, H, W), matched with the first kernel's."""
+    fig = style.figure(1.25 * (grid.shape[1] + 1) + 0.8, 1.25 * len(names) + 0.5)
+    axes = fig.subplots(len(names), grid.shape[1] + 1, squeeze=False)
+    for i, name in enumerate(names):
+        style.picture(axes[i, 0], image, title="" if i else "image")
+        axes[i, 0].set_ylabel(style.plain(name), fontsize=9)
+        for j in range(grid.shape[1]):
+            mean = grid[i, j].mean(0)
+            title = "" if i else f"feature {j}"
+            shown = style.picture(axes[i, j + 1], grid[i, j] / (np.abs(mean).max() or 1.0), signed=True, title=title)
+    bar = fig.colorbar(shown, ax=axes, shrink=0.8, aspect=30, ticks=[-1, 0, 1])
+    bar.set_label("gradient (share of the\npicture's largest)", fontsize=8)
+    return fig
+
+
+def frame(row: dict[str, Any], image: NDArray[Any], gradient: NDArray[Any]) -> Figure:
+    """One feature at one image, for an animation over the index."""
+    fig = style.figure(5.2, 2.9)
+    left, right = fig.subplots(1, 2)
+    style.picture(left, image, title="image")
+    useful, robust = style.percent([row], "usefulness")[0], style.percent([row], "robustness")[0]
+    title = f"feature {row['index']}: useful {useful:.0f} %, robust {robust:.0f} %"
+    style.picture(right, gradient / (np.abs(gradient.mean(0)).max() or 1.0), signed=True, title=title)
+    return fig

@@ -6,8 +6,9 @@ from typing import Any
 
 from ntklens.record import Record
 from ntklens.report.figures import features, style
-from ntklens.report.figures.pictures import pictures
+from ntklens.report.figures.pictures import pictures, side_by_side
 from ntklens.report.sections.base import Plate, Section, first, numbers
+from ntklens.report.sections.feature_sets import consequences, sets
 
 
 def features_section(record: Record) -> Section:
@@ -26,21 +27,25 @@ def features_section(record: Record) -> Section:
                 "Line plot of clean and robust accuracy against the number of features kept.",
             )
         )
+    plates += sets(record)
     plates += _pictures(record)
-    if agreement:
-        plates.append(
-            Plate(
-                lambda: features.consistency(agreement),
-                "How far another architecture's kernel has the same features: 1 is full agreement. A grey bar is the "
-                "range that random subspaces give, a blue line the 95 % interval, where there is one.",
-                "Dot plot of the agreement of features between pairs of kernels, a panel a measure.",
-            )
-        )
+    plates += _agreement(record, agreement)
+    plates += consequences(record)
+    how = "a one-step attack" if meta.get("steps", 1) == 1 else f"PGD of {meta['steps']} steps"
     text = (
         f"Each eigenvector of the kernel matrix is a feature of the data, a predictor of its own; {len(rows)} of them "
-        "were scored on test images, clean and under a one-step attack on the feature itself."
+        f"were scored on test images, clean and under {how} on the feature itself."
     )
-    tables = {"features": rows, "the first k features": top, "agreement with other kernels": agreement}
+    tables = {
+        "features": rows,
+        "the first k features": top,
+        "chosen features": record.table("subsets"),
+        "training time and ridge": record.table("trade_off"),
+        "agreement with other kernels": agreement,
+        "features learned over training": record.table("learning"),
+        "label energy by class": record.table("attribution"),
+        "networks trained on robust data": record.table("robust_data"),
+    }
     return Section("features", "Useful and robust features", text, plates, numbers(tables))
 
 
@@ -69,12 +74,39 @@ def _scatter(rows: list[dict[str, Any]], meta: dict[str, Any]) -> list[Plate]:
         Plate(
             lambda: features.usefulness_robustness(rows, meta),
             f"A point is one feature as a classifier of its own, scored on {meta['n']} images; dark points have the "
-            "largest eigenvalues. A feature is useful when the 95 % interval of its accuracy lies above the rate of the "
-            "majority class (dotted), and then robust when half of that accuracy survives the attack (above the dashed "
-            f"line). Intervals are drawn for the first twelve; ε = {style.pixels(meta['eps'])}.",
+            "largest eigenvalues. A feature is useful when its accuracy is above the rate of the majority class (dotted) "
+            "by a binomial test, with at most 5 % of the useful ones expected to be so by chance, and then robust when "
+            "half of that accuracy survives the attack (above the dashed line). Intervals are drawn for the first twelve; "
+            f"ε = {style.pixels(meta['eps'])}.",
             "Scatter plot of the robustness of each feature against its usefulness, coloured by index.",
         )
     ]
+
+
+def _agreement(record: Record, rows: list[dict[str, Any]]) -> list[Plate]:
+    plates = []
+    if rows:
+        plates.append(
+            Plate(
+                lambda: features.consistency(rows),
+                "How far another architecture's kernel has the same features: 1 is full agreement. A grey bar is the "
+                "range that chance gives (random subspaces, independent ranks, and, for pictures, the same space turned at "
+                "random), a blue line the 95 % interval, where there is one.",
+                "Dot plot of the agreement of features between pairs of kernels, a panel a measure.",
+            )
+        )
+    names = [str(r["kernel"]) for r in record.table("side_by_side")]
+    if names and record.has("features/side_by_side"):
+        image, grid = record.array("features/side_by_side_image")[0], record.array("features/side_by_side")
+        plates.append(
+            Plate(
+                lambda: side_by_side(names, image, grid),
+                "The first features of the first kernel at one image, and the features of the other kernels that were "
+                "matched with them by their eigenvectors, turned to the same sign. Compare down the columns.",
+                "Grid of signed gradients: a row a kernel, a column a feature.",
+            )
+        )
+    return plates
 
 
 def _pictures(record: Record) -> list[Plate]:

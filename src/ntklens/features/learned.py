@@ -1,0 +1,64 @@
+"""Which features a predictor has picked up: the projection of its outputs on each eigenvector (claim C5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ntklens.features.eigenfeatures import NTKFeatures
+from ntklens.linalg import Filter
+
+
+def share_learned(features: NTKFeatures, outputs: Float[Tensor, "n O"]) -> Float[Tensor, " k"]:
+    """How much of each feature there is in outputs on the training images: <v_iᵀ f(X), v_iᵀ Y> / ``|v_iᵀ Y|²``.
+
+    0 before a feature is learned and 1 when it is; gradient flow on the kernel gives 1 - exp(-η λ_i t).
+
+    Args:
+        features: of a machine.
+        outputs: f(X) of any predictor, a finite network among them, on the machine's training images.
+    """
+    there = features.eigenvectors.T @ outputs.to(features.eigenvectors)
+    energy = features.weights.square().sum(1)
+    return (there * features.weights).sum(1) / torch.where(energy > 0, energy, 1.0)
+
+
+def predicted_share(features: NTKFeatures, filter: Filter) -> Float[Tensor, " k"]:
+    """The same of the kernel machine with a filter: λ_i g(λ_i)."""
+    return features.eigenvalues * filter(features.eigenvalues)
+
+
+def over_bands(
+    features: NTKFeatures, shares: Float[Tensor, " k"], edges: Sequence[int]
+) -> list[tuple[int, int, float]]:
+    """Means of shares over bands of the spectrum, weighted by the labels' energy in each feature.
+
+    Args:
+        features: of a machine.
+        shares: of each feature.
+        edges: first index of each band; the last band ends with the spectrum.
+
+    Returns:
+        (first index, last index, mean) of each band with features in it.
+    """
+    energy, total = features.weights.square().sum(1), len(features)
+    bands = []
+    for first, stop in zip(edges, (*edges[1:], total), strict=True):
+        stop = min(stop, total)
+        if first < stop:
+            e = energy[first:stop]
+            size = float(e.sum())
+            mean = float((shares[first:stop] * e).sum()) / size if size else 0.0
+            bands.append((first, stop - 1, mean))
+    return bands
+
+
+def half_learned(shares: Float[Tensor, "t k"], times: Sequence[float]) -> Float[Tensor, " k"]:
+    """The first time at which half of each feature is there; infinity where it never is."""
+    reached = shares >= 0.5
+    first = torch.where(reached.any(0), reached.to(torch.int8).argmax(0), len(times))
+    grid = torch.tensor([*times, float("inf")], dtype=torch.float64, device=shares.device)
+    return grid[first]

@@ -1,0 +1,130 @@
+"""Figures of machines made of chosen features, of what time and ridge keep, and of what networks learn from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ntklens.report.figures import style
+from ntklens.report.figures.style import Rows
+
+_CLEAN: dict[str, Any] = {"color": style.BLUE, "marker": "o", "markersize": 5}
+_ATTACKED: dict[str, Any] = {"color": style.RED, "marker": "^", "markersize": 5}
+_BANDS = (style.BLUE, style.GREEN, style.ORANGE, style.RED, style.PURPLE)
+
+
+def _dots(rows: Rows, labels: list[str], attack: str, xlabel: str) -> Figure:
+    """A line a row: clean accuracy and accuracy under attack, with intervals."""
+    fig = style.figure(8.6, 1.3 + 0.42 * len(rows))
+    axes = fig.subplots()
+    y = np.arange(len(rows))
+    for key, low, high, look, name in (
+        ("accuracy", "low", "high", _CLEAN, "clean images"),
+        ("robust_accuracy", "robust_low", "robust_high", _ATTACKED, attack),
+    ):
+        bars = style.spread(rows, key, low, high)
+        axes.errorbar(style.percent(rows, key), y, xerr=bars, linestyle="none", capsize=2, label=name, **look)
+    axes.set_yticks(y, labels)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel(xlabel)
+    fig.legend(loc="outside upper center", ncols=2)
+    return fig
+
+
+def subsets(rows: Rows) -> Figure:
+    """Accuracy of the machines made of each set of features."""
+    labels = [f"{style.plain(r['features'], 32)} ({r['count']})" for r in rows]
+    return _dots(rows, labels, "one-step attack", "accuracy on test images (%); in brackets, the number of features")
+
+
+def trade_off(rows: Rows) -> Figure:
+    """Robust accuracy against clean accuracy along the training time and along the ridge."""
+    fig = style.figure(9.2, 4.0)
+    panels = fig.subplots(1, 2, sharey=True)
+    names = {"time": "training time ηt", "ridge": "ridge ρ"}
+    for axes, knob in zip(panels, names, strict=True):
+        chosen = [r for r in rows if r["knob"] == knob]
+        value = style.column(chosen, "value")
+        style.band(axes, value, chosen, "accuracy", "low", "high", **_CLEAN, label=_once(axes, panels, "clean images"))
+        bounds = ("robust_accuracy", "robust_low", "robust_high")
+        style.band(axes, value, chosen, *bounds, **_ATTACKED, label=_once(axes, panels, "one-step attack"))
+        axes.plot(
+            value,
+            style.percent(chosen, "label_energy"),
+            color=style.GREY,
+            linestyle="--",
+            label=_once(axes, panels, "label energy learned"),
+        )
+        axes.set_xscale("log")
+        axes.set_xlabel(names[knob])
+    style.percent_axis(panels[0], "accuracy on test images; energy")
+    fig.legend(loc="outside upper center", ncols=3)
+    return fig
+
+
+def _once(axes: Any, panels: Any, label: str) -> str | None:
+    """The label in the first panel only."""
+    return label if axes is panels[0] else None
+
+
+def learning(rows: Rows) -> Figure:
+    """Share of each band of the spectrum that a network has learned, over its steps, beside the kernel's prediction."""
+    fig = style.figure(8.4, 4.0)
+    axes = fig.subplots()
+    bands = sorted({(r["first"], r["last"]) for r in rows})
+    for color, (first, last) in zip(_BANDS, bands, strict=False):
+        chosen = [r for r in rows if r["first"] == first]
+        steps = [r["step"] for r in chosen]
+        name = f"{first}" if first == last else f"{first} to {last}"
+        axes.plot(steps, style.percent(chosen, "network"), color=color, marker="o", markersize=4, label=name)
+        axes.plot(steps, style.percent(chosen, "kernel"), color=color, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel("steps of full-batch gradient descent (dashed: the kernel's prediction)")
+    style.percent_axis(axes, "share of the band learned")
+    axes.set_ylim(min(-5.0, axes.get_ylim()[0]), 110)
+    fig.legend(loc="outside right center", title="features")
+    return fig
+
+
+def attribution(rows: Rows) -> Figure:
+    """Label energy of the robust and of the useful non-robust features, class by class."""
+    fig = style.figure(8.4, 1.3 + 0.4 * len(rows))
+    axes = fig.subplots()
+    y = np.arange(len(rows))
+    for shift, key, color in ((-0.19, "robust and useful", style.GREEN), (0.19, "useful non-robust", style.RED)):
+        axes.barh(y + shift, style.percent(rows, key), height=0.36, color=color, label=key)
+    axes.set_yticks(y, [f"{style.plain(r['class'])} ({r['images']})" for r in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("share of the label energy (%), by the class of the training images that carry it")
+    fig.legend(loc="outside upper center", ncols=2)
+    return fig
+
+
+def carriers(rows: Rows, images: dict[str, NDArray[Any]]) -> Figure:
+    """The training images whose labels the robust, and the useful non-robust, features explain most."""
+    kinds = [kind for kind in images if any(r["features"] == kind for r in rows)]
+    width = max(sum(r["features"] == kind for r in rows) for kind in kinds)
+    fig = style.figure(1.3 * width + 0.6, 1.9 * len(kinds))
+    grid = fig.subplots(len(kinds), width, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for line, kind in zip(grid, kinds, strict=True):
+        for axes, row, image in zip(line, [r for r in rows if r["features"] == kind], images[kind], strict=False):
+            axes.axis("on")
+            style.picture(axes, image, title=f"{style.plain(row['label'], 14)}\n{100 * row['share']:.2f} %")
+        line[0].set_ylabel(kind.replace(" and ", " and\n").replace("useful non", "useful\nnon"), fontsize=9)
+    return fig
+
+
+def robust_data(rows: Rows) -> Figure:
+    """Clean and robust accuracy of networks trained on each data set."""
+    labels = []
+    for r in rows:
+        what = "" if r["projected"] == "nothing" else f", {r['projected']}"
+        rank = "" if r["trained_on"] == "original" else f" (rank {r['rank']})"
+        labels.append(f"{style.plain(r['network'])}: {style.plain(r['trained_on'], 34)}{rank}{what}")
+    return _dots(rows, labels, "PGD on the network", "accuracy on the unchanged test images (%), mean over seeds")

@@ -1,0 +1,95 @@
+"""The parts of the section on features that are about sets of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ntklens.record import Record
+from ntklens.report.figures import feature_sets
+from ntklens.report.sections.base import Plate, first
+
+
+def sets(record: Record) -> list[Plate]:
+    """Machines of each category's features; the trade-off over time and ridge."""
+    chosen: list[dict[str, Any]] = record.table("subsets")
+    knobs: list[dict[str, Any]] = record.table("trade_off")
+    plates = []
+    if chosen:
+        plates.append(
+            Plate(
+                lambda: feature_sets.subsets(chosen),
+                "Machines made of the features of one category, and of all but one. If the classifier uses both kinds, the "
+                "useful non-robust ones alone are accurate on clean images and on few attacked ones, and leaving the "
+                "robust ones out costs robustness. 95 % Wilson intervals.",
+                "Dot plot of clean and robust accuracy of machines made of sets of features.",
+            )
+        )
+    if knobs:
+        plates.append(
+            Plate(
+                lambda: feature_sets.trade_off(knobs),
+                "Stopping early, or a ridge, keeps the features of large eigenvalues and leaves the others out. Look for "
+                "where the blue line no longer rises (left, towards late times; right, towards small ridges) while the red "
+                "one falls: what is learned there is bought with robustness. Bands are 95 % Wilson intervals.",
+                "Two line plots of clean and robust accuracy, over the training time and over the ridge.",
+            )
+        )
+    return plates
+
+
+def consequences(record: Record) -> list[Plate]:
+    """What networks pick up, which images carry the features, and what networks learn from robust data."""
+    plates = []
+    steps: list[dict[str, Any]] = record.table("learning")
+    if steps:
+        meta = first(record, "learning_meta")
+        plates.append(
+            Plate(
+                lambda: feature_sets.learning(steps),
+                f"How much of each band of the spectrum a finite network of width {meta['width']} has picked up: the "
+                "projection of its outputs on the eigenvectors, weighted by the labels' energy. Curves that rise one after "
+                "the other: the features of large eigenvalues are learned first. Dashed, what the kernel predicts.",
+                "Line plot of the share learned of each band of features against the training steps.",
+            )
+        )
+    classes: list[dict[str, Any]] = record.table("attribution")
+    if classes:
+        plates.append(
+            Plate(
+                lambda: feature_sets.attribution(classes),
+                "How much of the labels the robust and the useful non-robust features explain, split by the class of the "
+                "training images that they explain them at. A negative bar: on that class these features, alone, speak "
+                "against the label.",
+                "Bar chart of the label energy of robust and non-robust features for each class.",
+            )
+        )
+    plates += _carriers(record)
+    networks: list[dict[str, Any]] = record.table("robust_data")
+    if networks:
+        plates.append(
+            Plate(
+                lambda: feature_sets.robust_data(networks),
+                "Networks trained on the data set as it is, on one in which only some features are left (in the labels or "
+                "in the images), and on one projected on a random subspace of the same rank; all are tested, and attacked "
+                f"by PGD, on the unchanged test images. Intervals are Student's over {networks[0]['seeds']} seeds.",
+                "Dot plot of clean and robust accuracy of networks, one row a training set.",
+            )
+        )
+    return plates
+
+
+def _carriers(record: Record) -> list[Plate]:
+    rows: list[dict[str, Any]] = record.table("carriers")
+    names = {"robust and useful": "carriers_robust", "useful non-robust": "carriers_fragile"}
+    images = {kind: record.array(f"features/{key}") for kind, key in names.items() if record.has(f"features/{key}")}
+    if not rows or not images:
+        return []
+    return [
+        Plate(
+            lambda: feature_sets.carriers(rows, images),
+            "The training images whose labels these features explain most, with their share of the label energy. What is "
+            "fragile in a data set can be looked at image by image: arrays attribution_robust and attribution_fragile of "
+            "the run hold all of them.",
+            "Two rows of training images: those that carry the robust, and the useful non-robust, features.",
+        )
+    ]

@@ -1,0 +1,55 @@
+"""NTK features: which are useful, which robust, what they look like, and whether kernels agree on them (C3 to C6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ntklens.features import eigenfeatures
+from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.spec import FeaturesSpec
+from ntklens.study.stages.features.agreement import agreement
+from ntklens.study.stages.features.learning import learning
+from ntklens.study.stages.features.pictures import pictures
+from ntklens.study.stages.features.robust_data import networks_on_robust_data, who_carries_them
+from ntklens.study.stages.features.scores import categorised, kept_features, scores, trade_off
+
+Tables = dict[str, list[dict[str, Any]]]
+Part = tuple[float, Callable[[Progress], tuple[Tables, dict[str, NDArray[Any]]]]]
+"""Its share of the time, roughly, and what it makes."""
+
+
+def features_stage(context: Context, progress: Progress) -> StageResult:
+    """Each feature's worth, machines of chosen ones, pictures, other kernels' features, and what follows for networks."""
+    spec = context.spec.features or FeaturesSpec()
+    features = eigenfeatures(context.machine)
+    tables: Tables = {}
+    arrays: dict[str, NDArray[Any]] = {
+        "eigenvalues": features.eigenvalues.cpu().numpy(),
+        "label_energy": features.label_energy.cumsum(0).cpu().numpy(),
+    }
+    parts: list[Part] = [
+        (5.0, lambda tell: (scores(context, features, spec, tell), {})),
+        (0.5, lambda tell: (kept_features(context, features, spec, tables["features"], tell), {})),
+        (0.5, lambda tell: (trade_off(context, features, spec, tell), {})),
+        (2.0, lambda tell: agreement(context, features, spec, tell)),
+        (0.2, lambda tell: pictures(context, features, spec, tables["features"])),
+        (1.0, lambda tell: (learning(context, features, spec, tell), {})),
+        (0.1, lambda tell: who_carries_them(context, features, categorised(tables["features"]))),
+        (1.0, lambda tell: networks_on_robust_data(context, features, spec, categorised(tables["features"]), tell)),
+    ]
+    done, total = 0.0, sum(weight for weight, _ in parts)
+    for weight, make in parts:
+        start = done
+
+        def tell(share: float, start: float = start, weight: float = weight) -> None:
+            progress((start + weight * share) / total)
+
+        made, shown = make(tell)
+        tables |= {name: rows for name, rows in made.items() if rows}
+        arrays |= shown
+        done += weight
+    progress(1.0)
+    return StageResult(tables, arrays)

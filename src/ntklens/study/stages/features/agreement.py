@@ -1,0 +1,128 @@
+"""Whether kernels of other architectures have the same features (claim C4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ntklens.features import (
+    NTKFeatures,
+    Threat,
+    eigenfeatures,
+    match,
+    picture_cosine,
+    principal_cosines,
+    random_match,
+    random_overlap,
+    scalar_pictures,
+    subspace_overlap,
+)
+from ntklens.machine import KernelMachine
+from ntklens.statistics import mean, rank_correlation
+from ntklens.study.context import Context, Progress
+from ntklens.study.spec import FeaturesSpec
+from ntklens.study.stages.features.pictures import in_turn
+
+_SHOWN = 6
+"""Features that are pictured side by side."""
+
+
+def agreement(
+    context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, NDArray[Any]]]:
+    """For each other kernel: subspaces, matched features, their labels, robustness and pictures, each with its null.
+
+    The kernels are fitted on the same images, of which the first `spec.compare_train` are taken where that is fewer.
+    """
+    own = context.spec.kernel.architecture
+    others = [a for a in spec.compare if a != own]
+    if not others:
+        return {}, {}
+    x, y = context.train
+    some = slice(0, spec.compare_train)
+    if len(x[some]) < len(x):
+        features = _of(context, own, x[some], y[some])
+    n = len(features.eigenvectors)
+    k = min(spec.subspace, n // 2)
+    nulls = random_overlap(n, k, 20, context.generator(5)), random_match(n, k, 20, context.generator(6))
+    columns = in_turn(context, spec.compare_images)
+    mine = _Side(context, features, k, columns)
+    rows: list[dict[str, Any]] = []
+    shown: list[NDArray[Any]] = [mine.pictures[:_SHOWN, 0].cpu().numpy()]
+    cosines: dict[str, NDArray[Any]] = {}
+    for done, name in enumerate(others, 1):
+        other = _Side(context, _of(context, name, x[some], y[some]), k, columns)
+        made, order, signs = _compare(context, mine, other, nulls)
+        rows += [{"kernel_a": own, "kernel_b": name, **row} for row in made]
+        signed = other.pictures[order] * signs.reshape(-1, 1, *[1] * (x.ndim - 1)).to(other.pictures)
+        shown.append(signed[:_SHOWN, 0].cpu().numpy())
+        cosines[f"principal_{name}"] = principal_cosines(mine.vectors, other.vectors).cpu().numpy()
+        progress(done / len(others))
+    meta = [{"kernel": name} for name in (own, *others)]
+    image = context.test[0][columns[:1]].cpu().numpy()
+    return (
+        {"consistency": rows, "side_by_side": meta},
+        {"side_by_side": np.stack(shown), "side_by_side_image": image, **cosines},
+    )
+
+
+def _of(context: Context, architecture: str, x: Tensor, y: Tensor) -> NTKFeatures:
+    return eigenfeatures(KernelMachine(context.kernel(architecture), context.machine.filter).fit(x, y))
+
+
+class _Side:
+    """One kernel's first features: vectors, pictures at some test images, robustness on the test set."""
+
+    def __init__(self, context: Context, features: NTKFeatures, k: int, columns: list[int]) -> None:
+        spec = context.spec.features or FeaturesSpec()
+        (x, y), attack = context.test, context.attack
+        self.features, self.vectors = features, features.eigenvectors[:, :k]
+        self.pictures = scalar_pictures(features, x[columns], self.vectors / features.eigenvalues[:k])
+        part = slice(0, spec.compare_test)
+        threat = Threat(attack.eps, attack.norm)
+        self.robustness = features.robustness(x[part], y[part], threat, range(k)).values
+        self.energy = features.label_energy[:k].cpu().numpy()
+
+
+def _compare(
+    context: Context, mine: _Side, other: _Side, nulls: tuple[tuple[float, float], tuple[float, float]]
+) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
+    k = mine.vectors.shape[1]
+    order, cosines = match(mine.vectors, other.vectors)
+    partner = order.cpu().numpy()
+    rows = [
+        _row(f"overlap of the top {k} eigenspaces", subspace_overlap(mine.vectors, other.vectors), nulls[0]),
+        _row("squared cosine of matched eigenvectors", float(cosines.square().mean()), nulls[1]),
+        _correlation("label energy of matched features", mine.energy, other.energy[partner]),
+        _correlation("robustness of matched features", mine.robustness, other.robustness[partner]),
+    ]
+    alike = [float(picture_cosine(a, b).mean()) for a, b in zip(mine.pictures, other.pictures[order], strict=True)]
+    draws: list[float] = []
+    for _ in range(20):  # pictures of the same space of functions, turned at random
+        turn, _ = torch.linalg.qr(torch.randn(k, k, generator=context.generator(7, len(draws)), dtype=torch.float64))
+        turned = torch.einsum("ij,j...->i...", turn.to(other.pictures), other.pictures)
+        pairs = zip(mine.pictures, turned, strict=True)
+        draws.append(float(torch.stack([picture_cosine(a, b).mean() for a, b in pairs]).mean()))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    estimate = mean(alike)
+    rows.append(
+        {"measure": "cosine of matched pictures", "value": estimate.value, "low": estimate.low, "high": estimate.high}
+        | {"null_low": float(low), "null_high": float(high)}
+    )
+    return rows, order, torch.where(cosines < 0, -1.0, 1.0)
+
+
+def _row(measure: str, value: float, null: tuple[float, float]) -> dict[str, Any]:
+    return {"measure": measure, "value": value, "low": None, "high": None, "null_low": null[0], "null_high": null[1]}
+
+
+def _correlation(measure: str, a: NDArray[Any], b: NDArray[Any]) -> dict[str, Any]:
+    """Spearman's, with its interval; the null of independent ranks is central 95 % of ± 1.96 / sqrt(k - 1)."""
+    found = rank_correlation(a, b)
+    bound = 1.96 / max(len(a) - 1, 1) ** 0.5
+    row = {"measure": f"rank correlation of the {measure}", "value": found.value, "low": found.low, "high": found.high}
+    return row | {"null_low": -bound, "null_high": bound}
