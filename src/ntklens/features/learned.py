@@ -33,7 +33,7 @@ def predicted_share(features: NTKFeatures, filter: Filter) -> Float[Tensor, " k"
 
 def over_bands(
     features: NTKFeatures, shares: Float[Tensor, " k"], edges: Sequence[int]
-) -> list[tuple[int, int, float]]:
+) -> list[tuple[int, int, float, float]]:
     """Means of shares over bands of the spectrum, weighted by the labels' energy in each feature.
 
     Args:
@@ -42,9 +42,10 @@ def over_bands(
         edges: first index of each band; the last band ends with the spectrum.
 
     Returns:
-        (first index, last index, mean) of each band with features in it.
+        (first index, last index, mean, label energy) of each band with features in it. The mean of a band with next to no
+        label energy means nothing.
     """
-    energy, total = features.weights.square().sum(1), len(features)
+    energy, total = features.label_energy, len(features)
     bands = []
     for first, stop in zip(edges, (*edges[1:], total), strict=True):
         stop = min(stop, total)
@@ -52,7 +53,7 @@ def over_bands(
             e = energy[first:stop]
             size = float(e.sum())
             mean = float((shares[first:stop] * e).sum()) / size if size else 0.0
-            bands.append((first, stop - 1, mean))
+            bands.append((first, stop - 1, mean, size))
     return bands
 
 

@@ -80,6 +80,7 @@ def learning(rows: Rows) -> Figure:
         chosen = [r for r in rows if r["first"] == first]
         steps = [r["step"] for r in chosen]
         name = f"{first}" if first == last else f"{first} to {last}"
+        name += f"\n({100 * chosen[0]['label_energy']:.0f} % of energy)"
         axes.plot(steps, style.percent(chosen, "network"), color=color, marker="o", markersize=4, label=name)
         axes.plot(steps, style.percent(chosen, "kernel"), color=color, linestyle="--", linewidth=1)
     axes.set_xscale("log")

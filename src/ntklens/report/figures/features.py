@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def consistency(rows: Rows) -> Figure:
     """Agreement of pairs of kernels, a panel a measure, over the range that chance gives."""
     measures = list(dict.fromkeys(str(r["measure"]) for r in rows))
     pairs = list(dict.fromkeys((str(r["kernel_a"]), str(r["kernel_b"])) for r in rows))
-    fig = style.figure(9.0, 1.3 + 0.45 * len(pairs))
+    fig = style.figure(9.4, 1.7 + 0.42 * len(pairs))
     panels = fig.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     for panel, measure in zip(panels, measures, strict=True):
         for r in (r for r in rows if r["measure"] == measure):
@@ -107,6 +108,6 @@ def consistency(rows: Rows) -> Figure:
             panel.plot(value, y, color=style.BLUE, marker="o", markersize=6)
         panel.set_xlim(min(-0.05, panel.get_xlim()[0]), 1.05)
         panel.set_ylim(len(pairs) - 0.5, -0.5)
-        panel.set_xlabel(style.plain(measure, 60))
+        panel.set_xlabel(textwrap.fill(style.plain(measure, 60), 20), fontsize=8.5)
     panels[0].set_yticks(range(len(pairs)), [f"{style.plain(a)} and {style.plain(b)}" for a, b in pairs])
     return fig

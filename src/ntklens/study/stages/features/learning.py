@@ -18,6 +18,8 @@ from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.lazy import start_network
 
 _BANDS = (0, 1, 10, 100, 1000)
+_ENERGY = 0.005
+"""Bands with a smaller share of the labels' energy are left out: what is learned of them is noise."""
 _RANKED = 50
 """Features, of the most label energy, whose times are compared with their places."""
 
@@ -43,8 +45,10 @@ def learning(
             found.append(share_learned(features, network(x)))
         expected = predicted_share(features, GradientDescent(step, rate))
         bands = zip(over_bands(features, found[-1], _BANDS), over_bands(features, expected, _BANDS), strict=True)
-        for (first, last, seen), (_, _, kernel) in bands:
-            rows.append({"step": step, "first": first, "last": last, "network": seen, "kernel": kernel})
+        for (first, last, seen, energy), (_, _, kernel, _) in bands:
+            if energy >= _ENERGY:
+                row = {"step": step, "first": first, "last": last, "label_energy": energy}
+                rows.append(row | {"network": seen, "kernel": kernel})
         progress(step / spec.learning_steps)
     times = half_learned(torch.stack(found), checkpoints)
     strongest = features.label_energy.argsort(descending=True)[:_RANKED].cpu().numpy()
