@@ -83,6 +83,8 @@ WRONG = {
     "unknown victim": (["transfer", "--victims", "vit"], "is not known; choose one of"),
     "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
+    "an export of nothing": (["features", "--export", "a.npz"], "--export writes what --robust-networks"),
+    "no ranks": (["features", "--ranks", "some"], "--ranks takes numbers"),
     "no such paper": (["paper", "diffusion"], "must be one of transfer, features"),
     "a time of nothing": (["attack", "--victim", "a.pt", "--time", "5"], "--time is that of a --surrogate"),
     "no time": (["attack", "--victim", "a.pt", "--surrogate", "fc1", "--time", "soon"], "a number from 0 was expected"),
@@ -93,7 +95,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_input_is_one_sentence_and_exit_code_2(name, tmp_path):
     arguments, message = WRONG[name]
-    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run", "transfer", "paper") else []
+    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run", "transfer", "features", "paper") else []
     done = ntklens(*arguments, *out)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
@@ -166,6 +168,19 @@ def test_a_network_of_ones_own_is_attacked_without_a_look_inside(tmp_path):
         assert float((net(x).argmax(1).numpy() == made["y"]).mean()) == rows["pgd"]["accuracy"]
         assert float(np.abs(made["x_adv"] - made["x"]).max()) <= 16 / 255 + 1e-6
     assert (tmp_path / "out" / "adversarial.png").stat().st_size > 10_000
+
+
+def test_features_end_with_a_data_set_of_their_own(tmp_path):
+    small = ["--classes", "2,4", "--train", "80", "--test", "40", "--compare", "", "--scored", "20"]
+    robust = ["--robust-networks", "fc1", "--ranks", "5", "--export", tmp_path / "robust.npz", "--frames", "2"]
+    done = ntklens("features", *small, *robust, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["subsets"][0]["features"] == "all"
+    assert {r["trained_on"] for r in made["robust_data"]} >= {"original", "features: first 5", "random"}
+    assert (tmp_path / "out" / "features.gif").exists()
+    again = ntklens("attack", "--data", tmp_path / "robust.npz", "--ridge", "0.1", "--out", tmp_path / "again")
+    assert again.returncode == 0, again.stderr
 
 
 WIDER = """

@@ -88,7 +88,45 @@ def features_stage(record, classes, channels, rng, count=150):
     overlap = {"measure": "overlap of the top 20 eigenspaces", "value": 0.9, "low": None, "high": None}
     ranks = {"measure": "rank correlation of robustness", "value": 0.8, "low": 0.7, "high": 0.87}
     agreement = [pair | overlap | {"null_low": 0.1, "null_high": 0.2}, pair | ranks | dict.fromkeys(NULL)]
+    knobs = [
+        {
+            "knob": knob,
+            "value": 10.0**p,
+            "label_energy": 0.1 * p,
+            **share(0.8),
+            **share(0.5, "robust_accuracy", *ROBUST),
+        }
+        for knob in ("time", "ridge")
+        for p in range(4)
+    ]
+    sets = [
+        {"features": name, "count": 7, **share(0.7), **share(0.4, "robust_accuracy", *ROBUST)}
+        for name in ("all", *CATEGORIES)
+    ]
+    steps = [
+        {"step": step, "first": first, "last": last, "label_energy": 0.4, "network": 0.1 * step, "kernel": 0.12 * step}
+        for step in (1, 3, 8)
+        for first, last in ((0, 0), (1, 9), (10, 99))
+    ]
+    by_class = [{"class": c, "images": 40, "robust and useful": 0.1, "useful non-robust": -0.02} for c in classes]
+    carriers = [
+        {"features": kind, "index": i, "label": classes[0], "share": 0.01} for kind in CATEGORIES[:2] for i in range(4)
+    ]
+    networks = [
+        {"network": "fc1", "trained_on": name, "projected": "labels", "rank": 5, "seeds": 3}
+        | share(0.8)
+        | share(0.5, "robust_accuracy", *ROBUST)
+        for name in ("original", "features: first 5", "random")
+    ]
     tables = {
+        "trade_off": knobs,
+        "subsets": sets,
+        "learning": steps,
+        "learning_meta": [{"width": 512, "value": 0.9, "low": 0.8, "high": 0.95}],
+        "attribution": by_class,
+        "carriers": carriers,
+        "robust_data": networks,
+        "side_by_side": [{"kernel": "fc1"}, {"kernel": "conv2"}],
         "features": rows,
         "features_meta": [{"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": N}],
         "spectrum_meta": [{"n": count, "effective_rank": 4.3, "trace": float(eigenvalues.sum())}],
@@ -100,6 +138,10 @@ def features_stage(record, classes, channels, rng, count=150):
     arrays = {
         "eigenvalues": eigenvalues,
         "label_energy": np.cumsum(rng.dirichlet(1 / np.arange(1, count + 1))),
+        "carriers_robust": images(rng, 4, channels),
+        "carriers_fragile": images(rng, 4, channels),
+        "side_by_side": rng.normal(size=(2, 3, channels, 28, 28)),
+        "side_by_side_image": images(rng, 1, channels),
         "picture_images": images(rng, len(columns), channels),
         "pictures": rng.normal(size=(len(chosen), len(columns), channels, 28, 28)) * images(rng, 1, 1)[0],
     }

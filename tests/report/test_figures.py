@@ -23,7 +23,7 @@ def drawn(figure):
 @pytest.mark.parametrize(("channels", "norm"), [(1, "linf"), (3, "l2")])
 def test_every_axis_of_every_figure_is_named(make_record, channels, norm):
     plates = [p for s in sections(make_record(channels=channels, norm=norm)) for p in s.plates]
-    assert len(plates) == 12
+    assert len(plates) == 19
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")

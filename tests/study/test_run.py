@@ -2,9 +2,11 @@
 
 import pytest
 
+from ntklens.data import load_dataset
 from ntklens.errors import InputError
 from ntklens.record import Record
-from ntklens.study import Spec, demo_spec, paper_spec, planned, run
+from ntklens.report import render, write_animation
+from ntklens.study import Spec, demo_spec, export_robust_data, paper_spec, planned, run
 
 SMALL = {
     "kind": "test",
@@ -147,3 +149,47 @@ def test_over_training_and_out_of_the_lazy_regime(tmp_path):
     assert len(kinds) == 4
     assert kinds["large learning rate"]["value"] > kinds["lazy"]["high"]
     assert kinds["lazy"]["cosine"] > kinds["large learning rate"]["cosine"]
+
+
+def test_features_and_what_networks_learn_from_them(tmp_path):
+    """Networks that saw the first features only are more robust than those that saw all, and than a random projection."""
+    values = {
+        "data": {"classes": [2, 4], "train": 200, "test": 100},
+        "attack": {"curve": [], "steps": 4},
+        "features": {
+            "steps": 3,
+            "scored": 60,
+            "compare": ["fc3"],
+            "compare_train": 120,
+            "compare_test": 50,
+            "subspace": 8,
+            "trade_off": 4,
+            "frames": 3,
+            "learning_steps": 50,
+            "learning_width": 256,
+            "robust_networks": ["small-cnn"],
+            "robust_ranks": [5],
+            "robust_seeds": 2,
+            "robust_epochs": 150,
+        },
+    }
+    spec = Spec.parse(values)
+    record = run(spec, tmp_path / "run")
+    verdicts = {r["claim"]: r["verdict"] for r in record.table("claims")}
+    assert all(verdicts[c] != "not measured here" for c in ("C3", "C4", "C5", "C6"))
+    rows = {(r["trained_on"], r["projected"]): r for r in record.table("robust_data")}
+    robust = rows["features: first 5", "labels"]["robust_accuracy"]
+    assert robust > rows["original", "nothing"]["robust_accuracy"] + 0.1
+    randoms = [r for r in record.table("robust_data") if r["trained_on"] == "random" and r["rank"] == 5]
+    assert robust > max(r["robust_accuracy"] for r in randoms)
+    knobs = record.table("trade_off")
+    assert [r["knob"] for r in knobs] == ["ridge"] * 4 + ["time"] * 4
+    late, full = knobs[-1], record.table("top_k")[-1]
+    assert late["robust_accuracy"] == pytest.approx(full["robust_accuracy"], abs=0.03)
+    pairs = {r["measure"]: r for r in record.table("consistency")}
+    assert pairs["cosine of matched pictures"]["value"] > pairs["cosine of matched pictures"]["null_high"]
+    assert record.array("features/attribution_robust").shape == (200,)
+    path = export_robust_data(spec, record, tmp_path / "robust.npz")
+    assert load_dataset(str(path)).train.x.shape == (200, 1, 28, 28)
+    assert write_animation(record, tmp_path / "features.gif").stat().st_size > 1000
+    assert "Networks trained on the data set as it is" in render(record)

@@ -43,10 +43,11 @@ def consequences(record: Record) -> list[Plate]:
     steps: list[dict[str, Any]] = record.table("learning")
     if steps:
         meta = first(record, "learning_meta")
+        width = f" of width {meta['width']}" if meta else ""
         plates.append(
             Plate(
                 lambda: feature_sets.learning(steps),
-                f"How much of each band of the spectrum a finite network of width {meta['width']} has picked up: the "
+                f"How much of each band of the spectrum a finite network{width} has picked up: the "
                 "projection of its outputs on the eigenvectors, weighted by the labels' energy. Curves that rise one after "
                 "the other: the features of large eigenvalues are learned first. Dashed, what the kernel predicts.",
                 "Line plot of the share learned of each band of features against the training steps.",
