@@ -27,15 +27,31 @@ class _Evaluate(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, machine: KernelMachine) -> Tensor:
         z = machine.working_inputs
         k, ctx.pull = vjp(machine.kernel, x.detach().to(z.dtype), z)
-        ctx.coefficients = machine.coefficients
+        ctx.coefficients = machine.coefficients.to(torch.float64)
         ctx.dtypes = x.dtype, z.dtype
-        return (k.to(torch.float64) @ machine.coefficients).to(x.dtype)
+        f: Tensor = (k.to(torch.float64) @ ctx.coefficients).to(x.dtype)
+        return f
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         outside, inside = ctx.dtypes
         weights = grads[0].to(torch.float64) @ ctx.coefficients.T
-        return ctx.pull(weights.to(inside)).to(outside), None
+        slope: Tensor = ctx.pull(weights.to(inside)).to(outside)
+        if torch.is_grad_enabled():  # asked for with create_graph=True
+            slope = _Once.apply(slope.detach().requires_grad_())  # type: ignore[no-untyped-call]
+        return slope, None
+
+
+class _Once(torch.autograd.Function):
+    """The end of what can be differentiated: an error, where silence would be a second derivative of zero."""
+
+    @staticmethod
+    def forward(ctx: Any, slope: Tensor) -> Tensor:
+        return slope.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        raise NotImplementedError("a kernel machine can be differentiated once; take differences of its gradient.")
 
 
 class KernelMachine(nn.Module):
@@ -95,6 +111,9 @@ class KernelMachine(nn.Module):
             InputError: labels that do not fit the inputs, or no memory for Θ(X, X).
             NumericalFailure: Θ is singular to rounding where the filter inverts it.
         """
+        _check_floating(x)
+        if not len(x):
+            raise InputError("at least one training image was expected; none came.")
         self.train_inputs = x.detach().clone()
         self.targets = _targets(x, y)
         self._shared = {}
@@ -119,8 +138,9 @@ class KernelMachine(nn.Module):
         return self._factorisation
 
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
-        """Raw predictions Θ(x, X) α, one column a target; differentiable in x."""
+        """Raw predictions Θ(x, X) α, one column a target; differentiable in x, once."""
         self._check_fitted()
+        _check_floating(x)
         if x.shape[1:] != self.train_inputs.shape[1:]:
             shape = ", ".join(map(str, self.train_inputs.shape[1:]))
             raise InputError(f"inputs of shape (n, {shape}), as in training, were expected; {tuple(x.shape)} came.")
@@ -261,7 +281,7 @@ class KernelMachine(nn.Module):
         with torch.no_grad():
             z = self.working_inputs
             k = self.kernel(x.to(z.dtype), z)
-            return (k.to(torch.float64) @ self.coefficients).to(x.dtype)
+            return (k.to(torch.float64) @ self.coefficients.to(torch.float64)).to(x.dtype)
 
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
         """Covariance of the trained networks at x, (m, m), or its diagonal, (m,), in the dtype of x."""
@@ -284,11 +304,18 @@ class KernelMachine(nn.Module):
             raise InputError("this machine has no training data yet; call fit(x, y) or KernelMachine.load first.")
 
 
+def _check_floating(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise InputError(f"images as floating-point numbers in [0, 1] were expected; {x.dtype} came: divide by 255.")
+
+
 def _targets(x: Tensor, y: Tensor) -> Tensor:
     """±1 for two classes, one-hot for more, float targets as they are; (n, O) in float64."""
     if y.is_floating_point():
         if y.ndim != 2 or len(y) != len(x):
             raise InputError(f"float targets of shape ({len(x)}, outputs) were expected; {tuple(y.shape)} came.")
+        if not bool(y.isfinite().all()):
+            raise InputError("finite targets were expected; some are NaN or infinite.")
         return y.detach().to(torch.float64)
     if y.dtype == torch.bool or y.is_complex() or y.shape != (len(x),):
         raise InputError(f"{len(x)} class indices, one an input, were expected; {y.dtype} of {tuple(y.shape)} came.")

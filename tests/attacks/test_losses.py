@@ -1,9 +1,10 @@
 """The losses against their definitions."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
-from ntklens.attacks.losses import cross_entropy, margin
+from ntklens.attacks.losses import cross_entropy, dlr, loss_of, margin
 
 
 def test_margin_is_to_the_largest_other_logit():
@@ -25,3 +26,10 @@ def test_cross_entropy_rises_by_the_softmax_minus_the_target():
     y = torch.tensor([0, 1, 2, 3, 0])
     (slope,) = torch.autograd.grad(cross_entropy(logits, y).sum(), logits)
     torch.testing.assert_close(slope, logits.detach().softmax(1) - F.one_hot(y, 4))
+
+
+def test_dlr_by_hand():
+    """-(z_y - max other) / (z_(1) - z_(3)) (Croce & Hein 2020, equation 6)."""
+    logits = torch.tensor([[5.0, 3.0, 1.0, -9.0], [5.0, 3.0, 1.0, -9.0]], dtype=torch.float64)
+    assert dlr(logits, torch.tensor([0, 2])).tolist() == pytest.approx([-2 / 4, 4 / 4])
+    assert loss_of("dlr")(10 * logits, torch.tensor([0, 2])).tolist() == pytest.approx([-0.5, 1.0])

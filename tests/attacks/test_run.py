@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ntklens.attacks import attack, correct, diagnose, pgd
+from ntklens.attacks import attack, correct, diagnose, noise, pgd
 from ntklens.errors import InputError
 
 
@@ -101,3 +101,41 @@ def test_normalised_images_are_seen():
     model, x, _ = task()
     z = (x - 0.5) / 0.25
     assert "raw pixels" in failed(model, z, model(z).argmax(1), bounds=(-2.0, 2.0))
+
+
+def test_a_model_without_gradients_fails_one_check_and_ends_there():
+    model, x, y = task()
+    blind = lambda z: model(z).detach()  # noqa: E731
+    assert failed(blind, x, y) == {"gradients"}
+    with pytest.raises(InputError, match="none came"):
+        failed(model, x[:0], y[:0])
+
+
+def test_results_are_of_wrong_predictions_only():
+    model, x, y = task()
+    with pytest.raises(InputError, match="targeted"):
+        attack(model, x, y, 0.1, "pgd", targeted=True)
+    with pytest.raises(InputError, match="needs a generator"):
+        attack(model, x, y, 0.1, "noise")
+    with pytest.raises(InputError, match="one an image"):
+        correct(model, x, y[:, None])
+    assert attack(model, x[:0], y[:0], 0.1, "fgsm").row()["success"] == 0
+
+
+def test_the_batch_size_holds_for_the_scores():
+    model, x, y = task()
+    seen = []
+
+    def watched(z):
+        seen.append(len(z))
+        return model(z)
+
+    attack(watched, x, y, 0.1, "fgsm", batch_size=3)
+    assert max(seen) == 3
+
+
+def test_noise_of_a_radius_that_is_none():
+    _, x, _ = task(2)
+    for eps in (-0.1, float("nan")):
+        with pytest.raises(InputError, match="ε must be 0 or above"):
+            noise(x, eps, generator=seeded())

@@ -65,3 +65,10 @@ def test_numbers_that_do_not_fit():
         run(model, x, y, "linf", 0.1, queries=0)
     with pytest.raises(InputError, match="share"):
         run(model, x, y, "linf", 0.1, share=1.5)
+
+
+def test_images_that_are_wrong_as_they_come_are_left_as_they_are():
+    model, x, y = task()
+    wrong = (y + 1) % 3
+    assert torch.equal(run(model, x, wrong, "linf", 0.3, queries=20), x)
+    assert run(model, x[:0].flatten(1), y[:0], "linf", 0.3, queries=3).shape == (0, 64)

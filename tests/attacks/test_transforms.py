@@ -139,3 +139,30 @@ def test_dlr_of_two_classes():
     x = torch.rand(2, 4)
     with pytest.raises(InputError, match="three classes"):
         fgsm(nn.Linear(4, 2), x, torch.zeros(2, dtype=torch.long), 0.1, loss="dlr")
+
+
+def test_the_options_change_what_pgd_does():
+    model, x, y = task(12)
+    plain = pgd(model, x, y, 0.1, steps=4)
+    smooth = pgd(model, x, y, 0.1, steps=4, translation=5)
+    varied = pgd(model, x, y, 0.1, steps=4, diversity=0.7, generator=seeded())
+    for other in (smooth, varied):
+        assert 0.02 < float((other != plain).double().mean()) < 0.98
+    rough, fine = (float((z - x).diff(dim=-1).abs().mean()) for z in (plain, smooth))
+    assert fine < rough  # a smoothed gradient has fewer changes of sign
+    assert torch.equal(varied, pgd(model, x, y, 0.1, steps=4, diversity=0.7, generator=seeded()))
+
+
+def test_restarts_keep_the_start_that_comes_nearest_to_the_target():
+    model, x, y = task(20)
+    target = (y + 1) % 4
+    options = {"targeted": True, "random_start": True, "steps": 2, "loss": "margin"}
+    one, many = (pgd(model, x, target, 0.05, restarts=n, generator=seeded(), **options) for n in (1, 6))
+    reached = [float((model(z).argmax(1) == target).double().mean()) for z in (one, many)]
+    loss = [float(F.cross_entropy(model(z), target).detach()) for z in (one, many)]
+    assert reached[1] >= reached[0]
+    assert loss[1] < loss[0]
+    stopped = pgd(model, x, target, 0.05, steps=8, targeted=True, early_stop=True)
+    whole = pgd(model, x, target, 0.05, steps=8, targeted=True)
+    there = [model(z).argmax(1) == target for z in (stopped, whole)]
+    assert bool((there[0] | ~there[1]).all())

@@ -83,6 +83,7 @@ WRONG = {
     "unknown victim": (["transfer", "--victims", "vit"], "is not known; choose one of"),
     "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
+    "an option without a victim": (["attack", "--method", "square"], "are those of an attack on a --victim"),
     "an export of nothing": (["features", "--export", "a.npz"], "--export writes what --robust-networks"),
     "no ranks": (["features", "--ranks", "some"], "--ranks takes numbers"),
     "no such paper": (["paper", "diffusion"], "must be one of transfer, features"),
@@ -183,14 +184,27 @@ def test_features_end_with_a_data_set_of_their_own(tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+def test_a_radius_of_zero_changes_nothing(tmp_path):
+    done = ntklens("attack", *SMALL, "--eps", "0", "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["attack_curve"]
+    assert len({r["accuracy"] for r in rows}) == 1
+
+
 WIDER = """
 from torch import nn
 
+def untrained(outputs):
+    last = nn.Linear(784, outputs)
+    nn.init.constant_(last.weight, 1e-4)
+    nn.init.constant_(last.weight[-1], 2e-4)
+    return nn.Sequential(nn.Flatten(), last)
+
 def ten():
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    return untrained(10)
 
 def one():
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 1))
+    return untrained(1)
 """
 
 

@@ -1,6 +1,8 @@
 """A user's own network from a file, and what is said of one that does not load."""
 
+import pickle
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -86,3 +88,51 @@ def test_a_file_finds_its_neighbours(files, monkeypatch):
     monkeypatch.chdir("/")
     assert isinstance(load_network(f"{folder}/wrap.py:build"), nn.Sequential)
     assert str(folder) not in sys.path
+
+
+def test_a_file_with_a_dataclass(files):
+    folder, _ = files
+    (folder / "data.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom torch import nn\n\n"
+        "@dataclass\nclass How:\n    width: int = 3\n\ndef build():\n    return nn.Linear(2, How().width)\n"
+    )
+    assert isinstance(load_network(f"{folder}/data.py:build"), nn.Linear)
+
+
+def exported(net, path):
+    torch.export.save(torch.export.export(net, (torch.rand(2, 1, 2, 2),)), path)
+    return path
+
+
+def test_an_exported_program_moves_like_a_module(files):
+    folder, net = files
+    loaded = load_network(exported(net, folder / "net.pt2"))
+    x = torch.rand(2, 1, 2, 2)
+    assert len(list(loaded.parameters())) == 2
+    torch.testing.assert_close(loaded.to(torch.float64)(x.double()).float(), net(x))
+
+
+class Bomb:
+    def __reduce__(self):
+        return exec, ("import pathlib; pathlib.Path('ran').touch()",)
+
+
+@pytest.mark.parametrize("where", ["weights", "constants"])
+def test_pickles_in_an_exported_program_are_not_run(files, where, monkeypatch):
+    """What `torch.export.load` would unpickle: a payload in place of a weight, and a legacy file."""
+    folder, net = files
+    monkeypatch.chdir(folder)
+    whole = exported(net, folder / "net.pt2")
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(folder / "evil.pt2", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if where == "weights" and name.endswith("model_weights_config.json"):
+                content = content.replace(b'"use_pickle": false', b'"use_pickle": true')
+            if where == "weights" and name.endswith("weight_0"):
+                content = pickle.dumps(Bomb())
+            new.writestr(name, content)
+        if where == "constants":
+            new.writestr(f"{name.partition('/')[0]}/data/constants/model.pt", pickle.dumps(Bomb()))
+    with pytest.raises(InputError, match=r"pickled objects|of tensors alone"):
+        load_network(folder / "evil.pt2")
+    assert not (folder / "ran").exists()

@@ -16,11 +16,16 @@ def check_attack(x: Tensor, y: Tensor, eps: float, norm: str, bounds: Bounds) ->
     check_norm(norm)
     if not bounds[0] < bounds[1]:
         raise InputError(f"bounds as (lowest, highest) pixel value were expected; {bounds} came.")
-    if not (math.isfinite(eps) and eps >= 0):
-        raise InputError(f"ε must be 0 or above, in units of the pixels ({bounds[0]} to {bounds[1]}); {eps} came.")
+    check_radius(eps, bounds)
     check_images(x, bounds)
     if y.shape != (len(x),) or y.is_floating_point() or y.dtype == torch.bool:
         raise InputError(f"{len(x)} class indices, one an image, were expected; {y.dtype} of {tuple(y.shape)} came.")
+
+
+def check_radius(eps: float, bounds: Bounds) -> None:
+    """Refuse a radius that is none."""
+    if not (math.isfinite(eps) and eps >= 0):
+        raise InputError(f"ε must be 0 or above, in units of the pixels ({bounds[0]} to {bounds[1]}); {eps} came.")
 
 
 def check_images(x: Tensor, bounds: Bounds) -> None:
@@ -59,6 +64,8 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
             f"a model that returns logits of shape ({len(y)}, classes) was expected; {tuple(logits.shape)} came: for "
             "one scalar output f return (-f/2, f/2)."
         )
+    if y.shape != (len(logits),):
+        raise InputError(f"{len(logits)} class indices, one an image, were expected; a tensor {tuple(y.shape)} came.")
     if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
         raise InputError(
             f"class indices from 0 to {logits.shape[1] - 1}, as many as the model's logits, were expected; they range "

@@ -16,6 +16,7 @@ from ntklens.attacks.balls import Bounds
 from ntklens.attacks.evaluate import BATCH, correct, logits_of
 from ntklens.attacks.gradient import pgd
 from ntklens.attacks.square import square
+from ntklens.errors import InputError
 from ntklens.statistics import paired_difference, proportion
 
 _DRAWS = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.FractionalMaxPool2d, nn.RReLU)
@@ -66,13 +67,18 @@ def diagnose(
         batch_size: images at a time.
 
     Returns:
-        Eight checks, in the order of their cost.
+        Eight checks, in the order of their cost; the last two are left out where there is no gradient to follow.
     """
+    if not len(x):
+        raise InputError("a few images to check the attack on were expected; none came.")
     checks = [_mode(model), _normalised(x, bounds), _deterministic(model, x, batch_size)]
     logits = logits_of(model, x, batch_size)
     checks.append(right_before(logits, y))
     checks.append(_raw(logits))
-    checks.append(_gradients(model, x, y, batch_size))
+    try:
+        checks.append(_gradients(model, x, y, batch_size))
+    except InputError as error:
+        return [*checks, Check("gradients", False, f"No gradient can be followed, and PGD was not tried: {error}")]
     wide = (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
     found = pgd(model, x, y, wide, norm, steps, bounds=bounds, batch_size=batch_size, relative_step=2 / steps)
     left = float(correct(model, found, y, batch_size).double().mean())

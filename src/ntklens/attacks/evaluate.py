@@ -64,7 +64,14 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model, x: Tensor, x_adv: Tensor, y: Tensor, eps: float, norm: str = "linf", bounds: Bounds = (0, 1)
+    model: Model,
+    x: Tensor,
+    x_adv: Tensor,
+    y: Tensor,
+    eps: float,
+    norm: str = "linf",
+    bounds: Bounds = (0, 1),
+    batch_size: int = BATCH,
 ) -> Evaluation:
     """Score attacked images, after checking that they are what the attack was allowed.
 
@@ -74,8 +81,8 @@ def evaluate(
     check_attack(x, y, eps, norm, bounds)
     check_perturbed(x_adv, x, eps, norm, bounds)
     change = (x_adv - x).flatten(1).abs()
-    before = correct(model, x, y)
-    logits = logits_of(model, x_adv)
+    before = correct(model, x, y, batch_size)
+    logits = logits_of(model, x_adv, batch_size)
     check_logits(logits, y)
     after = logits.argmax(1) == y
     return Evaluation(

@@ -119,7 +119,7 @@ def pgd(
         momentum: of the gradients, each over its sum of absolute values (MI-FGSM, Dong et al. 2018; 1.0 as published).
         diversity: probability of an image to be shrunk and moved before the gradient is taken (DI, Xie et al. 2019; 0.5
             as published); needs a generator and images (n, C, H, W).
-        translation: side of the window that smooths the gradient (TI, Dong et al. 2019), odd; 3 or 5 suits 28 to 32
+        translation: side of the window that smooths the gradient (TI, Dong et al. 2019), odd; 5 or 7 suits 28 to 32
             pixels; 0 without. Needs images (n, C, H, W).
         early_stop: leave an image as soon as it is misclassified.
 

@@ -16,7 +16,7 @@ def draws(steps: int, n: int, generator: torch.Generator) -> Tensor:
 
 
 def diverse(x: Tensor, probability: float, numbers: Tensor) -> Tensor:
-    """Input diversity (Xie et al. 2019) for small images: shrink at random, and put into a black frame at random.
+    """Input diversity (Xie et al. 2019) for small images: shrink at random, and put into a frame of zeros at random.
 
     Args:
         x: (n, C, H, W).
@@ -37,8 +37,8 @@ def translated(gradient: Tensor, size: int) -> Tensor:
 
     Args:
         gradient: (n, C, H, W).
-        size: side of the window, odd; its edge is at three standard deviations. 15 was published for 299 pixels; 3 or 5
-            suits 28 to 32.
+        size: side of the window, odd; its edge is at three standard deviations. 15 was published for 299 pixels; 5 or 7
+            suits 28 to 32, and 3 does next to nothing.
     """
     line = torch.exp(-0.5 * torch.linspace(-3, 3, size, dtype=gradient.dtype, device=gradient.device).square())
     window = torch.outer(line, line) / line.sum() ** 2

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntklens.attacks.balls import Bounds, ascend, check_norm
+from ntklens.attacks.checks import check_images, check_radius
 from ntklens.errors import InputError
 
 KINDS = ("signs", "gaussian")
@@ -36,6 +37,8 @@ def noise(
         InputError: an unknown norm or kind.
     """
     check_norm(norm)
+    check_radius(eps, bounds)
+    check_images(x, bounds)
     chosen = kind or ("signs" if norm == "linf" else "gaussian")
     if chosen not in KINDS:
         raise InputError(f'the kind of noise must be one of {", ".join(KINDS)}; "{chosen}" came.')

@@ -42,6 +42,11 @@ class AttackResult(Evaluation):
     gradient_evaluations: int
     seconds: float
 
+    @property
+    def _right(self) -> int:
+        """Images that were right before."""
+        return round(self.clean_accuracy.value * len(self.success)) if len(self.success) else 0
+
     def row(self) -> dict[str, Any]:
         """The figures in one line, for tables and JSON."""
         return {
@@ -50,9 +55,7 @@ class AttackResult(Evaluation):
             "eps": self.eps,
             **self.clean_accuracy.row("clean_accuracy"),
             **self.robust_accuracy.row("robust_accuracy"),
-            "success": float(
-                self.success.double().sum() / max(1, round(self.clean_accuracy.value * len(self.success)))
-            ),
+            "success": float(self.success.double().sum()) / max(1, self._right),
             "median_l2": float(self.l2.median()) if len(self.l2) else 0.0,
             "queries": self.queries,
             "gradient_evaluations": self.gradient_evaluations,
@@ -127,13 +130,17 @@ def attack(
     """
     if isinstance(method, str) and method not in METHODS:
         raise InputError(f'the attack must be one of {", ".join(METHODS)}; "{method}" came.')
+    if options.get("targeted"):
+        raise InputError("success counts predictions that are wrong: make targeted images with pgd(…, targeted=True).")
+    if method in ("noise", "square") and "generator" not in options:
+        raise InputError(f"{method} needs a generator: pass generator=torch.Generator().manual_seed(…).")
     run = METHODS[method] if isinstance(method, str) else method
     name = method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
     counted = Counted(model)
     start = time.perf_counter()
     found = run(counted, x, y, eps, norm, bounds=bounds, batch_size=batch_size, **options)
     seconds = time.perf_counter() - start
-    score = evaluate(model if victim is None else victim, x, found, y, eps, norm, bounds)
+    score = evaluate(model if victim is None else victim, x, found, y, eps, norm, bounds, batch_size)
     return AttackResult(
         **vars(score), x_adv=found, method=name, eps=float(eps), norm=norm, seconds=seconds,
         queries=counted.queries, gradient_evaluations=counted.gradients,

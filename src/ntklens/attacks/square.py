@@ -34,8 +34,8 @@ def square(
 ) -> Float[Tensor, "n *shape"]:
     """Random search over squares of pixels (Andriushchenko et al. 2020), on the margin.
 
-    An image is left alone as soon as it is misclassified. What is drawn for an image does not depend on the others'
-    fates or on the batch size.
+    An image is left alone as soon as it is misclassified, from the start on where it is so as it comes. What is drawn for
+    an image does not depend on the others' fates or on the batch size.
 
     Args:
         model: images to logits; no gradient is asked for.
@@ -59,6 +59,8 @@ def square(
     if queries < 1 or not 0 < share <= 1:
         raise InputError(f"queries of 1 or more and a share in (0, 1] were expected; {queries} and {share} came.")
     x = x.detach()
+    if not len(x):
+        return x
     images = x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)
     judge = Ascent(negative_margin)
 
@@ -66,17 +68,16 @@ def square(
         return judge.scores(model, candidates.reshape(-1, *x.shape[1:]), y[rows], batch_size)
 
     search = _Search(images, eps, norm, bounds, generator)
-    best = search.first()
-    rows = torch.arange(len(x), device=x.device)
-    value, fooled = score(best, rows)
+    best = images.clone()
+    value, fooled = score(best, torch.arange(len(x), device=x.device))
     for query in range(1, queries):
-        tried = search.propose(best, _side(images, share, query, queries))
+        tried = search.first() if query == 1 else search.propose(best, _side(images, share, query, queries))
         rows = torch.nonzero(~fooled).flatten()
         if not len(rows):
             break
         candidates = project(tried[rows], images[rows], eps, norm, bounds)
         found, hit = score(candidates, rows)
-        better = (found > value[rows]) | hit
+        better = (found > value[rows]) | hit | (query == 1)  # the search starts from the pattern, whatever it does
         won = rows[better]
         best[won], value[won] = candidates[better], found[better]
         fooled[rows] |= hit
@@ -139,7 +140,7 @@ class _Search:
         return project(self.x + self.eps * _unit(delta), self.x, self.eps, "l2", self.bounds)
 
     def _uniform(self, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=self.generator, device=self.generator.device).to(self.x)
+        return torch.rand(shape, generator=self.generator, device=self.generator.device).to(self.x.device)
 
     def _signs(self, *shape: int) -> Tensor:
         return torch.where(self._uniform(*shape) < 0.5, -1.0, 1.0).to(self.x)

@@ -38,7 +38,7 @@ OwnLoss = Annotated[
     typer.Option("--loss", help="cross-entropy, margin or dlr; margin by default on a surrogate, else cross-entropy."),
 ]
 Checks = Annotated[bool, typer.Option("--checks/--no-checks", help="Whether the attacked model can be trusted.")]
-Translation = Annotated[int, typer.Option("--translation", help="Window that smooths the gradient; 3 for TI.")]
+Translation = Annotated[int, typer.Option("--translation", help="Window that smooths the gradient; 5 for TI.")]
 
 
 def attack(
@@ -88,6 +88,8 @@ def attack(
         raise InputError("--surrogate and --weights belong to a --victim; give one, as in --victim model.py:build.")
     if surrogate is None and time is not None:
         raise InputError("--time is that of a --surrogate; give one, such as --surrogate fc3, or leave --time out.")
+    if victim is None and (method != "pgd" or momentum or diversity or translation):
+        raise InputError("--method, --momentum, --diversity and --translation are those of an attack on a --victim.")
     values = o.common(
         data=data,
         data_dir=data_dir,

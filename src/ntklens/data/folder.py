@@ -20,8 +20,9 @@ _HELD_OUT = 5
 def read_folder(path: Path) -> Dataset:
     """A data set from `train/<class>/*.png` and `test/<class>/*.png`, or from `<class>/*.png`.
 
-    Without `train` and `test`, every fifth image of each class, in the order of the file names, is for testing. All
-    images must have one size and mode; images with an alpha channel or a palette are refused.
+    The classes take turns, so that the first images are of all of them. Without `train` and `test`, every fifth image of
+    each class, in the order of the file names, is for testing. All images must have one size and mode; images with an
+    alpha channel or a palette are refused.
 
     Raises:
         InputError: no images, or images that do not fit together.
@@ -44,9 +45,10 @@ def read_folder(path: Path) -> Dataset:
         raise InputError(f"{path} must hold images in two or more class folders, below train and test or at its top.")
 
     def read(name: str) -> Split:
-        paths = [f for c in classes for f in files[name, c]]
-        y = torch.tensor([i for i, c in enumerate(classes) for _ in files[name, c]])
-        return Split(images(_stack(paths), str(path)), y)
+        turns = [(rank, i, f) for i, c in enumerate(classes) for rank, f in enumerate(files[name, c])]
+        turns.sort(key=lambda turn: turn[:2])
+        y = torch.tensor([i for _, i, _ in turns])
+        return Split(images(_stack([f for *_, f in turns]), str(path)), y)
 
     return Dataset(read("train"), read("test"), tuple(classes), path.name, "the user's own")
 

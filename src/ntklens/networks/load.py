@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
+import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +47,8 @@ def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Mod
         raise InputError(f"{text} holds its own weights; give --weights with a file.py:factory alone.")
     if not Path(text).exists():
         raise InputError(f"{text} does not exist.")
+    if kind == "exported program":
+        _refuse_pickles(Path(text))
     try:
         return _Exported(torch.export.load(text).module()) if kind == "exported program" else _scripted(text)
     except Exception as error:  # torch raises many kinds
@@ -55,12 +60,44 @@ class _Exported(nn.Module):
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
-        self.program = [program]  # hidden from nn.Module's own bookkeeping
+        self.program = program
 
     def forward(self, x: Tensor) -> Tensor:
         """Its outputs."""
-        out: Tensor = self.program[0](x)
+        out: Tensor = self.program(x)
         return out
+
+    def train(self, mode: bool = True) -> _Exported:
+        """Set the flag of this wrapper alone: the program refuses it."""
+        self.training = mode
+        return self
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuse an archive with anything but tensors in it: `torch.export.load` unpickles what it finds.
+
+    Raises:
+        InputError: the same, or no archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                content = archive.read(name)
+                if name.endswith("_config.json") and b'"use_pickle": true' in content:
+                    raise InputError(f"{path} holds pickled objects in place of tensors, and is not loaded.")
+                if name.endswith(".pt"):
+                    _tensors(content)
+    except InputError:
+        raise
+    except Exception as error:  # no archive, or a file that holds more than tensors
+        raise InputError(f"{path} is no exported program of tensors alone: {_first_line(error)}") from error
+
+
+def _tensors(content: bytes) -> None:
+    """Read a file of torch without running anything in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.load(io.BytesIO(content), weights_only=True)
 
 
 def _scripted(path: str) -> nn.Module:
@@ -71,10 +108,11 @@ def _scripted(path: str) -> nn.Module:
 def _made(path: Path, factory: str) -> nn.Module:
     if not path.exists():
         raise InputError(f"{path} does not exist; give a Python file and a function in it, as in model.py:build.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"_ntklens_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     space: Any = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = space  # where dataclasses look their module up
     with _beside(path):
         try:
             spec.loader.exec_module(space)

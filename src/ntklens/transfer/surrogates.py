@@ -22,7 +22,7 @@ from ntklens.networks import build, train
 VARIANTS: dict[str, dict[str, Any]] = {
     "mi": {"momentum": 1.0},
     "di": {"diversity": 0.5},
-    "ti": {"translation": 3},
+    "ti": {"translation": 5},
 }
 """Options of `pgd` that a "+" adds to a surrogate's name."""
 _CONTROL_RIDGE = 1e-3
@@ -173,12 +173,19 @@ def surrogate(
             evaluations = how.epochs * len(x)
         elif kind == "ntk":
             network = build(architecture, tuple(x.shape[1:]), 1 if classes == 2 else classes)
-            model = KernelMachine(analytic_kernel(network, w_std, b_std), Ridge(ridge)).fit(x, y)
+            model = KernelMachine(analytic_kernel(network, w_std, b_std), Ridge(ridge)).fit(x, _targets(y, classes))
         elif kind != "noise":
-            model = _control(base, x).fit(x, y)
+            model = _control(base, x).fit(x, _targets(y, classes))
         made[base] = Surrogate(base, model, {}, time.perf_counter() - start, evaluations)
     kept = made[base]
     return Surrogate(name, kept.model, options, kept.seconds, kept.gradient_evaluations)
+
+
+def _targets(y: Tensor, classes: int) -> Tensor:
+    """Of a kernel machine: a column a class, whether there are images of it or not; ±1 for two."""
+    if classes == 2:
+        return (2.0 * y.to(torch.float64) - 1)[:, None]
+    return nn.functional.one_hot(y.long(), classes).to(torch.float64)
 
 
 def _control(name: str, x: Tensor) -> KernelMachine:

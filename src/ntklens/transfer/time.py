@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ntklens.attacks import Model, correct, fgsm
 from ntklens.attacks.ascent import Ascent, batches
-from ntklens.linalg import GradientFlow
+from ntklens.linalg import Filter, GradientFlow
 from ntklens.machine import KernelMachine
 from ntklens.statistics import Estimate, mean
 
@@ -66,14 +66,19 @@ class SearchedTime:
     """The best of a few training times.
 
     Attributes:
-        filter: gradient flow to that time; t = ∞ is among them.
+        filter: gradient flow to that time, or the machine's own filter, which is tried too.
         fooled: share of the victim's right predictions that the machine's images of that time fooled.
         queries: images that the victim was asked about; it needs to answer with a class only.
     """
 
-    filter: GradientFlow
+    filter: Filter
     fooled: float
     queries: int
+
+    @property
+    def time(self) -> float:
+        """t; infinity for the machine's own filter where that is not one of time."""
+        return self.filter.time if isinstance(self.filter, GradientFlow) else math.inf
 
 
 def search_time(
@@ -85,7 +90,7 @@ def search_time(
     not the machine's own lazy network: of a convolutional network the likest machine is a very early, smooth one.
 
     Args:
-        machine: a fitted machine, whatever its filter; not fitted on these images.
+        machine: a fitted machine, not on these images; its own filter is one of those tried.
         victim: images to logits.
         x: a few images of the data, such as a hundred.
         y: their classes.
@@ -94,7 +99,7 @@ def search_time(
     """
     right = correct(victim, x, y)
     best: SearchedTime | None = None
-    flows = [*_times(machine, _FEW_TIMES), GradientFlow(math.inf)]
+    flows: list[Filter] = [*_times(machine, _FEW_TIMES), machine.filter]
     for flow in flows:
         found = fgsm(machine.refilter(flow), x, y, eps, norm, loss="margin")
         fooled = float((right & ~correct(victim, found, y)).sum()) / max(1, int(right.sum()))

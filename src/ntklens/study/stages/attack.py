@@ -36,7 +36,8 @@ def attack_stage(context: Context, progress: Progress) -> StageResult:
             examples = found if attack == "fgsm" else examples
         progress(done / len(jobs))
     curve.sort(key=lambda row: (_ATTACKS.index(row["attack"]), row["eps"]))
-    effect = paired_difference(right["noise"].numpy(), right["fgsm"].numpy())
+    right = dict.fromkeys(_ATTACKS, clean) | right  # at ε = 0 nothing was attacked
+    effect = paired_difference(right["noise"].cpu().numpy(), right["fgsm"].cpu().numpy())
     summary = {"comparison": "noise minus one step", "eps": spec.eps, **effect.row(), "n": effect.n}
     before = machine.predict(x)
     table, arrays = gallery(context, before == y, before, machine.predict(examples), examples)

@@ -69,8 +69,8 @@ def matrix_stage(context: Context, progress: Progress) -> StageResult:
     return StageResult(tables)
 
 
-def _training(spec: MatrixSpec, rounds: int = 1) -> Training:
-    return Training(spec.epochs * rounds, spec.batch_size, spec.learning_rate, spec.width)
+def _training(spec: MatrixSpec, rounds: float = 1) -> Training:
+    return Training(round(spec.epochs * rounds), spec.batch_size, spec.learning_rate, spec.width)
 
 
 def _images(context: Context, source: Surrogate, x: Tensor, y: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def _sources(context: Context, spec: MatrixSpec, progress: Progress) -> tuple[di
             w_std=k.w_std,
             b_std=k.b_std,
             ridge=k.ridge,
-            training=_training(spec, max(1, len(train_x) // spec.sample)),
+            training=_training(spec, len(train_x) / min(spec.sample, len(train_x))),
             models=models,
         )
         start = time.perf_counter()

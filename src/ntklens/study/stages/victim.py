@@ -32,7 +32,7 @@ _CHECKED = 200
 def victim_stage(context: Context, progress: Progress) -> StageResult:
     """Clean accuracy, noise, and the attack asked for; the images it made; and whether its gradients can be trusted.
 
-    With a surrogate the victim is asked for outputs alone: a hundred, to search the surrogate's time, and the scores.
+    With a surrogate the victim is asked for outputs alone: those that a search of its time takes, and the scores.
     """
     spec = context.spec.victim or VictimSpec(path="")
     (x, y), a = context.test, context.attack
@@ -62,7 +62,7 @@ def victim_stage(context: Context, progress: Progress) -> StageResult:
         if spec.surrogate is not None:
             made.append(replace(right_before(logits_of(victim, x), y), name="the victim right before"))
         checks = [{"check": c.name, "passed": "yes" if c.passed else "no", "seen": c.sentence} for c in made]
-    table, arrays = gallery(context, hits[0], victim(x).argmax(1), found.predictions, found.x_adv)
+    table, arrays = gallery(context, hits[0], results[0].predictions, found.predictions, found.x_adv)
     arrays |= {"x": x, "x_adv": found.x_adv, "y": y, "predictions": found.predictions, "success": found.success}
     tables = {"victim": rows, "victim_effect": [summary], "victim_meta": [meta], "victim_gallery": table}
     if checks:
@@ -85,7 +85,7 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
     x, y = context.test
     try:
         with torch.no_grad():
-            if len(context.data.classes) == 2 and victim(x[:2]).shape == (2, 1):
+            if len(context.data.classes) == 2 and victim(x[:2]).shape[1:] == (1,):
                 victim = BinaryLogits(victim).eval()
             correct(victim, x[:2], y[:2])
     except InputError:
@@ -126,7 +126,7 @@ def _source(context: Context, spec: VictimSpec, victim: nn.Module) -> tuple[nn.M
         aside, labels = (part[sample : sample + _PROBE] for part in context.train)
         if spec.time == "search":
             found = search_time(model, victim, aside, labels, context.attack.eps, context.attack.norm)
-            meta |= {"time": found.filter.time, "search_fooled": found.fooled, "queries": found.queries}
+            meta |= {"time": found.time, "search_fooled": found.fooled, "queries": found.queries}
             model = model.refilter(found.filter)
         elif spec.time == "match":
             time = match_time(model, victim, aside)
@@ -163,12 +163,21 @@ def check_surrogate_of(context: Context, spec: VictimSpec) -> None:
 def _sample(context: Context, spec: VictimSpec) -> int:
     """Training images that the surrogate is fitted on; a search of its time sets others aside."""
     n = len(context.data.train)
-    sample = min(spec.sample, n - (_PROBE if spec.time in ("search", "match") else 0))
+    searched = spec.time in ("search", "match")
+    sample = min(spec.sample, n - (_PROBE if searched else 0))
     if sample < 2:
         raise InputError(
             f"a search of the time sets {_PROBE} of the {n} training images aside, and nothing is left for the surrogate; "
             "give more images, or a --time such as inf."
         )
+    for part in (slice(0, sample), slice(sample, sample + _PROBE)) if searched else (slice(0, sample),):
+        seen = set(context.data.train.y[part].tolist())
+        missing = [name for c, name in enumerate(context.data.classes) if c not in seen]
+        if missing:
+            raise InputError(
+                f"training images {part.start} to {min(part.stop, n) - 1} are to be of all classes, and there are none of "
+                f"{missing[0]}: bring the images into another order, or take a larger --sample."
+            )
     return sample
 
 
