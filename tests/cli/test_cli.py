@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from data.test_datasets import cifar_archive
+
 SMALL = ["--classes", "2,4", "--train", "40", "--test", "20", "--steps", "2"]
 
 
@@ -85,7 +87,7 @@ WRONG = {
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
     "an option without a victim": (["attack", "--method", "square"], "are those of an attack on a --victim"),
     "an export of nothing": (["features", "--export", "a.npz"], "--export writes what --robust-networks"),
-    "no ranks": (["features", "--ranks", "some"], "--ranks takes numbers"),
+    "no ranks": (["features", "--ranks", "some"], "--ranks takes whole numbers"),
     "no such paper": (["paper", "diffusion"], "must be one of transfer, features"),
     "a time of nothing": (["attack", "--victim", "a.pt", "--time", "5"], "--time is that of a --surrogate"),
     "no time": (["attack", "--victim", "a.pt", "--surrogate", "fc1", "--time", "soon"], "a number from 0 was expected"),
@@ -189,6 +191,18 @@ def test_a_radius_of_zero_changes_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["attack_curve"]
     assert len({r["accuracy"] for r in rows}) == 1
+
+
+def test_the_papers_features_on_a_stand_in_of_cifar10(tmp_path):
+    """The command of the README on an archive of noise: colour images, chosen features, all of them scored."""
+    cifar_archive(tmp_path / "cifar-10-binary.tar.gz", each=60)
+    which = ["--data", "cifar10", "--data-dir", tmp_path, "--classes", "airplane,automobile", "--eps", "8/255"]
+    options = ["--pictured", "0,1,2", "--compare", "", "--ridge", "0.01", "--out", tmp_path / "out", "--json"]
+    done = ntklens("features", *which, *options)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["picture_rows"]
+    assert [r["index"] for r in rows] == [0, 1, 2]
+    assert all(0 <= r["robustness"] <= r["usefulness"] <= 1 for r in rows)
 
 
 WIDER = """

@@ -120,13 +120,16 @@ def test_damaged_idx_files(content, message, tmp_path):
         read_idx(path)
 
 
-def cifar_archive(path: Path, *, leave_out: str = "", cut: int = 0) -> np.ndarray:
+CIFAR = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def cifar_archive(path: Path, *, leave_out: str = "", cut: int = 0, each: int = 4) -> np.ndarray:
     rng = np.random.default_rng(0)
-    rows = rng.integers(0, 256, (6, 4, 3073)).astype(np.uint8)
-    rows[:, :, 0] = rng.integers(0, 10, (6, 4))
+    rows = rng.integers(0, 256, (6, each, 3073)).astype(np.uint8)
+    rows[:, :, 0] = rng.integers(0, 10, (6, each))
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
     contents = {name: r.tobytes()[: len(r.tobytes()) - cut] for name, r in zip(names, rows, strict=True)}
-    contents["batches.meta.txt"] = "\n".join(f"class{i}" for i in range(10)).encode() + b"\n\n"
+    contents["batches.meta.txt"] = "\n".join(CIFAR).encode() + b"\n\n"
     with tarfile.open(path, "w:gz") as tar:
         for name, content in contents.items():
             if name != leave_out:
@@ -141,7 +144,7 @@ def test_cifar10_from_the_archive_and_from_its_folder(tmp_path):
     rows = cifar_archive(archive)
     data = load_dataset("cifar10", data_dir=tmp_path)
     assert data.train.x.shape == (20, 3, 32, 32)
-    assert data.classes[3] == "class3"
+    assert data.classes[3] == "cat"
     assert np.array_equal((data.test.x * 255).round().numpy().reshape(4, -1), rows[5, :, 1:])
     assert data.test.y.tolist() == rows[5, :, 0].tolist()
     with tarfile.open(archive) as tar:

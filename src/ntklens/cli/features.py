@@ -22,6 +22,7 @@ Learning = Annotated[int, typer.Option("--learning-steps", help="Watch a finite 
 Networks = Annotated[str, typer.Option("--robust-networks", help="Train these on data with robust features only.")]
 Ranks = Annotated[str, typer.Option("--ranks", help="Numbers of features of that data, as in 5,20.")]
 Export = Annotated[Path | None, typer.Option("--export", help="Write the last of that data as .npz, for --data.")]
+Pictured = Annotated[str, typer.Option("--pictured", help="Indices of the features that are shown, as in 0,1,5.")]
 Frames = Annotated[int, typer.Option("--frames", help="Of an animation over the index, features.gif.")]
 
 
@@ -45,6 +46,7 @@ def features(
     robust_networks: Networks = "",
     ranks: Ranks = "5,20",
     export: Export = None,
+    pictured: Pictured = "0,1,2,5,10,50,200",
     frames: Frames = 0,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
@@ -74,8 +76,9 @@ def features(
     )
     if export is not None and not robust_networks:
         raise InputError("--export writes what --robust-networks are trained on; give some, such as small-cnn.")
-    if not all(part.isdigit() and int(part) for part in o.names(ranks)):
-        raise InputError(f'--ranks takes numbers of features, as in 5,20; "{ranks}" came.')
+    for name, text in (("--ranks", ranks), ("--pictured", pictured)):
+        if not all(part.isdecimal() for part in o.names(text)):
+            raise InputError(f'{name} takes whole numbers, as in 5,20; "{text}" came.')
     asked: dict[str, Any] = {
         "steps": steps,
         "scored": scored,
@@ -84,6 +87,7 @@ def features(
         "learning_steps": learning_steps,
         "robust_networks": o.names(robust_networks),
         "robust_ranks": [int(part) for part in o.names(ranks)],
+        "pictured": [int(part) for part in o.names(pictured)],
         "frames": frames,
     }
     values |= {
@@ -94,7 +98,12 @@ def features(
     }
     spec = Spec.parse(values)
     record = execute(
-        spec, out, overwrite=overwrite, resume=resume, json=json, tables=("subsets", "top_k", "robust_data")
+        spec,
+        out,
+        overwrite=overwrite,
+        resume=resume,
+        json=json,
+        tables=("picture_rows", "subsets", "top_k", "robust_data"),
     )
     animation = write_animation(record, record.folder / "features.gif")
     written = None if export is None else export_robust_data(spec, record, export)

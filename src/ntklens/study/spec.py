@@ -157,7 +157,7 @@ class FeaturesSpec(_Part):
     """Of the attack on each feature: 1 for one step, more for projected gradient ascent."""
     scored: int | None = Field(default=None, ge=1)
     top_k: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 400)
-    pictured: tuple[int, ...] = (0, 1, 2, 5, 10, 50, 200)
+    pictured: tuple[int, ...] = Field(default=(0, 1, 2, 5, 10, 50, 200), min_length=1)
     images: int = Field(default=4, ge=1)
     frames: int = Field(default=0, ge=0)
     """Of an animation over the index."""
