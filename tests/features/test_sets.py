@@ -9,6 +9,7 @@ import torch
 import ntklens as nl
 from ntklens.features import (
     attribution,
+    bands,
     class_shares,
     half_learned,
     match,
@@ -53,6 +54,16 @@ def test_sets_cover_the_features_and_their_complements_add_up_to_the_machine(bin
         sets["all but the useful non-robust"]
     ).outputs(x)
     torch.testing.assert_close(parts, features.machine.outputs(x), rtol=1e-7, atol=1e-8)
+
+
+def test_bands_part_the_spectrum_and_their_machines_add_up(binary):
+    features, data = binary
+    parts = bands((0, 1, 10, 100), len(features))
+    assert [i for part in parts for i in part] == list(range(90))
+    assert len(parts) == 3
+    x = data.test.x.double()
+    whole = sum(features.keep(part).outputs(x) for part in parts)
+    torch.testing.assert_close(whole, features.machine.outputs(x), rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("fixture", ["binary", "ten"])

@@ -103,6 +103,12 @@ def features_stage(record, classes, channels, rng, count=150):
         {"features": name, "count": 7, **share(0.7), **share(0.4, "robust_accuracy", *ROBUST)}
         for name in ("all", *CATEGORIES)
     ]
+    stretches = [
+        {"first": first, "last": last, "count": last - first + 1, "label_energy": 0.3, "category": name}
+        | share(0.7)
+        | share(0.4, "robust_accuracy", *ROBUST)
+        for (first, last), name in zip(((0, 0), (1, 9), (10, 149)), CATEGORIES, strict=True)
+    ]
     steps = [
         {"step": step, "first": first, "last": last, "label_energy": 0.4, "network": 0.1 * step, "kernel": 0.12 * step}
         for step in (1, 3, 8)
@@ -121,6 +127,7 @@ def features_stage(record, classes, channels, rng, count=150):
     tables = {
         "trade_off": knobs,
         "subsets": sets,
+        "bands": stretches,
         "learning": steps,
         "learning_meta": [{"width": 512, "value": 0.9, "low": 0.8, "high": 0.95}],
         "attribution": by_class,

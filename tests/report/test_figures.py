@@ -5,7 +5,7 @@ import pytest
 from matplotlib.collections import PathCollection
 
 from ntklens.report.figures import attack, dynamics, features, style, transfer
-from ntklens.report.figures.pictures import pictures
+from ntklens.report.figures.pictures import channels, pictures
 from ntklens.report.sections import sections
 
 
@@ -20,10 +20,10 @@ def drawn(figure):
     return figure
 
 
-@pytest.mark.parametrize(("channels", "norm"), [(1, "linf"), (3, "l2")])
-def test_every_axis_of_every_figure_is_named(make_record, channels, norm):
-    plates = [p for s in sections(make_record(channels=channels, norm=norm)) for p in s.plates]
-    assert len(plates) == 19
+@pytest.mark.parametrize(("colours", "norm"), [(1, "linf"), (3, "l2")])
+def test_every_axis_of_every_figure_is_named(make_record, colours, norm):
+    plates = [p for s in sections(make_record(channels=colours, norm=norm)) for p in s.plates]
+    assert len(plates) == (20 if colours == 1 else 21)
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")
@@ -114,7 +114,7 @@ def test_eigenvalues_that_are_not_positive_are_left_out_of_the_logarithm():
     assert np.isnan(axes.get_lines()[0].get_ydata()).tolist() == [False, False, True, True]
 
 
-def test_each_feature_picture_fills_its_own_scale(record):
+def test_pictures_of_a_feature_share_one_scale_that_the_strongest_fills(record):
     grid = record.array("features/pictures")
     images, rows, columns = (
         record.array("features/picture_images"),
@@ -122,10 +122,23 @@ def test_each_feature_picture_fills_its_own_scale(record):
         record.table("picture_columns"),
     )
     figure = drawn(pictures(rows, columns, images, 1e-6 * grid))
-    shown = figure.axes[1].get_images()[0]
-    assert np.abs(shown.get_array()).max() == pytest.approx(1)
-    assert shown.get_clim() == (-1, 1)
+    across = len(rows) + 1
+    shown = [figure.axes[j * across + 1].get_images()[0] for j in range(len(columns))]
+    peaks = np.array([np.abs(s.get_array()).max() for s in shown])
+    means = np.abs(grid[0].mean(1)).max((1, 2))
+    assert np.allclose(peaks, means / means.max())
+    assert {s.get_clim() for s in shown} == {(-1, 1)}
     drawn(pictures(rows, columns, images, 0 * grid))
+
+
+def test_channels_of_a_feature_share_one_scale(make_record):
+    record = make_record(channels=3)
+    grid, images = record.array("features/pictures")[:, 0], record.array("features/picture_images")
+    figure = drawn(channels(record.table("picture_rows"), images[0], grid))
+    across = len(grid) + 1
+    shown = np.stack([figure.axes[c * across + 2].get_images()[0].get_array() for c in range(3)])
+    assert np.allclose(shown, grid[1] / np.abs(grid[1]).max())
+    assert [figure.axes[c * across].get_ylabel() for c in range(3)] == ["red", "green", "blue"]
 
 
 def test_distance_maps_share_one_scale(record):

@@ -127,6 +127,12 @@ def test_the_papers_transfer_study_takes_other_images():
     assert paper_spec("transfer", {"train": 50}).data.classes == (2, 4)
 
 
+def test_the_paper_radius_is_that_of_the_data_unless_one_is_given():
+    assert paper_spec("features").attack.eps == pytest.approx(8 / 255)
+    assert paper_spec("features", {"name": "mnist"}).attack.eps == pytest.approx(0.1)
+    assert paper_spec("features", {"name": "mnist"}, eps=0.2).attack.eps == pytest.approx(0.2)
+
+
 def test_over_training_and_out_of_the_lazy_regime(tmp_path):
     """At the network's own time its gradients are the kernel's more than at t = inf, and a large rate opens the gap."""
     values = {
@@ -186,6 +192,12 @@ def test_features_and_what_networks_learn_from_them(tmp_path):
     assert [r["knob"] for r in knobs] == ["ridge"] * 4 + ["time"] * 4
     late, full = knobs[-1], record.table("top_k")[-1]
     assert late["robust_accuracy"] == pytest.approx(full["robust_accuracy"], abs=0.03)
+    stretches = record.table("bands")
+    assert sum(r["count"] for r in stretches) == 200
+    assert stretches[-1]["last"] == 199
+    kinds = [r["category"] for r in stretches]
+    assert "useful non-robust" in kinds, "features that are too weak one by one are useful together, and fragile"
+    assert stretches[0]["first"] == 0
     pairs = {r["measure"]: r for r in record.table("consistency")}
     assert pairs["cosine of matched pictures"]["value"] > pairs["cosine of matched pictures"]["null_high"]
     assert record.array("features/attribution_robust").shape == (200,)

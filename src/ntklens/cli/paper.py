@@ -19,6 +19,7 @@ def paper(
     classes: o.Classes = None,
     train: o.Train = None,
     test: o.Test = None,
+    eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units; 8/255, and 0.1 on MNIST.")] = None,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/paper"),
@@ -37,5 +38,7 @@ def paper(
         "train": train,
         "test": test,
     }
-    spec = paper_spec(part, {k: v for k, v in given.items() if v is not None}, seed=seed, device=device)
+    radius = None if eps is None else o.number(eps, "--eps")
+    chosen = {k: v for k, v in given.items() if v is not None}
+    spec = paper_spec(part, chosen, eps=radius, seed=seed, device=device)
     execute(spec, out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))

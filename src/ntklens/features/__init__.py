@@ -13,7 +13,7 @@ from ntklens.features.eigenfeatures import NTKFeatures, eigenfeatures, linear_ro
 from ntklens.features.learned import half_learned, over_bands, predicted_share, share_learned
 from ntklens.features.robust_data import ProjectedData, random_dataset, robust_dataset
 from ntklens.features.scores import FRAGILE, ROBUST, USELESS, FeatureScores, above_majority, categories
-from ntklens.features.subsets import attribution, class_shares, subsets
+from ntklens.features.subsets import attribution, bands, class_shares, subsets
 from ntklens.features.under_attack import Outcomes, Threat
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Threat",
     "above_majority",
     "attribution",
+    "bands",
     "categories",
     "class_shares",
     "eigenfeatures",

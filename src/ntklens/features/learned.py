@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntklens.features.eigenfeatures import NTKFeatures
+from ntklens.features.subsets import bands
 from ntklens.linalg import Filter
 
 
@@ -45,16 +46,12 @@ def over_bands(
         (first index, last index, mean, label energy) of each band with features in it. The mean of a band with next to no
         label energy means nothing.
     """
-    energy, total = features.label_energy, len(features)
-    bands = []
-    for first, stop in zip(edges, (*edges[1:], total), strict=True):
-        stop = min(stop, total)
-        if first < stop:
-            e = energy[first:stop]
-            size = float(e.sum())
-            mean = float((shares[first:stop] * e).sum()) / size if size else 0.0
-            bands.append((first, stop - 1, mean, size))
-    return bands
+    found = []
+    for band in bands(edges, len(features)):
+        energy, seen = features.label_energy[band.start : band.stop], shares[band.start : band.stop]
+        size = float(energy.sum())
+        found.append((band.start, band.stop - 1, float((seen * energy).sum()) / size if size else 0.0, size))
+    return found
 
 
 def half_learned(shares: Float[Tensor, "t k"], times: Sequence[float]) -> Float[Tensor, " k"]:

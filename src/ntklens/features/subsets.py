@@ -32,6 +32,21 @@ def subsets(names: Sequence[str]) -> dict[str, list[int]]:
     }
 
 
+def bands(edges: Sequence[int], total: int) -> list[range]:
+    """Stretches of the spectrum, of the features from one edge to the next; the last ends with the spectrum.
+
+    Args:
+        edges: first index of each band, increasing.
+        total: number of features.
+
+    Example:
+        >>> bands((0, 1, 10, 100), 50)
+        [range(0, 1), range(1, 10), range(10, 50)]
+    """
+    stops = (*edges[1:], total)
+    return [range(first, min(stop, total)) for first, stop in zip(edges, stops, strict=True) if first < total]
+
+
 def attribution(features: NTKFeatures, indices: Sequence[int]) -> Tensor:
     """What each training image has of the labels that some features carry: (P Y)_j · Y_j / ``|Y|²``, (n,).
 

@@ -123,10 +123,14 @@ def _c3(record: Record) -> Verdict:
     """Seen when there are features of both kinds."""
     names = [r["category"] for r in record.table("features")]
     robust, fragile = names.count("robust and useful"), names.count("useful non-robust")
-    return robust > 0 and fragile > 0, (
+    sentence = (
         f"Of {len(names)} features, {robust} are useful and robust, {fragile} useful but not robust, "
         f"{len(names) - robust - fragile} not useful by the test on the figure; their pictures are below."
     )
+    weak = [f"{r['first']} to {r['last']}" for r in record.table("bands") if r["category"] == "useful non-robust"]
+    if weak:
+        sentence += f" Taken together, features {', '.join(weak)} are useful but not robust."
+    return robust > 0 and fragile > 0, sentence
 
 
 def _c4(record: Record) -> Verdict:

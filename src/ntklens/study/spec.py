@@ -249,12 +249,24 @@ PAPERS = ("transfer", "features")
 """Experiments of `ntklens paper`."""
 
 
-def paper_spec(name: str, data: dict[str, Any] | None = None, *, seed: int = 0, device: str = "cpu") -> Spec:
+_USUAL = {"mnist": 0.1}
+"""Radii in linf of the experiments of `ntklens paper` on data sets that 8/255 hardly moves."""
+
+
+def paper_spec(
+    name: str,
+    data: dict[str, Any] | None = None,
+    *,
+    eps: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Spec:
     """An experiment of `ntklens paper`, on its own images or on others.
 
     Args:
         name: one of `PAPERS`.
         data: parts of a `DataSpec` in place of the experiment's own; another data set comes with all its classes.
+        eps: radius of the attacks in linf; the experiment's own by default (8/255, and 0.1 on MNIST).
         seed: of the experiment.
         device: of the experiment.
 
@@ -266,6 +278,8 @@ def paper_spec(name: str, data: dict[str, Any] | None = None, *, seed: int = 0, 
     values = _shipped(f"paper_{name}")
     given = data or {}
     values["data"] = given if "name" in given else values["data"] | given
+    usual = _USUAL.get(str(given.get("name")), values["attack"]["eps"])
+    values["attack"] |= {"eps": usual if eps is None else eps}
     return Spec.parse(values | {"seed": seed, "device": device})
 
 

@@ -41,6 +41,15 @@ def subsets(rows: Rows) -> Figure:
     return _dots(rows, labels, "one-step attack", "accuracy on test images (%); in brackets, the number of features")
 
 
+def bands(rows: Rows) -> Figure:
+    """Accuracy of the machines made of each stretch of the spectrum."""
+    labels = []
+    for r in rows:
+        place = f"feature {r['first']}" if r["count"] == 1 else f"features {r['first']} to {r['last']}"
+        labels.append(f"{place}: {r['category']}")
+    return _dots(rows, labels, "one-step attack", "accuracy on test images of these features alone (%)")
+
+
 def trade_off(rows: Rows) -> Figure:
     """Robust accuracy against clean accuracy along the training time and along the ridge."""
     fig = style.figure(9.2, 4.0)

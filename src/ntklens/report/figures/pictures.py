@@ -13,7 +13,7 @@ from ntklens.report.figures.style import Rows
 
 
 def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]) -> Figure:
-    """Gradient images on their own scales: images (m, C, H, W) down, features (k, m, C, H, W) across.
+    """Gradient images, each feature's on one scale: images (m, C, H, W) down, features (k, m, C, H, W) across.
 
     Args:
         rows: index, usefulness and robustness of the k features.
@@ -24,18 +24,38 @@ def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]
     k, m = len(rows), len(columns)
     fig = style.figure(1.2 * (k + 1) + 0.8, 1.22 * m + 0.9)
     axes = fig.subplots(m, k + 1, squeeze=False)
-    means = grid.mean(2)
+    scale = np.abs(grid.mean(2)).max((1, 2, 3))
     axes[0, 0].set_title("image", fontsize=9)
     for j, column in enumerate(columns):
         style.picture(axes[j, 0], images[j])
         axes[j, 0].set_ylabel(style.plain(column["label"]), fontsize=9)
         for i in range(k):
-            shown = style.picture(axes[j, i + 1], grid[i, j] / (np.abs(means[i, j]).max() or 1.0), signed=True)
+            shown = style.picture(axes[j, i + 1], grid[i, j] / (scale[i] or 1.0), signed=True)
     for i, row in enumerate(rows):
         useful, robust = style.percent([row], "usefulness")[0], style.percent([row], "robustness")[0]
         axes[0, i + 1].set_title(f"feature {row['index']}\nuseful {useful:.0f} %\nrobust {robust:.0f} %", fontsize=9)
     bar = fig.colorbar(shown, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
-    bar.set_label("gradient (share of the picture's largest)", fontsize=9)
+    bar.set_label("gradient (share of the column's largest)", fontsize=9)
+    return fig
+
+
+def channels(rows: Rows, image: NDArray[Any], grid: NDArray[Any]) -> Figure:
+    """The colour channels of features' gradients (k, C, H, W) at one image (C, H, W), each feature's on one scale."""
+    count = image.shape[0]
+    names = ["red", "green", "blue"] if count == 3 else [f"channel {c}" for c in range(count)]
+    fig = style.figure(1.2 * (len(rows) + 1) + 0.8, 1.25 * count + 0.7)
+    axes = fig.subplots(count, len(rows) + 1, squeeze=False)
+    scale = np.abs(grid).max((1, 2, 3))
+    for c, name in enumerate(names):
+        style.picture(axes[c, 0], image[c : c + 1])
+        axes[c, 0].set_ylabel(name, fontsize=9)
+        for i in range(len(rows)):
+            shown = style.picture(axes[c, i + 1], grid[i, c : c + 1] / (scale[i] or 1.0), signed=True)
+    axes[0, 0].set_title("image", fontsize=9)
+    for i, row in enumerate(rows):
+        axes[0, i + 1].set_title(f"feature {row['index']}\nup to {scale[i]:.1e}", fontsize=9)
+    bar = fig.colorbar(shown, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
+    bar.set_label("gradient (share of the column's largest)", fontsize=9)
     return fig
 
 

@@ -13,6 +13,7 @@ def sets(record: Record) -> list[Plate]:
     """Machines of each category's features; the trade-off over time and ridge."""
     chosen: list[dict[str, Any]] = record.table("subsets")
     knobs: list[dict[str, Any]] = record.table("trade_off")
+    stretches: list[dict[str, Any]] = record.table("bands")
     plates = []
     if chosen:
         plates.append(
@@ -22,6 +23,16 @@ def sets(record: Record) -> list[Plate]:
                 "useful non-robust ones alone are accurate on clean images and on few attacked ones, and leaving the "
                 "robust ones out costs robustness. 95 % Wilson intervals.",
                 "Dot plot of clean and robust accuracy of machines made of sets of features.",
+            )
+        )
+    if stretches:
+        plates.append(
+            Plate(
+                lambda: feature_sets.bands(stretches),
+                "Machines made of one stretch of the spectrum each, named by the rule that sorts single features. Most "
+                "features of small eigenvalues say too little to be called useful one by one; look for stretches that "
+                "are accurate together (blue) and fall under attack (red). 95 % Wilson intervals.",
+                "Dot plot of clean and robust accuracy of machines made of bands of the spectrum.",
             )
         )
     if knobs:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ntklens.record import Record
 from ntklens.report.figures import features, style
-from ntklens.report.figures.pictures import pictures, side_by_side
+from ntklens.report.figures.pictures import channels, pictures, side_by_side
 from ntklens.report.sections.base import Plate, Section, first, numbers
 from ntklens.report.sections.feature_sets import consequences, sets
 
@@ -40,6 +40,7 @@ def features_section(record: Record) -> Section:
         "features": rows,
         "the first k features": top,
         "chosen features": record.table("subsets"),
+        "bands of the spectrum": record.table("bands"),
         "training time and ridge": record.table("trade_off"),
         "agreement with other kernels": agreement,
         "features learned over training": record.table("learning"),
@@ -115,13 +116,26 @@ def _pictures(record: Record) -> list[Plate]:
     if not rows or not columns or not record.has("features/pictures"):
         return []
     images, grid = record.array("features/picture_images"), record.array("features/pictures")
-    channels = "" if images.shape[1] == 1 else ", averaged over the colour channels"
-    return [
+    colour = images.shape[1] > 1
+    averaged = ", averaged over the colour channels" if colour else ""
+    plates = [
         Plate(
             lambda: pictures(rows, columns, images, grid),
             "What a feature looks at: the gradient of its output for the true class at the image on the left"
-            f"{channels}. Brightening red pixels, or darkening blue ones, raises the output. Look for shapes of the "
-            "object in the features that are robust, and for scattered pixels in those that are not.",
+            f"{averaged}. Brightening red pixels, or darkening blue ones, raises the output; each column has one colour "
+            "scale. Look for shapes of the object in the features that are robust, and for scattered pixels in those "
+            "that are not.",
             "Grid of test images, one a row, with the signed gradients of chosen features, one a column.",
         )
     ]
+    if colour:
+        plates.append(
+            Plate(
+                lambda: channels(rows, images[0], grid[:, 0]),
+                "The same at the first image, channel by channel on one colour scale a feature; its largest value is in "
+                "the title, in units of the output per pixel. Channels that agree look at brightness, channels of "
+                "opposite signs at colour.",
+                "Grid of the signed gradients of chosen features, a row a colour channel, a column a feature.",
+            )
+        )
+    return plates

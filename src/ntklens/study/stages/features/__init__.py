@@ -14,7 +14,7 @@ from ntklens.study.stages.features.agreement import agreement
 from ntklens.study.stages.features.learning import learning
 from ntklens.study.stages.features.pictures import pictures
 from ntklens.study.stages.features.robust_data import networks_on_robust_data, who_carries_them
-from ntklens.study.stages.features.scores import categorised, kept_features, scores, trade_off
+from ntklens.study.stages.features.scores import categorised, kept_features, scored_bands, scores, trade_off
 
 Tables = dict[str, list[dict[str, Any]]]
 Part = tuple[float, Callable[[Progress], tuple[Tables, dict[str, NDArray[Any]]]]]
@@ -33,6 +33,7 @@ def features_stage(context: Context, progress: Progress) -> StageResult:
     parts: list[Part] = [
         (5.0, lambda tell: (scores(context, features, spec, tell), {})),
         (0.5, lambda tell: (kept_features(context, features, spec, tables["features"], tell), {})),
+        (0.5, lambda tell: (scored_bands(context, features, spec, tell), {})),
         (0.5, lambda tell: (trade_off(context, features, spec, tell), {})),
         (2.0, lambda tell: agreement(context, features, spec, tell)),
         (0.2, lambda tell: pictures(context, features, spec, tables["features"])),

@@ -9,9 +9,10 @@ import torch
 
 from ntklens.attacks import accuracy, fgsm
 from ntklens.dynamics.measures import effective_rank
-from ntklens.features import FRAGILE, ROBUST, NTKFeatures, Threat, categories, subsets
+from ntklens.features import FRAGILE, ROBUST, FeatureScores, NTKFeatures, Threat, bands, categories, subsets
 from ntklens.linalg import Filter, GradientFlow, Ridge
 from ntklens.machine import KernelMachine
+from ntklens.statistics import Estimate
 from ntklens.study.context import Context, Progress
 from ntklens.study.spec import FeaturesSpec
 
@@ -29,7 +30,7 @@ def scores(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress
     if spec.steps > 1:
         threat = Threat(attack.eps, attack.norm, spec.steps, attack.step_size)
         robust = features.robustness(x, y, threat, indices, progress=lambda s: progress(0.3 + 0.7 * s))
-    majority = float(torch.bincount(y).max()) / len(y)
+    majority = _majority(context)
     names = categories(useful, robust, majority)
     energy = features.label_energy
     rows = []
@@ -70,6 +71,26 @@ def kept_features(
     return {"top_k": top, "subsets": chosen}
 
 
+def scored_bands(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress) -> dict[str, Rows]:
+    """Machines of the features from one of `spec.top_k` to the next, sorted by the rule for single features.
+
+    Features that each say too little for a test of thousands may say much together.
+    """
+    parts = bands((0, *sorted(set(spec.top_k))), len(features))
+    found = []
+    for part in parts:
+        found.append(_measured(context, features.keep(part)))
+        progress(len(found) / len(parts))
+    clean, robust = (FeatureScores(tuple(range(len(parts))), side) for side in zip(*found, strict=True))
+    kinds = categories(clean, robust, _majority(context))
+    rows = []
+    for part, kind, (c, r) in zip(parts, kinds, found, strict=True):
+        energy = float(features.label_energy[part.start : part.stop].sum())
+        place = {"first": part.start, "last": part.stop - 1, "count": len(part), "label_energy": energy}
+        rows.append(place | _columns(c, r) | {"category": kind})
+    return {"bands": rows}
+
+
 def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress) -> dict[str, Rows]:
     """Accuracy, clean and under attack, over the training time and over the ridge."""
     largest, smallest = float(features.eigenvalues[0]), float(features.eigenvalues[-1])
@@ -88,10 +109,22 @@ def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progr
     return {"trade_off": sorted(rows, key=lambda r: (r["knob"], r["value"]))}
 
 
+def _majority(context: Context) -> float:
+    """Share of the most frequent class among the test images."""
+    y = context.test[1]
+    return float(torch.bincount(y).max()) / len(y)
+
+
 def _row(context: Context, machine: KernelMachine) -> dict[str, Any]:
+    return _columns(*_measured(context, machine))
+
+
+def _measured(context: Context, machine: KernelMachine) -> tuple[Estimate, Estimate]:
     """Accuracy on the test images and on their one-step examples."""
     (x, y), attack = context.test, context.attack
-    clean = accuracy(machine, x, y)
-    robust = accuracy(machine, fgsm(machine, x, y, attack.eps, attack.norm), y)
+    return accuracy(machine, x, y), accuracy(machine, fgsm(machine, x, y, attack.eps, attack.norm), y)
+
+
+def _columns(clean: Estimate, robust: Estimate) -> dict[str, Any]:
     row = {"accuracy": clean.value, "low": clean.low, "high": clean.high, "n": clean.n}
     return row | {"robust_accuracy": robust.value, "robust_low": robust.low, "robust_high": robust.high}
