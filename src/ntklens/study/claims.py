@@ -120,17 +120,19 @@ def _c2(record: Record) -> Verdict:
 
 
 def _c3(record: Record) -> Verdict:
-    """Seen when there are features of both kinds."""
+    """Seen when there are features, or bands of features tested together, of both kinds."""
     names = [r["category"] for r in record.table("features")]
     robust, fragile = names.count("robust and useful"), names.count("useful non-robust")
     sentence = (
         f"Of {len(names)} features, {robust} are useful and robust, {fragile} useful but not robust, "
         f"{len(names) - robust - fragile} not useful by the test on the figure; their pictures are below."
     )
-    weak = [f"{r['first']} to {r['last']}" for r in record.table("bands") if r["category"] == "useful non-robust"]
+    bands: list[dict[str, Any]] = record.table("bands")
+    weak = [f"{r['first']} to {r['last']}" for r in bands if r["category"] == "useful non-robust" and r["count"] > 1]
     if weak:
         sentence += f" Taken together, features {', '.join(weak)} are useful but not robust."
-    return robust > 0 and fragile > 0, sentence
+    strong = any(r["category"] == "robust and useful" for r in bands)
+    return (robust > 0 or strong) and (fragile > 0 or bool(weak)), sentence
 
 
 def _c4(record: Record) -> Verdict:
