@@ -161,10 +161,10 @@ NULL = ("null_low", "null_high")
 
 def dynamics_stage(record, rng, epochs=12):
     rows, arrays = [], {}
-    for training, speed in (("standard", 0.15), ("adversarial", 0.3)):
+    for training, speed in (("standard", 0.15), ("PGD", 0.3)):
         place = 1 - np.exp(-speed * np.arange(epochs + 1))
         for t, x in enumerate(place):
-            row = {"training": training, "epoch": t, "train_loss": None if t == 0 else 1 - x}
+            row = {"training": training, "seed": 0, "epoch": t, "train_loss": None if t == 0 else 1 - x}
             row |= scored(0.5 + 0.4 * x, "accuracy") | share(0.5 + 0.2 * x, "robust_accuracy", *ROBUST)
             row |= {
                 "velocity": None if t == 0 else 0.1 * (1 - x),
@@ -180,11 +180,32 @@ def dynamics_stage(record, rng, epochs=12):
         "top_k": 10,
         "probe": 100,
         "lazy_threshold": 0.03,
-        "lazy_epoch_standard": 9.0,
-        "lazy_epoch_adversarial": None,
     }
     meta |= {"architecture": "small-cnn", "attack_steps": 7, "eps": 8 / 255}
-    record.add_stage("dynamics", tables={"dynamics": rows, "dynamics_meta": [meta]}, arrays=arrays, seconds=17.3)
+    lazy = [
+        {"training": name, "seed": 0, "threshold": 0.03, "epoch": e} for name, e in (("standard", 9.0), ("PGD", None))
+    ]
+    continued = [
+        {"training": name, "seed": 0, "from_epoch": epoch, "linearised": data}
+        | share(0.6, "accuracy", "accuracy_low", "accuracy_high")
+        | share(0.4, "robust_accuracy", *ROBUST)
+        for name in ("standard", "PGD")
+        for epoch, data in ((2, "standard"), (2, "PGD"), (8, "standard"), (8, "PGD"), (12, "not"))
+    ]
+    machines = [
+        {"training": name, "seed": 0, **share(0.7), **share(0.3, "robust_accuracy", *ROBUST)}
+        for name in ("none", "standard", "PGD")
+    ]
+    advice = [{"training": "PGD", "seed": 0, "kind": "moving", "epoch": 12.0, "text": "The kernel still moves."}]
+    tables = {
+        "dynamics": rows,
+        "dynamics_meta": [meta],
+        "lazy_epochs": lazy,
+        "continued": continued,
+        "kernel_machines": machines,
+        "advice": advice,
+    }
+    record.add_stage("dynamics", tables=tables, arrays=arrays, seconds=17.3)
 
 
 def claims_stage(record, verdicts):

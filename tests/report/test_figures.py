@@ -23,7 +23,7 @@ def drawn(figure):
 @pytest.mark.parametrize(("colours", "norm"), [(1, "linf"), (3, "l2")])
 def test_every_axis_of_every_figure_is_named(make_record, colours, norm):
     plates = [p for s in sections(make_record(channels=colours, norm=norm)) for p in s.plates]
-    assert len(plates) == (20 if colours == 1 else 21)
+    assert len(plates) == (22 if colours == 1 else 23)
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")
@@ -142,7 +142,7 @@ def test_channels_of_a_feature_share_one_scale(make_record):
 
 
 def test_distance_maps_share_one_scale(record):
-    maps = {t: record.array(f"dynamics/distance_{t}") for t in ("standard", "adversarial")}
+    maps = {t: record.array(f"dynamics/distance_{t}") for t in ("standard", "PGD")}
     scales = {a.get_images()[0].get_clim() for a in drawn(dynamics.distance_maps(maps)).axes[:2]}
     assert scales == {(0, max(m.max() for m in maps.values()))}
 

@@ -14,7 +14,15 @@ SMALL = {
     "attack": {"curve": [0.0, 8 / 255], "gallery": 2, "steps": 3},
     "transfer": {"widths": [16, 256], "seeds": 1, "steps": 40},
     "features": {"top_k": [1, 10], "pictured": [0, 20], "images": 2, "compare": ["fc2"], "subspace": 5, "scored": 30},
-    "dynamics": {"epochs": 4, "attack_steps": 2, "probe": 20, "top_k": 4, "learning_rate": 0.02},
+    "dynamics": {
+        "epochs": 4,
+        "attack_steps": 2,
+        "probe": 20,
+        "top_k": 4,
+        "learning_rate": 0.02,
+        "machine": 20,
+        "linear_from": [2],
+    },
 }
 
 
@@ -26,7 +34,7 @@ def record(tmp_path_factory):
 def test_every_stage_and_every_claim_is_there(record):
     assert record.stages == ["data", "attack", "transfer", "features", "dynamics", "claims"]
     claims = record.table("claims")
-    assert [c["claim"] for c in claims] == [f"C{i}" for i in range(1, 9)]
+    assert [c["claim"] for c in claims] == [*(f"C{i}" for i in range(1, 9)), "L1"]
     assert {c["verdict"] for c in claims} <= {"seen", "not seen here"}
     assert all(c["figure"] for c in claims)
 

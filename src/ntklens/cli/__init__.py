@@ -10,6 +10,7 @@ from ntklens.cli import console
 from ntklens.cli.attack import attack
 from ntklens.cli.data import data
 from ntklens.cli.demo import demo
+from ntklens.cli.dynamics import dynamics
 from ntklens.cli.features import features
 from ntklens.cli.paper import paper
 from ntklens.cli.report import report
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (demo, data, attack, transfer, features, paper, run, report):
+for verb in (demo, data, attack, transfer, features, dynamics, paper, run, report):
     app.command()(verb)
 
 

@@ -13,7 +13,7 @@ from ntklens.study import paper_spec
 
 
 def paper(
-    part: Annotated[str, typer.Argument(help="transfer: claims C1 and C2; features: C3 to C6.")],
+    part: Annotated[str, typer.Argument(help="transfer: claims C1 and C2; features: C3 to C6; dynamics: C7, C8.")],
     data: o.OtherData = None,
     data_dir: o.DataDir = None,
     classes: o.Classes = None,

@@ -1,6 +1,8 @@
 """How the empirical kernel moves over training."""
 
 from ntklens.dynamics import measures
+from ntklens.dynamics.advice import Advice, advice, overfitting_alarm
 from ntklens.dynamics.tracker import KernelTracker
+from ntklens.dynamics.watch import checkpoints, watch
 
-__all__ = ["KernelTracker", "measures"]
+__all__ = ["Advice", "KernelTracker", "advice", "checkpoints", "measures", "overfitting_alarm", "watch"]

@@ -5,17 +5,27 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import time
 import zipfile
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntklens.dynamics import measures
+from ntklens.dynamics import measures, store
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels import empirical_kernel
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """What TensorBoard's SummaryWriter does here."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Keep one value of a plot."""
 
 
 class KernelTracker:
@@ -29,9 +39,16 @@ class KernelTracker:
         probe_y: their classes.
         outputs: "trace" or "pseudo" kernel.
         top_k: how many eigenvectors count as the top ones.
+        folder: each record is written there when it is made, so that a training that is killed keeps what it had; records
+            of the same probe set that are there already are taken up.
+
+    Attributes:
+        epochs: those recorded.
+        scalars: the other figures of each.
+        seconds: time that `record` has taken so far, in this process.
 
     Raises:
-        InputError: a probe set, outputs or top_k that do not fit.
+        InputError: a probe set, outputs or top_k that do not fit, or a folder with records of another probe set.
 
     Example:
         >>> tracker = KernelTracker(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]), top_k=2)
@@ -48,6 +65,7 @@ class KernelTracker:
         *,
         outputs: str = "trace",
         top_k: int = 10,
+        folder: str | Path | None = None,
     ) -> None:
         if len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
             raise InputError(
@@ -60,12 +78,20 @@ class KernelTracker:
         self.outputs, self.top_k = outputs, top_k
         self.epochs: list[float] = []
         self.scalars: list[dict[str, float]] = []
+        self.seconds = 0.0
         self._kernels: list[Tensor] = []
+        self._folder = None if folder is None else Path(folder)
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for entry in store.read_all(self._folder, self._probe()):
+                self._keep(entry)
 
     def record(self, module: nn.Module, epoch: float, **scalars: float) -> Tensor:
         """Measure the kernel now and keep it, with whatever else is to stand in this epoch's row.
 
-        The last epoch may be recorded again, as a training that was taken up does; it is then replaced.
+        Loss and accuracy on the probe set are kept with it as `probe_loss` (cross-entropy, mean) and `probe_accuracy`. The
+        last epoch may be recorded again, as a training that was taken up does; it is then replaced. A training taken up
+        from an older checkpoint calls `rewind` first.
 
         Returns:
             The kernel matrix on the probe images, (n, n).
@@ -76,16 +102,39 @@ class KernelTracker:
         """
         if self.epochs and epoch < self.epochs[-1]:
             raise InputError(f"epochs are recorded in order; {epoch} came after {self.epochs[-1]}.")
+        start = time.perf_counter()
         twin = copy.deepcopy(module).eval()
         kernel = empirical_kernel(twin, self.outputs)(self.probe_x)
         if not bool(kernel.isfinite().all()):
             raise NumericalFailure(f"the kernel at epoch {epoch} is not finite: lower the training's learning rate.")
-        if self.epochs and epoch == self.epochs[-1]:
-            del self._kernels[-1], self.epochs[-1], self.scalars[-1]
-        self._kernels.append(kernel.cpu())
-        self.epochs.append(epoch)
-        self.scalars.append(scalars)
+        entry = store.Entry(float(epoch), kernel.cpu(), self._scores(twin) | scalars)
+        self.rewind(epoch)
+        if self._folder is not None:
+            store.write(self._folder / store.name(len(self.epochs)), entry, self._probe())
+        self._keep(entry)
+        self.seconds += time.perf_counter() - start
         return kernel
+
+    def rewind(self, epoch: float) -> None:
+        """Forget what was recorded at an epoch and after it, in the folder too."""
+        kept = sum(e < epoch for e in self.epochs)
+        if kept < len(self.epochs):
+            del self._kernels[kept:], self.epochs[kept:], self.scalars[kept:]
+            if self._folder is not None:
+                store.forget(self._folder, kept)
+
+    def _keep(self, entry: store.Entry) -> None:
+        self._kernels.append(entry.kernel)
+        self.epochs.append(entry.epoch)
+        self.scalars.append(entry.scalars)
+
+    @torch.no_grad()
+    def _scores(self, network: nn.Module) -> dict[str, float]:
+        """Loss and accuracy on the probe set; one output f counts as the logits (-f/2, f/2)."""
+        f, y = network(self.probe_x), self.probe_y.long()
+        f = torch.cat([-f / 2, f / 2], 1) if f.shape[1] == 1 else f
+        loss = nn.functional.cross_entropy(f, y)
+        return {"probe_loss": float(loss), "probe_accuracy": float((f.argmax(1) == y).double().mean())}
 
     @property
     def kernels(self) -> Float[Tensor, "e n n"]:
@@ -103,10 +152,11 @@ class KernelTracker:
         return measures.lazy_epoch(measures.velocity(self.kernels, self.epochs), self.epochs, threshold)
 
     def rows(self) -> list[dict[str, float]]:
-        """One row an epoch: velocity, concentration, effective rank, trace, alignment, polar coordinates, scalars.
+        """One row an epoch: velocity, concentration, effective rank, trace, alignment, specialisation, polar path.
 
-        Every row has every scalar, NaN where none was given. Polar coordinates are those of the whole kernel, and of its
-        parts in its own top-k eigenspace and in the rest.
+        Alignment is the centred one with the labels (CKA), specialisation the mean over the classes.
+        Every row has every scalar beside them, NaN where none was given. Polar coordinates are those of the whole kernel,
+        and of its parts in its own top-k eigenspace and in the rest.
         """
         kernels, names = self.kernels, self._names()
         spectra = torch.linalg.eigvalsh(kernels.double())
@@ -124,11 +174,23 @@ class KernelTracker:
                 "effective_rank": measures.effective_rank(spectra[t]),
                 "trace": float(spectra[t].sum()),
                 "alignment": measures.alignment(kernels[t], targets),
+                "specialisation": float(np.mean(measures.specialisation(kernels[t], self.probe_y.cpu()))),
             }
             for name, path in paths.items():
                 row |= {f"radius{name}": path.radius[t], f"angle{name}": path.angle[t]}
             rows.append(row | {name: self.scalars[t].get(name, math.nan) for name in names})
         return rows
+
+    def log(self, writer: Writer, tag: str = "kernel") -> None:
+        """Write the last row to TensorBoard: call it after `record`.
+
+        Args:
+            writer: a `torch.utils.tensorboard.SummaryWriter`, or anything with its `add_scalar`.
+            tag: the group of the plots.
+        """
+        for name, value in self.rows()[-1].items():
+            if name != "epoch" and not math.isnan(value):
+                writer.add_scalar(f"{tag}/{name}", value, round(self.epochs[-1]))
 
     def save(self, path: str | Path) -> None:
         """Write kernels, epochs and scalars as one npz, under this very name."""

@@ -5,17 +5,21 @@ from ntklens.networks.linearize import Linearized, linearize
 from ntklens.networks.load import load_network
 from ntklens.networks.outputs import BinaryLogits, Centred
 from ntklens.networks.parametrize import ntk_parametrize
+from ntklens.networks.state import STATE_SUFFIXES, epoch_of, load_state
 from ntklens.networks.training import gradient_descent, train
 
 __all__ = [
+    "STATE_SUFFIXES",
     "BinaryLogits",
     "Centred",
     "Linearized",
     "architecture_names",
     "build",
+    "epoch_of",
     "gradient_descent",
     "linearize",
     "load_network",
+    "load_state",
     "ntk_parametrize",
     "train",
 ]

@@ -1,7 +1,7 @@
-"""The paper's claims C1 to C8, each held against the tables of a record: seen, not seen here, or not measured here.
+"""The paper's claims C1 to C8, and L1, each held against the tables of a record: seen, not seen here, not measured here.
 
-Statements after Tsilivis & Kempe 2022 (C1 to C6) and Loo et al. 2022 (C7, C8). A claim is "seen" when its rule, written in
-the function of its name, holds with the 95 % interval where there is one; a single run says so.
+Statements after Tsilivis & Kempe 2022 (C1 to C6) and Loo et al. 2022 (C7, C8, L1). A claim is "seen" when its rule,
+written in the function of its name, holds with the 95 % interval where there is one; a single run says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ def claims(record: Record) -> list[dict[str, Any]]:
         if not all(record.table(table) for table in needs):
             rows.append(row | {"verdict": "not measured here", "figure": ""})
             continue
-        seen, figure = judge(record)
+        verdict = judge(record)
+        if verdict is None:
+            rows.append(row | {"verdict": "not measured here", "figure": ""})
+            continue
+        seen, figure = verdict
         rows.append(row | {"verdict": "seen" if seen else "not seen here", "figure": figure})
     return rows
 
@@ -189,40 +193,111 @@ def _c6(record: Record) -> Verdict:
     )
 
 
-def _c7(record: Record) -> Verdict:
-    """Seen when the kernel of the adversarially trained network slows down for good at an earlier epoch."""
+def _of(rows: list[dict[str, Any]], training: str) -> list[dict[str, Any]]:
+    return [r for r in rows if r["training"] == training]
+
+
+def _both(rows: list[dict[str, Any]]) -> bool:
+    """Whether there are rows of the two trainings that a claim compares."""
+    return bool(_of(rows, "PGD") and _of(rows, "standard"))
+
+
+def _c7(record: Record) -> Verdict | None:
+    """Seen when, in every seed, the kernel slows down for good at an earlier epoch under PGD training."""
+    rows: list[dict[str, Any]] = record.table("lazy_epochs")
     meta: dict[str, Any] = record.table("dynamics_meta")[0]
-    standard, adversarial = meta["lazy_epoch_standard"], meta["lazy_epoch_adversarial"]
-    seen = adversarial is not None and (standard is None or adversarial < standard)
+    own = [r for r in rows if r["threshold"] == meta["lazy_threshold"]]
+    epochs = {t: [r["epoch"] for r in _of(own, t)] for t in ("PGD", "standard")}
+    if not _both(own):
+        return None
+    never = float("inf")
+    pairs = [
+        (never if a is None else a, never if s is None else s)
+        for a, s in zip(epochs["PGD"], epochs["standard"], strict=True)
+    ]
 
-    def say(epoch: float | None) -> str:
-        return "at no epoch of the run" if epoch is None else f"from epoch {epoch:g} on"
+    def say(found: list[float | None]) -> str:
+        return ", ".join("at no epoch of the run" if e is None else f"from epoch {e:g} on" for e in found)
 
-    return seen, (
-        f"The kernel moves by less than {meta['lazy_threshold']:g} an epoch: {say(adversarial)} under adversarial "
-        f"training, {say(standard)} under standard training (one run of each)."
+    later = {r["threshold"] for r in rows if r["epoch"] is not None}
+    others = "; ".join(
+        f"{t:g}: {'/'.join(_epoch(r) for r in _of(rows, 'PGD') if r['threshold'] == t)} and "
+        f"{'/'.join(_epoch(r) for r in _of(rows, 'standard') if r['threshold'] == t)}"
+        for t in sorted(later - {meta["lazy_threshold"]}, reverse=True)
+    )
+    sentence = (
+        f"The kernel moves by less than {meta['lazy_threshold']:g} an epoch: {say(epochs['PGD'])} under PGD training, "
+        f"{say(epochs['standard'])} under standard training ({_runs(pairs)})."
+    )
+    if others:
+        sentence += f" First epochs at other thresholds, PGD and standard: {others}."
+    return all(a < s for a, s in pairs), sentence
+
+
+def _epoch(row: dict[str, Any]) -> str:
+    return "none" if row["epoch"] is None else f"{row['epoch']:g}"
+
+
+def _runs(pairs: list[Any]) -> str:
+    return "one run of each" if len(pairs) == 1 else f"{len(pairs)} seeds"
+
+
+def _last(record: Record, training: str, key: str) -> list[float]:
+    """A measure at the last epoch, a value a seed."""
+    rows = _of(record.table("dynamics"), training)
+    seeds = sorted({int(r["seed"]) for r in rows})
+    return [float([r for r in rows if r["seed"] == s][-1][key]) for s in seeds]
+
+
+def _c8(record: Record) -> Verdict | None:
+    """Seen when, in every seed, the kernel ends with more of its energy in the top eigenspaces under PGD training."""
+    if not _both(record.table("dynamics")):
+        return None
+    meta: dict[str, Any] = record.table("dynamics_meta")[0]
+    last = {t: _last(record, t, "concentration") for t in ("PGD", "standard")}
+    rank = {t: _last(record, t, "effective_rank") for t in ("PGD", "standard")}
+    start = record.table("dynamics")[0]["concentration"]
+
+    def say(values: list[float], digits: int = 4) -> str:
+        return ", ".join(f"{v:.{digits}f}" for v in values)
+
+    return all(a > s for a, s in zip(last["PGD"], last["standard"], strict=True)), (
+        f"Share of the squared spectrum in the top {meta['top_k']}: {say(last['PGD'])} after PGD training, "
+        f"{say(last['standard'])} after standard training, {start:.4f} before ({_runs(last['PGD'])}); effective rank "
+        f"{say(rank['PGD'], 1)} and {say(rank['standard'], 1)}."
     )
 
 
-def _c8(record: Record) -> Verdict:
-    """Seen when the adversarially trained kernel ends with more of its energy in the top eigenspaces."""
-    rows: list[dict[str, Any]] = record.table("dynamics")
-    meta: dict[str, Any] = record.table("dynamics_meta")[0]
-    last = {t: [r for r in rows if r["training"] == t][-1]["concentration"] for t in ("standard", "adversarial")}
-    start = rows[0]["concentration"]
-    return last["adversarial"] > last["standard"], (
-        f"Share of the squared spectrum in the top {meta['top_k']}: {last['adversarial']:.4f} after adversarial, "
-        f"{last['standard']:.4f} after standard training, {start:.4f} before (one run of each)."
+def _l1(record: Record) -> Verdict | None:
+    """Seen when, by interval, machines fitted on clean images are more robust on PGD-trained than on standard kernels."""
+    rows: list[dict[str, Any]] = record.table("kernel_machines")
+    robust = ("robust_accuracy", "robust_low", "robust_high")
+    if not _both(rows):
+        return None
+    pgd, standard = _of(rows, "PGD"), _of(rows, "standard")
+    seen = all(a["robust_low"] > s["robust_high"] for a, s in zip(pgd, standard, strict=True))
+    parts = [
+        f"{name}: {'; '.join(f'{_share(r, *robust)} (clean {_share(r)})' for r in found)}"
+        for name, found in (("PGD", pgd), ("standard", standard), ("untrained", _of(rows, "none")))
+    ]
+    return (
+        seen,
+        f"Accuracy under PGD of machines fitted on clean images, by the network of the kernel. {'. '.join(parts)}.",
     )
 
 
-_CLAIMS: dict[str, tuple[str, tuple[str, ...], Callable[[Record], Verdict]]] = {
+_CLAIMS: dict[str, tuple[str, tuple[str, ...], Callable[[Record], Verdict | None]]] = {
     "C1": ("Adversarial examples made from the kernel alone fool the kernel machine.", ("attack_effect",), _c1),
     "C2": ("They transfer to finite networks in the lazy regime, better with width.", ("transfer_effect",), _c2),
     "C3": ("Features split into robust and useful non-robust ones, which can be pictured.", ("features",), _c3),
     "C4": ("Features are consistent across architectures.", ("consistency",), _c4),
     "C5": ("Robust features have the largest eigenvalues and are learned early.", ("features",), _c5),
     "C6": ("The standard classifier relies on both kinds: the robustness-accuracy trade-off.", ("top_k",), _c6),
-    "C7": ("Under adversarial training the kernel becomes lazy earlier.", ("dynamics", "dynamics_meta"), _c7),
+    "C7": ("Under adversarial training the kernel becomes lazy earlier.", ("lazy_epochs", "dynamics_meta"), _c7),
     "C8": ("Under adversarial training the kernel concentrates more.", ("dynamics", "dynamics_meta"), _c8),
+    "L1": (
+        "The kernel of an adversarially trained network is robust even when fitted on clean images.",
+        ("kernel_machines",),
+        _l1,
+    ),
 }

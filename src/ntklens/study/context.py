@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,10 +37,16 @@ class StageResult:
 class Context:
     """Everything a stage may use, each made when first asked for."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, scratch: Path | None = None) -> None:
         self.spec = spec
+        self._scratch = scratch
         if spec.device != "cpu" and not torch.cuda.is_available():
             raise InputError(f'the device "{spec.device}" is not there; use --device cpu.')
+
+    @cached_property
+    def scratch(self) -> Path:
+        """A folder for what a stage that is interrupted goes on from; without a run, one that nobody finds again."""
+        return self._scratch or Path(tempfile.mkdtemp(prefix="ntklens-"))
 
     @cached_property
     def data(self) -> Dataset:

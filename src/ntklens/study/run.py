@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,7 @@ def run(
     Raises:
         InputError: the folder exists, or holds another experiment than is to be resumed.
     """
-    context = Context(spec)
+    context = Context(spec, Path(out) / "scratch")
     plain: dict[str, Any] = spec.model_dump(mode="json")
     if resume:
         record = Record.open(out)
@@ -75,6 +76,7 @@ def run(
         watch(name, 0.0)
         result = STAGES[name](context, lambda share, name=name: watch(name, share))  # type: ignore[misc]
         record.add_stage(name, tables=result.tables, arrays=result.arrays, seconds=time.perf_counter() - start)
+        shutil.rmtree(context.scratch, ignore_errors=True)
         watch(name, 1.0)
     record.add_stage("claims", tables={"claims": claims(record), "summary": summary(record)})
     return record

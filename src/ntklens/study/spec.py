@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ntklens.errors import InputError
 from ntklens.transfer import check_surrogate
@@ -181,17 +181,41 @@ class FeaturesSpec(_Part):
 
 
 class DynamicsSpec(_Part):
-    """A small network trained twice, on clean and on adversarial images, its kernel measured after every epoch."""
+    """A small network trained on clean and on adversarial images, its kernel measured after every epoch."""
 
     architecture: str = "small-cnn"
+    width: int = Field(default=32, ge=1)
+    trainings: tuple[Literal["standard", "FGSM", "PGD"], ...] = Field(default=("standard", "PGD"), min_length=1)
+    seeds: int = Field(default=1, ge=1)
     epochs: int = Field(default=30, ge=2)
     batch_size: int = Field(default=50, ge=1)
     learning_rate: float = Field(default=0.05, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     attack_steps: int = Field(default=7, ge=1)
+    """Of PGD, in training and in the test."""
     probe: int = Field(default=100, ge=2)
     top_k: int = Field(default=10, ge=1)
     lazy_threshold: float = Field(default=0.01, gt=0)
+    linear_from: tuple[int, ...] = ()
+    """Epochs from which the network's first-order expansion is trained on, on clean and on adversarial images."""
+    linear_epochs: int = Field(default=10, ge=1)
+    linear_rate: float = Field(default=0.01, gt=0)
+    machine: int = Field(default=0, ge=0)
+    """Training images of kernel machines on the networks' kernels; 0 without."""
+    machine_test: int = Field(default=500, ge=1)
+    machine_ridge: float = Field(default=0.0, ge=0)
+    watch: Path | None = None
+    """A folder whose checkpoints are measured in place of trainings of our own."""
+    model: str | None = None
+    """Their network, file.py:factory."""
+    patience: float = Field(default=0.0, ge=0)
+    """Seconds to wait for further checkpoints."""
+
+    @model_validator(mode="after")
+    def _within_the_training(self) -> DynamicsSpec:
+        if any(not 0 <= epoch <= self.epochs for epoch in self.linear_from):
+            raise ValueError(f"linear_from takes epochs from 0 to {self.epochs}, the last of the training")
+        return self
 
 
 class Spec(_Part):
@@ -245,7 +269,7 @@ def demo_spec() -> Spec:
     return Spec.parse(_shipped("demo"))
 
 
-PAPERS = ("transfer", "features")
+PAPERS = ("transfer", "features", "dynamics")
 """Experiments of `ntklens paper`."""
 
 

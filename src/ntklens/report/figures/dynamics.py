@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
 
-_COLOURS = {"standard": style.BLUE, "adversarial": style.RED}
+_COLOURS = {"standard": style.BLUE, "FGSM": style.ORANGE, "PGD": style.RED, "watched": style.PURPLE}
+_BEFORE = {"none": "before training"}
 _PARTS = {"whole kernel": "", "top eigenspace": "_top", "the rest": "_bottom"}
 
 
-def _paths(rows: Rows) -> dict[str, list[dict[str, Any]]]:
-    paths = {training: [r for r in rows if r["training"] == training] for training in _COLOURS}
-    return {training: path for training, path in paths.items() if path}
+def _paths(rows: Rows) -> dict[str, list[list[dict[str, Any]]]]:
+    """For each training a path a seed."""
+    paths: dict[str, list[list[dict[str, Any]]]] = {}
+    for training in _COLOURS:
+        own = [r for r in rows if r["training"] == training]
+        seeds = sorted({r.get("seed", 0) for r in own})
+        if own:
+            paths[training] = [[r for r in own if r.get("seed", 0) == seed] for seed in seeds]
+    return paths
 
 
 def distance_maps(maps: dict[str, NDArray[Any]]) -> Figure:
@@ -27,7 +34,7 @@ def distance_maps(maps: dict[str, NDArray[Any]]) -> Figure:
     top = max(float(values.max()) for values in maps.values()) or 1.0
     for panel, (name, values) in zip(panels, maps.items(), strict=True):
         shown = panel.imshow(values, cmap="magma", vmin=0, vmax=top, origin="lower", interpolation="nearest")
-        panel.set_title(f"{name} training")
+        panel.set_title("the checkpoints" if name == "watched" else f"{name} training")
         panel.set_xlabel("epoch")
         panel.set_ylabel("epoch")
         panel.grid(visible=False)
@@ -40,7 +47,8 @@ def polar(rows: Rows) -> Figure:
     fig = style.figure(9.5, 3.9)
     panels = fig.subplots(1, 3, subplot_kw={"projection": "polar"})
     for panel, (title, suffix) in zip(panels, _PARTS.items(), strict=True):
-        for training, path in _paths(rows).items():
+        for training, seeds in _paths(rows).items():
+            path = seeds[0]
             angle, radius = style.column(path, f"angle{suffix}"), style.column(path, f"radius{suffix}")
             look = {"color": _COLOURS[training], "marker": ".", "linewidth": 1.0}
             panel.plot(angle, radius, label=None if suffix else training, **look)
@@ -58,13 +66,15 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     """Accuracies, velocity, concentration and effective rank against the epoch."""
     fig = style.figure(9.5, 6.4)
     (score, speed), (share, rank) = fig.subplots(2, 2)
-    for training, path in _paths(rows).items():
-        colour, epochs = _COLOURS[training], style.column(path, "epoch")
-        style.band(score, epochs, path, "accuracy", "accuracy_low", "accuracy_high", color=colour, label=training)
-        bounds = ("robust_accuracy", "robust_low", "robust_high")
-        style.band(score, epochs, path, *bounds, color=colour, linestyle="--")
-        for panel, key in ((speed, "velocity"), (share, "concentration"), (rank, "effective_rank")):
-            panel.plot(epochs, style.column(path, key), color=colour)
+    for training, seeds in _paths(rows).items():
+        for number, path in enumerate(seeds):
+            colour, epochs = _COLOURS[training], style.column(path, "epoch")
+            name = None if number else training
+            style.band(score, epochs, path, "accuracy", "accuracy_low", "accuracy_high", color=colour, label=name)
+            bounds = ("robust_accuracy", "robust_low", "robust_high")
+            style.band(score, epochs, path, *bounds, color=colour, linestyle="--")
+            for panel, key in ((speed, "velocity"), (share, "concentration"), (rank, "effective_rank")):
+                panel.plot(epochs, style.column(path, key), color=colour, linewidth=1.2)
     style.percent_axis(score, "accuracy")
     score.set_title("clean (solid) and under attack (dashed)")
     speed.set_yscale("log", nonpositive="mask")
@@ -77,5 +87,59 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     rank.set_ylabel("exp of the spectrum's entropy")
     for panel in (score, speed, share, rank):
         panel.set_xlabel("epoch")
+    fig.legend(loc="outside upper center", ncols=3)
+    return fig
+
+
+def continued(rows: Rows) -> Figure:
+    """Clean and robust accuracy of linearised trainings against the epoch that they start from."""
+    fig = style.figure(9.5, 4.0)
+    panels = fig.subplots(1, 2, sharey=True)
+    keys = {"accuracy": "clean images", "robust_accuracy": "PGD on the network that is tested"}
+    marks = {"standard": ("o", "-"), "PGD": ("^", "--")}
+    for panel, (key, title) in zip(panels, keys.items(), strict=True):
+        for training, colour in _COLOURS.items():
+            own = [r for r in rows if r["training"] == training]
+            for data, (marker, line) in marks.items():
+                x, y = _means([r for r in own if r["linearised"] == data], key)
+                label = f"{training}, then linearised on {'clean images' if data == 'standard' else 'PGD'}"
+                look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line}
+                if len(x):
+                    panel.plot(x, y, label=label if panel is panels[0] else None, **look)
+            whole = _means([r for r in own if r["linearised"] == "not"], key)[1]
+            if len(whole):
+                panel.axhline(whole[0], color=colour, linestyle=":", linewidth=1.4)
+        panel.set_title(title)
+        panel.set_xlabel("epoch of the expansion (dotted: the network at its end)")
+    style.percent_axis(panels[0], "accuracy on test images")
+    fig.legend(loc="outside upper center", ncols=2)
+    return fig
+
+
+def _means(rows: Rows, key: str) -> tuple[list[float], list[float]]:
+    """Means over seeds at each starting epoch."""
+    epochs = sorted({r["from_epoch"] for r in rows})
+    return epochs, [float(style.percent([r for r in rows if r["from_epoch"] == e], key).mean()) for e in epochs]
+
+
+def machines(rows: Rows) -> Figure:
+    """Clean and robust accuracy of kernel machines, a row a kernel."""
+    order = ["none", *_COLOURS]
+    rows = sorted(rows, key=lambda r: (order.index(r["training"]), r["seed"]))
+    names = [f"{_BEFORE.get(r['training'], r['training'])}, seed {r['seed']}" for r in rows]
+    fig = style.figure(8.6, 1.3 + 0.4 * len(rows))
+    axes = fig.subplots()
+    y = np.arange(len(rows))
+    for key, low, high, color, marker, name in (
+        ("accuracy", "low", "high", style.BLUE, "o", "clean images"),
+        ("robust_accuracy", "robust_low", "robust_high", style.RED, "^", "PGD on the machine"),
+    ):
+        bars = style.spread(rows, key, low, high)
+        look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "none", "capsize": 2}
+        axes.errorbar(style.percent(rows, key), y, xerr=bars, label=name, **look)
+    axes.set_yticks(y, names)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel("accuracy of the kernel machine on test images (%), by the training of the network")
     fig.legend(loc="outside upper center", ncols=2)
     return fig

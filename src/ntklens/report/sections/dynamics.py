@@ -8,7 +8,7 @@ from ntklens.record import Record
 from ntklens.report.figures import dynamics, style
 from ntklens.report.sections.base import Plate, Section, first, numbers
 
-_TRAININGS = ("standard", "adversarial")
+_TRAININGS = ("standard", "FGSM", "PGD", "watched")
 
 
 def dynamics_section(record: Record) -> Section:
@@ -39,27 +39,89 @@ def dynamics_section(record: Record) -> Section:
         plates.append(
             Plate(
                 lambda: dynamics.over_epochs(rows, meta),
-                "Accuracy with 95 % Wilson intervals, and three measures of the kernel without one: there is one run of "
-                "each training. The kernel is called lazy from the epoch after which its velocity stays below the dotted "
-                f"line: {_lazy(meta, 'standard')} in standard, {_lazy(meta, 'adversarial')} in adversarial training.",
+                "Accuracy with 95 % Wilson intervals, and three measures of the kernel without one; "
+                f"{_seeds(meta)}. The kernel is called lazy from the epoch after which its velocity stays below the dotted "
+                f"line: {_lazy(record, meta)}.",
                 "Four line plots against the epoch: accuracy, velocity, concentration and effective rank.",
             )
         )
-    tables = numbers({"epoch by epoch": rows})
-    return Section("dynamics", "How training moves the kernel", _text(meta), plates, tables)
+    plates += _consequences(record, meta)
+    tables = numbers(
+        {
+            "what the kernel's path says": record.table("advice"),
+            "first lazy epochs by threshold": record.table("lazy_epochs"),
+            "linearised continuations": record.table("continued"),
+            "machines on the networks' kernels": record.table("kernel_machines"),
+            "epoch by epoch": rows,
+        }
+    )
+    return Section("dynamics", "How training moves the kernel", _text(record, meta), plates, tables)
 
 
-def _text(meta: dict[str, Any]) -> str:
+def _consequences(record: Record, meta: dict[str, Any]) -> list[Plate]:
+    plates = []
+    linear: list[dict[str, Any]] = record.table("continued")
+    if linear:
+        plates.append(
+            Plate(
+                lambda: dynamics.continued(linear),
+                "The network of an epoch was replaced by its first-order expansion, whose kernel is fixed, and trained on. "
+                "Where a line comes up to the dotted one of its colour, all that the training still did after that epoch "
+                "could be done with the kernel of that epoch. Means over seeds.",
+                "Two line plots of accuracy, clean and under attack, against the epoch of the expansion.",
+            )
+        )
+    machines: list[dict[str, Any]] = record.table("kernel_machines")
+    if machines:
+        plates.append(
+            Plate(
+                lambda: dynamics.machines(machines),
+                "Kernel machines on the tangent kernels of these networks, all fitted on the same clean images. If the red "
+                "triangles of an adversarially trained network lie right of the others, the robustness is in its kernel. "
+                "95 % Wilson intervals.",
+                "Dot plot of clean and robust accuracy of kernel machines, one row a network.",
+            )
+        )
+    return plates
+
+
+def _text(record: Record, meta: dict[str, Any]) -> str:
     network = f"A small network ({meta['architecture']})" if "architecture" in meta else "A small network"
-    attack = f"PGD-{meta['attack_steps']}" if "attack_steps" in meta else "adversarial"
+    if any(r["training"] == "watched" for r in record.table("dynamics")):
+        return (
+            f"The checkpoints of a training of {style.plain(meta.get('architecture', 'a network'), 60)}: its tangent "
+            f"kernel was measured at each on the same {meta.get('probe', '')} clean test images."
+        )
+    names = sorted({str(r["training"]) for r in record.table("dynamics")}, key=_TRAININGS.index)
+    how = {
+        "standard": "clean images",
+        "FGSM": "one-step (FGSM) examples",
+        "PGD": f"PGD-{meta['attack_steps']} examples" if "attack_steps" in meta else "PGD examples",
+    }
     eps = f" (ε = {style.pixels(meta['eps'])})" if "eps" in meta else ""
     probe = f"the same {meta['probe']}" if "probe" in meta else "the same"
+    cost = meta.get("tracker_share")
+    took = f" Measuring took {100 * cost:.1f} % of the time of training and tests." if cost else ""
     return (
-        f"{network} was trained twice from one initialisation, on clean images and on {attack} examples{eps}; after each "
-        f"epoch its tangent kernel was measured on {probe} clean test images."
+        f"{network} was trained from one initialisation a seed on {', on '.join(how[n] for n in names)}{eps}; after each "
+        f"epoch its tangent kernel was measured on {probe} clean test images.{took}"
     )
 
 
-def _lazy(meta: dict[str, Any], training: str) -> str:
-    epoch = meta.get(f"lazy_epoch_{training}")
-    return "not within this run" if epoch is None else f"from epoch {epoch:g}"
+def _seeds(meta: dict[str, Any]) -> str:
+    count = meta.get("seeds", 1)
+    return "there is one run of each training" if count == 1 else f"a line is one of {count} seeds"
+
+
+def _lazy(record: Record, meta: dict[str, Any]) -> str:
+    rows = [r for r in record.table("lazy_epochs") if r["threshold"] == meta["lazy_threshold"]]
+    parts = []
+    for training in _TRAININGS:
+        found = [
+            "not within this run" if r["epoch"] is None else f"from {r['epoch']:g}"
+            for r in rows
+            if r["training"] == training
+        ]
+        if found:
+            parts.append(f"{training} {', '.join(found)}")
+    return "; ".join(parts) or "not asked for"

@@ -4,7 +4,7 @@ from ntklens.networks import build
 from ntklens.study.context import Context
 from ntklens.study.stages.attack import attack_stage
 from ntklens.study.stages.data import data_stage
-from ntklens.study.stages.dynamics import dynamics_stage
+from ntklens.study.stages.dynamics import checked_watch, dynamics_stage
 from ntklens.study.stages.features import features_stage
 from ntklens.study.stages.matrix import matrix_stage
 from ntklens.study.stages.transfer import transfer_stage
@@ -26,7 +26,10 @@ def check(context: Context) -> None:
     for name in [] if spec.matrix is None else spec.matrix.surrogates:
         kind, _, architecture = name.partition("+")[0].partition(":")
         names += [architecture] if kind in ("ntk", "net") else []
-    names += [] if spec.dynamics is None else [spec.dynamics.architecture]
+    if spec.dynamics is not None and spec.dynamics.watch is None:
+        names.append(spec.dynamics.architecture)
+    if spec.dynamics is not None and spec.dynamics.watch is not None:
+        checked_watch(spec.dynamics)
     for name in names:
         build(name, shape, context.outputs, width=1)
 

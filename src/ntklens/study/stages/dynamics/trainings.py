@@ -1,91 +1,175 @@
-"""The kernel of a small network over standard and adversarial training (claims C7 and C8)."""
+"""A small network under standard and adversarial training, its kernel measured after every epoch (claims C7 and C8)."""
 
 from __future__ import annotations
 
+import copy
+import math
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ntklens.attacks import accuracy, pgd
-from ntklens.dynamics import KernelTracker
+from ntklens.attacks import accuracy, fgsm, pgd
+from ntklens.dynamics import KernelTracker, advice
 from ntklens.networks import build, train
 from ntklens.statistics import Estimate
 from ntklens.study.context import Context, Progress, StageResult
 from ntklens.study.spec import DynamicsSpec
 
-TRAININGS = ("standard", "adversarial")
+THRESHOLDS = (0.1, 0.03, 0.01, 0.003, 0.001)
+"""Velocities, in kernel distance an epoch, below which a kernel is asked to stay, beside the experiment's own."""
 
 
-def dynamics_stage(context: Context, progress: Progress) -> StageResult:
-    """Train twice from one initialisation and one order of batches, and measure the kernel after every epoch."""
-    spec = context.spec.dynamics or DynamicsSpec()
-    rows: list[dict[str, Any]] = []
-    arrays: dict[str, np.ndarray] = {}
-    lazy: dict[str, float | None] = {}
-    epochs = 2 * spec.epochs
-    for number, name in enumerate(TRAININGS):
+@dataclass(frozen=True)
+class Training:
+    """One training that is done.
 
-        def tick(epoch: int, number: int = number) -> None:
-            progress((number * spec.epochs + epoch) / epochs)
+    Attributes:
+        name: "standard", "FGSM" or "PGD".
+        seed: of its initialisation and of its batches.
+        final: the network at its end, in eval mode.
+        folder: of its snapshots.
+    """
 
-        tracker = _track(context, spec, tick, adversarial=name == "adversarial")
-        rows += [{"training": name, **row} for row in tracker.rows()]
-        arrays[f"distance_{name}"] = tracker.distance().numpy()
-        lazy[name] = tracker.lazy_epoch(spec.lazy_threshold)
-    arrays["epochs"] = np.arange(spec.epochs + 1)
-    meta = {
+    name: str
+    seed: int
+    final: nn.Module
+    folder: Path
+
+    def at(self, epoch: int) -> nn.Module:
+        """The network as it was after an epoch that the experiment asked for."""
+        return _filled(self.final, self.folder / f"epoch-{epoch}.safetensors")
+
+
+def trained(context: Context, spec: DynamicsSpec, result: StageResult, progress: Progress) -> list[Training]:
+    """Every training of every seed; rows, distance maps, lazy epochs and advice go to the result."""
+    runs: list[Training] = []
+    count = len(spec.trainings) * spec.seeds
+    measured = total = 0.0
+    for seed in range(spec.seeds):
+        for name in spec.trainings:
+
+            def tick(epoch: int) -> None:
+                progress((len(runs) + epoch / spec.epochs) / count)
+
+            start = time.perf_counter()
+            run, tracker = _one(context, spec, name, seed, tick)
+            total += time.perf_counter() - start
+            measured += tracker.seconds
+            runs.append(run)
+            for table, rows in found_of(name, seed, tracker, spec).items():
+                result.tables.setdefault(table, []).extend(rows)
+            if seed == 0:
+                result.arrays[f"distance_{name}"] = tracker.distance().numpy()
+    share = measured / total if total else math.nan
+    result.tables["dynamics_meta"] = [meta_of(context, spec) | {"tracker_share": share}]
+    return runs
+
+
+def found_of(name: str, seed: int, tracker: KernelTracker, spec: DynamicsSpec) -> dict[str, list[dict[str, Any]]]:
+    """Tables of one path of a kernel: epoch by epoch, first lazy epochs by threshold, advice."""
+    own: dict[str, Any] = {"training": name, "seed": seed}
+    rows = tracker.rows()
+    thresholds = sorted({*THRESHOLDS, spec.lazy_threshold}, reverse=True)
+    return {
+        "dynamics": [{**own, **row} for row in rows],
+        "lazy_epochs": [{**own, "threshold": t, "epoch": tracker.lazy_epoch(t)} for t in thresholds],
+        "advice": [{**own, **a.row()} for a in advice(rows, spec.lazy_threshold)],
+    }
+
+
+def meta_of(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
+    """What the figures say of an experiment."""
+    return {
         "top_k": spec.top_k,
         "probe": spec.probe,
+        "seeds": spec.seeds,
         "lazy_threshold": spec.lazy_threshold,
-        "lazy_epoch_standard": lazy["standard"],
-        "lazy_epoch_adversarial": lazy["adversarial"],
         "architecture": spec.architecture,
         "attack_steps": spec.attack_steps,
         "eps": context.attack.eps,
     }
-    return StageResult({"dynamics": rows, "dynamics_meta": [meta]}, arrays)
 
 
-def _track(context: Context, spec: DynamicsSpec, tick: Callable[[int], None], *, adversarial: bool) -> KernelTracker:
-    (x, y), (x_test, y_test), threat = context.train, context.test, context.attack
-    network = _initialised(context, spec)
-    tracker = KernelTracker(x_test[: spec.probe], y_test[: spec.probe], top_k=spec.top_k)
+def attack_of(name: str, context: Context, spec: DynamicsSpec) -> Callable[[nn.Module, Tensor, Tensor], Tensor] | None:
+    """What a training puts in the place of its images; None for the standard one."""
+    threat = context.attack
+    if name == "FGSM":
+        return lambda model, x, y: fgsm(model, x, y, threat.eps, threat.norm)
+    if name == "PGD":
+        return lambda model, x, y: pgd(model, x, y, threat.eps, threat.norm, steps=spec.attack_steps)
+    return None
 
-    def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return pgd(model, images, labels, threat.eps, threat.norm, steps=spec.attack_steps)
+
+def tested(context: Context, spec: DynamicsSpec, model: nn.Module) -> dict[str, float]:
+    """Accuracy on the test images, clean and under PGD and one step on this very model."""
+    x, y = context.test
+    clean = accuracy(model, x, y)
+    found = {name: accuracy(model, _attacked(name, context, spec, model), y) for name in ("PGD", "FGSM")}
+    row = _columns(clean, "accuracy", "accuracy") | _columns(found["PGD"], "robust_accuracy", "robust")
+    return row | {"one_step_accuracy": found["FGSM"].value}
+
+
+def _attacked(name: str, context: Context, spec: DynamicsSpec, model: nn.Module) -> Tensor:
+    attack = attack_of(name, context, spec)
+    assert attack is not None
+    return attack(model, *context.test)
+
+
+def _one(
+    context: Context, spec: DynamicsSpec, name: str, seed: int, tick: Callable[[int], None]
+) -> tuple[Training, KernelTracker]:
+    x_test, y_test = context.test
+    network = _initialised(context, spec, seed)
+    folder = context.scratch / "dynamics" / f"{name}-{seed}"
+    probe = slice(0, spec.probe)
+    tracker = KernelTracker(x_test[probe], y_test[probe], top_k=spec.top_k, folder=folder / "track")
+    kept = {*spec.linear_from}
 
     def on_epoch(epoch: int, model: nn.Module, loss: float) -> None:
-        clean = accuracy(model, x_test, y_test)
-        robust = accuracy(model, attack(model, x_test, y_test), y_test)
-        scalars = _columns(clean, "accuracy", "accuracy") | _columns(robust, "robust_accuracy", "robust")
-        tracker.record(model, epoch, train_loss=loss, **scalars)
+        tracker.record(model, epoch, train_loss=loss, **tested(context, spec, model))
+        if epoch in kept:
+            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"epoch-{epoch}.safetensors")
         tick(epoch)
 
-    train(
+    final = train(
         network,
-        x,
-        y,
+        *context.train,
         epochs=spec.epochs,
         batch_size=spec.batch_size,
         learning_rate=spec.learning_rate,
         momentum=spec.momentum,
-        attack=attack if adversarial else None,
-        generator=context.generator(11),
+        attack=attack_of(name, context, spec),
+        generator=context.generator(11, seed),
         on_epoch=on_epoch,
+        checkpoint=folder / "training.safetensors",
     )
-    return tracker
+    return Training(name, seed, final, folder), tracker
 
 
 def _columns(estimate: Estimate, name: str, stem: str) -> dict[str, float]:
     return {name: estimate.value, f"{stem}_low": estimate.low, f"{stem}_high": estimate.high}
 
 
-def _initialised(context: Context, spec: DynamicsSpec) -> nn.Module:
+def _initialised(context: Context, spec: DynamicsSpec, seed: int) -> nn.Module:
     """Torch's own initialisation, drawn from the experiment's seed; the global random state is put back."""
     with torch.random.fork_rng():
-        torch.manual_seed(context.spec.seed)
-        network = build(spec.architecture, context.data.shape, len(context.data.classes), width=32)
+        torch.manual_seed(context.spec.seed + 1000 * seed)
+        network = build(spec.architecture, context.data.shape, len(context.data.classes), width=spec.width)
     return network.to(context.spec.device)
+
+
+def initial(context: Context, spec: DynamicsSpec, seed: int) -> nn.Module:
+    """The network that all trainings of a seed start from."""
+    return _initialised(context, spec, seed).eval()
+
+
+def _filled(like: nn.Module, path: Path) -> nn.Module:
+    network = copy.deepcopy(like)
+    network.load_state_dict(load_file(path))
+    return network.eval()

@@ -1,0 +1,36 @@
+"""How training moves the kernel of a finite network, and what can be done with the kernel that it leaves (C7, C8, L1)."""
+
+from __future__ import annotations
+
+from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.spec import DynamicsSpec
+from ntklens.study.stages.dynamics.continued import continued
+from ntklens.study.stages.dynamics.machines import machines
+from ntklens.study.stages.dynamics.trainings import Training, trained
+from ntklens.study.stages.dynamics.watched import checked_watch, watched
+
+__all__ = ["checked_watch", "dynamics_stage"]
+
+
+def dynamics_stage(context: Context, progress: Progress) -> StageResult:
+    """Trainings from one initialisation a seed, each kernel measured every epoch; then linearised ones, and machines.
+
+    What is done of it survives an interruption in the context's scratch folder.
+    """
+    spec = context.spec.dynamics or DynamicsSpec()
+    if spec.watch is not None:
+        return watched(context, spec, progress)
+    linear, machine = bool(spec.linear_from), bool(spec.machine)
+    shares = [0.5 if linear else 0.9, 0.4 if linear else 0.0, 0.1]
+
+    def tell(number: int, share: float) -> None:
+        progress((sum(shares[:number]) + share * shares[number]) / sum(shares))
+
+    result = StageResult()
+    runs: list[Training] = trained(context, spec, result, lambda share: tell(0, share))
+    if linear:
+        result.tables["continued"] = continued(context, spec, runs, lambda share: tell(1, share))
+    if machine:
+        result.tables["kernel_machines"] = machines(context, spec, runs, lambda share: tell(2, share))
+    progress(1.0)
+    return result

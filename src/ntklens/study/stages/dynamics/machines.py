@@ -1,0 +1,55 @@
+"""Kernel machines on the kernels that trainings leave, fitted on clean images (Loo et al. 2022; claim L1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ntklens.attacks import accuracy, pgd
+from ntklens.features import Threat, eigenfeatures
+from ntklens.kernels import empirical_kernel
+from ntklens.linalg import Ridge
+from ntklens.machine import KernelMachine
+from ntklens.study.context import Context, Progress
+from ntklens.study.spec import DynamicsSpec
+from ntklens.study.stages.dynamics.trainings import Training, initial
+
+
+def machines(context: Context, spec: DynamicsSpec, runs: list[Training], progress: Progress) -> list[dict[str, Any]]:
+    """A row a kernel: the network's before training, and each training's at its end."""
+    networks: list[tuple[str, int, nn.Module]] = []
+    for seed in range(spec.seeds):
+        networks.append(("none", seed, initial(context, spec, seed)))
+        networks += [(run.name, seed, run.final) for run in runs if run.seed == seed]
+    rows = []
+    for name, seed, network in networks:
+        rows.append({"training": name, "seed": seed, **_measured(context, spec, network)})
+        progress(len(rows) / len(networks))
+    return rows
+
+
+def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> dict[str, Any]:
+    """Accuracy of the machine, clean and under PGD on itself; and how many of its first features survive one step."""
+    (x, y), (x_test, y_test), threat = context.train, context.test, context.attack
+    part, seen = slice(0, spec.machine), slice(0, spec.machine_test)
+    machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x[part], y[part])
+    images, labels = x_test[seen], y_test[seen]
+    clean = accuracy(machine, images, labels)
+    adversarial = pgd(machine, images, labels, threat.eps, threat.norm, steps=spec.attack_steps)
+    robust = accuracy(machine, adversarial, labels)
+    features = eigenfeatures(machine, min(spec.top_k, len(x[part])))
+    indices = range(len(features))
+    useful = features.usefulness(images, labels, indices).values
+    kept = features.robustness(images, labels, Threat(threat.eps, threat.norm), indices).values
+    return {
+        "accuracy": clean.value,
+        "low": clean.low,
+        "high": clean.high,
+        "n": clean.n,
+        "robust_accuracy": robust.value,
+        "robust_low": robust.low,
+        "robust_high": robust.high,
+        "feature_usefulness": float(useful.mean()),
+        "feature_robustness": float(kept.mean()),
+    }
