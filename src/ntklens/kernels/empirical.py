@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import chain
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.errors import InputError
 from ntklens.kernels.layerwise import layer_tangents
 from ntklens.kernels.observe import Plan, observe
 from ntklens.kernels.parametrisation import Parametrisation
-from ntklens.kernels.tangents import Tangent, Tangents, contract, jacobians
-
-TensorOrNone = TypeVar("TensorOrNone", Tensor, Tensor | None)
+from ntklens.kernels.projections import projected
+from ntklens.kernels.schedule import schedule
+from ntklens.kernels.tangents import Tangents, contract, jacobians
 
 
 class EmpiricalKernel:
     """Θ(x, x')_ab = <∂f_a(x)/∂θ, ∂f_b(x')/∂θ> of a network as it is now (Jacot et al. 2018, eq. 4).
 
     Parameters and buffers are copied: training the network afterwards does not change the kernel. Only parameters that
-    require a gradient count.
+    require a gradient count. Dense and convolutional layers, embeddings, and the gains and shifts of normalisations are
+    taken without forming Jacobians, in the cheapest order of summation (Novak et al. 2022); so are layers that are called
+    several times, and weights that several layers of a kind share. Anything else is taken by plain Jacobians: `plan`
+    says which parameters those are.
+
+    With `projections`, Jacobians are replaced by their products with k directions of random signs, k forward-mode passes
+    and n O k numbers however many parameters there are: an unbiased estimate (Achlioptas 2003; Park et al. 2023, section
+    3). The variance of Θ_ab(x, x') is at most (Θ_aa(x, x) Θ_bb(x', x') + Θ_ab(x, x')²) / k, that of the trace
+    Σ_ab (Θ_ab(x, x) Θ_ab(x', x') + Θ_ab(x, x') Θ_ba(x, x')) / (k O²); standard errors are the square roots.
 
     Args:
         module: the network, in eval mode where it has dropout or batch norm.
@@ -32,12 +41,13 @@ class EmpiricalKernel:
         parametrisation: scale the Jacobian blocks of a network in torch's own parameterisation, weights by
             w_std²/fan_in and biases by b_std² in the kernel; the affine parameters of normalisation layers then count as
             frozen, as in `ntk_parametrize`.
-        memory_limit: bytes that the tangents of two blocks of inputs may take.
-        layerwise: take dense and convolutional layers by their inputs and what comes back to their outputs, without
-            forming Jacobians (Novak et al. 2022); False is the plain and slow way, to the same result.
+        memory_limit: bytes that tangents and what is made of them may take, beside the result.
+        layerwise: False takes every parameter by plain Jacobians, the slow way to the same result.
+        projections: number k of random directions; None for the exact kernel.
+        generator: draws the directions, once; by default one that starts at seed 0. The result does not depend on batches.
 
     Raises:
-        InputError: a layer is in training mode, or nothing in the network moves.
+        InputError: a layer is in training mode, nothing in the network moves, or there are fewer than one projections.
         UnsupportedLayer: a parametrisation is given and a layer has no rule in it.
     """
 
@@ -49,9 +59,13 @@ class EmpiricalKernel:
         *,
         memory_limit: int = 1 << 30,
         layerwise: bool = True,
+        projections: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> None:
         if outputs not in ("trace", "full", "pseudo"):
             raise InputError(f'outputs must be "trace", "full" or "pseudo"; "{outputs}" came.')
+        if projections is not None and projections < 1:
+            raise InputError(f"one or more projections were expected; {projections} came.")
         check_mode(module)
         moving = [name for name, p in module.named_parameters() if p.requires_grad]
         scales = dict.fromkeys(moving, 1.0) if parametrisation is None else parametrisation.scales(module)
@@ -63,108 +77,197 @@ class EmpiricalKernel:
         self.parametrisation = parametrisation
         self.memory_limit = memory_limit
         self.layerwise = layerwise
+        self.projections = projections
+        self._seeds = None if projections is None else _seeds(projections, generator)
         self._cast: dict[tuple[torch.dtype, torch.device], nn.Module] = {}
         self._plans: dict[tuple[torch.dtype, torch.device, torch.Size], Plan] = {}
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        """The matrix (n1, n2), or (n1, n2, O, O) for full outputs; of x1 with itself, exactly symmetric, without x2."""
-        a, b = self._checked(x1, x2)
-        with torch.inference_mode(False), torch.no_grad():
-            return self._symmetric(a) if x2 is None else torch.cat([self._row(part, b) for part in self._blocks(a)])
+        """The matrix (n1, n2), or (n1, n2, O, O) for full outputs; of x1 with itself, exactly symmetric, without x2.
+
+        Inputs may be integers (tokens) where the network takes them; the kernel then has the network's precision.
+
+        Raises:
+            InputError: inputs of two shapes, none, or of a dtype that the network does not take; outputs that are not
+                (n, O), or depend on chance or on the rest of the batch.
+        """
+        return self._matrices(x1, x2, apart=False)[""]
+
+    def per_layer(self, x1: Tensor, x2: Tensor | None = None) -> dict[str, Tensor]:
+        """The kernel of each layer's parameters alone, whose sum is the kernel, by the names that `plan` gives.
+
+        Raises:
+            InputError: as when the kernel is called, and with projections, which mix the layers.
+        """
+        if self._seeds is not None:
+            raise InputError("random projections mix the layers; leave out projections= for their kernels.")
+        return self._matrices(x1, x2, apart=True)
+
+    def plan(self, x: Tensor) -> dict[str, str]:
+        """How each layer or parameter is taken on inputs of the shape of x: "Conv2d, structured" or "Jacobian".
+
+        A weight that several modules share, or that moves apart from its bias, goes by its own name.
+        """
+        a, _ = self._checked(x, None)
+        with torch.inference_mode(False):
+            plan = self._plan(a)
+        kinds = {name: f"{layer.kind.__name__}, structured" for name, layer in plan.layers.items()}
+        return kinds | dict.fromkeys(plan.rest, "Jacobian")
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Float[Tensor, "n1 n2"]) -> Tensor:
         """d/dx1 of sum(weights * K(x1, x2)), in the shape of x1, keeping no graph; not for full outputs."""
         if self.outputs == "full":
             raise InputError('the gradient is of a kernel with one value a pair; use outputs="trace" or "pseudo".')
+        if not x1.is_floating_point():
+            raise InputError(f"a gradient is in inputs of floating point; {_told(x1)} came.")
         if weights.shape != (len(x1), len(x2)):
             raise InputError(f"weights of shape ({len(x1)}, {len(x2)}) were expected; {tuple(weights.shape)} came.")
         a, b = self._checked(x1, x2)
         with torch.inference_mode(False):
             w = weights.detach().to(a).clone()
-            rows = torch.split(w, self._size(a))
-            return torch.cat([self._pulled(p, b, r) for p, r in zip(self._blocks(a), rows, strict=True)])
+            size = schedule(self._plan(a), 4 * (len(a) + len(b)), self._numbers(a), chunks=False).block
+            rows = zip(torch.split(a, size), torch.split(w, size), strict=True)
+            with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+                return torch.cat([self._pulled(part, b, row, size) for part, row in rows])
 
     def __repr__(self) -> str:
-        return f"EmpiricalKernel({type(self._network).__name__}, outputs={self.outputs!r})"
+        extra = "" if self.projections is None else f", projections={self.projections}"
+        return f"EmpiricalKernel({type(self._network).__name__}, outputs={self.outputs!r}{extra})"
 
     def _checked(self, x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both inputs without a graph, in the dtype and on the device of the first."""
-        if not x1.is_floating_point() or len(x1) == 0:
+        if x1.is_complex() or len(x1) == 0:
             raise InputError(f"one or more inputs in floating point were expected; {_told(x1)} came.")
-        if x2 is not None and x1.shape[1:] != x2.shape[1:]:
+        if x2 is not None and (x1.shape[1:] != x2.shape[1:] or x1.is_floating_point() != x2.is_floating_point()):
             raise InputError(f"inputs of one shape were expected; {_told(x1)} and {_told(x2)} came.")
         with torch.inference_mode(False):
             a = x1.clone() if x1.is_inference() else x1.detach()
             b = a if x2 is None else (x2.clone() if x2.is_inference() else x2.detach()).to(a)
             return a, b
 
-    def _row(self, x1: Tensor, x2: Tensor) -> Tensor:
-        a = self._tangents(x1)
-        return torch.cat([self._contract(a, self._tangents(part)) for part in self._blocks(x2)], 1)
+    def _matrices(self, x1: Tensor, x2: Tensor | None, *, apart: bool) -> dict[str, Tensor]:
+        """Kernels by layer, or their sum under the name ""."""
+        a, b = self._checked(x1, x2)
+        with torch.inference_mode(False), torch.no_grad():
+            plan, full = self._plan(a), self.outputs == "full"
+            steps = schedule(
+                plan, len(a) + (0 if x2 is None else len(b)), self._numbers(a), chunks=self.outputs == "trace"
+            )
+            names = [*plan.layers, *plan.rest] if apart else [""]
+            o = plan.outputs if full else 1
+            shape = (o, len(a), o, len(b)) if full else (len(a), len(b))
+            totals = {name: torch.zeros(shape, dtype=plan.dtype, device=a.device) for name in names}
+            for start in range(0, self._rows(plan), steps.rows):
+                self._add(totals, a, None if x2 is None else b, slice(start, start + steps.rows), steps.block)
+            same = x2 is None
+            return {name: self._finished(k, plan.outputs, steps.block, same=same) for name, k in totals.items()}
 
-    def _symmetric(self, x: Tensor) -> Tensor:
-        """The upper triangle of blocks, mirrored."""
-        blocks = self._blocks(x)
-        rows: list[list[Tensor]] = [[x] * len(blocks) for _ in blocks]
-        for i, part in enumerate(blocks):
-            a = self._tangents(part)
-            for j in range(i, len(blocks)):
-                tile = self._contract(a, a if i == j else self._tangents(blocks[j]))
-                rows[i][j], rows[j][i] = tile, _transposed(tile)
-        k = torch.cat([torch.cat(row, 1) for row in rows])
-        return (k + _transposed(k)) / 2
+    def _add(self, totals: dict[str, Tensor], x1: Tensor, x2: Tensor | None, rows: slice, size: int) -> None:
+        """Add the terms of some outputs, block by block; of the upper triangle of blocks where there is no x2."""
+        full, room, whole = self.outputs == "full", self._room(x1), "" in totals
+        first = list(zip(_parts(len(x1), size), torch.split(x1, size), strict=True))
+        second = first if x2 is None else list(zip(_parts(len(x2), size), torch.split(x2, size), strict=True))
+        for i, (here, part) in enumerate(first):
+            a = self._tangents(part, rows)
+            for j in range(i if x2 is None else 0, len(second)):
+                there, other = second[j]
+                b = a if x2 is None and i == j else self._tangents(other, rows)
+                for name, tangent in a.items():
+                    total = totals["" if whole else name]
+                    contract(
+                        tangent, b[name], total[:, here, :, there] if full else total[here, there], full=full, room=room
+                    )
 
-    def _pulled(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+    def _finished(self, k: Tensor, outputs: int, size: int, *, same: bool) -> Tensor:
+        """In the promised shape and scale, exactly symmetric where it should be."""
+        if same:
+            turned = (2, 3, 0, 1) if k.ndim == 4 else (1, 0)
+            for part in _parts(len(k) if k.ndim == 2 else k.shape[1], size):
+                later = slice(part.stop, None)
+                if k.ndim == 4:
+                    k[:, later, :, part] = k[:, part, :, later].permute(turned)
+                else:
+                    k[later, part] = k[part, later].permute(turned)
+            k = (k + k.permute(turned)) / 2
+        if k.ndim == 4:
+            return k.permute(1, 3, 0, 2).contiguous()
+        return k / outputs if self.outputs == "trace" else k
+
+    def _pulled(self, x1: Tensor, x2: Tensor, weights: Tensor, size: int) -> Tensor:
         """The gradient for one block: first in its tangents, over all of x2, then once through the network."""
-        x = x1.clone().requires_grad_()
+        x, every = x1.clone().requires_grad_(), slice(None)
         with torch.enable_grad():
-            tangents = self._tangents(x)
-        loose = {name: Tangent(_leaf(t.outer), _leaf(t.inner)) for name, t in tangents.items()}
-        ends, starts = _tensors(tangents), _tensors(loose)
-        pulls = [torch.zeros_like(t) for t in starts]
-        for part, w in zip(self._blocks(x2), torch.split(weights, self._size(x2), 1), strict=True):
+            tangents = self._tangents(x, every)
+        scale = 1 / self._plan(x1).outputs if self.outputs == "trace" else 1.0
+        loose = {name: t.replaced(iter([_leaf(s) for s in t.tensors()])) for name, t in tangents.items()}
+        pulls = {name: [torch.zeros_like(t) for t in block.tensors()] for name, block in loose.items()}
+        for part, w in zip(torch.split(x2, size), torch.split(scale * weights, size, 1), strict=True):
             with torch.no_grad():
-                fixed = self._tangents(part)
-            with torch.enable_grad():
-                value = (w * self._contract(loose, fixed)).sum()
-            for pull, g in zip(pulls, torch.autograd.grad(value, starts), strict=True):
-                pull += g
-        moving = [(end, pull) for end, pull in zip(ends, pulls, strict=True) if end.requires_grad]
+                fixed = self._tangents(part, every)
+            for name, block in loose.items():
+                with torch.enable_grad():
+                    pieces = block.pieces(fixed[name], full=False, room=self._room(x1))
+                    for rows, columns, value in pieces:
+                        inside = (w[rows, columns] * value).sum()
+                        grads = torch.autograd.grad(inside, block.tensors(), retain_graph=True, allow_unused=True)
+                        for pull, g in zip(pulls[name], grads, strict=True):
+                            if g is not None:
+                                pull += g
+        ends = [t for tangent in tangents.values() for t in tangent.tensors()]
+        inward = [pull for block in pulls.values() for pull in block]
+        moving = [(end, pull) for end, pull in zip(ends, inward, strict=True) if end.requires_grad]
         if not moving:
             return torch.zeros_like(x1)
-        out, inward = zip(*moving, strict=True)
-        return torch.autograd.grad(out, x, inward, materialize_grads=True)[0]
+        out, back = zip(*moving, strict=True)
+        return torch.autograd.grad(out, x, back, materialize_grads=True)[0]
 
-    def _tangents(self, x: Tensor) -> Tangents:
+    def _tangents(self, x: Tensor, rows: slice) -> Tangents:
         plan, network, pseudo = self._plan(x), _twin(self._at(x)), self.outputs == "pseudo"
-        blocks = layer_tangents(network, plan, x, pseudo=pseudo) if plan.layers else {}
-        return blocks | (jacobians(network, plan.rest, x, pseudo=pseudo) if plan.rest else {})
 
-    def _contract(self, a: Tangents, b: Tangents) -> Tensor:
-        return contract(a, b, full=self.outputs == "full")
+        def output(f: Tensor) -> Tensor:
+            return f.sum(1, keepdim=True) / f.shape[1] ** 0.5 if pseudo else f[:, rows]
 
-    def _blocks(self, x: Tensor) -> list[Tensor]:
-        return list(torch.split(x, self._size(x)))
+        if self._seeds is not None:
+            return projected(network, self._scales, x, output, self._seeds)
+        blocks = layer_tangents(network, plan, x, output) if plan.layers else {}
+        return blocks | (jacobians(network, plan.rest, x, output) if plan.rest else {})
 
-    def _size(self, x: Tensor) -> int:
-        """Inputs a block, so that the tangents of two blocks keep to the memory."""
-        return max(1, self.memory_limit // (2 * self._plan(x).entries * x.element_size()))
+    def _rows(self, plan: Plan) -> int:
+        return 1 if self.outputs == "pseudo" else plan.outputs
+
+    def _numbers(self, x: Tensor) -> int:
+        """How many numbers fit into the memory."""
+        return max(1, self.memory_limit // self._plan(x).dtype.itemsize)
+
+    def _room(self, x: Tensor) -> int:
+        """How many of them a step of a contraction may take."""
+        return min(self._numbers(x) // 4, 1 << 23)
 
     def _plan(self, x: Tensor) -> Plan:
         key = x.dtype, x.device, x.shape[1:]
         if key not in self._plans:
+            one = x[:1].detach()
             with torch.no_grad():
-                one, pseudo = x[:1].detach(), self.outputs == "pseudo"
-                self._plans[key] = observe(
-                    _twin(self._at(x)), self._scales, one, pseudo=pseudo, layerwise=self.layerwise
-                )
+                try:
+                    plan = observe(_twin(self._at(x)), self._scales, one, layerwise=self.layerwise)
+                except (RuntimeError, TypeError) as error:
+                    if x.is_floating_point():
+                        raise
+                    raise InputError(
+                        f"one or more inputs in floating point were expected; {_told(x)} came, which the network does "
+                        f"not take: {error}"
+                    ) from error
+            if self._seeds is not None:
+                plan = replace(plan, layers={}, rest={}, fixed=2 * plan.fixed, each=len(self._seeds))
+            self._plans[key] = plan
         return self._plans[key]
 
     def _at(self, x: Tensor) -> nn.Module:
         """The network in the dtype and on the device of x; the copy in its own precision stays as it is."""
-        key = x.dtype, x.device
+        own = next(p.dtype for p in self._network.parameters() if p.is_floating_point())
+        key = x.dtype if x.is_floating_point() else own, x.device
         if key not in self._cast:
-            self._cast[key] = copy.deepcopy(self._network).to(x)
+            self._cast[key] = copy.deepcopy(self._network).to(dtype=key[0], device=key[1])
         return self._cast[key]
 
 
@@ -174,17 +277,17 @@ def _twin(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, shared)
 
 
-def _leaf(t: TensorOrNone) -> TensorOrNone:
-    return None if t is None else t.detach().requires_grad_()
+def _leaf(t: Tensor) -> Tensor:
+    return t.detach().requires_grad_()
 
 
-def _tensors(tangents: Tangents) -> list[Tensor]:
-    return [t for tangent in tangents.values() for t in tangent if t is not None]
+def _parts(n: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def _transposed(k: Tensor) -> Tensor:
-    """Swap the two inputs, and with full outputs their outputs too."""
-    return k.transpose(0, 1) if k.ndim == 2 else k.permute(1, 0, 3, 2)
+def _seeds(count: int, generator: torch.Generator | None) -> list[int]:
+    drawn = generator if generator is not None else torch.Generator().manual_seed(0)
+    return [int(seed) for seed in torch.randint(2**62, (count,), generator=drawn, device=drawn.device)]
 
 
 def _told(x: Tensor) -> str:
@@ -213,6 +316,8 @@ def empirical_kernel(
     *,
     memory_limit: int = 1 << 30,
     layerwise: bool = True,
+    projections: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> EmpiricalKernel:
     """The tangent kernel of a network at its current weights; see `EmpiricalKernel`.
 
@@ -222,4 +327,12 @@ def empirical_kernel(
         tensor([[1., 1.],
                 [1., 5.]])
     """
-    return EmpiricalKernel(module, outputs, parametrisation, memory_limit=memory_limit, layerwise=layerwise)
+    return EmpiricalKernel(
+        module,
+        outputs,
+        parametrisation,
+        memory_limit=memory_limit,
+        layerwise=layerwise,
+        projections=projections,
+        generator=generator,
+    )

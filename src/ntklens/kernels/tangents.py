@@ -1,65 +1,155 @@
-"""Jacobians of a network in its parameters, by torch.func, and what a kernel makes of them."""
+"""Blocks of ∂f/∂θ for a batch, and what a kernel makes of two batches of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
+_LEAF = 192
+"""Rows below which the product of a matrix with its own transpose is not halved further."""
 
-class Tangent(NamedTuple):
-    """One block of ∂f/∂θ for a batch: output o of input i has the gradient outer[i] ⊗ inner[i, o].
+
+class Piece(NamedTuple):
+    """A term of <J(x), J(x')> for some of the pairs.
 
     Attributes:
-        outer: (n, k), or None where the block is not such a product and stands in `inner` as it is.
-        inner: (n, O, m).
+        rows: which of the first inputs.
+        columns: which of the second ones; where a batch meets itself, pieces off the diagonal stand for their mirror too.
+        value: (O, n1, O, n2) with full outputs, else (n1, n2), the sum over outputs.
     """
 
-    outer: Tensor | None
-    inner: Tensor
+    rows: slice
+    columns: slice
+    value: Tensor
+
+
+@runtime_checkable
+class Tangent(Protocol):
+    """One block of ∂f/∂θ for a batch, in whatever form its contraction is cheapest."""
+
+    def tensors(self) -> list[Tensor]:
+        """All that depends on the inputs and on floating point numbers."""
+        ...
+
+    def replaced(self, tensors: Iterator[Tensor]) -> Tangent:
+        """The same block on other tensors."""
+        ...
+
+    def pieces(self, other: Tangent, *, full: bool, room: int) -> Iterator[Piece]:
+        """<J(x), J(x')> in terms that each take about `room` numbers beside their result; `other` may be self."""
+        ...
 
 
 Tangents = dict[str, Tangent]
-"""Blocks by the name of a parameter or layer."""
+"""Blocks by the name of a layer or parameter."""
+
+ALL = slice(None)
 
 
-def jacobians(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, pseudo: bool) -> Tangents:
+@dataclass(frozen=True)
+class Rows:
+    """A block as it is: (O, n, m)."""
+
+    rows: Tensor
+
+    def tensors(self) -> list[Tensor]:
+        """The rows."""
+        return [self.rows]
+
+    def replaced(self, tensors: Iterator[Tensor]) -> Rows:
+        """The same block on other rows."""
+        return Rows(next(tensors))
+
+    def pieces(self, other: Tangent, *, full: bool, room: int) -> Iterator[Piece]:
+        """One product, for all pairs."""
+        assert isinstance(other, Rows)
+        yield Piece(ALL, ALL, inner(self.rows, other.rows, full=full))
+
+
+def inner(a: Tensor, b: Tensor, *, full: bool) -> Tensor:
+    """Products of the rows (O, n, m) of two batches, as in `Piece`; half of them where the batch is the same."""
+    if full:
+        flat = gram(a.flatten(0, 1), a.flatten(0, 1) if a is b else b.flatten(0, 1), same=a is b)
+        return flat.view(len(a), -1, len(b), b.shape[1])
+    values = [gram(u, v, same=a is b) for u, v in zip(a, b, strict=True)]
+    return sum(values[1:], start=values[0])
+
+
+def gram(a: Tensor, b: Tensor, *, same: bool) -> Tensor:
+    """The matrix a bᵀ; exactly symmetric, for little more than half of the work, where both are the same."""
+    if not same or a.requires_grad:
+        return a @ b.T
+    out = a.new_empty(len(a), len(a))
+    _triangle(a, out)
+    return out
+
+
+def _triangle(a: Tensor, out: Tensor) -> None:
+    n, half = len(a), len(a) // 2
+    if n <= _LEAF:
+        torch.mm(a, a.T, out=out) if out.is_contiguous() else out.copy_(a @ a.T)
+        return
+    _triangle(a[:half], out[:half, :half])
+    _triangle(a[half:], out[half:, half:])
+    upper = a[:half] @ a[half:].T
+    out[:half, half:] = upper
+    out[half:, :half] = upper.T
+
+
+def jacobians(
+    network: nn.Module, scales: Mapping[str, float], x: Tensor, output: Callable[[Tensor], Tensor]
+) -> Tangents:
     """The Jacobian of each parameter named in `scales`, times its scale: the plain way, for any parameter.
 
-    Memory is n O times the number of parameters. With `pseudo` there is one row, of the sum of the outputs over sqrt(O).
+    Memory is n O times the number of parameters. `output` takes the outputs (n, O) to those that are differentiated.
+    Inputs are taken together by torch.func where it has rules for all operations of the network, and else one by one; so
+    too where x requires a gradient, since torch.func loses a term in the second derivative of layer_norm.
     """
     parameters = dict(network.named_parameters())
     moving = {name: parameters[name] for name in scales}
 
     def outputs(moved: dict[str, Tensor], one: Tensor) -> Tensor:
-        f: Tensor = functional_call(network, moved, (one[None],))[0]
-        return f.sum()[None] / f.numel() ** 0.5 if pseudo else f
+        return output(functional_call(network, moved, (one[None],)))[0]
 
-    blocks = vmap(jacrev(outputs), (None, 0))(moving, x)
-    return {name: Tangent(None, scales[name] * block.flatten(2)) for name, block in blocks.items()}
+    def one_by_one() -> dict[str, Tensor]:
+        with torch.enable_grad():
+            leaves = {name: p.detach().requires_grad_() for name, p in moving.items()}
+            found = [
+                torch.autograd.grad(
+                    f, list(leaves.values()), retain_graph=True, create_graph=x.requires_grad, materialize_grads=True
+                )
+                for one in x
+                for f in outputs(leaves, one)
+            ]
+        stacked = [torch.stack(part) for part in zip(*found, strict=True)]
+        by_output = [t.view(len(x), -1, *t.shape[1:]).transpose(0, 1) for t in stacked]
+        return dict(zip(leaves, by_output, strict=True))
+
+    if x.requires_grad:
+        blocks = one_by_one()
+    else:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop")  # an operation that is taken in a loop
+                blocks = vmap(jacrev(outputs), (None, 0), out_dims=1)(moving, x)
+        except RuntimeError:
+            blocks = one_by_one()
+    return {name: Rows(scales[name] * block.reshape(*block.shape[:2], -1)) for name, block in blocks.items()}
 
 
-def contract(a: Tangents, b: Tangents, *, full: bool) -> Tensor:
-    """<J(x), J(x')> from the blocks of two batches: (n1, n2, O, O) when full, else (n1, n2), the mean over outputs.
-
-    A block that is an outer product costs the product of its two factors' kernels, and no Jacobian is formed.
-    """
-    total: Tensor | None = None
-    for name, (outer, inner) in a.items():
-        other = b[name]
-        n1, o, _ = inner.shape
-        n2 = len(other.inner)
+def contract(a: Tangent, b: Tangent, total: Tensor, *, full: bool, room: int) -> None:
+    """Add <J(x), J(x')> of one block to a total of the shape of a `Piece` for all pairs."""
+    for rows, columns, value in a.pieces(b, full=full, room=room):
         if full:
-            flat = inner.flatten(0, 1) @ other.inner.flatten(0, 1).T
-            term = flat.reshape(n1, o, n2, o).transpose(1, 2)
+            total[:, rows, :, columns] += value
         else:
-            term = inner.flatten(1) @ other.inner.flatten(1).T / o
-        if outer is not None and other.outer is not None:
-            shared = outer @ other.outer.T
-            term = term * (shared[..., None, None] if full else shared)
-        total = term if total is None else total + term
-    if total is None:
-        raise ValueError("a kernel needs a block of parameters")
-    return total
+            total[rows, columns] += value
+        if a is b and rows != columns:
+            mirror = value.permute(2, 3, 0, 1) if full else value.T
+            (total[:, columns, :, rows] if full else total[columns, rows]).add_(mirror)
