@@ -130,8 +130,8 @@ def ours(work: dict) -> tuple[float, float, float | None]:
     return seconds, seconds / (n1 * (n2 or n1)), bare
 
 
-def peer() -> subprocess.Popen:
-    """The peer, waiting for works; installed at first use."""
+def peer_python() -> Path:
+    """The Python of the peer's environment; installed at first use."""
     python = PEER / "bin" / "python"
     if not python.exists():
         print("installing the peer into", PEER, "once", flush=True)
@@ -141,8 +141,13 @@ def peer() -> subprocess.Popen:
             [*pip, "numpy==1.26.4", "scipy==1.12.0", "frozendict", "ml_dtypes==0.3.2", "opt_einsum"], check=True
         )
         subprocess.run([*pip, "--no-deps", "jax==0.4.25", "jaxlib==0.4.25", "neural-tangents==0.6.5"], check=True)
+    return python
+
+
+def peer() -> subprocess.Popen:
+    """The peer, waiting for works."""
     script = Path(__file__).with_name("peer.py")
-    return subprocess.Popen([python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([peer_python(), script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def table() -> None:
