@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.errors import InputError
-from ntklens.kernels.layerwise import layer_tangents
+from ntklens.kernels.layerwise import Pass
 from ntklens.kernels.observe import Plan, observe
 from ntklens.kernels.parametrisation import Parametrisation
 from ntklens.kernels.projections import projected
 from ntklens.kernels.schedule import schedule
 from ntklens.kernels.tangents import Tangents, contract, jacobians
+
+ROOM = 1 << 23
+"""Numbers that a step of a contraction takes at most, so that its memory is used again and not asked for anew."""
 
 
 class EmpiricalKernel:
@@ -125,7 +128,10 @@ class EmpiricalKernel:
         a, b = self._checked(x1, x2)
         with torch.inference_mode(False):
             w = weights.detach().to(a).clone()
-            size = schedule(self._plan(a), 4 * (len(a) + len(b)), self._numbers(a), chunks=False).block
+            plan = self._plan(a)
+            if self._seeds is not None:  # its gradient takes Jacobians
+                plan = replace(plan, each=3 * sum(p.numel() for p in self._network.parameters()))
+            size = schedule(plan, 4 * (len(a) + len(b)), self._numbers(a), chunks=False).block
             rows = zip(torch.split(a, size), torch.split(w, size), strict=True)
             with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
                 return torch.cat([self._pulled(part, b, row, size) for part, row in rows])
@@ -157,21 +163,29 @@ class EmpiricalKernel:
             o = plan.outputs if full else 1
             shape = (o, len(a), o, len(b)) if full else (len(a), len(b))
             totals = {name: torch.zeros(shape, dtype=plan.dtype, device=a.device) for name in names}
+            passes: dict[str, Pass] = {}
             for start in range(0, self._rows(plan), steps.rows):
-                self._add(totals, a, None if x2 is None else b, slice(start, start + steps.rows), steps.block)
+                rows = slice(start, start + steps.rows)
+                self._add(totals, a, None if x2 is None else b, rows, steps.block, passes)
             same = x2 is None
             return {name: self._finished(k, plan.outputs, steps.block, same=same) for name, k in totals.items()}
 
-    def _add(self, totals: dict[str, Tensor], x1: Tensor, x2: Tensor | None, rows: slice, size: int) -> None:
+    def _add(
+        self, totals: dict[str, Tensor], x1: Tensor, x2: Tensor | None, rows: slice, size: int, passes: dict[str, Pass]
+    ) -> None:
         """Add the terms of some outputs, block by block; of the upper triangle of blocks where there is no x2."""
         full, room, whole = self.outputs == "full", self._room(x1), "" in totals
         first = list(zip(_parts(len(x1), size), torch.split(x1, size), strict=True))
         second = first if x2 is None else list(zip(_parts(len(x2), size), torch.split(x2, size), strict=True))
         for i, (here, part) in enumerate(first):
-            a = self._tangents(part, rows)
+            a = self._tangents(part, rows, passes, "first" if len(first) == 1 else "")
             for j in range(i if x2 is None else 0, len(second)):
                 there, other = second[j]
-                b = a if x2 is None and i == j else self._tangents(other, rows)
+                b = (
+                    a
+                    if x2 is None and i == j
+                    else self._tangents(other, rows, passes, "second" if len(second) == 1 else "")
+                )
                 for name, tangent in a.items():
                     total = totals["" if whole else name]
                     contract(
@@ -221,7 +235,8 @@ class EmpiricalKernel:
         out, back = zip(*moving, strict=True)
         return torch.autograd.grad(out, x, back, materialize_grads=True)[0]
 
-    def _tangents(self, x: Tensor, rows: slice) -> Tangents:
+    def _tangents(self, x: Tensor, rows: slice, passes: dict[str, Pass] | None = None, key: str = "") -> Tangents:
+        """Tangents of some outputs; a forward pass that is known under its key is not made again."""
         plan, network, pseudo = self._plan(x), _twin(self._at(x)), self.outputs == "pseudo"
 
         def output(f: Tensor) -> Tensor:
@@ -229,7 +244,13 @@ class EmpiricalKernel:
 
         if self._seeds is not None:
             return projected(network, self._scales, x, output, self._seeds)
-        blocks = layer_tangents(network, plan, x, output) if plan.layers else {}
+        blocks: Tangents = {}
+        if plan.layers:
+            known = passes.get(key) if passes else None
+            forward = known if known is not None else Pass(network, plan, x)
+            if passes is not None and key:
+                passes[key] = forward
+            blocks = forward.tangents(output)
         return blocks | (jacobians(network, plan.rest, x, output) if plan.rest else {})
 
     def _rows(self, plan: Plan) -> int:
@@ -241,7 +262,7 @@ class EmpiricalKernel:
 
     def _room(self, x: Tensor) -> int:
         """How many of them a step of a contraction may take."""
-        return min(self._numbers(x) // 4, 1 << 23)
+        return min(self._numbers(x) // 4, ROOM)
 
     def _plan(self, x: Tensor) -> Plan:
         key = x.dtype, x.device, x.shape[1:]

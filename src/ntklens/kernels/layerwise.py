@@ -21,35 +21,42 @@ _SMALL = 1 << 22
 """Numbers that come back in one pass, below which the passes of all outputs are made as one."""
 
 
-def layer_tangents(network: nn.Module, plan: Plan, x: Tensor, output: Callable[[Tensor], Tensor]) -> Tangents:
-    """Tangents of the layers of a plan; they keep a graph to x where it requires a gradient, and none otherwise.
+class Pass:
+    """A forward pass of a batch, from which the tangents of any of its outputs can be had.
 
-    `output` takes the outputs (n, O) to those that are differentiated.
+    They keep a graph to x where it requires a gradient, and none otherwise.
     """
-    seen: list[tuple[str, Tensor, Tensor]] = []
 
-    def watch(name: str) -> Hook:
+    def __init__(self, network: nn.Module, plan: Plan, x: Tensor) -> None:
+        self._network, self._plan, self._keep = network, plan, x.requires_grad
+        self._seen: list[tuple[str, Tensor, Tensor]] = []
+        self._names = dict.fromkeys(name for layer in plan.layers.values() for name in layer.sites)
+        with torch.enable_grad(), hooked(network, {name: self._watch(name) for name in self._names}):
+            self._f: Tensor = network(x)
+
+    def tangents(self, output: Callable[[Tensor], Tensor]) -> Tangents:
+        """Of the layers of the plan; `output` takes the outputs (n, O) to those that are differentiated."""
+        keep = self._keep
+        with torch.enable_grad():
+            returned = _returned(output(self._f), [change for _, _, change in self._seen], keep=keep)
+        calls: dict[str, list[Call]] = {name: [] for name in self._names}
+        for (name, entered, _), back in zip(self._seen, returned, strict=True):
+            layer = self._network.get_submodule(name)
+            calls[name].append((layer, entered if keep else entered.detach(), back))
+        with torch.set_grad_enabled(keep):
+            return {
+                key: tangent([call for name in layer.sites for call in calls[name]], layer.weight, layer.bias)
+                for key, layer in self._plan.layers.items()
+            }
+
+    def _watch(self, name: str) -> Hook:
         def hook(_: nn.Module, inputs: Any, out: Tensor) -> Tensor:
             # δ is taken at a zero added to z: z itself may be overwritten, as nn.ReLU(inplace=True) does.
             change = out.new_zeros(()).requires_grad_().expand_as(out)
-            seen.append((name, inputs[0], change))
+            self._seen.append((name, inputs[0], change))
             return out + change
 
         return hook
-
-    keep = x.requires_grad
-    names = dict.fromkeys(name for layer in plan.layers.values() for name in layer.sites)
-    with torch.enable_grad(), hooked(network, {name: watch(name) for name in names}):
-        f = output(network(x))
-        returned = _returned(f, [change for _, _, change in seen], keep=keep)
-        calls: dict[str, list[Call]] = {name: [] for name in names}
-        for (name, entered, _), back in zip(seen, returned, strict=True):
-            calls[name].append((network.get_submodule(name), entered if keep else entered.detach(), back))
-    with torch.set_grad_enabled(keep):
-        return {
-            key: tangent([call for name in layer.sites for call in calls[name]], layer.weight, layer.bias)
-            for key, layer in plan.layers.items()
-        }
 
 
 def _returned(f: Tensor, changes: list[Tensor], *, keep: bool) -> list[Tensor]:
@@ -73,7 +80,7 @@ def _returned(f: Tensor, changes: list[Tensor], *, keep: bool) -> list[Tensor]:
 def _at_once(f: Tensor, changes: list[Tensor]) -> list[Tensor] | None:
     """All outputs in one pass, or None where an operation of the network has no rule for it."""
     n, o = f.shape
-    each = torch.eye(o, dtype=f.dtype, device=f.device)[:, None].expand(o, n, o)
+    each = torch.eye(o, dtype=f.dtype, device=f.device)[:, None].expand(o, n, o).contiguous()  # for one product
     try:
         passed = torch.autograd.grad(f, changes, each, retain_graph=True, is_grads_batched=True, allow_unused=True)
     except RuntimeError:

@@ -92,25 +92,23 @@ class Product:
         return terms[order](other, full, room)
 
     def _by_gradients(self, other: Product, full: bool, room: int) -> Iterator[Piece]:
-        o, n, g, c, _ = self.back.shape
-        units = self.entered.units
-        k = g * c * (self.entered.width or 1) // units
-        held = (n + (0 if other is self else other.back.shape[1])) * (o if full else 1) * k
-        step = min(units, max(1, room // held))
+        o, n, g, c, t = self.back.shape
+        units, fan_in = self.entered.units, self.entered.width or 1
+        each = (c * (o if full else 1) + t) * g * fan_in // units
+        step = min(units, max(1, room // (each * (n if other is self else n + other.back.shape[1]))))
         for start in range(0, units, step):
             part = slice(start, start + step)
-            a, b = self.entered.columns(part), other.entered.columns(part)
-            both = (self.back, other.back)
+            a, back = self.entered.columns(part), self.back
+            b, forth = (a, back) if other is self else (other.entered.columns(part), other.back)
             if self.entered.groups > 1:
-                both = (self.back[:, :, part], other.back[:, :, part])
+                back, forth = back[:, :, part], forth[:, :, part]
             if full:
-                u = _formed(both[0], a)
-                yield Piece(ALL, ALL, self.weight**2 * inner(u, u if other is self else _formed(both[1], b), full=True))
-            else:
-                for p, q in zip(*both, strict=True):
-                    u = _gradient(p, a).flatten(1)
-                    v = u if other is self else _gradient(q, b).flatten(1)
-                    yield Piece(ALL, ALL, self.weight**2 * gram(u, v, same=other is self))
+                u = _formed(back, a)
+                v = u if other is self else _formed(forth, b)
+                yield Piece(ALL, ALL, self.weight**2 * inner(u, v, full=True))
+                continue
+            for u, v in _pairs(back, a, forth, b, same=other is self):
+                yield Piece(ALL, ALL, self.weight**2 * gram(u, v, same=other is self))
         if self.bias:
             u = self.bias * self.back.sum(4).flatten(2)
             yield Piece(
@@ -181,10 +179,23 @@ def cheapest(
     return min(costs, key=lambda order: costs[order])
 
 
-def _gradient(back: Tensor, columns: Tensor) -> Tensor:
+def _gradient(back: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
     """Σ_t δ_t ⊗ h_t for each input: (n, groups, c, k)."""
     n, g = back.shape[:2]
-    return torch.bmm(back.flatten(0, 1), columns.flatten(0, 1).transpose(1, 2)).view(n, g, back.shape[2], -1)
+    found = torch.bmm(back.flatten(0, 1), columns.flatten(0, 1).transpose(1, 2), out=out)
+    return found.view(n, g, back.shape[2], -1)
+
+
+def _pairs(a: Tensor, h: Tensor, b: Tensor, h2: Tensor, *, same: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """The gradients of both sides, flat, (n, m), output by output; without a graph they are written over each other."""
+    if any(t.requires_grad for t in (a, h, b, h2)):
+        yield from ((_gradient(p, h).flatten(1), _gradient(q, h2).flatten(1)) for p, q in zip(a, b, strict=True))
+        return
+    u = h.new_empty(a.shape[1] * a.shape[2], a.shape[3], h.shape[2])
+    v = u if same else h2.new_empty(b.shape[1] * b.shape[2], b.shape[3], h2.shape[2])
+    for p, q in zip(a, b, strict=True):
+        first = _gradient(p, h, u).flatten(1)
+        yield first, first if same else _gradient(q, h2, v).flatten(1)
 
 
 def _formed(back: Tensor, columns: Tensor) -> Tensor:

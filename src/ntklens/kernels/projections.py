@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from ntklens.kernels.tangents import Rows, Tangents
+from ntklens.kernels.tangents import Rows, Tangents, jacobians
 
 
 def projected(
@@ -27,15 +27,25 @@ def projected(
     def outputs(moved: dict[str, Tensor]) -> Tensor:
         return output(functional_call(network, moved, (x,)))
 
-    found = [jvp(outputs, (moving,), (_signs(moving, scales, seed),))[1] for seed in seeds]
+    if x.requires_grad:
+        return {"projection": Rows(_by_jacobians(jacobians(network, scales, x, output), moving, seeds))}
+    directions = (_signs(moving, seed) for seed in seeds)
+    found = [jvp(outputs, (moving,), ({n: scales[n] * t for n, t in u.items()},))[1] for u in directions]
     return {"projection": Rows(torch.stack(found, 2).transpose(0, 1) / len(seeds) ** 0.5)}
 
 
-def _signs(moving: dict[str, Tensor], scales: Mapping[str, float], seed: int) -> dict[str, Tensor]:
-    """Random signs times the scales, drawn on the CPU so that every device and precision gets the same."""
+def _by_jacobians(blocks: Tangents, moving: Mapping[str, Tensor], seeds: list[int]) -> Tensor:
+    """The same with a graph to the inputs: torch's forward mode has no right derivative where there is a layer_norm."""
+    rows: Tensor = torch.cat([block.tensors()[0] for block in blocks.values()], 2)
+    signs = (_signs(moving, seed) for seed in seeds)
+    directions: Tensor = torch.stack([torch.cat([u[name].flatten() for name in blocks]) for u in signs], 1)
+    return (rows @ directions).div(len(seeds) ** 0.5)
+
+
+def _signs(moving: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Random signs, drawn on the CPU so that every device and precision gets the same."""
     generator = torch.Generator().manual_seed(seed)
     signs = {}
     for name, p in moving.items():
-        drawn = torch.randint(0, 2, p.shape, generator=generator, dtype=torch.int8)
-        signs[name] = scales[name] * (2 * drawn - 1).to(p)
+        signs[name] = (2 * torch.randint(0, 2, p.shape, generator=generator, dtype=torch.int8) - 1).to(p)
     return signs

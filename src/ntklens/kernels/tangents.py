@@ -109,7 +109,7 @@ def jacobians(
 
     Memory is n O times the number of parameters. `output` takes the outputs (n, O) to those that are differentiated.
     Inputs are taken together by torch.func where it has rules for all operations of the network, and else one by one; so
-    too where x requires a gradient, since torch.func loses a term in the second derivative of layer_norm.
+    too where x requires a gradient, since torch.func loses a term in the second derivative of layer_norm (torch 2.13).
     """
     parameters = dict(network.named_parameters())
     moving = {name: parameters[name] for name in scales}
