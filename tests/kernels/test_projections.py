@@ -33,6 +33,15 @@ def test_unbiased_with_the_stated_error(name):
     assert float(z.abs().max()) < 4
 
 
+@pytest.mark.parametrize("name", ["words", "encoder"])
+def test_layers_with_a_fast_path_of_their_own(name):
+    net, x = made(ZOO[name], DTYPE), batch(ZOO[name], 3, 0, DTYPE)
+    exact, found = nl.empirical_kernel(net)(x), nl.empirical_kernel(net, projections=1000)(x)
+    z = (found - exact) / (bound(nl.empirical_kernel(net, "full")(x)) / 1000).sqrt()
+    assert float(z.abs().max()) < 4
+    assert not found.requires_grad
+
+
 def test_error_falls_as_the_root_of_the_number():
     net, x = made(ZOO["mlp"], DTYPE), batch(ZOO["mlp"], 5, 0, DTYPE)
     exact = nl.empirical_kernel(net)(x)

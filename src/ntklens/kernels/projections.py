@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.kernels.tangents import Rows, Tangents, jacobians
 
@@ -30,8 +32,21 @@ def projected(
     if x.requires_grad:
         return {"projection": Rows(_by_jacobians(jacobians(network, scales, x, output), moving, seeds))}
     directions = (_signs(moving, seed) for seed in seeds)
-    found = [jvp(outputs, (moving,), ({n: scales[n] * t for n, t in u.items()},))[1] for u in directions]
+    with _plain_attention():
+        found = [jvp(outputs, (moving,), ({n: scales[n] * t for n, t in u.items()},))[1].detach() for u in directions]
     return {"projection": Rows(torch.stack(found, 2).transpose(0, 1) / len(seeds) ** 0.5)}
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Torch's attention layers by operations that have a forward mode: their fused ones have none."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def _by_jacobians(blocks: Tangents, moving: Mapping[str, Tensor], seeds: list[int]) -> Tensor:
