@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, WithPrior, vjp
+from ntklens.kernels.base import Kernel, WithPrior
+from ntklens.kernels.expansion import Expansion, expansion
 from ntklens.linalg import Factorisation, Filter, Ridge, trained_covariance
 
 _PROBE = 3
@@ -25,18 +26,12 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, machine: KernelMachine) -> Tensor:
-        z = machine.working_inputs
-        k, ctx.pull = vjp(machine.kernel, x.detach().to(z.dtype), z)
-        ctx.coefficients = machine.coefficients.to(torch.float64)
-        ctx.dtypes = x.dtype, z.dtype
-        f: Tensor = (k.to(torch.float64) @ ctx.coefficients).to(x.dtype)
-        return f
+        f, ctx.slope = machine.expansion.vjp(x.detach())
+        return f.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        outside, inside = ctx.dtypes
-        weights = grads[0].to(torch.float64) @ ctx.coefficients.T
-        slope: Tensor = ctx.pull(weights.to(inside)).to(outside)
+        slope: Tensor = ctx.slope(grads[0])
         if torch.is_grad_enabled():  # asked for with create_graph=True
             slope = _Once.apply(slope.detach().requires_grad_())  # type: ignore[no-untyped-call]
         return slope, None
@@ -92,6 +87,7 @@ class KernelMachine(nn.Module):
         self.filter: Filter = Ridge(0.0) if filter is None else filter
         self._factorisation: Factorisation | None = None
         self._shared: dict[str, Tensor] = {}
+        self._expanded: tuple[Tensor, Expansion] | None = None
         for name in ("train_inputs", "targets", "coefficients"):
             self.register_buffer(name, None)
 
@@ -137,6 +133,20 @@ class KernelMachine(nn.Module):
             self._factorisation = Factorisation(self._matrix())
         return self._factorisation
 
+    @property
+    def expansion(self) -> Expansion:
+        """The function Θ(x, X) α with its gradient, in float64 and in this machine's arithmetic; kept until α changes."""
+        self._check_fitted()
+        if self._expanded is None or self._expanded[0] is not self.coefficients:
+            self._expanded = self.coefficients, self.expand(self.coefficients)
+        return self._expanded[1]
+
+    def expand(self, coefficients: Float[Tensor, "n k"], arithmetic: torch.dtype | None = None) -> Expansion:
+        """The function Θ(x, X) A with its gradient, for any coefficients, in this machine's arithmetic or another."""
+        self._check_fitted()
+        inside = self.arithmetic if arithmetic is None else arithmetic
+        return expansion(self.kernel, self.double_inputs, coefficients.to(torch.float64), inside)
+
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
         """Raw predictions Θ(x, X) α, one column a target; differentiable in x, once."""
         self._check_fitted()
@@ -147,7 +157,7 @@ class KernelMachine(nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             result: Tensor = _Evaluate.apply(x, self)  # type: ignore[no-untyped-call]
             return result
-        return self._evaluate(x)
+        return self.expansion(x.detach()).to(x.dtype)
 
     def forward(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m classes"]:
         """One logit a class: the raw outputs, or (-f/2, f/2) for one scalar output f."""
@@ -276,12 +286,6 @@ class KernelMachine(nn.Module):
             raise InputError(
                 f"the kernel matrix of {n:,} training images takes {8e-9 * n * n:.1f} GB, more than there is; fit on fewer."
             ) from error
-
-    def _evaluate(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            z = self.working_inputs
-            k = self.kernel(x.to(z.dtype), z)
-            return (k.to(torch.float64) @ self.coefficients.to(torch.float64)).to(x.dtype)
 
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
         """Covariance of the trained networks at x, (m, m), or its diagonal, (m,), in the dtype of x."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import ntklens as nl
-from ntklens.kernels.observe import observe
+from ntklens.kernels.empirical.observe import observe
 from ntklens.networks import build
 
 DTYPE = torch.float64

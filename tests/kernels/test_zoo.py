@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import ntklens as nl
 from kernels.zoo import ZOO, Case, batch, made
-from ntklens.kernels import products
+from ntklens.kernels.empirical import products
 
 DTYPE = torch.float64
 ORDERS = ("gradients", "kernels", "signals")

@@ -82,11 +82,9 @@ def scalar_pictures(
     features: NTKFeatures, x: Float[Tensor, "m *shape"], directions: Float[Tensor, "n k"]
 ) -> Float[Tensor, "k m *shape"]:
     """∇_x Θ(x, X) v for each column v: what a feature, or any direction of the training set, looks at."""
-    machine = features.machine
-    z = machine.double_inputs
-    weights = directions.T.to(z)
-    made = [machine.kernel.gradient(x.to(z.dtype), z, w.expand(len(x), -1)) for w in weights]
-    return torch.stack(made)
+    z, row = x.to(torch.float64), torch.arange(len(x), device=x.device)
+    _, slope = features.machine.expand(directions, torch.float64).vjp(z)
+    return torch.stack([slope.along(row.new_full((len(x),), column), row) for column in range(directions.shape[1])])
 
 
 def picture_cosine(a: Float[Tensor, "m *shape"], b: Float[Tensor, "m *shape"]) -> Float[Tensor, " m"]:

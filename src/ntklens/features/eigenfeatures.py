@@ -147,15 +147,12 @@ class NTKFeatures:
             y: classes whose output is differentiated; for two classes the scalar f^(i) is, whatever y.
         """
         feature = self.keep(index)
-        columns = feature.coefficients.T
-        if len(columns) > 1:
-            if y is None:
-                raise InputError("with more than two classes the picture needs y, the class whose output is pictured.")
-            columns = columns[y]
-        else:
-            columns = columns.expand(len(x), -1)
-        weights = columns.to(torch.float64)
-        return feature.kernel.gradient(x.to(torch.float64), feature.double_inputs, weights).to(x.dtype)
+        outputs = feature.targets.shape[1]
+        if outputs > 1 and y is None:
+            raise InputError("with more than two classes the picture needs y, the class whose output is pictured.")
+        columns = y.long() if y is not None and outputs > 1 else torch.zeros(len(x), dtype=torch.long, device=x.device)
+        _, slope = feature.expand(feature.coefficients, torch.float64).along(x, columns)
+        return slope.along(columns, torch.arange(len(x), device=x.device))
 
     def _indices(self, indices: Iterable[int] | None) -> list[int]:
         index = list(range(len(self))) if indices is None else [int(i) for i in indices]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ntklens.attacks.balls import Bounds, ascend, check_norm, project
 from ntklens.errors import InputError
-from ntklens.kernels.base import Pull, vjp
+from ntklens.kernels.expansion import Expansion, Slope
 from ntklens.machine import KernelMachine
 
 _ENTRIES = 1 << 23
@@ -94,23 +94,24 @@ def outcomes(
         threat: the attack; None for the clean images alone.
         progress: called with the share done.
     """
-    n, inside = len(vectors), machine.working_inputs.dtype
+    n = len(vectors)
     above, below = weights.argmax(1), weights.argmin(1)
     varying = above != below  # where all weights are equal no attack changes the prediction
-    climb = None if threat is None or threat.eps == 0 else _Climb(machine, vectors.T.to(inside).contiguous(), threat)
+    function = machine.expand(vectors)
+    climb = None if threat is None or threat.eps == 0 else _Climb(function, n, threat)
     clean = torch.zeros(vectors.shape[1], len(x), dtype=torch.bool, device=x.device)
     attacked = clean.clone()
     step = max(1, (_ENTRIES if climb is None else _PAIRS) // n)
     for start in range(0, len(x), step):
         part = slice(start, start + step)
-        matrix, pull = vjp(machine.kernel, x[part].to(inside), machine.working_inputs)
-        positive = (matrix.to(torch.float64) @ vectors).T > 0
+        scalars, slope = (function(x[part]), None) if climb is None else function.vjp(x[part])
+        positive = scalars.T > 0
         clean[:, part] = attacked[:, part] = torch.where(positive, above[:, None], below[:, None]) == y[part]
-        if climb is not None:
+        if climb is not None and slope is not None:
             image, feature = torch.nonzero((clean[:, part] & varying[:, None]).T).T  # image by image
             for new in climb.batches(len(image)):
                 sign = torch.where(positive[feature[new], image[new]], 1.0, -1.0)
-                climb.add(start + image[new], feature[new], sign.to(x), x[part][image[new]], pull, image[new])
+                climb.add(start + image[new], feature[new], sign.to(x), x[part][image[new]], slope, image[new])
                 climb.advance(attacked, while_full=True)
         if progress:
             progress(min(1.0, (start + step) / len(x)))
@@ -123,14 +124,14 @@ class _Climb:
     """Pairs of an image and a feature on their way; as some arrive, others take their places.
 
     Args:
-        machine: of the kernel.
-        vectors: (k, n), eigenvectors in the machine's arithmetic.
+        function: x -> Θ(x, X) v for all eigenvectors v.
+        n: number of training inputs.
         threat: how to climb.
     """
 
-    def __init__(self, machine: KernelMachine, vectors: Tensor, threat: Threat) -> None:
-        self.machine, self.vectors, self.threat = machine, vectors, threat
-        self.room = max(1, _ENTRIES // vectors.shape[1] // _TILE) * _TILE
+    def __init__(self, function: Expansion, n: int, threat: Threat) -> None:
+        self.function, self.threat = function, threat
+        self.room = max(1, _ENTRIES // n // _TILE) * _TILE
         self.pairs: tuple[Tensor, ...] | None = None
 
     def batches(self, count: int) -> Iterator[slice]:
@@ -145,7 +146,7 @@ class _Climb:
         """Number of pairs on their way."""
         return 0 if self.pairs is None else len(self.pairs[0])
 
-    def add(self, image: Tensor, feature: Tensor, sign: Tensor, x: Tensor, pull: Pull, rows: Tensor) -> None:
+    def add(self, image: Tensor, feature: Tensor, sign: Tensor, x: Tensor, slope: Slope, rows: Tensor) -> None:
         """Take up pairs.
 
         Args:
@@ -153,11 +154,10 @@ class _Climb:
             feature: (pairs,), their features.
             sign: (pairs,), of the feature at the image.
             x: (pairs, ...), the images themselves.
-            pull: gradients of the kernel at some images.
+            slope: gradients of the features at some images.
             rows: (pairs,), which of these.
         """
-        slope = pull(self.vectors[feature], rows).to(x.dtype)
-        new = (image, feature, sign, torch.zeros_like(image), x, x, slope)
+        new = (image, feature, sign, torch.zeros_like(image), x, x, slope.along(feature, rows))
         self.pairs = new if self.pairs is None else tuple(torch.cat(both) for both in zip(self.pairs, new, strict=True))
 
     def advance(self, right: Tensor, *, while_full: bool = False) -> None:
@@ -176,11 +176,9 @@ class _Climb:
         threat, each = self.threat, (-1, *[1] * (x.ndim - 1))
         ahead = moved - threat.length * ascend(slope * sign.reshape(each), threat.norm)
         moved = project(ahead, x, threat.eps, threat.norm, threat.bounds)
-        rows = self.vectors[feature]
-        matrix, pull = vjp(self.machine.kernel, moved.to(rows.dtype), self.machine.working_inputs)
-        scalar = sign * torch.linalg.vecdot(matrix.to(torch.float64), rows.to(torch.float64))
-        through = scalar <= 0
+        scalar, pull = self.function.along(moved, feature)
+        through = sign * scalar <= 0
         right[feature[through], image[through]] = False
         left = torch.nonzero(~through & (taken + 1 < threat.steps)).flatten()
         kept = [part[left] for part in (image, feature, sign, taken + 1, x, moved)]
-        self.pairs = (*kept, pull(rows[left], left).to(x.dtype)) if len(left) else None
+        self.pairs = (*kept, pull.along(feature[left], left)) if len(left) else None

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ntklens.kernels.tangents import ALL, Piece, Tangent, gram, inner
+from ntklens.kernels.empirical.tangents import ALL, Piece, Tangent, gram, inner
 
 
 @runtime_checkable
@@ -90,6 +90,40 @@ class Product:
         order = cheapest(n, n2, o, g, c, self.entered.width, t, t2, full=full, same=self is other)
         terms = {"gradients": self._by_gradients, "kernels": self._by_kernels, "signals": self._by_signals}
         return terms[order](other, full, room)
+
+    def combined(self, coefficients: Tensor) -> list[Tensor]:
+        """Sums of gradients of the weight, (O, k, groups, c, fan-in), and of the bias, (O, k, channels)."""
+        h, (_, n, g, c, t), k = self.entered.columns(ALL), self.back.shape, coefficients.shape[1]
+        made = []
+        for back in self.back:
+            if _is_direct(t, k):
+                scaled = coefficients.T[:, :, None, None, None] * back  # (k, n, groups, c, T)
+                left = scaled.permute(2, 0, 3, 1, 4).reshape(g, k * c, n * t)
+                right = h.permute(1, 0, 3, 2).reshape(h.shape[1], n * t, -1)
+                made.append((left @ right).view(g, k, c, -1).transpose(0, 1))
+            else:
+                made.append((coefficients.T @ _gradient(back, h).flatten(1)).view(k, g, c, -1))
+        found = [self.weight * torch.stack(made)]
+        return [*found, coefficients.T @ (self.bias * self.back.sum(4).flatten(2))] if self.bias else found
+
+    def against(self, directions: list[Tensor]) -> Tensor:
+        """Without a product for each position where there is one position, or one column."""
+        h, (_, n, g, c, t) = self.entered.columns(ALL), self.back.shape
+        total: Tensor | None = None
+        for back, w in zip(self.back, directions[0], strict=True):
+            k = len(w)
+            if _is_direct(t, k):
+                left = back.permute(1, 0, 3, 2).reshape(g, n * t, c)
+                through = (left @ w.permute(1, 2, 0, 3).reshape(g, c, -1)).view(g, n, t, k, -1)
+                term = (through * h.permute(1, 0, 3, 2)[:, :, :, None]).sum((0, 2, 4))
+            else:
+                term = _gradient(back, h).flatten(1) @ w.flatten(1).T
+            total = term if total is None else total + term
+        assert total is not None
+        total = self.weight * total
+        if self.bias:
+            total = total + (self.bias * self.back.sum(4).flatten(2) @ directions[1].transpose(1, 2)).sum(0)
+        return total
 
     def _by_gradients(self, other: Product, full: bool, room: int) -> Iterator[Piece]:
         o, n, g, c, t = self.back.shape
@@ -177,6 +211,11 @@ def cheapest(
         formed = (n1 * t + (0 if same else n2 * t2)) * o * c * k
         costs["gradients"] = formed + pairs * (o * o if full else o) * c * k
     return min(costs, key=lambda order: costs[order])
+
+
+def _is_direct(t: int, k: int) -> bool:
+    """Whether k sums over t positions take fewer multiplications one by one than by the gradients of each input."""
+    return t * k <= t + k
 
 
 def _gradient(back: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ntklens.kernels.tangents import Rows, Tangents, jacobians
+from ntklens.kernels.empirical.tangents import Rows, Tangents, jacobians
 
 
 def projected(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ntklens.kernels.observe import Plan
+from ntklens.kernels.empirical.observe import Plan
 
 
 class Steps(NamedTuple):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ntklens.kernels.products import Entered, Product
-from ntklens.kernels.tangents import Rows, Tangent, gram
+from ntklens.kernels.empirical.products import Entered, Product
+from ntklens.kernels.empirical.tangents import Rows, Tangent, gram
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ntklens.kernels.observe import Hook, Plan, hooked
-from ntklens.kernels.sites import Call, tangent
-from ntklens.kernels.tangents import Tangents
+from ntklens.kernels.empirical.observe import Hook, Plan, hooked
+from ntklens.kernels.empirical.sites import Call, tangent
+from ntklens.kernels.empirical.tangents import Tangents
 
 _SMALL = 1 << 22
 """Numbers that come back in one pass, below which the passes of all outputs are made as one."""

@@ -45,6 +45,14 @@ class Tangent(Protocol):
         """<J(x), J(x')> in terms that each take about `room` numbers beside their result; `other` may be self."""
         ...
 
+    def combined(self, coefficients: Tensor) -> list[Tensor]:
+        """w_oc = Σ_i A_ic J_o(x_i) for coefficients (n, k), in the form that `against` takes."""
+        ...
+
+    def against(self, directions: list[Tensor]) -> Tensor:
+        """Σ_o <J_o(x_i), w_oc>: (n, k)."""
+        ...
+
 
 Tangents = dict[str, Tangent]
 """Blocks by the name of a layer or parameter."""
@@ -70,6 +78,14 @@ class Rows:
         """One product, for all pairs."""
         assert isinstance(other, Rows)
         yield Piece(ALL, ALL, inner(self.rows, other.rows, full=full))
+
+    def combined(self, coefficients: Tensor) -> list[Tensor]:
+        """Sums of rows: (O, k, m)."""
+        return [coefficients.T @ self.rows]
+
+    def against(self, directions: list[Tensor]) -> Tensor:
+        """Products with them."""
+        return (self.rows @ directions[0].transpose(1, 2)).sum(0)
 
 
 def inner(a: Tensor, b: Tensor, *, full: bool) -> Tensor:

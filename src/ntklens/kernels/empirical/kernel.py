@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.errors import InputError
-from ntklens.kernels.layerwise import Pass
-from ntklens.kernels.observe import Plan, observe
+from ntklens.kernels.empirical.layerwise import Pass
+from ntklens.kernels.empirical.observe import Plan, observe
+from ntklens.kernels.empirical.projections import projected
+from ntklens.kernels.empirical.schedule import schedule
+from ntklens.kernels.empirical.tangents import Tangents, contract, jacobians
+from ntklens.kernels.empirical.weights import ThroughWeights
 from ntklens.kernels.parametrisation import Parametrisation
-from ntklens.kernels.projections import projected
-from ntklens.kernels.schedule import schedule
-from ntklens.kernels.tangents import Tangents, contract, jacobians
 
 ROOM = 1 << 23
 """Numbers that a step of a contraction takes at most, so that its memory is used again and not asked for anew."""
@@ -135,6 +136,38 @@ class EmpiricalKernel:
             rows = zip(torch.split(a, size), torch.split(w, size), strict=True)
             with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
                 return torch.cat([self._pulled(part, b, row, size) for part, row in rows])
+
+    def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> ThroughWeights | None:
+        """The function Σ_j Θ(x, z_j) A_j by directions in weight space; its cost does not grow with the number of z.
+
+        Args:
+            z: (m, *shape) in float64.
+            coefficients: (m, k) in float64.
+            arithmetic: of what it evaluates.
+
+        Returns:
+            The function; None where the kernel is full, has embeddings, or its O k directions exceed the memory limit.
+        """
+        if self.outputs == "full" or not z.is_floating_point():
+            return None
+        z, _ = self._checked(z, None)
+        with torch.inference_mode(False), torch.no_grad():
+            plan = self._plan(z)
+            rows = self._rows(plan)
+            moving = [p.numel() for name, p in self._network.named_parameters() if name in self._scales]
+            many = rows * (sum(moving) if self._seeds is None else len(self._seeds))
+            embeds = any(issubclass(layer.kind, nn.Embedding) for layer in plan.layers.values())
+            if embeds or 2 * many * coefficients.shape[1] > self._numbers(z):
+                return None
+            size = max(1, self._numbers(z) // (4 * plan.entries(rows) + 3 * many))
+            sums: dict[str, list[Tensor]] = {}
+            for part, share in zip(torch.split(z, size), torch.split(coefficients, size), strict=True):
+                for name, block in self._tangents(part, slice(None)).items():
+                    new = block.combined(share)
+                    sums[name] = [a + b for a, b in zip(sums[name], new, strict=True)] if name in sums else new
+            directions = {name: [t.to(arithmetic) for t in found] for name, found in sums.items()}
+        scale = 1 / plan.outputs if self.outputs == "trace" else 1.0
+        return ThroughWeights(lambda x: self._tangents(x, slice(None)), directions, scale, arithmetic, size)
 
     def __repr__(self) -> str:
         extra = "" if self.projections is None else f", projections={self.projections}"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ntklens.errors import InputError
+from ntklens.kernels.empirical.sites import KINDS, family, kind, takes
 from ntklens.kernels.parametrisation import Scaled
-from ntklens.kernels.sites import KINDS, family, kind, takes
 
 Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
 
