@@ -68,7 +68,7 @@ class Record:
         *,
         overwrite: bool = False,
     ) -> Record:
-        """A new record in a new folder.
+        """A new record in a new folder; one that is replaced waits beside it until `settle` or `put_back`.
 
         Raises:
             InputError: the folder exists (and, with `overwrite`, is not the folder of a record), or cannot be written.
@@ -84,7 +84,7 @@ class Record:
         record = cls(folder, kind, title, dict(spec), dict(provenance))
         try:
             if (folder / FILE).is_file():
-                shutil.rmtree(folder)
+                _set_aside(folder)
             folder.mkdir(parents=True, exist_ok=True)
             record._write()
         except OSError as error:
@@ -92,6 +92,17 @@ class Record:
                 f"{folder} cannot be written ({error.strerror or error}); choose another --out."
             ) from error
         return record
+
+    def settle(self) -> None:
+        """Delete the run that this one has replaced."""
+        shutil.rmtree(_aside(self.folder), ignore_errors=True)
+
+    def put_back(self) -> None:
+        """Delete this run in favour of the one that it was to replace, where there is one."""
+        before = _aside(self.folder)
+        if before.is_dir():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            before.rename(self.folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> Record:
@@ -189,6 +200,19 @@ class Record:
         part = self.folder / f"{FILE}.part"
         part.write_text(json.dumps(held, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(part, self.folder / FILE)
+
+
+def _aside(folder: Path) -> Path:
+    """Where the run that is replaced waits."""
+    return folder.resolve().with_name(f"{folder.resolve().name}.before")
+
+
+def _set_aside(folder: Path) -> None:
+    """Move a run out of the way, or delete it where a finished one waits already."""
+    if _aside(folder).exists():
+        shutil.rmtree(folder)
+    else:
+        folder.rename(_aside(folder))
 
 
 def provenance(*, seed: int, data: str) -> dict[str, Any]:

@@ -168,3 +168,27 @@ def test_the_identities_hold_for_two_thousand_images():
     torch.testing.assert_close((scalars * learned) @ weights, early, rtol=1e-6, atol=1e-6)
     train = kernel(features.machine.double_inputs) @ features.eigenvectors / values
     torch.testing.assert_close(train.T @ train, torch.eye(2000, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_images_and_labels_that_cannot_be_scored(features, data, untyped):
+    x, y = data.test.x[:6], data.test.y[:6]
+    with pytest.raises(nl.InputError, match="6 class indices"):
+        features.usefulness(x, y[:5])
+    with pytest.raises(nl.InputError, match="pixels between 0 and 1"):
+        features.usefulness(x * torch.nan, y)
+    with pytest.raises(nl.InputError, match="classes from 0 to 1 were expected; 7 to 7 came"):
+        features.usefulness(x, torch.full_like(y, 7))
+    with pytest.raises(nl.InputError, match="none came"):
+        features.usefulness(x[:0], y[:0])
+    with pytest.raises(nl.InputError, match="uint8"):
+        features.usefulness((255 * x).to(torch.uint8), y)
+    with pytest.raises(nl.InputError, match="Linear came"):
+        nl.eigenfeatures(torch.nn.Linear(2, 2))
+
+
+def test_scores_are_a_sequence_of_estimates_by_index(features, data):
+    scores = features.usefulness(data.test.x[:6], data.test.y[:6], [3, 1])
+    assert len(scores) == 2
+    assert list(scores)[1] is scores[1]
+    with pytest.raises(nl.InputError, match="feature 2 was not scored"):
+        scores[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +21,12 @@ Compare = Annotated[str, typer.Option("--compare", help="Other architectures, as
 CompareTrain = Annotated[int | None, typer.Option("--compare-train", help="Training images of that comparison.")]
 Learning = Annotated[int, typer.Option("--learning-steps", help="Watch a finite network learn the features; 0: no.")]
 Networks = Annotated[str, typer.Option("--robust-networks", help="Train these on data with robust features only.")]
-Ranks = Annotated[str, typer.Option("--ranks", help="Numbers of features of that data, as in 5,20.")]
+Ranks = Annotated[str | None, typer.Option("--ranks", help="Numbers of features of that data; 5,20 by default.")]
 Export = Annotated[Path | None, typer.Option("--export", help="Write the last of that data as .npz, for --data.")]
-Pictured = Annotated[str, typer.Option("--pictured", help="Indices of the features that are shown, as in 0,1,5.")]
+Pictured = Annotated[
+    str | None,
+    typer.Option("--pictured", help="Indices of the features that are shown, as in 0,1,5; seven by default."),
+]
 Frames = Annotated[int, typer.Option("--frames", help="Of an animation over the index, features.gif.")]
 
 
@@ -44,9 +48,9 @@ def features(
     compare_train: CompareTrain = None,
     learning_steps: Learning = 0,
     robust_networks: Networks = "",
-    ranks: Ranks = "5,20",
+    ranks: Ranks = None,
     export: Export = None,
-    pictured: Pictured = "0,1,2,5,10,50,200",
+    pictured: Pictured = None,
     frames: Frames = 0,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
@@ -74,11 +78,8 @@ def features(
         seed=seed,
         device=device,
     )
-    if export is not None and not robust_networks:
-        raise InputError("--export writes what --robust-networks are trained on; give some, such as small-cnn.")
-    for name, text in (("--ranks", ranks), ("--pictured", pictured)):
-        if not all(part.isdecimal() for part in o.names(text)):
-            raise InputError(f'{name} takes whole numbers, as in 5,20; "{text}" came.')
+    if export is not None:
+        _check_export(export, robust_networks, overwrite=overwrite)
     asked: dict[str, Any] = {
         "steps": steps,
         "scored": scored,
@@ -86,10 +87,11 @@ def features(
         "compare_train": compare_train,
         "learning_steps": learning_steps,
         "robust_networks": o.names(robust_networks),
-        "robust_ranks": [int(part) for part in o.names(ranks)],
-        "pictured": [int(part) for part in o.names(pictured)],
         "frames": frames,
     }
+    for option, field, text, least in (("--ranks", "robust_ranks", ranks, 1), ("--pictured", "pictured", pictured, 0)):
+        if text is not None:
+            asked[field] = _numbers(option, text, least)
     values |= {
         "kind": "features",
         "title": "Useful and robust features",
@@ -111,3 +113,21 @@ def features(
         for path in (animation, written):
             if path is not None:
                 console.say(f"written: {path}")
+
+
+def _numbers(option: str, text: str, least: int) -> list[int]:
+    parts = o.names(text)
+    if not parts or not all(part.isdecimal() and int(part) >= least for part in parts):
+        raise InputError(f'{option} takes whole numbers from {least}, as in 5,20; "{text}" came.')
+    return [int(part) for part in parts]
+
+
+def _check_export(path: Path, networks: str, *, overwrite: bool) -> None:
+    """Refuse before the run what could not be written after it."""
+    target = path.with_suffix(".npz")
+    if not networks:
+        raise InputError("--export writes what --robust-networks are trained on; give some, such as small-cnn.")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists; choose another --export, or pass --overwrite to replace it.")
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+        raise InputError(f"{target} cannot be written: {target.parent} is not a folder that takes files.")

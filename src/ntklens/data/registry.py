@@ -184,6 +184,8 @@ def _load(name: str, data_dir: str | Path | None, cache_dir: str | Path | None) 
         if not path.is_file():
             raise InputError(f"{path} does not exist.")
         return read_npz(path)
+    if len(path.parts) > 1 or path.suffix:
+        raise InputError(f"{path} does not exist; give an .npz file, or a folder with a train and a test set.")
     known = ", ".join(SOURCES)
     raise InputError(f'the data set "{name}" is not known; give one of {known}, or a path to an .npz file or a folder.')
 

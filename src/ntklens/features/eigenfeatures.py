@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntklens.attacks import correct
+from ntklens.attacks.checks import check_attack
 from ntklens.errors import InputError
 from ntklens.features.scores import FeatureScores
 from ntklens.features.under_attack import Outcomes, Threat, outcomes
@@ -132,6 +133,12 @@ class NTKFeatures:
             progress: called with the share done.
         """
         index = self._indices(indices)
+        check_attack(x, y, 0.0 if threat is None else threat.eps, "linf", (0, 1) if threat is None else threat.bounds)
+        if not len(x):
+            raise InputError("at least one image to score the features on was expected; none came.")
+        classes = max(2, self.weights.shape[1])
+        if int(y.min()) < 0 or int(y.max()) >= classes:
+            raise InputError(f"classes from 0 to {classes - 1} were expected; {int(y.min())} to {int(y.max())} came.")
         weights = self.weights[index]
         if weights.shape[1] == 1:
             weights = torch.cat([-weights, weights], 1)
@@ -180,6 +187,10 @@ def eigenfeatures(machine: KernelMachine, count: int | None = None) -> NTKFeatur
         >>> features.eigenvalues
         tensor([2.0000, 0.5000], dtype=torch.float64)
     """
+    if not isinstance(machine, KernelMachine):
+        raise InputError(
+            f"a fitted KernelMachine was expected; {type(machine).__name__} came: wrap a network's kernel in one."
+        )
     return NTKFeatures(machine, count)
 
 

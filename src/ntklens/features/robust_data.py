@@ -55,11 +55,14 @@ def robust_dataset(features: NTKFeatures, indices: Sequence[int], kind: Kind = "
         kind: what to project.
 
     Raises:
-        InputError: no features, or another kind.
+        InputError: no features, indices beyond them, or another kind.
     """
     index = [int(i) for i in indices]
     if not index:
         raise InputError("at least one feature to keep was expected; none came.")
+    wrong = [i for i in index if not 0 <= i < len(features)]
+    if wrong:
+        raise InputError(f"feature indices from 0 to {len(features) - 1} were expected; {wrong[0]} came.")
     return _projected(features, features.eigenvectors[:, index], kind)
 
 

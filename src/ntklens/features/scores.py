@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from ntklens.statistics import Estimate
 
 ROBUST, FRAGILE, USELESS = "robust and useful", "useful non-robust", "not useful"
 """The categories."""
+UNSCORED = "not scored"
+"""In the place of one, for a feature that was left out."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,18 @@ class FeatureScores:
     indices: tuple[int, ...]
     estimates: tuple[Estimate, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.indices) != len(self.estimates):
+            raise InputError(f"one estimate an index was expected; {len(self.estimates)} for {len(self.indices)} came.")
+
+    def __len__(self) -> int:
+        """Number of features that were scored."""
+        return len(self.estimates)
+
+    def __iter__(self) -> Iterator[Estimate]:
+        """The estimates."""
+        return iter(self.estimates)
+
     @property
     def values(self) -> np.ndarray:
         """The estimates alone."""
@@ -33,7 +48,12 @@ class FeatureScores:
 
     def __getitem__(self, index: int) -> Estimate:
         """The estimate of the feature with this index in the spectrum."""
+        if index not in self.indices:
+            raise InputError(f"feature {index} was not scored; scored were {len(self)}, from {self._range()}.")
         return self.estimates[self.indices.index(index)]
+
+    def _range(self) -> str:
+        return f"{min(self.indices)} to {max(self.indices)}" if self.indices else "none"
 
 
 def above_majority(usefulness: FeatureScores, majority: float) -> np.ndarray:

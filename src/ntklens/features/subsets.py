@@ -8,21 +8,21 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ntklens.features.eigenfeatures import NTKFeatures
-from ntklens.features.scores import FRAGILE, ROBUST, USELESS
+from ntklens.features.scores import FRAGILE, ROBUST, UNSCORED, USELESS
 
 
 def subsets(names: Sequence[str]) -> dict[str, list[int]]:
     """Sets of features by their categories, and the complements: what is left without the robust, or the non-robust, ones.
 
     Args:
-        names: the category of each feature, in the order of the spectrum.
+        names: the category of each feature, in the order of the spectrum; "not scored" ones are a set of their own.
 
     Example:
         >>> subsets(["robust and useful", "not useful", "useful non-robust"])["all but the useful non-robust"]
         [0, 1]
     """
     of = {kind: [i for i, name in enumerate(names) if name == kind] for kind in (ROBUST, FRAGILE, USELESS)}
-    return {
+    known = {
         "all": list(range(len(names))),
         ROBUST: of[ROBUST],
         FRAGILE: of[FRAGILE],
@@ -30,6 +30,8 @@ def subsets(names: Sequence[str]) -> dict[str, list[int]]:
         "all but the robust": [i for i, name in enumerate(names) if name != ROBUST],
         "all but the useful non-robust": [i for i, name in enumerate(names) if name != FRAGILE],
     }
+    unscored = [i for i, name in enumerate(names) if name == UNSCORED]
+    return {**known, UNSCORED: unscored} if unscored else known
 
 
 def bands(edges: Sequence[int], total: int) -> list[range]:

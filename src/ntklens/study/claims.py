@@ -58,7 +58,7 @@ def summary(record: Record) -> list[dict[str, Any]]:
     unseen = [r["claim"] for r in verdicts if r["verdict"] == "not seen here"]
     parts = [f"seen here: {', '.join(seen)}" if seen else "", f"not seen here: {', '.join(unseen)}" if unseen else ""]
     if any(parts):
-        sentences.append("Of the claims below, " + "; ".join(p for p in parts if p) + ".")
+        sentences.append("Of the paper's claims, " + "; ".join(p for p in parts if p) + ".")
     return [{"text": s} for s in sentences]
 
 
@@ -178,8 +178,8 @@ def _c6(record: Record) -> Verdict:
     seen = best["robust_low"] > full["robust_high"] and best["accuracy"] <= full["accuracy"]
     robust = ("robust_accuracy", "robust_low", "robust_high")
     sentence = (
-        f"The top {best['k']} features alone: accuracy {_share(best)}, under attack {_share(best, *robust)}; all "
-        f"{full['k']}: {_share(full)}, under attack {_share(full, *robust)}."
+        f"The top {best['k']} features alone: accuracy {_share(best)}, under one step {_share(best, *robust)}; all "
+        f"{full['k']}: {_share(full)}, under one step {_share(full, *robust)}."
     )
     sets: list[dict[str, Any]] = record.table("subsets")
     fragile = next((r for r in sets if r["features"] == "useful non-robust"), None)
@@ -188,7 +188,7 @@ def _c6(record: Record) -> Verdict:
     meta: dict[str, Any] = record.table("features_meta")[0]
     majority: float = meta["majority"]
     return seen and fragile["low"] > majority, (
-        f"{sentence} The {fragile['count']} useful non-robust ones alone: {_share(fragile)}, under attack "
+        f"{sentence} The {fragile['count']} useful non-robust ones alone: {_share(fragile)}, under one step "
         f"{_share(fragile, *robust)}."
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ntklens.errors import InputError
+from ntklens.errors import InputError, NtklensError
 from ntklens.record import Record, provenance
 from ntklens.study import stages
 from ntklens.study.claims import claims, summary
@@ -50,7 +50,7 @@ def run(
     Args:
         spec: the experiment.
         out: folder of the run.
-        overwrite: replace an existing run in that folder.
+        overwrite: replace an existing run in that folder, which stays until this one is done.
         resume: go on with an interrupted run in that folder, of the same experiment.
         watch: told how far each stage is.
 
@@ -69,7 +69,18 @@ def run(
         record = Record.create(
             out, spec.kind, spec.title, plain, provenance(seed=spec.seed, data=data), overwrite=overwrite
         )
-    for name in planned(spec):
+    try:
+        _work(context, record, watch)
+    except NtklensError:
+        record.put_back()
+        raise
+    record.settle()
+    return record
+
+
+def _work(context: Context, record: Record, watch: Watcher) -> None:
+    """The stages that are not done yet, and what the claims say of them."""
+    for name in planned(context.spec):
         if record.done(name):
             continue
         start = time.perf_counter()
@@ -79,4 +90,3 @@ def run(
         shutil.rmtree(context.scratch, ignore_errors=True)
         watch(name, 1.0)
     record.add_stage("claims", tables={"claims": claims(record), "summary": summary(record)})
-    return record

@@ -101,7 +101,7 @@ def _text(record: Record, meta: dict[str, Any]) -> str:
     eps = f" (ε = {style.pixels(meta['eps'])})" if "eps" in meta else ""
     probe = f"the same {meta['probe']}" if "probe" in meta else "the same"
     cost = meta.get("tracker_share")
-    took = f" Measuring took {100 * cost:.1f} % of the time of training and tests." if cost else ""
+    took = f" Measuring took {100 * cost:.1f} % of the time of training." if cost else ""
     return (
         f"{network} was trained from one initialisation a seed on {', on '.join(how[n] for n in names)}{eps}; after each "
         f"epoch its tangent kernel was measured on {probe} clean test images.{took}"

@@ -5,7 +5,7 @@ from ntklens.study.context import Context
 from ntklens.study.stages.attack import attack_stage
 from ntklens.study.stages.data import data_stage
 from ntklens.study.stages.dynamics import checked_watch, dynamics_stage
-from ntklens.study.stages.features import features_stage
+from ntklens.study.stages.features import check_features, features_stage
 from ntklens.study.stages.matrix import matrix_stage
 from ntklens.study.stages.transfer import transfer_stage
 from ntklens.study.stages.victim import check_surrogate_of, checked_victim, victim_stage
@@ -26,6 +26,9 @@ def check(context: Context) -> None:
     for name in [] if spec.matrix is None else spec.matrix.surrogates:
         kind, _, architecture = name.partition("+")[0].partition(":")
         names += [architecture] if kind in ("ntk", "net") else []
+    if spec.features is not None:
+        check_features(context, spec.features)
+        names += spec.features.robust_networks
     if spec.dynamics is not None and spec.dynamics.watch is None:
         names.append(spec.dynamics.architecture)
     if spec.dynamics is not None and spec.dynamics.watch is not None:

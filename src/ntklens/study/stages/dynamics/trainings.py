@@ -47,10 +47,13 @@ class Training:
 
 
 def trained(context: Context, spec: DynamicsSpec, result: StageResult, progress: Progress) -> list[Training]:
-    """Every training of every seed; rows, distance maps, lazy epochs and advice go to the result."""
+    """Every training of every seed; rows, distance maps, lazy epochs and advice go to the result.
+
+    The tracker's time is told as a share of the training's own, without tests.
+    """
     runs: list[Training] = []
     count = len(spec.trainings) * spec.seeds
-    measured = total = 0.0
+    measured = worked = 0.0
     for seed in range(spec.seeds):
         for name in spec.trainings:
 
@@ -58,15 +61,15 @@ def trained(context: Context, spec: DynamicsSpec, result: StageResult, progress:
                 progress((len(runs) + epoch / spec.epochs) / count)
 
             start = time.perf_counter()
-            run, tracker = _one(context, spec, name, seed, tick)
-            total += time.perf_counter() - start
+            run, tracker, aside = _one(context, spec, name, seed, tick)
+            worked += time.perf_counter() - start - aside
             measured += tracker.seconds
             runs.append(run)
             for table, rows in found_of(name, seed, tracker, spec).items():
                 result.tables.setdefault(table, []).extend(rows)
             if seed == 0:
                 result.arrays[f"distance_{name}"] = tracker.distance().numpy()
-    share = measured / total if total else math.nan
+    share = measured / worked if worked > 0 else math.nan
     result.tables["dynamics_meta"] = [meta_of(context, spec) | {"tracker_share": share}]
     return runs
 
@@ -123,18 +126,22 @@ def _attacked(name: str, context: Context, spec: DynamicsSpec, model: nn.Module)
 
 def _one(
     context: Context, spec: DynamicsSpec, name: str, seed: int, tick: Callable[[int], None]
-) -> tuple[Training, KernelTracker]:
+) -> tuple[Training, KernelTracker, float]:
+    """The training, its tracker, and the seconds of its tracking and tests."""
     x_test, y_test = context.test
     network = _initialised(context, spec, seed)
     folder = context.scratch / "dynamics" / f"{name}-{seed}"
     probe = slice(0, spec.probe)
     tracker = KernelTracker(x_test[probe], y_test[probe], top_k=spec.top_k, folder=folder / "track")
-    kept = {*spec.linear_from}
+    kept, aside = {*spec.linear_from}, 0.0
 
     def on_epoch(epoch: int, model: nn.Module, loss: float) -> None:
+        nonlocal aside
+        start = time.perf_counter()
         tracker.record(model, epoch, train_loss=loss, **tested(context, spec, model))
         if epoch in kept:
             save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"epoch-{epoch}.safetensors")
+        aside += time.perf_counter() - start
         tick(epoch)
 
     final = train(
@@ -149,7 +156,7 @@ def _one(
         on_epoch=on_epoch,
         checkpoint=folder / "training.safetensors",
     )
-    return Training(name, seed, final, folder), tracker
+    return Training(name, seed, final, folder), tracker, aside
 
 
 def _columns(estimate: Estimate, name: str, stem: str) -> dict[str, float]:

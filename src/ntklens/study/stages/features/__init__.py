@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ntklens.errors import InputError
 from ntklens.features import eigenfeatures
 from ntklens.study.context import Context, Progress, StageResult
 from ntklens.study.spec import FeaturesSpec
@@ -19,6 +20,34 @@ from ntklens.study.stages.features.scores import categorised, kept_features, sco
 Tables = dict[str, list[dict[str, Any]]]
 Part = tuple[float, Callable[[Progress], tuple[Tables, dict[str, NDArray[Any]]]]]
 """Its share of the time, roughly, and what it makes."""
+
+
+def check_features(context: Context, spec: FeaturesSpec) -> None:
+    """Refuse, before anything runs, kernels without rules and places beyond the spectrum that were asked for by hand.
+
+    Raises:
+        InputError: an architecture or an index that does not fit.
+    """
+    for name in spec.compare:
+        context.kernel(name)
+    n, given = len(context.train[1]), spec.model_fields_set
+    wanted = {
+        "pictured": [i + 1 for i in spec.pictured],
+        "scored": [spec.scored or 1],
+        "robust_ranks": [k + 1 for k in spec.robust_ranks] if spec.robust_networks else [],
+    }
+    for field, places in wanted.items():
+        beyond = [k for k in places if k > n]
+        if field in given and beyond:
+            raise InputError(
+                f"{n} training images have features 0 to {n - 1}; `{field}` asks for {_told(spec, field)}: ask "
+                "for less, or give more images."
+            )
+
+
+def _told(spec: FeaturesSpec, field: str) -> str:
+    value = getattr(spec, field)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def features_stage(context: Context, progress: Progress) -> StageResult:

@@ -9,7 +9,7 @@ import torch
 
 from ntklens.attacks import accuracy, fgsm
 from ntklens.dynamics.measures import effective_rank
-from ntklens.features import FRAGILE, ROBUST, FeatureScores, NTKFeatures, Threat, bands, categories, subsets
+from ntklens.features import FRAGILE, ROBUST, UNSCORED, FeatureScores, NTKFeatures, Threat, bands, categories, subsets
 from ntklens.linalg import Filter, GradientFlow, Ridge
 from ntklens.machine import KernelMachine
 from ntklens.statistics import Estimate
@@ -57,7 +57,7 @@ def kept_features(
 ) -> dict[str, Rows]:
     """Machines of the first k features, and of the features of each category."""
     sizes = sorted({k for k in spec.top_k if k < len(features)} | {len(features)})
-    names = [str(r["category"]) for r in scored] + ["not useful"] * (len(features) - len(scored))
+    names = [str(r["category"]) for r in scored] + [UNSCORED] * (len(features) - len(scored))
     sets = {name: indices for name, indices in subsets(names).items() if indices}
     top, chosen = [], []
     for k in sizes:

@@ -1,0 +1,68 @@
+"""What cannot be run is refused before anything is lost."""
+
+import pytest
+
+from ntklens.errors import InputError, NumericalFailure
+from ntklens.record import Record
+from ntklens.study import Spec, run
+from ntklens.study.run import STAGES
+
+TINY = {"data": {"classes": [2, 4], "train": 30, "test": 20}, "attack": {"curve": []}}
+
+
+@pytest.fixture
+def done(tmp_path):
+    return run(Spec.parse(TINY | {"attack": {"curve": [0.1], "steps": 2}}), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"compare": ["nonet"]}, "nonet"),
+        ({"robust_networks": ["nonet"]}, "nonet"),
+        ({"pictured": [0, 30]}, "features 0 to 29; `pictured` asks for 0, 30"),
+        ({"scored": 31}, "features 0 to 29; `scored` asks for 31"),
+        ({"robust_networks": ["fc1"], "robust_ranks": [5, 30]}, "`robust_ranks` asks for 5, 30"),
+    ],
+)
+def test_a_run_that_would_fail_midway_leaves_the_old_one(done, features, message):
+    before = (done.folder / "record.json").read_bytes()
+    with pytest.raises(InputError, match=message):
+        run(Spec.parse(TINY | {"features": features}), done.folder, overwrite=True)
+    assert (done.folder / "record.json").read_bytes() == before
+
+
+def test_a_run_that_does_fail_midway_puts_the_old_one_back(done, monkeypatch):
+    def fails(context, progress):
+        raise NumericalFailure("no")
+
+    monkeypatch.setitem(STAGES, "features", fails)
+    with pytest.raises(NumericalFailure, match="no"):
+        run(Spec.parse(TINY | {"features": {}}), done.folder, overwrite=True)
+    assert Record.open(done.folder).stages == ["data", "attack", "claims"]
+    assert [path.name for path in done.folder.parent.iterdir()] == ["run"]
+
+
+def test_an_overwriting_run_that_is_killed_can_be_resumed_and_then_settles(done, monkeypatch):
+    def dies(context, progress):
+        raise KeyboardInterrupt
+
+    spec = Spec.parse(TINY | {"attack": {"curve": [0.05], "steps": 2}})
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGES, "attack", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(spec, done.folder, overwrite=True)
+    waiting = done.folder.with_name("run.before")
+    assert Record.open(waiting).stages == ["data", "attack", "claims"]
+    again = run(spec, done.folder, resume=True)
+    assert again.stages == ["data", "attack", "claims"]
+    assert not waiting.exists()
+    assert {row["eps"] for row in again.table("attack_curve")} > {0.05}
+
+
+def test_defaults_beyond_the_spectrum_are_left_out(tmp_path):
+    record = run(Spec.parse(TINY | {"features": {"compare": [], "scored": 10, "trade_off": 2}}), tmp_path / "run")
+    assert [row["index"] for row in record.table("picture_rows")] == [0, 1, 2, 5]
+    sets = {row["features"]: row["count"] for row in record.table("subsets")}
+    assert sets["not scored"] == 20
+    assert sets["all"] == 30
