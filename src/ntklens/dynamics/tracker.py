@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ntklens.dynamics import measures, store
+from ntklens.dynamics.path import KernelPath
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels import empirical_kernel
 
@@ -43,7 +44,6 @@ class KernelTracker:
             of the same probe set that are there already are taken up.
 
     Attributes:
-        epochs: those recorded.
         scalars: the other figures of each.
         seconds: time that `record` has taken so far, in this process.
 
@@ -76,10 +76,9 @@ class KernelTracker:
             raise InputError(f'outputs must be "trace" or "pseudo", one value a pair of images; "{outputs}" came.')
         self.probe_x, self.probe_y = probe_x.detach().clone(), probe_y.detach().clone()
         self.outputs, self.top_k = outputs, top_k
-        self.epochs: list[float] = []
         self.scalars: list[dict[str, float]] = []
         self.seconds = 0.0
-        self._kernels: list[Tensor] = []
+        self._path = KernelPath(probe_y, top_k)
         self._folder = None if folder is None else Path(folder)
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -119,13 +118,13 @@ class KernelTracker:
         """Forget what was recorded at an epoch and after it, in the folder too."""
         kept = sum(e < epoch for e in self.epochs)
         if kept < len(self.epochs):
-            del self._kernels[kept:], self.epochs[kept:], self.scalars[kept:]
+            self._path.cut(kept)
+            del self.scalars[kept:]
             if self._folder is not None:
                 store.forget(self._folder, kept)
 
     def _keep(self, entry: store.Entry) -> None:
-        self._kernels.append(entry.kernel)
-        self.epochs.append(entry.epoch)
+        self._path.append(entry.epoch, entry.kernel)
         self.scalars.append(entry.scalars)
 
     @torch.no_grad()
@@ -137,11 +136,15 @@ class KernelTracker:
         return {"probe_loss": float(loss), "probe_accuracy": float((f.argmax(1) == y).double().mean())}
 
     @property
+    def epochs(self) -> list[float]:
+        """Those recorded."""
+        return self._path.epochs
+
+    @property
     def kernels(self) -> Float[Tensor, "e n n"]:
         """All kernels so far."""
-        if not self._kernels:
-            raise InputError("nothing is recorded yet; call record(module, epoch) first.")
-        return torch.stack(self._kernels)
+        self._begun()
+        return torch.stack(self._path.kernels)
 
     def distance(self) -> Float[Tensor, "e e"]:
         """Kernel distance of every pair of epochs."""
@@ -149,37 +152,28 @@ class KernelTracker:
 
     def lazy_epoch(self, threshold: float) -> float | None:
         """The first epoch from which on the kernel's velocity stays below the threshold."""
-        return measures.lazy_epoch(measures.velocity(self.kernels, self.epochs), self.epochs, threshold)
+        self._begun()
+        return measures.lazy_epoch(self._path.velocities(), self.epochs, threshold)
+
+    def row(self, number: int = -1) -> dict[str, float]:
+        """Epoch, velocity, concentration, effective rank, trace, alignment, specialisation, polar path; the last one's.
+
+        Alignment is the centred one with the labels (CKA), specialisation the mean over the classes. Polar coordinates
+        are those of the whole kernel, and of its parts in its own top-k eigenspace and in the rest; their radius is a
+        share of the last epoch's. Every scalar of any epoch stands beside them, NaN where none was given.
+        """
+        self._begun()
+        own = self.scalars[number]
+        return self._path.row(number) | {name: own.get(name, math.nan) for name in self._names()}
 
     def rows(self) -> list[dict[str, float]]:
-        """One row an epoch: velocity, concentration, effective rank, trace, alignment, specialisation, polar path.
+        """One `row` an epoch."""
+        self._begun()
+        return [self.row(t) for t in range(len(self.epochs))]
 
-        Alignment is the centred one with the labels (CKA), specialisation the mean over the classes.
-        Every row has every scalar beside them, NaN where none was given. Polar coordinates are those of the whole kernel,
-        and of its parts in its own top-k eigenspace and in the rest.
-        """
-        kernels, names = self.kernels, self._names()
-        spectra = torch.linalg.eigvalsh(kernels.double())
-        targets = nn.functional.one_hot(self.probe_y.long()).double().cpu()
-        top = torch.stack([measures.restricted(k, self.top_k, top=True) for k in kernels])
-        parts = {"": kernels, "_top": top, "_bottom": kernels.double() - top}
-        paths = {name: measures.polar(part) for name, part in parts.items()}
-        velocity = measures.velocity(kernels, self.epochs)
-        rows = []
-        for t, epoch in enumerate(self.epochs):
-            row = {
-                "epoch": epoch,
-                "velocity": velocity[t],
-                "concentration": measures.concentration(spectra[t], self.top_k),
-                "effective_rank": measures.effective_rank(spectra[t]),
-                "trace": float(spectra[t].sum()),
-                "alignment": measures.alignment(kernels[t], targets),
-                "specialisation": float(np.mean(measures.specialisation(kernels[t], self.probe_y.cpu()))),
-            }
-            for name, path in paths.items():
-                row |= {f"radius{name}": path.radius[t], f"angle{name}": path.angle[t]}
-            rows.append(row | {name: self.scalars[t].get(name, math.nan) for name in names})
-        return rows
+    def _begun(self) -> None:
+        if not self.epochs:
+            raise InputError("nothing is recorded yet; call record(module, epoch) first.")
 
     def log(self, writer: Writer, tag: str = "kernel") -> None:
         """Write the last row to TensorBoard: call it after `record`.
@@ -188,8 +182,8 @@ class KernelTracker:
             writer: a `torch.utils.tensorboard.SummaryWriter`, or anything with its `add_scalar`.
             tag: the group of the plots.
         """
-        for name, value in self.rows()[-1].items():
-            if name != "epoch" and not math.isnan(value):
+        for name, value in self.row().items():
+            if name != "epoch" and not name.startswith("radius") and not math.isnan(value):
                 writer.add_scalar(f"{tag}/{name}", value, round(self.epochs[-1]))
 
     def save(self, path: str | Path) -> None:
@@ -224,8 +218,9 @@ class KernelTracker:
             raise InputError(
                 f"{path} has kernels of other probe images or outputs; give the tracker those that it was made with."
             )
-        self._kernels = list(torch.from_numpy(kernels))
-        self.epochs = [float(e) for e in epochs]
+        self._path.cut(0)
+        for epoch, kernel in zip(epochs, torch.from_numpy(kernels), strict=True):
+            self._path.append(float(epoch), kernel)
         self.scalars = [dict(zip(names, map(float, row), strict=True)) for row in table]
         return self
 
