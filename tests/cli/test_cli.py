@@ -52,7 +52,9 @@ def test_data_lists_what_there_is():
     assert set(rows) >= {"digits", "mnist", "fashion-mnist", "cifar10"}
 
 
-@pytest.mark.parametrize("verb", ["demo", "data", "attack", "transfer", "paper", "run", "report"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "data", "attack", "transfer", "features", "dynamics", "paper", "run", "report"]
+)
 def test_help_has_an_example(verb):
     done = ntklens(verb, "--help")
     assert done.returncode == 0
@@ -88,6 +90,16 @@ WRONG = {
     "an option without a victim": (["attack", "--method", "square"], "are those of an attack on a --victim"),
     "an export of nothing": (["features", "--export", "a.npz"], "--export writes what --robust-networks"),
     "no ranks": (["features", "--ranks", "some"], "--ranks takes whole numbers"),
+    "a watch without a network": (["dynamics", "--watch", "."], "give both or neither"),
+    "no epochs": (["dynamics", "--linear-from", "first"], "--linear-from takes whole numbers"),
+    "an epoch too late": (["dynamics", "--epochs", "5", "--linear-from", "9"], "takes epochs from 0 to 5"),
+    "unknown training": (["dynamics", "--trainings", "TRADES"], "`dynamics.trainings.0` does not fit"),
+    "more probes than images": (
+        ["dynamics", "--test", "50", "--probe", "80"],
+        "`probe` asks for 80 test images; there are 50",
+    ),
+    "more top eigenvectors than probes": (["dynamics", "--probe", "8"], "give more probe images"),
+    "unknown network": (["dynamics", "--network", "vit"], "is not known; choose one of"),
     "no such paper": (["paper", "diffusion"], "must be one of transfer, features"),
     "a time of nothing": (["attack", "--victim", "a.pt", "--time", "5"], "--time is that of a --surrogate"),
     "no time": (["attack", "--victim", "a.pt", "--surrogate", "fc1", "--time", "soon"], "a number from 0 was expected"),
@@ -98,7 +110,11 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_input_is_one_sentence_and_exit_code_2(name, tmp_path):
     arguments, message = WRONG[name]
-    out = ["--out", str(tmp_path / "out")] if arguments[0] in ("attack", "run", "transfer", "features", "paper") else []
+    out = (
+        ["--out", str(tmp_path / "out")]
+        if arguments[0] in ("attack", "run", "transfer", "features", "dynamics", "paper")
+        else []
+    )
     done = ntklens(*arguments, *out)
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
@@ -273,3 +289,34 @@ def test_a_saved_machine_is_a_victim(tmp_path):
     other = ntklens("attack", "--victim", tmp_path / "machine.safetensors", *options, "--arch", "fc2", "--overwrite")
     assert other.returncode == 2
     assert "was saved with another kernel" in " ".join(other.stderr.split())
+
+
+def test_dynamics_ends_with_what_the_path_says(tmp_path):
+    small = ["--train", "60", "--test", "30", "--probe", "20", "--epochs", "3", "--steps", "2", "--linear-from", "1"]
+    done = ntklens("dynamics", *small, "--machine", "30", "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert {r["training"] for r in made["lazy_epochs"]} == {"standard", "PGD"}
+    assert {r["kind"] for r in made["advice"]} <= {"moving", "lazy", "dead", "overfitting"}
+    assert [r["training"] for r in made["kernel_machines"]] == ["none", "standard", "PGD"]
+    assert "How training moves the kernel" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_dynamics_watches_checkpoints(tmp_path):
+    import torch
+
+    from ntklens.networks import build
+
+    (tmp_path / "model.py").write_text(MODEL)
+    for epoch in range(4):
+        torch.manual_seed(epoch)
+        state = build("fc1", (1, 28, 28), 2).state_dict() if epoch == 3 else torch.nn.Linear(784, 2).state_dict()
+        torch.save({f"model.1.{k}": v for k, v in state.items()}, tmp_path / f"epoch-{epoch}.pt")
+    which = ["--watch", tmp_path, "--model", tmp_path / "model.py:build", "--classes", "2,4", "--probe", "20"]
+    other = ntklens("dynamics", *which, "--out", tmp_path / "out")
+    assert other.returncode == 2
+    assert "epoch-3.pt does not fit the network" in " ".join(other.stderr.split())
+    (tmp_path / "epoch-3.pt").unlink()
+    done = ntklens("dynamics", *which, "--out", tmp_path / "out", "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {r["training"] for r in json.loads(done.stdout)["lazy_epochs"]} == {"watched"}

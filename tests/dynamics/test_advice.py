@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from ntklens.dynamics import advice, overfitting_alarm
 
@@ -26,6 +27,10 @@ def test_a_kernel_that_moves_and_one_that_has_stopped():
     assert (lazy.kind, lazy.epoch) == ("lazy", 3)
     assert "less than 0.01 an epoch (last: 0.002" in lazy.text
     assert "linearize(network)" in lazy.text
+    distance = torch.zeros(7, 7)
+    distance[3, 6] = distance[6, 3] = 1 - math.cos(math.radians(25))
+    (far,) = advice(path([0.1, 0.02, 0.005, 0.004, 0.003, 0.002]), 0.01, distance)
+    assert "turned by 25° since then, and by 34° since its start" in far.text
     (soon,) = advice(path([0.1, 0.1, 0.1, 0.005, 0.004]), 0.01)
     assert soon.kind == "moving", "two slow epochs are no regime"
 

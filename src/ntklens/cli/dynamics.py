@@ -18,7 +18,7 @@ Width = Annotated[int, typer.Option("--width", help="Its hidden units or channel
 Epochs = Annotated[int, typer.Option("--epochs", help="Of every training.")]
 Rate = Annotated[float, typer.Option("--learning-rate", help="Of SGD with momentum 0.9.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Initialisations, each trained in every way.")]
-Probe = Annotated[int, typer.Option("--probe", help="Test images that the kernel is measured on.")]
+Probe = Annotated[int | None, typer.Option("--probe", help="Test images that the kernel is measured on; up to 100.")]
 Threshold = Annotated[float, typer.Option("--lazy", help="Kernel distance an epoch below which it stands still.")]
 Linear = Annotated[str, typer.Option("--linear-from", help="Epochs from which expansions are trained on, as in 2,10.")]
 Machine = Annotated[int, typer.Option("--machine", help="Images of kernel machines on the networks' kernels; 0: none.")]
@@ -42,7 +42,7 @@ def dynamics(
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
     steps: o.Steps = 7,
-    probe: Probe = 100,
+    probe: Probe = None,
     lazy: Threshold = 0.01,
     linear_from: Linear = "",
     machine: Machine = 0,
@@ -87,14 +87,14 @@ def dynamics(
             "learning_rate": learning_rate,
             "seeds": seeds,
             "attack_steps": steps,
-            "probe": probe,
             "lazy_threshold": lazy,
             "linear_from": [int(part) for part in o.names(linear_from)],
             "machine": machine,
             "watch": watch,
             "model": model,
             "patience": patience,
-        },
+        }
+        | ({} if probe is None else {"probe": probe}),
     }
     execute(
         Spec.parse(values),

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from ntklens.dynamics import measures
 
@@ -32,17 +34,21 @@ class Advice:
         return {"kind": self.kind, "epoch": self.epoch, "text": self.text}
 
 
-def advice(rows: Sequence[Row], threshold: float) -> list[Advice]:
+def advice(rows: Sequence[Row], threshold: float, distance: Float[Tensor, "e e"] | None = None) -> list[Advice]:
     """What the rows of a `KernelTracker` say, alarms first.
+
+    A kernel can move little at every epoch and far in the end. With the distances between epochs, a kernel that is slow
+    is told with how far it has turned since it became so.
 
     Args:
         rows: of `KernelTracker.rows`.
         threshold: velocity, in kernel distance an epoch, below which the kernel counts as standing still.
+        distance: of `KernelTracker.distance`.
     """
     if not rows:
         return []
     dead = _dead(rows)
-    return [dead] if dead else [*overfitting_alarm(rows), _movement(rows, threshold)]
+    return [dead] if dead else [*overfitting_alarm(rows), _movement(rows, threshold, distance)]
 
 
 def overfitting_alarm(rows: Sequence[Row], *, window: int = 5, jump: float = 6.0, least: float = 2.0) -> list[Advice]:
@@ -105,7 +111,7 @@ def _dead(rows: Sequence[Row]) -> Advice | None:
     )
 
 
-def _movement(rows: Sequence[Row], threshold: float) -> Advice:
+def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) -> Advice:
     epochs, speed = [r["epoch"] for r in rows], [r["velocity"] for r in rows]
     since = measures.lazy_epoch(speed, epochs, threshold)
     last = speed[-1]
@@ -116,13 +122,19 @@ def _movement(rows: Sequence[Row], threshold: float) -> Advice:
             f"The kernel still moves: {last:.2g} in kernel distance an epoch at epoch {epochs[-1]:g}, where standing still "
             f"is less than {threshold:g} for three epochs on end. Train on as you do.",
         )
-    at = epochs.index(since)
-    turned = rows[-1]["angle"] - rows[at]["angle"]
+    turned = "" if distance is None else _turned(float(distance[epochs.index(since), -1]), rows[-1], since)
     return Advice(
         "lazy",
         since,
-        f"Since epoch {since:g} the kernel has moved by less than {threshold:g} an epoch (last: {last:.2g}; its angle to "
-        f"the start changed by {math.degrees(turned):.2g} degrees in {epochs[-1] - since:g} epochs, of "
-        f"{math.degrees(rows[-1]['angle']):.2g}). A linearised continuation, ntklens.linearize(network), trains on nearly "
-        "the same kernel; early layers can be frozen, and cheaper attacks tried, against the accuracy of the checkpoint.",
+        f"Since epoch {since:g} the kernel has moved by less than {threshold:g} an epoch (last: {last:.2g}{turned}). A "
+        "linearised continuation, ntklens.linearize(network), trains on the kernel as it is now; early layers can be "
+        "frozen, and cheaper attacks tried, against the accuracy of the checkpoint.",
+    )
+
+
+def _turned(distance: float, now: Row, since: float) -> str:
+    """How far the kernel is from where it became slow, beside how far it has come in all."""
+    angle = math.degrees(math.acos(max(-1.0, 1 - distance)))
+    return (
+        f"; in all it has turned by {angle:.2g}° since then, and by {math.degrees(now['angle']):.2g}° since its start"
     )

@@ -4,7 +4,7 @@ from ntklens.networks import build
 from ntklens.study.context import Context
 from ntklens.study.stages.attack import attack_stage
 from ntklens.study.stages.data import data_stage
-from ntklens.study.stages.dynamics import checked_watch, dynamics_stage
+from ntklens.study.stages.dynamics import check_dynamics, dynamics_stage
 from ntklens.study.stages.features import check_features, features_stage
 from ntklens.study.stages.matrix import matrix_stage
 from ntklens.study.stages.transfer import transfer_stage
@@ -29,10 +29,9 @@ def check(context: Context) -> None:
     if spec.features is not None:
         check_features(context, spec.features)
         names += spec.features.robust_networks
-    if spec.dynamics is not None and spec.dynamics.watch is None:
-        names.append(spec.dynamics.architecture)
-    if spec.dynamics is not None and spec.dynamics.watch is not None:
-        checked_watch(spec.dynamics)
+    if spec.dynamics is not None:
+        check_dynamics(context, spec.dynamics)
+        names += [] if spec.dynamics.watch else [spec.dynamics.architecture]
     for name in names:
         build(name, shape, context.outputs, width=1)
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from ntklens.errors import InputError
 from ntklens.study.context import Context, Progress, StageResult
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.continued import continued
 from ntklens.study.stages.dynamics.machines import machines
 from ntklens.study.stages.dynamics.trainings import Training, trained
-from ntklens.study.stages.dynamics.watched import checked_watch, watched
+from ntklens.study.stages.dynamics.watched import check_watch, watched
 
-__all__ = ["checked_watch", "dynamics_stage"]
+__all__ = ["check_dynamics", "dynamics_stage"]
+
+
+def check_dynamics(context: Context, spec: DynamicsSpec) -> None:
+    """Refuse, before a run is made, a probe set beyond the images, and checkpoints that cannot be watched.
+
+    Raises:
+        InputError: the same.
+    """
+    there = len(context.test[1])
+    if spec.probe > there and "probe" in spec.model_fields_set:
+        raise InputError(f"`probe` asks for {spec.probe} test images; there are {there}: ask for fewer.")
+    if spec.top_k >= min(spec.probe, there):
+        raise InputError(
+            f"a kernel on {min(spec.probe, there)} test images has no more than so many eigenvectors, and the top "
+            f"{spec.top_k} (top_k) are asked for: give more probe images."
+        )
+    if spec.watch is not None:
+        check_watch(spec)
 
 
 def dynamics_stage(context: Context, progress: Progress) -> StageResult:

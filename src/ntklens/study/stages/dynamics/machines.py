@@ -43,6 +43,7 @@ def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> dict[
     useful = features.usefulness(images, labels, indices).values
     kept = features.robustness(images, labels, Threat(threat.eps, threat.norm), indices).values
     return {
+        "fitted_on": len(x[part]),
         "accuracy": clean.value,
         "low": clean.low,
         "high": clean.high,

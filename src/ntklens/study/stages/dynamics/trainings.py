@@ -82,7 +82,7 @@ def found_of(name: str, seed: int, tracker: KernelTracker, spec: DynamicsSpec) -
     return {
         "dynamics": [{**own, **row} for row in rows],
         "lazy_epochs": [{**own, "threshold": t, "epoch": tracker.lazy_epoch(t)} for t in thresholds],
-        "advice": [{**own, **a.row()} for a in advice(rows, spec.lazy_threshold)],
+        "advice": [{**own, **a.row()} for a in advice(rows, spec.lazy_threshold, tracker.distance())],
     }
 
 
@@ -90,7 +90,7 @@ def meta_of(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
     """What the figures say of an experiment."""
     return {
         "top_k": spec.top_k,
-        "probe": spec.probe,
+        "probe": min(spec.probe, len(context.test[1])),
         "seeds": spec.seeds,
         "lazy_threshold": spec.lazy_threshold,
         "architecture": spec.architecture,

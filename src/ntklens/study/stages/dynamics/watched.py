@@ -14,7 +14,7 @@ from ntklens.study.stages.dynamics.trainings import found_of, meta_of, tested
 WATCHED = "watched"
 
 
-def checked_watch(spec: DynamicsSpec) -> None:
+def check_watch(spec: DynamicsSpec) -> None:
     """Refuse a folder that is not there, or a network that does not load, before a run is made.
 
     Raises:

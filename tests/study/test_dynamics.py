@@ -1,0 +1,169 @@
+"""The kernel over training, as an experiment: several trainings and seeds, their continuations, and machines."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ntklens.errors import InputError
+from ntklens.networks import build
+from ntklens.record import Record
+from ntklens.study import Spec, run
+
+VALUES = {
+    "kind": "dynamics",
+    "data": {"name": "fashion-mnist-mini", "train": 300, "test": 60},
+    "attack": {"curve": [], "eps": 8 / 255},
+    "dynamics": {
+        "trainings": ["standard", "FGSM", "PGD"],
+        "seeds": 2,
+        "epochs": 4,
+        "attack_steps": 2,
+        "probe": 30,
+        "top_k": 4,
+        "learning_rate": 0.02,
+        "linear_from": [1, 4],
+        "linear_epochs": 2,
+        "machine": 60,
+        "machine_test": 30,
+    },
+}
+PARTS = ("dynamics", "lazy_epochs", "advice", "continued", "kernel_machines")
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return run(Spec.parse(VALUES), tmp_path_factory.mktemp("dynamics") / "run")
+
+
+def test_every_training_of_every_seed_is_there(record):
+    rows = record.table("dynamics")
+    assert [(r["training"], r["seed"], r["epoch"]) for r in rows] == [
+        (name, seed, epoch) for seed in (0, 1) for name in ("standard", "FGSM", "PGD") for epoch in range(5)
+    ]
+    starts = {(r["seed"], r["trace"]) for r in rows if r["epoch"] == 0}
+    assert len(starts) == 2, "trainings of a seed start from one network, those of another from another"
+    assert len({r["trace"] for r in rows if r["epoch"] == 4}) == 6
+    assert 0 < record.table("dynamics_meta")[0]["tracker_share"] < 10
+
+
+def test_expansions_learn_from_where_they_start(record):
+    rows = record.table("continued")
+    assert len(rows) == 2 * 3 * (2 * 2 + 1)
+    end = {(r["training"], r["seed"]): r for r in rows if r["linearised"] == "not"}
+    path = {(r["training"], r["seed"]): r for r in record.table("dynamics") if r["epoch"] == 4}
+    for key, row in end.items():
+        assert row["accuracy"] == path[key]["accuracy"]
+        assert row["robust_accuracy"] == path[key]["robust_accuracy"]
+    early = [r["accuracy"] for r in rows if r["from_epoch"] == 1 and r["linearised"] == "standard"]
+    before = [r["accuracy"] for r in record.table("dynamics") if r["epoch"] == 1]
+    assert np.mean(early) > np.mean(before)
+
+
+def test_machines_on_the_kernels_before_and_after(record):
+    rows = record.table("kernel_machines")
+    assert [(r["training"], r["seed"]) for r in rows] == [
+        (name, seed) for seed in (0, 1) for name in ("none", "standard", "FGSM", "PGD")
+    ]
+    assert all(r["robust_accuracy"] <= r["accuracy"] for r in rows)
+    assert all(0 <= r["feature_robustness"] <= r["feature_usefulness"] <= 1 for r in rows)
+
+
+def test_claims_are_judged_and_nothing_is_left_lying(record):
+    verdicts = {r["claim"]: r for r in record.table("claims")}
+    for claim in ("C7", "C8", "L1"):
+        assert verdicts[claim]["verdict"] in ("seen", "not seen here")
+        assert verdicts[claim]["figure"]
+    assert not (record.folder / "scratch").exists()
+
+
+def command(values: Path, out: Path, *more: str) -> list[str]:
+    code = "import torch; torch.set_num_threads(1); from ntklens.cli import main; main()"
+    return [sys.executable, "-c", code, "run", str(values), "--out", str(out), *more]
+
+
+def test_an_experiment_that_is_killed_resumes_to_the_same_numbers(tmp_path):
+    """SIGKILL in the second training, and again in a linearised one, against a run that nothing broke."""
+    toml = tmp_path / "study.toml"
+    toml.write_text(
+        'kind = "dynamics"\n[data]\ntrain = 300\ntest = 40\n[attack]\ncurve = []\n[dynamics]\n'
+        'trainings = ["standard", "PGD"]\nepochs = 3\nattack_steps = 2\nprobe = 30\nlearning_rate = 0.02\n'
+        "linear_from = [1]\nlinear_epochs = 3\nmachine = 40\nmachine_test = 20\n"
+    )
+    subprocess.run(command(toml, tmp_path / "whole"), check=True, capture_output=True)
+    scratch = tmp_path / "cut" / "scratch" / "dynamics"
+    kill_when(command(toml, tmp_path / "cut"), scratch / "PGD-0" / "track" / "record-000002.npz")
+    assert Record.open(tmp_path / "cut").stages == ["data"]
+    done = (scratch / "standard-0" / "training.safetensors").stat().st_mtime_ns
+    kill_when(command(toml, tmp_path / "cut", "--resume"), scratch / "PGD-0" / "linear-1-standard.safetensors")
+    assert (scratch / "standard-0" / "training.safetensors").stat().st_mtime_ns == done, "it is not trained again"
+    subprocess.run(command(toml, tmp_path / "cut", "--resume"), check=True, capture_output=True)
+    whole, cut = (Record.open(tmp_path / name) for name in ("whole", "cut"))
+    for table in PARTS:
+        assert json.dumps(whole.table(table)) == json.dumps(cut.table(table)), table
+    np.testing.assert_array_equal(whole.array("dynamics/distance_PGD"), cut.array("dynamics/distance_PGD"))
+
+
+def kill_when(arguments: list[str], path: Path) -> None:
+    """Start a process and kill it as soon as a file is there."""
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not path.exists():
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Two epochs of a training elsewhere, and the file with its network."""
+    (tmp_path / "model.py").write_text(
+        "from ntklens.networks import build\n\n\ndef make():\n    return build('fc1', (1, 28, 28), 10, width=8)\n"
+    )
+    for epoch in (1, 2, 3):
+        torch.manual_seed(epoch)
+        save_file(build("fc1", (1, 28, 28), 10, width=8).state_dict(), tmp_path / f"epoch-{epoch}.safetensors")
+    return tmp_path
+
+
+def watching(folder: Path, **more) -> dict:
+    own = {"watch": str(folder), "model": f"{folder}/model.py:make", "probe": 30, "attack_steps": 2}
+    return VALUES | {"dynamics": own | more}
+
+
+def test_checkpoints_of_another_training(checkpoints, tmp_path):
+    record = run(Spec.parse(watching(checkpoints)), tmp_path / "run")
+    rows = record.table("dynamics")
+    assert [(r["training"], r["epoch"]) for r in rows] == [("watched", e) for e in (1, 2, 3)]
+    assert rows[1]["velocity"] > 0.01
+    assert {r["verdict"] for r in record.table("claims")} == {"not measured here"}
+    assert record.table("advice")[0]["kind"] == "moving"
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"watch": "nowhere"}, "nowhere is not a folder"),
+        ({"model": None}, "give both"),
+        ({"model": "nowhere.py:make"}, "nowhere.py does not exist"),
+        ({"watch": "."}, "holds no checkpoint with an epoch"),
+    ],
+)
+def test_what_cannot_be_watched(checkpoints, tmp_path, own, message, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(InputError, match=message):
+        run(Spec.parse(watching(checkpoints, **own)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_expansions_beyond_the_training():
+    with pytest.raises(InputError, match="takes epochs from 0 to 4"):
+        Spec.parse(VALUES | {"dynamics": VALUES["dynamics"] | {"linear_from": [5]}})
