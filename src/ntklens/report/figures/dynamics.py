@@ -63,9 +63,16 @@ def polar(rows: Rows) -> Figure:
 
 
 def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
-    """Accuracies, velocity, concentration and effective rank against the epoch."""
-    fig = style.figure(9.5, 6.4)
-    (score, speed), (share, rank) = fig.subplots(2, 2)
+    """Accuracies and measures of the kernel against the epoch."""
+    fig = style.figure(10.5, 6.4)
+    (score, speed, size), (share, rank, labels) = fig.subplots(2, 3)
+    measures = {
+        "velocity": speed,
+        "trace": size,
+        "concentration": share,
+        "effective_rank": rank,
+        "alignment": labels,
+    }
     for training, seeds in _paths(rows).items():
         for number, path in enumerate(seeds):
             colour, epochs = _COLOURS[training], style.column(path, "epoch")
@@ -73,19 +80,24 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
             style.band(score, epochs, path, "accuracy", "accuracy_low", "accuracy_high", color=colour, label=name)
             bounds = ("robust_accuracy", "robust_low", "robust_high")
             style.band(score, epochs, path, *bounds, color=colour, linestyle="--")
-            for panel, key in ((speed, "velocity"), (share, "concentration"), (rank, "effective_rank")):
+            for key, panel in measures.items():
                 panel.plot(epochs, style.column(path, key), color=colour, linewidth=1.2)
     style.percent_axis(score, "accuracy")
-    score.set_title("clean (solid) and under attack (dashed)")
+    score.set_title("clean (solid), under attack (dashed)")
     speed.set_yscale("log", nonpositive="mask")
     speed.axhline(meta["lazy_threshold"], color=style.GREY, linestyle=":", linewidth=1.2)
-    speed.set_title("velocity of the kernel (dotted: lazy threshold)")
+    speed.set_title("velocity (dotted: lazy threshold)")
     speed.set_ylabel("kernel distance an epoch")
+    size.set_yscale("log", nonpositive="mask")
+    size.set_title("trace")
+    size.set_ylabel("sum of the eigenvalues")
     share.set_title(f"concentration in the top {meta['top_k']}")
     share.set_ylabel("share of the squared spectrum")
     rank.set_title("effective rank")
     rank.set_ylabel("exp of the spectrum's entropy")
-    for panel in (score, speed, share, rank):
+    labels.set_title("alignment with the labels")
+    labels.set_ylabel("centred alignment (CKA)")
+    for panel in (score, *measures.values()):
         panel.set_xlabel("epoch")
     fig.legend(loc="outside upper center", ncols=3)
     return fig

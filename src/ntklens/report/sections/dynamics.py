@@ -31,7 +31,8 @@ def dynamics_section(record: Record) -> Section:
         Plate(
             lambda: dynamics.polar(rows),
             "The kernel's path from its start, the centre. Radius: |K(t) - K(0)| as a share of |K(T) - K(0)|, each "
-            "training by its own last epoch T, marked by a star; angle: how far the kernel has turned from K(0).",
+            "training by its own last epoch T, marked by a star; angle: how far the kernel has turned from K(0)."
+            + (" The first seed." if meta.get("seeds", 1) > 1 else ""),
             "Three polar plots of the kernel's path: whole, in its top eigenspace, and in the rest.",
         )
     )
@@ -39,10 +40,10 @@ def dynamics_section(record: Record) -> Section:
         plates.append(
             Plate(
                 lambda: dynamics.over_epochs(rows, meta),
-                "Accuracy with 95 % Wilson intervals, and three measures of the kernel without one; "
+                "Accuracy with 95 % Wilson intervals, and five measures of the kernel without one; "
                 f"{_seeds(meta)}. The kernel is called lazy from the epoch after which its velocity stays below the dotted "
                 f"line: {_lazy(record, meta)}.",
-                "Four line plots against the epoch: accuracy, velocity, concentration and effective rank.",
+                "Six line plots against the epoch: accuracy, velocity, trace, concentration, effective rank and alignment.",
             )
         )
     plates += _consequences(record, meta)
