@@ -21,6 +21,8 @@ SMALL = {
         "top_k": 4,
         "learning_rate": 0.02,
         "machine": 20,
+        "machine_test": 20,
+        "queries": 5,
         "linear_from": [2],
     },
 }

@@ -21,6 +21,7 @@ Seeds = Annotated[int, typer.Option("--seeds", help="Initialisations, each train
 Probe = Annotated[int | None, typer.Option("--probe", help="Test images that the kernel is measured on; up to 100.")]
 Threshold = Annotated[float, typer.Option("--lazy", help="Kernel distance an epoch below which it stands still.")]
 Linear = Annotated[str, typer.Option("--linear-from", help="Epochs from which expansions are trained on, as in 2,10.")]
+LinearEpochs = Annotated[int, typer.Option("--linear-epochs", help="Of these trainings.")]
 Machine = Annotated[int, typer.Option("--machine", help="Images of kernel machines on the networks' kernels; 0: none.")]
 Watch = Annotated[Path | None, typer.Option("--watch", help="Measure the checkpoints in this folder instead.")]
 Model = Annotated[str | None, typer.Option("--model", help="Their network: file.py:factory.")]
@@ -45,6 +46,7 @@ def dynamics(
     probe: Probe = None,
     lazy: Threshold = 0.01,
     linear_from: Linear = "",
+    linear_epochs: LinearEpochs = 10,
     machine: Machine = 0,
     watch: Watch = None,
     model: Model = None,
@@ -89,6 +91,7 @@ def dynamics(
             "attack_steps": steps,
             "lazy_threshold": lazy,
             "linear_from": [int(part) for part in o.names(linear_from)],
+            "linear_epochs": linear_epochs,
             "machine": machine,
             "watch": watch,
             "model": model,

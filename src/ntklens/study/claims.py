@@ -282,7 +282,8 @@ def _l1(record: Record) -> Verdict | None:
     ]
     return (
         seen,
-        f"Accuracy under PGD of machines fitted on clean images, by the network of the kernel. {'. '.join(parts)}.",
+        f"Worst-case accuracy (clean, PGD and Square) of machines fitted on clean images, by the network of the kernel. "
+        f"{'. '.join(parts)}.",
     )
 
 

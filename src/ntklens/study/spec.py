@@ -203,6 +203,9 @@ class DynamicsSpec(_Part):
     machine: int = Field(default=0, ge=0)
     """Training images of kernel machines on the networks' kernels; 0 without."""
     machine_test: int = Field(default=500, ge=1)
+    """Test images that machines and expansions are attacked on."""
+    queries: int = Field(default=200, ge=1)
+    """Of the search without gradients among these attacks, an image."""
     machine_ridge: float = Field(default=0.0, ge=0)
     watch: Path | None = None
     """A folder whose checkpoints are measured in place of trainings of our own."""

@@ -107,7 +107,7 @@ def continued(rows: Rows) -> Figure:
     """Clean and robust accuracy of linearised trainings against the epoch that they start from."""
     fig = style.figure(9.5, 4.0)
     panels = fig.subplots(1, 2, sharey=True)
-    keys = {"accuracy": "clean images", "robust_accuracy": "PGD on the network that is tested"}
+    keys = {"accuracy": "clean images", "robust_accuracy": "clean, PGD and a search: right on all"}
     marks = {"standard": ("o", "-"), "PGD": ("^", "--")}
     for panel, (key, title) in zip(panels, keys.items(), strict=True):
         for training, colour in _COLOURS.items():
@@ -144,7 +144,7 @@ def machines(rows: Rows) -> Figure:
     y = np.arange(len(rows))
     for key, low, high, color, marker, name in (
         ("accuracy", "low", "high", style.BLUE, "o", "clean images"),
-        ("robust_accuracy", "robust_low", "robust_high", style.RED, "^", "PGD on the machine"),
+        ("robust_accuracy", "robust_low", "robust_high", style.RED, "^", "clean, PGD and a search: right on all"),
     ):
         bars = style.spread(rows, key, low, high)
         look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "none", "capsize": 2}

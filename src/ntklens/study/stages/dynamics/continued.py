@@ -8,21 +8,26 @@ from ntklens.errors import NumericalFailure
 from ntklens.networks import linearize, train
 from ntklens.study.context import Context, Progress
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.trainings import Training, attack_of, tested
+from ntklens.study.stages.dynamics.trainings import Training, attack_of
+from ntklens.study.stages.dynamics.worst import worst_case
 
 
 def continued(context: Context, spec: DynamicsSpec, runs: list[Training], progress: Progress) -> list[dict[str, Any]]:
     """Clean and robust accuracy of expansions about the network of an epoch, trained on clean and on attacked images.
 
-    Attacks of the training and of the test are taken on the expansion itself. A training that diverges has no accuracy.
+    The attack of the training is taken on the expansion itself; the test is `worst_case`, for the networks as they went on
+    to the end as well. A training that diverges has no accuracy.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    seen = slice(0, spec.machine_test)
+    x, y = context.test[0][seen], context.test[1][seen]
     starts = [(run, epoch, data) for run in runs for epoch in spec.linear_from for data in ("standard", "PGD")]
     for done, (run, epoch, data) in enumerate(starts):
         row: dict[str, Any] = {"training": run.name, "seed": run.seed, "from_epoch": epoch, "linearised": data}
         try:
+            start = run.at(epoch)
             network = train(
-                linearize(run.at(epoch)),
+                linearize(start),
                 *context.train,
                 epochs=spec.linear_epochs,
                 batch_size=spec.batch_size,
@@ -32,11 +37,11 @@ def continued(context: Context, spec: DynamicsSpec, runs: list[Training], progre
                 generator=context.generator(12, run.seed, epoch),
                 checkpoint=run.folder / f"linear-{epoch}-{data}.safetensors",
             )
-            rows.append(row | tested(context, spec, network))
+            rows.append(row | worst_case(context, spec, network, [start], x, y))
         except NumericalFailure:
-            rows.append(row | {"accuracy": None, "robust_accuracy": None})
+            rows.append(row | {"accuracy": None, "robust_accuracy": None, "pgd_accuracy": None})
         progress((done + 1) / len(starts))
     for run in runs:
         row = {"training": run.name, "seed": run.seed, "from_epoch": spec.epochs, "linearised": "not"}
-        rows.append(row | tested(context, spec, run.final))
+        rows.append(row | worst_case(context, spec, run.final, [], x, y))
     return rows

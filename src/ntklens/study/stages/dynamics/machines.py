@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from ntklens.attacks import accuracy, pgd
 from ntklens.features import Threat, eigenfeatures
 from ntklens.kernels import empirical_kernel
 from ntklens.linalg import Ridge
@@ -14,6 +13,7 @@ from ntklens.machine import KernelMachine
 from ntklens.study.context import Context, Progress
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.trainings import Training, initial
+from ntklens.study.stages.dynamics.worst import worst_case
 
 
 def machines(context: Context, spec: DynamicsSpec, runs: list[Training], progress: Progress) -> list[dict[str, Any]]:
@@ -30,27 +30,18 @@ def machines(context: Context, spec: DynamicsSpec, runs: list[Training], progres
 
 
 def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> dict[str, Any]:
-    """Accuracy of the machine, clean and under PGD on itself; and how many of its first features survive one step."""
+    """Accuracy of the machine, clean and in the `worst_case`; and how many of its first features survive one step."""
     (x, y), (x_test, y_test), threat = context.train, context.test, context.attack
     part, seen = slice(0, spec.machine), slice(0, spec.machine_test)
     machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x[part], y[part])
     images, labels = x_test[seen], y_test[seen]
-    clean = accuracy(machine, images, labels)
-    adversarial = pgd(machine, images, labels, threat.eps, threat.norm, steps=spec.attack_steps)
-    robust = accuracy(machine, adversarial, labels)
     features = eigenfeatures(machine, min(spec.top_k, len(x[part])))
     indices = range(len(features))
     useful = features.usefulness(images, labels, indices).values
     kept = features.robustness(images, labels, Threat(threat.eps, threat.norm), indices).values
     return {
         "fitted_on": len(x[part]),
-        "accuracy": clean.value,
-        "low": clean.low,
-        "high": clean.high,
-        "n": clean.n,
-        "robust_accuracy": robust.value,
-        "robust_low": robust.low,
-        "robust_high": robust.high,
+        **worst_case(context, spec, machine, [network], images, labels),
         "feature_usefulness": float(useful.mean()),
         "feature_robustness": float(kept.mean()),
     }
