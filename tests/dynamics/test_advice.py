@@ -40,28 +40,34 @@ def test_a_dead_network_is_told_before_all_else():
     assert (dead.kind, dead.epoch) == ("dead", 2)
 
 
-STEADY = [0.05, 0.04, 0.035, 0.03, 0.03, 0.028, 0.03]
+STEADY = [0.87, 0.88, 0.86, 0.87, 0.86, 0.87, 0.87]
 
 
-def test_the_alarm_names_the_epoch_at_which_kernel_and_spectrum_jump():
-    traces = [100 * 1.02**t for t in range(8)] + [240.0, 245.0]
-    rows = path([*STEADY, 0.4, 0.03], trace=traces)
-    accuracies = [{"one_step_accuracy": 0.8, "robust_accuracy": 0.7}] * 8 + [
-        {"one_step_accuracy": 0.95, "robust_accuracy": 0.1}
-    ] * 2
-    (found,) = overfitting_alarm([r | a for r, a in zip(rows, accuracies, strict=True)])
+def with_cosines(cosines, rank=None):
+    rows = path([0.02] * (len(cosines) - 1), rank=rank)
+    return [r | {"adversarial_cosine": c} for r, c in zip(rows, cosines, strict=True)]
+
+
+def test_the_alarm_names_the_epoch_at_which_tangents_part_once():
+    rows = with_cosines([*STEADY, 0.85, 0.77, 0.70, 0.71])
+    rows = [r | {"one_step_accuracy": 0.5, "robust_accuracy": 0.4} for r in rows]
+    rows[8] |= {"one_step_accuracy": 0.95, "robust_accuracy": 0.1}
+    (found,) = overfitting_alarm(rows)
     assert (found.kind, found.epoch) == ("overfitting", 8)
-    assert "85 points above that under PGD (before: 10)" in found.text
+    assert "mean cosine is 0.77, after 0.87" in found.text
+    assert "under one step went from 50 to 95 %, under PGD from 40 to 10 %" in found.text
+    assert [a.kind for a in advice(rows, 0.01)] == ["overfitting", "moving"]
 
 
 @pytest.mark.parametrize(
-    ("velocities", "traces"),
+    "rows",
     [
-        ([*STEADY, 0.03, 0.03], None),  # nothing happens
-        ([*STEADY, 0.4, 0.03], None),  # it turns, at its size
-        ([*STEADY, 0.03, 0.03], [100 * 1.02**t for t in range(8)] + [240.0, 245.0]),  # it grows, and keeps its shape
-        ([0.9, 0.5, 0.2], [1.0, 5.0, 9.0, 30.0]),  # the first epochs of any training
+        with_cosines([*STEADY, 0.86, 0.87]),  # nothing happens
+        with_cosines([0.6, *STEADY, 0.95]),  # they come together
+        with_cosines([0.99, 0.98, 0.98, 0.97, 0.93, 0.88, 0.85], rank=[1.0, 1.1, 1.2, 1.3, 2.2, 5.0, 6.0]),  # it begins
+        with_cosines([0.9, 0.7, 0.5]),  # the first epochs of any training
+        path([0.02] * 9),  # a tracker without an attack
     ],
 )
-def test_no_alarm_without_both(velocities, traces):
-    assert overfitting_alarm(path(velocities, trace=traces)) == []
+def test_no_alarm(rows):
+    assert overfitting_alarm(rows) == []

@@ -75,6 +75,26 @@ def test_what_is_saved_under_any_name_is_found_under_it(tracked, data, tmp_path)
     assert nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "track").epochs == [0, 1, 2, 3, 4]
 
 
+def test_the_second_series_is_of_attacked_images(data):
+    """Cosines and trace from the kernel between all images and all attacked ones; the first series is as without it."""
+    net, x, y = build("small-cnn", (1, 8, 8), 2, width=8).eval(), data.test.x, data.test.y
+
+    def attack(network, images, classes):
+        return nl.fgsm(network, images, classes, 0.1)
+
+    tracker = nl.KernelTracker(x, y, attack=attack)
+    kernel = tracker.record(net, 0)
+    adv, own = nl.fgsm(net, x, y, 0.1), nl.empirical_kernel(net)
+    assert torch.equal(kernel, own(x))
+    across, there = own(x, adv).diagonal(), own(adv).diagonal()
+    row = tracker.row()
+    assert row["adversarial_cosine"] == pytest.approx(float((across / (own(x).diagonal() * there).sqrt()).mean()), 1e-4)
+    assert row["adversarial_trace"] == pytest.approx(float(there.sum()), 1e-4)
+    still = nl.KernelTracker(x, y, attack=lambda network, images, classes: images)
+    still.record(net, 0)
+    assert still.row()["adversarial_cosine"] == pytest.approx(1)
+
+
 def test_the_probe_is_kept(data):
     x = data.test.x.clone()
     tracker = nl.KernelTracker(x, data.test.y)

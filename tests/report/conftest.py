@@ -172,6 +172,7 @@ def dynamics_stage(record, rng, epochs=12):
                 "trace": 300 * (1 + x),
             }
             row |= {"effective_rank": 2 + 20 * x, "alignment": 0.1 + 0.3 * x}
+            row |= {"one_step_accuracy": 0.55 + 0.2 * x, "adversarial_cosine": 0.9 - 0.3 * (t == 9)}
             for part, turn in (("", 0.6), ("_top", 0.5), ("_bottom", 1.1)):
                 row |= {f"radius{part}": x / place[-1], f"angle{part}": turn * x + abs(rng.normal(0, 0.02))}
             rows.append(row)
@@ -187,16 +188,18 @@ def dynamics_stage(record, rng, epochs=12):
     ]
     continued = [
         {"training": name, "seed": 0, "from_epoch": epoch, "linearised": data}
-        | share(0.6, "accuracy", "accuracy_low", "accuracy_high")
+        | share(0.6)
         | share(0.4, "robust_accuracy", *ROBUST)
+        | {"pgd_accuracy": 0.55, "n": N}
         for name in ("standard", "PGD")
         for epoch, data in ((2, "standard"), (2, "PGD"), (8, "standard"), (8, "PGD"), (12, "not"))
     ]
     machines = [
-        {"training": name, "seed": 0, **share(0.7), **share(0.3, "robust_accuracy", *ROBUST)}
+        {"training": name, "seed": 0, **share(0.7), **share(0.3, "robust_accuracy", *ROBUST), "pgd_accuracy": 0.3}
         for name in ("none", "standard", "PGD")
     ]
-    advice = [{"training": "PGD", "seed": 0, "kind": "moving", "epoch": 12.0, "text": "The kernel still moves."}]
+    alarm = {"training": "PGD", "seed": 0, "kind": "overfitting", "epoch": 9.0, "text": "The tangents have parted."}
+    advice = [alarm, {"training": "PGD", "seed": 0, "kind": "moving", "epoch": 12.0, "text": "The kernel still moves."}]
     tables = {
         "dynamics": rows,
         "dynamics_meta": [meta],

@@ -23,7 +23,7 @@ def drawn(figure):
 @pytest.mark.parametrize(("colours", "norm"), [(1, "linf"), (3, "l2")])
 def test_every_axis_of_every_figure_is_named(make_record, colours, norm):
     plates = [p for s in sections(make_record(channels=colours, norm=norm)) for p in s.plates]
-    assert len(plates) == (22 if colours == 1 else 23)
+    assert len(plates) == (23 if colours == 1 else 24)
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")
@@ -153,6 +153,13 @@ def test_polar_plots_angle_and_radius(record):
     standard = [r for r in rows if r["training"] == "standard"]
     assert np.allclose(axes.get_lines()[0].get_xdata(), [r["angle_bottom"] for r in standard])
     assert np.allclose(axes.get_lines()[0].get_ydata(), [r["radius_bottom"] for r in standard])
+
+
+def test_alarms_stand_where_the_cosine_fell(record):
+    alarms = [r for r in record.table("advice") if r["kind"] == "overfitting"]
+    cosine = drawn(dynamics.one_step(record.table("dynamics"), alarms)).axes[1]
+    marks = [line.get_xydata().tolist() for line in cosine.get_lines() if line.get_marker() == "v"]
+    assert [m for m in marks if m] == [[[9.0, pytest.approx(0.6)]]]
 
 
 def test_what_is_missing_leaves_a_gap(record):

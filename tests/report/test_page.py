@@ -47,9 +47,9 @@ def test_a_whole_study_has_every_part(record):
     page = Page(render(record))
     assert page.open == [], "every element is closed"
     assert ids(page) == ["claims", *STAGES, "provenance"]
-    assert len(page.all("img")) == 22
+    assert len(page.all("img")) == 23
     assert all(image["alt"] for image in page.all("img"))
-    assert "Figure 22." in page.text
+    assert "Figure 23." in page.text
     assert "T-shirt/top, Shirt" in page.text
     assert "not measured here" in page.text
     assert "88.0 % [82.8, 91.8]" in page.text, "the clean accuracy, 176 of 200, with Wilson's interval"
@@ -115,7 +115,7 @@ def test_user_text_is_inert(make_record):
     record.tables["features"][0]["</th><script>"] = 1
     page = Page(render(record))
     assert not page.all("script")
-    assert len(page.all("img")) == 22
+    assert len(page.all("img")) == 23
     assert not [attrs for _, attrs in page.elements if any(name.startswith("on") for name in attrs)]
     assert page.text.count(HOSTILE) >= 6
     for image in page.all("img"):

@@ -13,6 +13,8 @@ from torch import Tensor
 from ntklens.dynamics import measures
 
 Row = Mapping[str, float]
+_BEGUN = 3.0
+"""Effective rank of the kernel of a network that has begun to learn."""
 
 
 @dataclass(frozen=True)
@@ -51,48 +53,47 @@ def advice(rows: Sequence[Row], threshold: float, distance: Float[Tensor, "e e"]
     return [dead] if dead else [*overfitting_alarm(rows), _movement(rows, threshold, distance)]
 
 
-def overfitting_alarm(rows: Sequence[Row], *, window: int = 5, jump: float = 6.0, least: float = 2.0) -> list[Advice]:
-    """Epochs at which kernel and spectrum jump together, as when one-step adversarial training breaks down.
+def overfitting_alarm(rows: Sequence[Row], *, window: int = 5, drop: float = 0.05) -> list[Advice]:
+    """Spells in which the tangents of attacked images turn away from those of the images, as when one-step training breaks.
 
-    In catastrophic overfitting (Wong et al. 2020) a network trained on one-step examples loses its robustness to more steps
-    within an epoch. The kernel shows it without an attack: it turns at once, and its size changes at once. An epoch is
-    named when the logarithms of both the velocity and the change of the trace lie more than `jump` median absolute
-    deviations above the median of the `window` epochs before it, and by a factor of `least` at the least. Where the rows
-    have `one_step_accuracy` and `robust_accuracy`, the gap between the two is told with it.
+    In catastrophic overfitting (Wong et al. 2020) a network trained on one-step examples learns to tell these from clean
+    images, and loses its robustness to more steps. The kernel shows that without a further attack: the tangents of an
+    image and of its one-step example, close to each other before, part. An epoch is in such a spell when the mean cosine
+    between them, a tracker's `adversarial_cosine`, lies more than `drop` below the median of the `window` epochs before.
+    Epochs at which the kernel has an effective rank below 3, before a network has begun to learn, are not judged; a spell
+    is told once, at its first epoch. Where the rows have `one_step_accuracy` and `robust_accuracy`, these are told with it.
 
     Args:
-        rows: of `KernelTracker.rows`.
+        rows: of `KernelTracker.rows`, of a tracker with the one-step attack of the training.
         window: epochs that are compared with; none is named before there are so many.
-        jump: median absolute deviations.
-        least: factor over the median that is asked for in any case.
+        drop: of the cosine.
     """
-    speed = np.array([math.log(r["velocity"]) if r["velocity"] > 0 else -math.inf for r in rows])
-    size = np.log(np.array([max(r["trace"], 1e-300) for r in rows]))
-    change = np.log(np.maximum(np.abs(np.diff(size, prepend=size[0])), 1e-12))
-    found = []
-    for t in range(window + 1, len(rows)):
+    found: list[Advice] = []
+    cosine = np.array([r.get("adversarial_cosine", math.nan) for r in rows], dtype=float)
+    begun = np.array([r["effective_rank"] >= _BEGUN for r in rows])
+    inside = False
+    for t in range(window, len(rows)):
         past = slice(t - window, t)
-        if _stands_out(speed[past], speed[t], jump, least) and _stands_out(change[past], change[t], jump, least):
-            found.append(Advice("overfitting", rows[t]["epoch"], _alarmed(rows, t)))
+        fell = bool(begun[past].all()) and bool(cosine[t] < np.median(cosine[past]) - drop)
+        if fell and not inside:
+            found.append(Advice("overfitting", rows[t]["epoch"], _alarmed(rows, t, float(np.median(cosine[past])))))
+        inside = fell
     return found
 
 
-def _stands_out(past: np.ndarray, now: float, jump: float, least: float) -> bool:
-    middle = float(np.median(past))
-    spread = float(np.median(np.abs(past - middle)))
-    return bool(now > middle + max(jump * spread, math.log(least)))
-
-
-def _alarmed(rows: Sequence[Row], t: int) -> str:
-    before, now = rows[t - 1], rows[t]
+def _alarmed(rows: Sequence[Row], t: int, before: float) -> str:
+    last, now = rows[t - 1], rows[t]
     text = (
-        f"At epoch {now['epoch']:g} the kernel turned by {now['velocity']:.2g} in one epoch and its trace went from "
-        f"{before['trace']:.3g} to {now['trace']:.3g}, far more than in the epochs before."
+        f"At epoch {now['epoch']:g} the tangents of attacked images have turned away from those of the images: their mean "
+        f"cosine is {now['adversarial_cosine']:.2f}, after {before:.2f} in the epochs before."
     )
     if "one_step_accuracy" in now and "robust_accuracy" in now:
-        gaps = [100 * (r["one_step_accuracy"] - r["robust_accuracy"]) for r in (before, now)]
-        text += f" Accuracy under one step is {gaps[1]:.0f} points above that under PGD (before: {gaps[0]:.0f})."
-    return text + " In one-step adversarial training, go back to the checkpoint before it and take more attack steps."
+        one, more = (f"{100 * last[k]:.0f} to {100 * now[k]:.0f} %" for k in ("one_step_accuracy", "robust_accuracy"))
+        text += f" Accuracy under one step went from {one}, under PGD from {more}."
+    return (
+        text + " If this is one-step adversarial training, compare the accuracy under more steps; where that fell, go "
+        "back to the checkpoint before and take more attack steps or a smaller learning rate."
+    )
 
 
 def _dead(rows: Sequence[Row]) -> Advice | None:

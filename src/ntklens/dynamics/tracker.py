@@ -7,6 +7,7 @@ import hashlib
 import math
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -18,7 +19,12 @@ from torch import Tensor, nn
 from ntklens.dynamics import measures, store
 from ntklens.dynamics.path import KernelPath
 from ntklens.errors import InputError, NumericalFailure
-from ntklens.kernels import empirical_kernel
+from ntklens.kernels import EmpiricalKernel, empirical_kernel
+
+Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(network, images, classes) -> adversarial images."""
+_BLOCK = 10
+"""Images of the second series that are taken together."""
 
 
 @runtime_checkable
@@ -42,6 +48,10 @@ class KernelTracker:
         top_k: how many eigenvectors count as the top ones.
         folder: each record is written there when it is made, so that a training that is killed keeps what it had; records
             of the same probe set that are there already are taken up.
+        attack: (network, images, classes) -> adversarial images of the probe set, for a second series beside the first:
+            `adversarial_cosine`, the mean cosine between the tangents of an image and those of its adversarial image, and
+            `adversarial_trace`, the trace of the kernel on the adversarial images. With the one-step attack that a
+            network is trained with, `overfitting_alarm` reads the first of them.
 
     Attributes:
         scalars: the other figures of each.
@@ -66,6 +76,7 @@ class KernelTracker:
         outputs: str = "trace",
         top_k: int = 10,
         folder: str | Path | None = None,
+        attack: Attack | None = None,
     ) -> None:
         if len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
             raise InputError(
@@ -75,7 +86,7 @@ class KernelTracker:
         if outputs not in ("trace", "pseudo"):
             raise InputError(f'outputs must be "trace" or "pseudo", one value a pair of images; "{outputs}" came.')
         self.probe_x, self.probe_y = probe_x.detach().clone(), probe_y.detach().clone()
-        self.outputs, self.top_k = outputs, top_k
+        self.outputs, self.top_k, self.attack = outputs, top_k, attack
         self.scalars: list[dict[str, float]] = []
         self.seconds = 0.0
         self._path = KernelPath(probe_y, top_k)
@@ -103,10 +114,11 @@ class KernelTracker:
             raise InputError(f"epochs are recorded in order; {epoch} came after {self.epochs[-1]}.")
         start = time.perf_counter()
         twin = copy.deepcopy(module).eval()
-        kernel = empirical_kernel(twin, self.outputs)(self.probe_x)
+        measured = empirical_kernel(twin, self.outputs)
+        kernel = measured(self.probe_x)
         if not bool(kernel.isfinite().all()):
             raise NumericalFailure(f"the kernel at epoch {epoch} is not finite: lower the training's learning rate.")
-        entry = store.Entry(float(epoch), kernel.cpu(), self._scores(twin) | scalars)
+        entry = store.Entry(float(epoch), kernel.cpu(), self._scores(twin) | self._attacked(twin, measured) | scalars)
         self.rewind(epoch)
         if self._folder is not None:
             store.write(self._folder / store.name(len(self.epochs)), entry, self._probe())
@@ -134,6 +146,22 @@ class KernelTracker:
         f = torch.cat([-f / 2, f / 2], 1) if f.shape[1] == 1 else f
         loss = nn.functional.cross_entropy(f, y)
         return {"probe_loss": float(loss), "probe_accuracy": float((f.argmax(1) == y).double().mean())}
+
+    def _attacked(self, network: nn.Module, kernel: EmpiricalKernel) -> dict[str, float]:
+        """The second series, from small blocks: of the pairs of other images nothing is asked."""
+        if self.attack is None:
+            return {}
+        adversarial = self.attack(network, self.probe_x, self.probe_y)
+        cosines, traces = [], []
+        for here, there in zip(torch.split(self.probe_x, _BLOCK), torch.split(adversarial, _BLOCK), strict=True):
+            k = kernel(torch.cat([here, there])).double()
+            own, across = k.diagonal(), k.diagonal(len(here))
+            cosines.append(across / (own[: len(here)] * own[len(here) :]).sqrt())
+            traces.append(own[len(here) :])
+        return {
+            "adversarial_cosine": float(torch.cat(cosines).mean()),
+            "adversarial_trace": float(torch.cat(traces).sum()),
+        }
 
     @property
     def epochs(self) -> list[float]:

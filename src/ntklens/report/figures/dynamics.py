@@ -103,6 +103,31 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     return fig
 
 
+def one_step(rows: Rows, alarms: Rows) -> Figure:
+    """Accuracy under one step and under PGD, and the cosine between tangents of images and of one-step images."""
+    fig = style.figure(9.5, 3.9)
+    score, cosine = fig.subplots(1, 2)
+    for training, seeds in _paths(rows).items():
+        for number, path in enumerate(seeds):
+            colour, epochs = _COLOURS[training], style.column(path, "epoch")
+            name = None if number else training
+            score.plot(epochs, style.percent(path, "one_step_accuracy"), color=colour, label=name)
+            score.plot(epochs, style.percent(path, "robust_accuracy"), color=colour, linestyle="--")
+            values = style.column(path, "adversarial_cosine")
+            cosine.plot(epochs, values, color=colour)
+            told = [a["epoch"] for a in alarms if (a["training"], a["seed"]) == (training, path[0].get("seed", 0))]
+            at = np.isin(epochs, told)
+            cosine.plot(epochs[at], values[at], "v", color=style.GREY, markersize=10, markerfacecolor="none")
+    style.percent_axis(score, "accuracy")
+    score.set_title("under one step (solid), under PGD (dashed)")
+    cosine.set_title("tangents: image and one-step image (▽: alarm)")
+    cosine.set_ylabel("mean cosine")
+    for panel in (score, cosine):
+        panel.set_xlabel("epoch")
+    fig.legend(loc="outside upper center", ncols=3)
+    return fig
+
+
 def continued(rows: Rows) -> Figure:
     """Clean and robust accuracy of linearised trainings against the epoch that they start from."""
     fig = style.figure(9.5, 4.0)

@@ -46,7 +46,9 @@ def dynamics_section(record: Record) -> Section:
                 "Six line plots against the epoch: accuracy, velocity, trace, concentration, effective rank and alignment.",
             )
         )
-    plates += _consequences(record, meta)
+    if any(r.get("adversarial_cosine") is not None for r in rows):
+        plates.append(_one_step(record, rows))
+    plates += _consequences(record)
     tables = numbers(
         {
             "what the kernel's path says": record.table("advice"),
@@ -59,7 +61,18 @@ def dynamics_section(record: Record) -> Section:
     return Section("dynamics", "How training moves the kernel", _text(record, meta), plates, tables)
 
 
-def _consequences(record: Record, meta: dict[str, Any]) -> list[Plate]:
+def _one_step(record: Record, rows: list[dict[str, Any]]) -> Plate:
+    alarms: list[dict[str, Any]] = [r for r in record.table("advice") if r["kind"] == "overfitting"]
+    return Plate(
+        lambda: dynamics.one_step(rows, alarms),
+        "Whether one-step training is honest. Where it breaks down (catastrophic overfitting), accuracy under one step "
+        "parts from that under PGD, and tangents of one-step images turn away from those of the images; an alarm "
+        f"is a fall of the cosine by more than 0.05. Alarms here: {len(alarms) or 'none'}.",
+        "Two line plots against the epoch: accuracy under one step and PGD, and the cosine between tangents.",
+    )
+
+
+def _consequences(record: Record) -> list[Plate]:
     plates = []
     linear: list[dict[str, Any]] = record.table("continued")
     if linear:

@@ -132,7 +132,13 @@ def _one(
     network = _initialised(context, spec, seed)
     folder = context.scratch / "dynamics" / f"{name}-{seed}"
     probe = slice(0, spec.probe)
-    tracker = KernelTracker(x_test[probe], y_test[probe], top_k=spec.top_k, folder=folder / "track")
+    tracker = KernelTracker(
+        x_test[probe],
+        y_test[probe],
+        top_k=spec.top_k,
+        folder=folder / "track",
+        attack=attack_of("FGSM", context, spec),
+    )
     kept, aside = {*spec.linear_from}, 0.0
 
     def on_epoch(epoch: int, model: nn.Module, loss: float) -> None:

@@ -9,7 +9,7 @@ from ntklens.errors import InputError
 from ntklens.networks import load_network
 from ntklens.study.context import Context, Progress, StageResult
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.trainings import found_of, meta_of, tested
+from ntklens.study.stages.dynamics.trainings import attack_of, found_of, meta_of, tested
 
 WATCHED = "watched"
 
@@ -34,7 +34,13 @@ def watched(context: Context, spec: DynamicsSpec, progress: Progress) -> StageRe
     x, y = context.test
     module = load_network(spec.model).to(context.spec.device)
     probe = slice(0, spec.probe)
-    tracker = KernelTracker(x[probe], y[probe], top_k=spec.top_k, folder=context.scratch / "dynamics" / WATCHED)
+    tracker = KernelTracker(
+        x[probe],
+        y[probe],
+        top_k=spec.top_k,
+        folder=context.scratch / "dynamics" / WATCHED,
+        attack=attack_of("FGSM", context, spec),
+    )
 
     def scores(network: nn.Module) -> dict[str, float]:
         return tested(context, spec, network)
