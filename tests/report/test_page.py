@@ -84,7 +84,7 @@ def test_rows_that_explain_others_may_be_missing(record):
         path.unlink()
     page = Page(render(record))
     assert ids(page) == ["claims", *STAGES, "provenance"]
-    assert len(page.all("img")) == 12
+    assert len(page.all("img")) == 13
 
 
 @pytest.mark.parametrize("channels", [1, 3])

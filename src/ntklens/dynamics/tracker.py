@@ -111,7 +111,10 @@ class KernelTracker:
             NumericalFailure: the kernel is not finite.
         """
         if self.epochs and epoch < self.epochs[-1]:
-            raise InputError(f"epochs are recorded in order; {epoch} came after {self.epochs[-1]}.")
+            raise InputError(
+                f"epochs are recorded in order; {epoch:g} came after {self.epochs[-1]:g}: to train again from there, call "
+                f"rewind({epoch:g}), which forgets that epoch and what came after it."
+            )
         start = time.perf_counter()
         twin = copy.deepcopy(module).eval()
         measured = empirical_kernel(twin, self.outputs)
