@@ -7,6 +7,7 @@ written in the function of its name, holds with the 95 % interval where there is
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from ntklens.record import Record
@@ -217,7 +218,7 @@ def _c7(record: Record) -> Verdict | None:
     ]
 
     def say(found: list[float | None]) -> str:
-        return ", ".join("at no epoch of the run" if e is None else f"from epoch {e:g} on" for e in found)
+        return " and ".join("at no epoch of the run" if e is None else f"from epoch {e:g} on" for e in found)
 
     later = {r["threshold"] for r in rows if r["epoch"] is not None}
     others = "; ".join(
@@ -226,12 +227,27 @@ def _c7(record: Record) -> Verdict | None:
         for t in sorted(later - {meta["lazy_threshold"]}, reverse=True)
     )
     sentence = (
-        f"The kernel moves by less than {meta['lazy_threshold']:g} an epoch: {say(epochs['PGD'])} under PGD training, "
-        f"{say(epochs['standard'])} under standard training ({_runs(pairs)})."
+        f"The kernel moves by less than {meta['lazy_threshold']:g} an epoch under PGD training {say(epochs['PGD'])}; under "
+        f"standard training {say(epochs['standard'])} ({_runs(pairs)})."
     )
     if others:
         sentence += f" First epochs at other thresholds, PGD and standard: {others}."
+    travelled = {t: ", ".join(f"{v:.2f}" for v in _travelled(record, t)) for t in ("PGD", "standard")}
+    sentence += (
+        f" After its first epoch the kernel travels {travelled['PGD']} under PGD and {travelled['standard']} under standard "
+        "training, in sums of kernel distances."
+    )
     return all(a < s for a, s in pairs), sentence
+
+
+def _travelled(record: Record, training: str) -> list[float]:
+    """The way of a kernel after the first recorded step, in kernel distance, a value a seed."""
+    rows = _of(record.table("dynamics"), training)
+    ways = []
+    for seed in sorted({int(r["seed"]) for r in rows}):
+        own = [r for r in rows if r["seed"] == seed]
+        ways.append(sum(float(b["velocity"]) * (b["epoch"] - a["epoch"]) for a, b in pairwise(own[1:])))
+    return ways
 
 
 def _epoch(row: dict[str, Any]) -> str:
