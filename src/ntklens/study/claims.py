@@ -234,7 +234,7 @@ def _c7(record: Record) -> Verdict | None:
         sentence += f" First epochs at other thresholds, PGD and standard: {others}."
     travelled = {t: ", ".join(f"{v:.2f}" for v in _travelled(record, t)) for t in ("PGD", "standard")}
     sentence += (
-        f" After its first epoch the kernel travels {travelled['PGD']} under PGD and {travelled['standard']} under standard "
+        f" After its first epoch the kernel travels {travelled['PGD']} under PGD, {travelled['standard']} under standard "
         "training, in sums of kernel distances."
     )
     return all(a < s for a, s in pairs), sentence
