@@ -44,7 +44,7 @@ def distance_maps(maps: dict[str, NDArray[Any]]) -> Figure:
 
 def polar(rows: Rows) -> Figure:
     """Radius and angle of the kernel's path, whole, in its top eigenspace and in the rest."""
-    fig = style.figure(9.5, 3.9)
+    fig = style.figure(9.5, 4.2)
     panels = fig.subplots(1, 3, subplot_kw={"projection": "polar"})
     for panel, (title, suffix) in zip(panels, _PARTS.items(), strict=True):
         for training, seeds in _paths(rows).items():
@@ -56,9 +56,9 @@ def polar(rows: Rows) -> Figure:
         reach = np.nanmax(style.column(rows, f"angle{suffix}"))
         panel.set_thetamin(0)
         panel.set_thetamax(180 if reach > np.pi / 2 else 90)
-        panel.set_title(title)
+        panel.set_title(title, pad=10)
         panel.tick_params(labelsize=8)
-    fig.legend(loc="outside lower center", ncols=2)
+    fig.legend(loc="outside upper center", ncols=4)
     return fig
 
 
