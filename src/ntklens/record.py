@@ -24,6 +24,8 @@ from ntklens.errors import InputError
 
 SCHEMA = 1
 FILE = "record.json"
+_REPLACED = "replaced"
+"""Marks the folder of a run that waits until the one which replaces it is done."""
 _PACKAGES = ("ntklens", "torch", "numpy", "scipy", "scikit-learn", "matplotlib")
 
 _PARTS: dict[str, type] = {"kind": str, "title": str, "spec": dict, "provenance": dict, "stages": list, "tables": dict}
@@ -85,9 +87,11 @@ class Record:
         try:
             if (folder / FILE).is_file():
                 _set_aside(folder)
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.resolve().mkdir(parents=True, exist_ok=True)
             record._write()
         except OSError as error:
+            if _waits(folder) and not folder.exists():
+                _aside(folder).rename(folder.resolve())
             raise InputError(
                 f"{folder} cannot be written ({error.strerror or error}); choose another --out."
             ) from error
@@ -95,14 +99,24 @@ class Record:
 
     def settle(self) -> None:
         """Delete the run that this one has replaced."""
-        shutil.rmtree(_aside(self.folder), ignore_errors=True)
+        if _waits(self.folder):
+            shutil.rmtree(_aside(self.folder), ignore_errors=True)
 
-    def put_back(self) -> None:
-        """Delete this run in favour of the one that it was to replace, where there is one."""
-        before = _aside(self.folder)
-        if before.is_dir():
-            shutil.rmtree(self.folder, ignore_errors=True)
-            before.rename(self.folder)
+    def put_back(self) -> Path | None:
+        """Put the run that this one was to replace in its place again, where there is one.
+
+        Returns:
+            Where this run has been moved with what it had done; None where nothing was replaced.
+        """
+        if not _waits(self.folder):
+            return None
+        folder = self.folder.resolve()
+        kept = next(k for i in range(1, 10**6) if not (k := folder.with_name(f"{folder.name}.failed-{i}")).exists())
+        folder.rename(kept)
+        self.folder = kept
+        _aside(folder).rename(folder)
+        (folder / _REPLACED).unlink(missing_ok=True)
+        return kept
 
     @classmethod
     def open(cls, folder: str | Path) -> Record:
@@ -207,12 +221,25 @@ def _aside(folder: Path) -> Path:
     return folder.resolve().with_name(f"{folder.resolve().name}.before")
 
 
+def _waits(folder: Path) -> bool:
+    """Whether a run waits there that was put aside by us."""
+    return (_aside(folder) / _REPLACED).is_file()
+
+
 def _set_aside(folder: Path) -> None:
-    """Move a run out of the way, or delete it where a finished one waits already."""
-    if _aside(folder).exists():
-        shutil.rmtree(folder)
-    else:
-        folder.rename(_aside(folder))
+    """Move a run out of the way; where a finished one waits already, the unfinished one that came after it goes.
+
+    Raises:
+        InputError: something else stands in that place.
+    """
+    aside = _aside(folder)
+    if _waits(folder):
+        shutil.rmtree(folder.resolve())
+        return
+    if aside.exists():
+        raise InputError(f"{aside} is where the run in {folder} would wait until the new one is done; move it away.")
+    (folder / _REPLACED).touch()
+    folder.resolve().rename(aside)
 
 
 def provenance(*, seed: int, data: str) -> dict[str, Any]:

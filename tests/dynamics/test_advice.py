@@ -49,14 +49,17 @@ def with_cosines(cosines, rank=None):
 
 
 def test_the_alarm_names_the_epoch_at_which_tangents_part_once():
-    rows = with_cosines([*STEADY, 0.85, 0.77, 0.70, 0.71])
+    """It goes on for a few epochs with a flicker, is made good, and comes again."""
+    rows = with_cosines([*STEADY, 0.85, 0.77, 0.84, 0.70, 0.71, 0.87, 0.88, 0.60])
     rows = [r | {"one_step_accuracy": 0.5, "robust_accuracy": 0.4} for r in rows]
-    rows[8] |= {"one_step_accuracy": 0.95, "robust_accuracy": 0.1}
-    (found,) = overfitting_alarm(rows)
-    assert (found.kind, found.epoch) == ("overfitting", 8)
-    assert "mean cosine is 0.77, after 0.87" in found.text
-    assert "under one step went from 50 to 95 %, under PGD from 40 to 10 %" in found.text
-    assert [a.kind for a in advice(rows, 0.01)] == ["overfitting", "moving"]
+    for row in (rows[8], rows[-1]):
+        row |= {"one_step_accuracy": 0.95, "robust_accuracy": 0.1}
+    first, second = overfitting_alarm(rows)
+    assert (first.kind, first.epoch, second.epoch) == ("overfitting", 8, 14)
+    assert "mean cosine is 0.77, after 0.88 at epoch 1" in first.text
+    assert "under one step went from 50 to 95 %, under PGD from 40 to 10 %" in first.text
+    assert [a.kind for a in advice(rows, 0.01, one_step=True)] == ["overfitting", "overfitting", "moving"]
+    assert [a.kind for a in advice(rows, 0.01)] == ["moving"], "it is for one-step training alone"
 
 
 @pytest.mark.parametrize(
@@ -66,8 +69,19 @@ def test_the_alarm_names_the_epoch_at_which_tangents_part_once():
         with_cosines([0.6, *STEADY, 0.95]),  # they come together
         with_cosines([0.99, 0.98, 0.98, 0.97, 0.93, 0.88, 0.85], rank=[1.0, 1.1, 1.2, 1.3, 2.2, 5.0, 6.0]),  # it begins
         with_cosines([0.9, 0.7, 0.5]),  # the first epochs of any training
+        with_cosines([math.nan, *STEADY, math.nan]),
         path([0.02] * 9),  # a tracker without an attack
+        [
+            r | {"one_step_accuracy": 0.5, "robust_accuracy": 0.4} for r in with_cosines([*STEADY, 0.7])
+        ],  # accuracies stay
     ],
 )
 def test_no_alarm(rows):
     assert overfitting_alarm(rows) == []
+
+
+def test_a_kernel_of_zeros_is_dead():
+    rows = [r | {"trace": 0.0 if t > 1 else 9.0} for t, r in enumerate(path([0.9, math.nan], rank=[9.0, 8.0, 0.0]))]
+    (dead,) = advice(rows, 0.01)
+    assert (dead.kind, dead.epoch) == ("dead", 2)
+    assert "is zero: no input has any tangent" in dead.text

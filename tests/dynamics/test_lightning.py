@@ -44,7 +44,7 @@ def data():
     return nl.load_dataset("digits", classes=[3, 8]).first(80, 20)
 
 
-def fit(module, data, callbacks, folder, epochs=3, logger=False, resume=None):
+def fit(module, data, callbacks, folder, epochs=3, logger=False, resume=None, checkpoints=False):
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -53,7 +53,7 @@ def fit(module, data, callbacks, folder, epochs=3, logger=False, resume=None):
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
+        enable_checkpointing=checkpoints,
         log_every_n_steps=1,
     )
     loader = DataLoader(TensorDataset(data.train.x, data.train.y), batch_size=20)
@@ -84,11 +84,32 @@ def test_a_training_taken_up_from_a_checkpoint(data, tmp_path):
     first = tracker()
     fit(Digits(), data, [KernelCallback(first, "model")], tmp_path, epochs=2).save_checkpoint(tmp_path / "two.ckpt")
     second = tracker()
-    second.record(Digits().model, 3)  # later than the checkpoint
+    second.record(Digits().model, 2.5)  # later than the checkpoint
     fit(Digits(), data, [KernelCallback(second, "model")], tmp_path, epochs=4, resume=tmp_path / "two.ckpt")
     assert second.epochs == [0, 1, 2, 3, 4]
     assert torch.equal(second.kernels[:3], first.kernels)
     assert second.rows()[3]["velocity"] < 0.5
+
+
+def test_a_training_taken_up_within_an_epoch(data, tmp_path):
+    """What was recorded at the start of that epoch stays; the network as it is by now is not taken for it."""
+    keep = lightning.callbacks.ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=3, save_top_k=-1)
+    whole = nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "track")
+    fit(Digits(), data, [KernelCallback(whole, "model"), keep], tmp_path, epochs=3, checkpoints=True)
+    kernels = whole.kernels.clone()
+    again = nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "track")
+    resume = tmp_path / "epoch=1-step=6.ckpt"
+    fit(Digits(), data, [KernelCallback(again, "model")], tmp_path, epochs=3, resume=resume)
+    assert again.epochs == [0, 1, 2, 3]
+    assert torch.equal(again.kernels[:2], kernels[:2])
+
+
+def test_another_training_does_not_erase_the_first(data, tmp_path):
+    tracker = nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "track")
+    fit(Digits(), data, [KernelCallback(tracker, "model")], tmp_path, epochs=1)
+    with pytest.raises(nl.InputError, match="has records of another training, up to epoch 1"):
+        fit(Digits(), data, [KernelCallback(tracker, "model")], tmp_path, epochs=1)
+    assert tracker.epochs == [0, 1]
 
 
 def test_fewer_records_on_request(data, tmp_path):

@@ -106,3 +106,8 @@ def test_specialisation_does_not_count_an_input_with_itself():
     even = 0.3 + 0.7 * torch.eye(5)
     assert m.specialisation(even, torch.tensor([0, 0, 1, 1, 1])) == pytest.approx([1, 1])
     assert math.isnan(m.specialisation(even, torch.tensor([0, 1, 1, 1, 1]))[0])
+
+
+def test_a_kernel_of_zeros_has_measures():
+    assert m.effective_rank(torch.zeros(5)) == 0
+    assert m.concentration(torch.zeros(5), 2) == 1

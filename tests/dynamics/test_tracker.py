@@ -95,6 +95,41 @@ def test_the_second_series_is_of_attacked_images(data):
     assert still.row()["adversarial_cosine"] == pytest.approx(1)
 
 
+def test_networks_of_another_precision(data):
+    net = build("fc1", (1, 8, 8), 2, width=8).double()
+    seen = []
+
+    def attack(network, images, classes):
+        seen.append(images.dtype)
+        return images + 0.1 * torch.rand_like(images)
+
+    state = torch.random.get_rng_state()
+    tracker = nl.KernelTracker(data.test.x, data.test.y, attack=attack)
+    tracker.record(net, 0)
+    assert seen == [torch.float64]
+    assert torch.equal(state, torch.random.get_rng_state()), "also when the attack draws"
+    expected = (net(data.test.x.double()).argmax(1) == data.test.y).double().mean()
+    assert tracker.row()["probe_accuracy"] == pytest.approx(float(expected))
+
+
+def test_a_network_without_tangents_is_recorded(data):
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2, bias=False)
+    )
+    with torch.no_grad():
+        net[1].bias.fill_(-1e6)
+    tracker = nl.KernelTracker(data.test.x, data.test.y)
+    tracker.record(net, 0)
+    assert (tracker.row()["trace"], tracker.row()["effective_rank"]) == (0, 0)
+
+
+def test_classes_that_a_network_does_not_have(data, untyped):
+    with pytest.raises(nl.InputError, match="classes from 0 to 1, as the network has outputs"):
+        nl.KernelTracker(data.test.x, 3 + data.test.y).record(build("fc1", (1, 8, 8), 2), 0)
+    with pytest.raises(nl.InputError, match="classes from 0 on were expected of the probe set; -1 came"):
+        nl.KernelTracker(data.test.x, 2 * data.test.y - 1)
+
+
 def test_the_probe_is_kept(data):
     x = data.test.x.clone()
     tracker = nl.KernelTracker(x, data.test.y)

@@ -30,6 +30,8 @@ def tracker(data, folder=None):
 def test_checkpoints_in_the_order_of_their_epochs(tmp_path):
     for name in ("epoch-10.pt", "epoch-9.safetensors", "epoch=2-step=77.ckpt", "notes.txt", "last.ckpt"):
         (tmp_path / name).write_bytes(b"")
+    for name in ("last-v1.ckpt", "best-acc-0.93.ckpt", "resnet18.pt", "step=1200.ckpt"):
+        (tmp_path / name).write_bytes(b"")
     assert [(e, p.name) for e, p in checkpoints(tmp_path)] == [
         (2, "epoch=2-step=77.ckpt"),
         (9, "epoch-9.safetensors"),
@@ -78,6 +80,19 @@ def test_a_training_that_is_still_writing(data, tmp_path):
     assert count == 3
     assert seen == found.epochs == [0, 1, 2]
     assert torch.equal(found.kernels[1], nl.empirical_kernel(net(1).eval())(data.test.x))
+
+
+def test_checkpoints_that_vanish_are_passed_over(data, tmp_path, monkeypatch):
+    """As Lightning removes the ones that are no longer the best."""
+    for epoch in range(3):
+        save_file(net(epoch).state_dict(), tmp_path / f"epoch-{epoch}.safetensors")
+    found = tracker(data)
+
+    def measured(epoch: float) -> None:
+        (tmp_path / "epoch-1.safetensors").unlink(missing_ok=True)
+
+    assert watch(found, net(9), tmp_path, on_record=measured) == 2
+    assert found.epochs == [0, 2]
 
 
 def test_folders_without_or_with_damaged_checkpoints(data, tmp_path):

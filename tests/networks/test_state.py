@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 
 from ntklens.errors import InputError
@@ -29,6 +29,7 @@ SAVED = {
     ),
     "parallel.pth": lambda s, path: torch.save({f"module.{k}": v for k, v in s.items()}, path),
     "compiled.bin": lambda s, path: torch.save({f"_orig_mod.{k}": v for k, v in s.items()}, path),
+    "both.ckpt": lambda s, path: torch.save({"state_dict": {f"model._orig_mod.{k}": v for k, v in s.items()}}, path),
     "loop.pt": lambda s, path: torch.save({"model_state_dict": s, "optimiser": {"lr": 0.1}}, path),
 }
 
@@ -44,6 +45,20 @@ def test_files_of_many_trainings(name, tmp_path):
     assert not filled.training
     assert other.training
     assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
+
+
+def test_weights_that_are_shared_are_written_once(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.b.weight = self.a.weight
+
+    save_model(Tied(1), tmp_path / "tied.safetensors")
+    filled = load_state(Tied(2), tmp_path / "tied.safetensors")
+    assert same(filled, Tied(1))
+    assert filled.a.weight is filled.b.weight
 
 
 class Harmful:
@@ -86,7 +101,13 @@ def test_files_that_do_not_fit(tmp_path):
         ("resnet18_epoch_7.pt", 7),
         ("checkpoint-0040.pt", 40),
         ("v2-run-5.pth", 5),
+        ("Epoch_3_step_120.pt", 3),
+        ("7.pt", 7),
         ("last.ckpt", None),
+        ("last-v1.ckpt", None),
+        ("best-acc-0.93.ckpt", None),
+        ("resnet18.pt", None),
+        ("step=1200.ckpt", None),
     ],
 )
 def test_epochs_in_names(name, epoch):

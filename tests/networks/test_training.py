@@ -146,6 +146,17 @@ def test_training_that_diverges_is_named():
         train(build("fc2", SHAPE, 2), data.train.x, data.train.y, **options)
 
 
+def test_adversarial_training_that_diverges_is_named():
+    data = digits(40)
+    options = {"epochs": 9, "batch_size": 8, "learning_rate": 1e30, "generator": torch.Generator().manual_seed(0)}
+
+    def attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return nl.fgsm(model, x, y, 0.1)
+
+    with pytest.raises(nl.NumericalFailure, match="training diverged in epoch 1"):
+        train(build("fc2", SHAPE, 2), data.train.x, data.train.y, attack=attack, **options)
+
+
 def test_a_training_taken_up_ends_where_it_would_have(tmp_path):
     """To the bit: weights, momentum, batch norm's statistics and the order of the batches."""
     data = digits(60)

@@ -143,7 +143,9 @@ def test_channels_of_a_feature_share_one_scale(make_record):
 
 def test_distance_maps_share_one_scale(record):
     maps = {t: record.array(f"dynamics/distance_{t}") for t in ("standard", "PGD")}
-    scales = {a.get_images()[0].get_clim() for a in drawn(dynamics.distance_maps(maps)).axes[:2]}
+    scales = {
+        a.get_images()[0].get_clim() for a in drawn(dynamics.distance_maps(maps, record.table("dynamics"))).axes[:2]
+    }
     assert scales == {(0, max(m.max() for m in maps.values()))}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ntklens.errors import InputError
 from ntklens.networks import build
 from ntklens.record import Record
+from ntklens.report import render
 from ntklens.study import Spec, run
 from ntklens.study.context import Context
 from ntklens.study.spec import DynamicsSpec
@@ -208,6 +209,27 @@ def test_what_cannot_be_watched(checkpoints, tmp_path, own, message, monkeypatch
     with pytest.raises(InputError, match=message):
         run(Spec.parse(watching(checkpoints, **own)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_trainings_that_die_or_diverge_lose_nothing_else(tmp_path):
+    """Of a dead network no machine is fitted, of one that has diverged the rows up to there are kept."""
+    own = {"trainings": ["standard", "FGSM"], "epochs": 3, "probe": 20, "width": 4, "machine": 30, "machine_test": 10}
+    own |= {"attack_steps": 2, "queries": 3, "linear_from": [1], "linear_epochs": 1}
+    dead = run(Spec.parse(VALUES | {"dynamics": own | {"learning_rate": 0.5}}), tmp_path / "dead")
+    assert "dead" in [r["kind"] for r in dead.table("advice")]
+    assert None in [r["accuracy"] for r in dead.table("kernel_machines")]
+    assert "How training moves" in render(dead)
+    lost = run(Spec.parse(VALUES | {"dynamics": own | {"learning_rate": 1e20}}), tmp_path / "lost")
+    assert [r["kind"] for r in lost.table("advice")].count("broken off") == 2
+    assert {r["epoch"] for r in lost.table("dynamics")} == {0}
+    assert [r["training"] for r in lost.table("kernel_machines")] == ["none"]
+    assert {r["verdict"] for r in lost.table("claims")} == {"not measured here"}
+    assert "How training moves" in render(lost)
+
+
+def test_trainings_that_are_named_twice():
+    with pytest.raises(InputError, match="each value once was expected"):
+        Spec.parse({"dynamics": {"trainings": ["PGD", "PGD"]}})
 
 
 def test_expansions_beyond_the_training():

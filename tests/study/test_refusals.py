@@ -32,15 +32,52 @@ def test_a_run_that_would_fail_midway_leaves_the_old_one(done, features, message
     assert (done.folder / "record.json").read_bytes() == before
 
 
-def test_a_run_that_does_fail_midway_puts_the_old_one_back(done, monkeypatch):
-    def fails(context, progress):
-        raise NumericalFailure("no")
+def fails(context, progress):
+    raise NumericalFailure("no")
 
-    monkeypatch.setitem(STAGES, "features", fails)
-    with pytest.raises(NumericalFailure, match="no"):
-        run(Spec.parse(TINY | {"features": {}}), done.folder, overwrite=True)
+
+def test_a_run_that_does_fail_midway_puts_the_old_one_back_and_keeps_its_own_work(done, monkeypatch):
+    spec = Spec.parse(TINY | {"attack": {"curve": [0.2], "steps": 2}, "features": {"compare": []}})
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGES, "features", fails)
+        with pytest.raises(NumericalFailure, match=r"^no The earlier run is back in .*run.failed-1, and --resume"):
+            run(spec, done.folder, overwrite=True)
     assert Record.open(done.folder).stages == ["data", "attack", "claims"]
-    assert [path.name for path in done.folder.parent.iterdir()] == ["run"]
+    assert sorted(path.name for path in done.folder.parent.iterdir()) == ["run", "run.failed-1"]
+    assert sorted(path.name for path in done.folder.iterdir()) == ["arrays", "record.json"]
+    failed = done.folder.with_name("run.failed-1")
+    assert Record.open(failed).stages == ["data", "attack"]
+    assert run(spec, failed, resume=True).stages == ["data", "attack", "features", "claims"]
+
+
+def test_a_run_that_replaces_nothing_stays_where_it_failed(tmp_path, monkeypatch):
+    monkeypatch.setitem(STAGES, "features", fails)
+    with pytest.raises(NumericalFailure, match=r"^no$"):
+        run(Spec.parse(TINY | {"features": {}}), tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert Record.open(tmp_path / "run").stages == ["data"]
+
+
+def test_folders_that_are_not_ours_are_left_alone(done):
+    """A backup by hand beside a run: nothing deletes it, and an overwriting run asks for its place."""
+    backup = done.folder.with_name("run.before")
+    backup.mkdir()
+    (backup / "mine.txt").write_text("dear")
+    run(Spec.parse(TINY), done.folder.with_name("other"))
+    with pytest.raises(InputError, match=r"run\.before is where the run in .* would wait"):
+        run(Spec.parse(TINY), done.folder, overwrite=True)
+    assert (backup / "mine.txt").read_text() == "dear"
+    assert Record.open(done.folder).stages == ["data", "attack", "claims"]
+
+
+def test_a_link_to_a_run_stays_a_link(done, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(done.folder, target_is_directory=True)
+    record = run(Spec.parse(TINY | {"seed": 5}), link, overwrite=True)
+    assert link.is_symlink()
+    assert Record.open(done.folder).spec["seed"] == 5
+    assert record.done("claims")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run"]
 
 
 def test_an_overwriting_run_that_is_killed_can_be_resumed_and_then_settles(done, monkeypatch):

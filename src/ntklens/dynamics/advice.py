@@ -6,15 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from ntklens.dynamics import measures
 
 Row = Mapping[str, float]
-_BEGUN = 3.0
-"""Effective rank of the kernel of a network that has begun to learn."""
+_BEGUN, _ENOUGH = 3.0, 5
+"""Effective rank of the kernel of a network that has begun to learn, and how many such epochs an alarm needs before it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,9 @@ class Advice:
         return {"kind": self.kind, "epoch": self.epoch, "text": self.text}
 
 
-def advice(rows: Sequence[Row], threshold: float, distance: Float[Tensor, "e e"] | None = None) -> list[Advice]:
+def advice(
+    rows: Sequence[Row], threshold: float, distance: Float[Tensor, "e e"] | None = None, *, one_step: bool = False
+) -> list[Advice]:
     """What the rows of a `KernelTracker` say, alarms first.
 
     A kernel can move little at every epoch and far in the end. With the distances between epochs, a kernel that is slow
@@ -46,69 +47,85 @@ def advice(rows: Sequence[Row], threshold: float, distance: Float[Tensor, "e e"]
         rows: of `KernelTracker.rows`.
         threshold: velocity, in kernel distance an epoch, below which the kernel counts as standing still.
         distance: of `KernelTracker.distance`.
+        one_step: the training is one on one-step adversarial images, for which `overfitting_alarm` is.
     """
     if not rows:
         return []
     dead = _dead(rows)
-    return [dead] if dead else [*overfitting_alarm(rows), _movement(rows, threshold, distance)]
+    alarms = overfitting_alarm(rows) if one_step else []
+    return [dead] if dead else [*alarms, _movement(rows, threshold, distance)]
 
 
-def overfitting_alarm(rows: Sequence[Row], *, window: int = 5, drop: float = 0.05) -> list[Advice]:
-    """Spells in which the tangents of attacked images turn away from those of the images, as when one-step training breaks.
+def overfitting_alarm(rows: Sequence[Row], *, window: int = 10, drop: float = 0.05) -> list[Advice]:
+    """Spells in which one-step adversarial training breaks down: tangents of attacked images turn from those of the images.
 
     In catastrophic overfitting (Wong et al. 2020) a network trained on one-step examples learns to tell these from clean
-    images, and loses its robustness to more steps. The kernel shows that without a further attack: the tangents of an
-    image and of its one-step example, close to each other before, part. An epoch is in such a spell when the mean cosine
-    between them, a tracker's `adversarial_cosine`, lies more than `drop` below the median of the `window` epochs before.
-    Epochs at which the kernel has an effective rank below 3, before a network has begun to learn, are not judged; a spell
-    is told once, at its first epoch. Where the rows have `one_step_accuracy` and `robust_accuracy`, these are told with it.
+    images, and loses its robustness to more steps. The tangents of an image and of its one-step example, close to each
+    other before, part. An epoch is in such a spell when the mean cosine between them, a tracker's `adversarial_cosine`,
+    lies more than `drop` below the highest of the `window` epochs before. Epochs at which the kernel has an effective rank
+    below 3, before a network has begun to learn, do not count, and there have to be five that do. Where the rows have
+    `one_step_accuracy` and `robust_accuracy`, these have to part as well, by as much. A spell is told once, at its start.
+
+    In other trainings the cosine may fall for other reasons.
 
     Args:
         rows: of `KernelTracker.rows`, of a tracker with the one-step attack of the training.
-        window: epochs that are compared with; none is named before there are so many.
+        window: epochs that are compared with.
         drop: of the cosine.
     """
     found: list[Advice] = []
-    cosine = np.array([r.get("adversarial_cosine", math.nan) for r in rows], dtype=float)
-    begun = np.array([r["effective_rank"] >= _BEGUN for r in rows])
-    inside = False
-    for t in range(window, len(rows)):
-        past = slice(t - window, t)
-        fell = bool(begun[past].all()) and bool(cosine[t] < np.median(cosine[past]) - drop)
-        if fell and not inside:
-            found.append(Advice("overfitting", rows[t]["epoch"], _alarmed(rows, t, float(np.median(cosine[past])))))
-        inside = fell
+    lost = -math.inf  # the cosine before a spell, which ends when half of the fall is made good
+    for t, now in enumerate(rows):
+        past = [r for r in rows[max(0, t - window) : t] if r["effective_rank"] >= _BEGUN and not math.isnan(_cosine(r))]
+        if len(past) < _ENOUGH or _cosine(now) < lost - drop / 2:
+            continue
+        lost, best = -math.inf, max(past, key=_cosine)
+        if _cosine(now) < _cosine(best) - drop and _parted(best, now, drop):
+            found.append(Advice("overfitting", now["epoch"], _alarmed(best, now)))
+            lost = _cosine(best)
     return found
 
 
-def _alarmed(rows: Sequence[Row], t: int, before: float) -> str:
-    last, now = rows[t - 1], rows[t]
+def _cosine(row: Row) -> float:
+    return row.get("adversarial_cosine", math.nan)
+
+
+def _parted(before: Row, now: Row, least: float) -> bool:
+    """Whether accuracy under one step and under PGD are further apart than they were; true where they are not known."""
+    if not all(name in row for row in (before, now) for name in ("one_step_accuracy", "robust_accuracy")):
+        return True
+    gaps = [row["one_step_accuracy"] - row["robust_accuracy"] for row in (before, now)]
+    return gaps[1] > gaps[0] + least
+
+
+def _alarmed(best: Row, now: Row) -> str:
     text = (
-        f"At epoch {now['epoch']:g} the tangents of attacked images have turned away from those of the images: their mean "
-        f"cosine is {now['adversarial_cosine']:.2f}, after {before:.2f} in the epochs before."
+        f"At epoch {now['epoch']:g} the tangents of one-step images have turned away from those of the images: their mean "
+        f"cosine is {now['adversarial_cosine']:.2f}, after {best['adversarial_cosine']:.2f} at epoch {best['epoch']:g}."
     )
     if "one_step_accuracy" in now and "robust_accuracy" in now:
-        one, more = (f"{100 * last[k]:.0f} to {100 * now[k]:.0f} %" for k in ("one_step_accuracy", "robust_accuracy"))
+        one, more = (f"{100 * best[k]:.0f} to {100 * now[k]:.0f} %" for k in ("one_step_accuracy", "robust_accuracy"))
         text += f" Accuracy under one step went from {one}, under PGD from {more}."
     return (
-        text + " If this is one-step adversarial training, compare the accuracy under more steps; where that fell, go "
-        "back to the checkpoint before and take more attack steps or a smaller learning rate."
+        text + " Training on one-step images is breaking down: go back to a checkpoint before it and take more attack "
+        "steps or a smaller learning rate."
     )
 
 
 def _dead(rows: Sequence[Row]) -> Advice | None:
-    """A kernel of rank one: only the last bias still moves."""
-    ranks = [r["effective_rank"] for r in rows]
-    if not ranks[-1] < 1.001:
-        return None
+    """A kernel of rank one, where only the last bias still moves, or none, where nothing does."""
     first = len(rows)
-    while first and ranks[first - 1] < 1.001:
+    while first and not rows[first - 1]["effective_rank"] >= 1.001:
         first -= 1
+    if first == len(rows):
+        return None
+    nothing = not rows[-1]["trace"] > 0
+    what = "is zero: no input has any tangent" if nothing else "has rank one: every input has the same tangents"
     return Advice(
         "dead",
         rows[first]["epoch"],
-        f"Since epoch {rows[first]['epoch']:g} the kernel has rank one: every input has the same tangents, as when all "
-        "hidden units are off. Go back, lower the learning rate, or train on clean images first.",
+        f"Since epoch {rows[first]['epoch']:g} the kernel {what}, as when all hidden units are off. Go back, lower the "
+        "learning rate, or train on clean images first.",
     )
 
 

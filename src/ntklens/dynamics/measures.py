@@ -91,14 +91,16 @@ def restricted(kernel: Float[Tensor, "n n"], k: int, *, top: bool) -> Float[Tens
 
 
 def concentration(eigenvalues: Float[Tensor, " n"], k: int) -> float:
-    """C_k = Σ_{i<=k} λ_i² / Σ_i λ_i², for eigenvalues in any order."""
+    """C_k = Σ_{i<=k} λ_i² / Σ_i λ_i², for eigenvalues in any order; 1 for a kernel of zeros."""
     squares = eigenvalues.double().square().sort(descending=True).values
-    return float(squares[:k].sum() / squares.sum())
+    return float(squares[:k].sum() / squares.sum()) if bool(squares.any()) else 1.0
 
 
 def effective_rank(eigenvalues: Float[Tensor, " n"]) -> float:
-    """Exp of the entropy of λ / Σλ: n for a flat spectrum, 1 for rank one."""
+    """Exp of the entropy of λ / Σλ: n for a flat spectrum, 1 for rank one, 0 for a kernel of zeros."""
     share = eigenvalues.double().clamp(min=0)
+    if not bool(share.any()):
+        return 0.0
     share = share / share.sum()
     return float(torch.special.entr(share).sum().exp())
 

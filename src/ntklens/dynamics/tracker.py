@@ -83,6 +83,8 @@ class KernelTracker:
                 f"as many classes as probe images, and top_k below their number, were expected; {len(probe_x)} images, "
                 f"{len(probe_y)} classes and top_k = {top_k} came."
             )
+        if int(probe_y.min()) < 0:
+            raise InputError(f"classes from 0 on were expected of the probe set; {int(probe_y.min())} came.")
         if outputs not in ("trace", "pseudo"):
             raise InputError(f'outputs must be "trace" or "pseudo", one value a pair of images; "{outputs}" came.')
         self.probe_x, self.probe_y = probe_x.detach().clone(), probe_y.detach().clone()
@@ -145,18 +147,31 @@ class KernelTracker:
     @torch.no_grad()
     def _scores(self, network: nn.Module) -> dict[str, float]:
         """Loss and accuracy on the probe set; one output f counts as the logits (-f/2, f/2)."""
-        f, y = network(self.probe_x), self.probe_y.long()
+        f, y = network(self._seen_by(network)), self.probe_y.long()
         f = torch.cat([-f / 2, f / 2], 1) if f.shape[1] == 1 else f
-        loss = nn.functional.cross_entropy(f, y)
+        if int(y.max()) >= f.shape[1]:
+            raise InputError(
+                f"classes from 0 to {f.shape[1] - 1}, as the network has outputs, were expected of the probe set; "
+                f"{int(y.max())} came: number the classes from 0."
+            )
+        y = y.to(f.device)
+        loss = nn.functional.cross_entropy(f.double(), y)
         return {"probe_loss": float(loss), "probe_accuracy": float((f.argmax(1) == y).double().mean())}
+
+    def _seen_by(self, network: nn.Module) -> Tensor:
+        """The probe images on the network's device and, unless they are integers, in its precision."""
+        like = next((p for p in network.parameters() if p.is_floating_point()), self.probe_x)
+        return self.probe_x.to(like) if self.probe_x.is_floating_point() else self.probe_x.to(like.device)
 
     def _attacked(self, network: nn.Module, kernel: EmpiricalKernel) -> dict[str, float]:
         """The second series, from small blocks: of the pairs of other images nothing is asked."""
         if self.attack is None:
             return {}
-        adversarial = self.attack(network, self.probe_x, self.probe_y)
+        x = self._seen_by(network)
+        with torch.random.fork_rng():
+            adversarial = self.attack(network, x, self.probe_y.to(x.device)).to(x)
         cosines, traces = [], []
-        for here, there in zip(torch.split(self.probe_x, _BLOCK), torch.split(adversarial, _BLOCK), strict=True):
+        for here, there in zip(torch.split(x, _BLOCK), torch.split(adversarial, _BLOCK), strict=True):
             k = kernel(torch.cat([here, there])).double()
             own, across = k.diagonal(), k.diagonal(len(here))
             cosines.append(across / (own[: len(here)] * own[len(here) :]).sqrt())

@@ -70,8 +70,11 @@ def watch(
             try:
                 network = load_state(module, path)
             except InputError:
+                if not path.exists():
+                    continue  # its training has removed it
                 if patience and time.time() - path.stat().st_mtime < _SETTLED:
-                    break  # still being written
+                    last = max(last, time.monotonic() - patience + _SETTLED)  # still being written
+                    break
                 raise
             tracker.record(network, epoch, **(scores(network) if scores else {}))
             count, last = count + 1, time.monotonic()

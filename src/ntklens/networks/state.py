@@ -56,28 +56,41 @@ def load_state(module: nn.Module, path: str | Path) -> nn.Module:
         raise InputError(
             f"{path} holds a {type(held).__name__} where a state dict was expected; save module.state_dict()."
         )
-    tensors = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
     filled = copy.deepcopy(module)
-    wanted = set(filled.state_dict())
-    for prefix in ("", *_PREFIXES):
-        mine = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if wanted <= set(mine):
+    wanted = filled.state_dict(keep_vars=True)
+    named = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
+    while named:
+        mine = _with_ties(named, wanted)
+        if wanted.keys() <= mine.keys():
             try:
                 filled.load_state_dict({k: mine[k] for k in wanted})
             except RuntimeError as error:
                 raise InputError(f"{path} is of a network of other sizes: {_first(error)}") from error
             return filled.eval()
-    missing = sorted(wanted - set(tensors))
+        prefix = next((p for p in _PREFIXES if any(k.startswith(p) for k in named)), None)
+        if prefix is None:
+            break
+        named = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
+    missing = sorted(wanted.keys() - {str(k) for k in held})
     raise InputError(f"{path} does not fit the network: it lacks {', '.join(missing[:3])}.")
 
 
+def _with_ties(named: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of weights that the network shares are made up for where one of them is there."""
+    there = {id(v): named[k] for k, v in wanted.items() if k in named}
+    return named | {k: there[id(v)] for k, v in wanted.items() if k not in named and id(v) in there}
+
+
 def epoch_of(path: Path) -> float | None:
-    """The epoch in a file's name: after the word epoch, as in `epoch=3-step=120.ckpt`, or the last whole number."""
-    named = re.search(r"epoch[=_\-]?(\d+)", path.stem)
-    numbers = re.findall(r"\d+", path.stem)
+    """The epoch in a file's name: after the word epoch, as in `epoch=3-step=120.ckpt`, or the number that ends it.
+
+    A number that belongs to a word, a version or a fraction, or counts steps, is none: `resnet18.pt`, `last-v1.ckpt`.
+    """
+    named = re.search(r"epoch[=_\-]?(\d+)", path.stem, re.IGNORECASE)
     if named:
         return float(named[1])
-    return float(numbers[-1]) if numbers else None
+    last = re.search(r"(?:^|[=_\-]|ckpt|checkpoint)(\d+)$", path.stem, re.IGNORECASE)
+    return float(last[1]) if last and "step" not in path.stem.lower() else None
 
 
 def _first(error: Exception) -> str:

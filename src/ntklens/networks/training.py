@@ -122,7 +122,7 @@ def train(
         total = 0.0
         for part in _batches(len(x), batch_size, generator):
             images, labels = x[part.to(x.device)], y[part.to(y.device)]
-            images = images if attack is None else attack(trained, images, labels)
+            images = images if attack is None else _attacked(attack, trained, images, labels, epoch, learning_rate)
             trained.train()
             loss = _loss(trained(images), labels)
             optimiser.zero_grad()
@@ -130,12 +130,27 @@ def train(
             optimiser.step()
             trained.eval()
             total += float(loss.detach()) * len(part)
-        if not total < float("inf"):
-            raise NumericalFailure(f"training diverged in epoch {epoch}: lower the learning rate {learning_rate:g}.")
+        if not (total < float("inf") and all(bool(p.isfinite().all()) for p in trained.parameters())):
+            raise _diverged(epoch, learning_rate)
         if on_epoch:
             on_epoch(epoch, trained, total / len(x))
         state.save(epoch)
     return trained
+
+
+def _attacked(attack: Attack, network: nn.Module, x: Tensor, y: Tensor, epoch: int, rate: float) -> Tensor:
+    """Adversarial images; that there are none because the network has diverged is told as such."""
+    try:
+        return attack(network, x, y)
+    except InputError:
+        with torch.no_grad():
+            if bool(network(x).isfinite().all()):
+                raise
+        raise _diverged(epoch, rate) from None
+
+
+def _diverged(epoch: int, rate: float) -> NumericalFailure:
+    return NumericalFailure(f"training diverged in epoch {epoch}: lower the learning rate {rate:g}.")
 
 
 def _loss(f: Tensor, y: Tensor) -> Tensor:

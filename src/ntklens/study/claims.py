@@ -199,8 +199,9 @@ def _of(rows: list[dict[str, Any]], training: str) -> list[dict[str, Any]]:
 
 
 def _both(rows: list[dict[str, Any]]) -> bool:
-    """Whether there are rows of the two trainings that a claim compares."""
-    return bool(_of(rows, "PGD") and _of(rows, "standard"))
+    """Whether there are rows of the two trainings that a claim compares, of the same seeds."""
+    seeds = [{r["seed"] for r in _of(rows, training)} for training in ("PGD", "standard")]
+    return bool(seeds[0]) and seeds[0] == seeds[1]
 
 
 def _c7(record: Record) -> Verdict | None:
@@ -267,7 +268,8 @@ def _last(record: Record, training: str, key: str) -> list[float]:
 
 def _c8(record: Record) -> Verdict | None:
     """Seen when, in every seed, the kernel ends with more of its energy in the top eigenspaces under PGD training."""
-    if not _both(record.table("dynamics")):
+    ends = {epoch for training in ("PGD", "standard") for epoch in _last(record, training, "epoch")}
+    if not _both(record.table("dynamics")) or len(ends) > 1:
         return None
     meta: dict[str, Any] = record.table("dynamics_meta")[0]
     last = {t: _last(record, t, "concentration") for t in ("PGD", "standard")}
@@ -286,7 +288,7 @@ def _c8(record: Record) -> Verdict | None:
 
 def _l1(record: Record) -> Verdict | None:
     """Seen when, by interval, machines fitted on clean images are more robust on PGD-trained than on standard kernels."""
-    rows: list[dict[str, Any]] = record.table("kernel_machines")
+    rows: list[dict[str, Any]] = [r for r in record.table("kernel_machines") if r["accuracy"] is not None]
     robust = ("robust_accuracy", "robust_low", "robust_high")
     if not _both(rows):
         return None

@@ -71,9 +71,14 @@ def run(
         )
     try:
         _work(context, record, watch)
-    except NtklensError:
-        record.put_back()
-        raise
+    except NtklensError as error:
+        kept = record.put_back()
+        if kept is None:
+            raise
+        raise type(error)(
+            f"{error} The earlier run is back in {out}; what this one had done is in {kept}, and --resume --out {kept} "
+            "goes on from there."
+        ) from error
     record.settle()
     return record
 

@@ -214,6 +214,13 @@ class DynamicsSpec(_Part):
     patience: float = Field(default=0.0, ge=0)
     """Seconds to wait for further checkpoints."""
 
+    @field_validator("trainings", "linear_from")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("each value once was expected")
+        return values
+
     @model_validator(mode="after")
     def _within_the_training(self) -> DynamicsSpec:
         if any(not 0 <= epoch <= self.epochs for epoch in self.linear_from):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,19 @@ def _paths(rows: Rows) -> dict[str, list[list[dict[str, Any]]]]:
     return paths
 
 
-def distance_maps(maps: dict[str, NDArray[Any]]) -> Figure:
-    """Kernel distance of every two epochs, a panel a training, on one colour scale."""
+def distance_maps(maps: dict[str, NDArray[Any]], rows: Rows) -> Figure:
+    """Kernel distance of every two epochs, a panel a training, on one colour scale; of the first seed."""
+    paths = _paths(rows)
     fig = style.figure(0.8 + 4.1 * len(maps), 4.0)
     panels = fig.subplots(1, len(maps), squeeze=False)[0]
     top = max(float(values.max()) for values in maps.values()) or 1.0
     for panel, (name, values) in zip(panels, maps.items(), strict=True):
         shown = panel.imshow(values, cmap="magma", vmin=0, vmax=top, origin="lower", interpolation="nearest")
         panel.set_title("the checkpoints" if name == "watched" else f"{name} training")
+        epochs = [f"{r['epoch']:g}" for r in paths[name][0]]
+        places = np.arange(0, len(epochs), max(1, math.ceil(len(epochs) / 9)))
+        panel.set_xticks(places, [epochs[i] for i in places])
+        panel.set_yticks(places, [epochs[i] for i in places])
         panel.set_xlabel("epoch")
         panel.set_ylabel("epoch")
         panel.grid(visible=False)

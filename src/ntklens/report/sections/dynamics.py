@@ -15,12 +15,28 @@ def dynamics_section(record: Record) -> Section:
     """Distances between epochs, the path in polar coordinates, and measures against the epoch."""
     rows: list[dict[str, Any]] = record.table("dynamics")
     meta = first(record, "dynamics_meta")
+    several = len({r["epoch"] for r in rows}) > 1
+    plates = (_path(record, rows, meta) if several else []) + _consequences(record)
+    tables = numbers(
+        {
+            "what the kernel's path says": record.table("advice"),
+            "first lazy epochs by threshold": record.table("lazy_epochs"),
+            "linearised continuations": record.table("continued"),
+            "machines on the networks' kernels": record.table("kernel_machines"),
+            "epoch by epoch": rows,
+        }
+    )
+    return Section("dynamics", "How training moves the kernel", _text(record, meta), plates, tables)
+
+
+def _path(record: Record, rows: list[dict[str, Any]], meta: dict[str, Any]) -> list[Plate]:
+    """What is seen over the epochs."""
     maps = {t: record.array(f"dynamics/distance_{t}") for t in _TRAININGS if record.has(f"dynamics/distance_{t}")}
     plates = []
     if maps:
         plates.append(
             Plate(
-                lambda: dynamics.distance_maps(maps),
+                lambda: dynamics.distance_maps(maps, rows),
                 "Distance between the kernels of every two epochs. Dark blocks along the diagonal are spells in which the "
                 "kernel keeps its shape; a bright edge shows how far it has come from its start. One colour scale for "
                 "all maps.",
@@ -48,17 +64,7 @@ def dynamics_section(record: Record) -> Section:
         )
     if any(r.get("adversarial_cosine") is not None for r in rows):
         plates.append(_one_step(record, rows))
-    plates += _consequences(record)
-    tables = numbers(
-        {
-            "what the kernel's path says": record.table("advice"),
-            "first lazy epochs by threshold": record.table("lazy_epochs"),
-            "linearised continuations": record.table("continued"),
-            "machines on the networks' kernels": record.table("kernel_machines"),
-            "epoch by epoch": rows,
-        }
-    )
-    return Section("dynamics", "How training moves the kernel", _text(record, meta), plates, tables)
+    return plates
 
 
 def _one_step(record: Record, rows: list[dict[str, Any]]) -> Plate:
@@ -66,8 +72,9 @@ def _one_step(record: Record, rows: list[dict[str, Any]]) -> Plate:
     return Plate(
         lambda: dynamics.one_step(rows, alarms),
         "Whether one-step training is honest. Where it breaks down (catastrophic overfitting), accuracy under one step "
-        "parts from that under PGD, and tangents of one-step images turn away from those of the images; an alarm "
-        f"is a fall of the cosine by more than 0.05. Alarms here: {len(alarms) or 'none'}.",
+        "parts from that under PGD, and tangents of one-step images turn away from those of the images; an alarm, "
+        "which is sounded for one-step training alone, is a fall of the cosine by over 0.05 while the accuracies part. "
+        f"Alarms here: {len(alarms) or 'none'}.",
         "Two line plots against the epoch: accuracy under one step and PGD, and the cosine between tangents.",
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ntklens.errors import NumericalFailure
 from ntklens.features import Threat, eigenfeatures
 from ntklens.kernels import empirical_kernel
 from ntklens.linalg import Ridge
@@ -17,14 +18,18 @@ from ntklens.study.stages.dynamics.worst import worst_case
 
 
 def machines(context: Context, spec: DynamicsSpec, runs: list[Training], progress: Progress) -> list[dict[str, Any]]:
-    """A row a kernel: the network's before training, and each training's at its end."""
+    """A row a kernel: the network's before training, and each training's at its end, empty where none is fitted."""
     networks: list[tuple[str, int, nn.Module]] = []
     for seed in range(spec.seeds):
         networks.append(("none", seed, initial(context, spec, seed)))
         networks += [(run.name, seed, run.final) for run in runs if run.seed == seed]
     rows = []
     for name, seed, network in networks:
-        rows.append({"training": name, "seed": seed, **_measured(context, spec, network)})
+        row: dict[str, Any] = {"training": name, "seed": seed}
+        try:
+            rows.append(row | _measured(context, spec, network))
+        except NumericalFailure:
+            rows.append(row | {"accuracy": None, "robust_accuracy": None, "pgd_accuracy": None})
         progress(len(rows) / len(networks))
     return rows
 

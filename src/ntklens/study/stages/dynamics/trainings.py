@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ntklens.attacks import accuracy, fgsm, pgd
 from ntklens.dynamics import KernelTracker, advice
+from ntklens.errors import NumericalFailure
 from ntklens.networks import build, train
 from ntklens.statistics import Estimate
 from ntklens.study.context import Context, Progress, StageResult
@@ -47,26 +48,41 @@ class Training:
 
 
 def trained(context: Context, spec: DynamicsSpec, result: StageResult, progress: Progress) -> list[Training]:
-    """Every training of every seed; rows, distance maps, lazy epochs and advice go to the result.
+    """Every training of every seed that comes to its end; rows, distance maps, lazy epochs and advice go to the result.
+
+    One that diverges has its rows up to there, and a word about it among the advice.
 
     The tracker's time is told as a share of the training's own, without tests.
     """
     runs: list[Training] = []
     count = len(spec.trainings) * spec.seeds
-    measured = worked = 0.0
+    measured, worked, done = 0.0, 0.0, 0
     for seed in range(spec.seeds):
         for name in spec.trainings:
 
-            def tick(epoch: int) -> None:
-                progress((len(runs) + epoch / spec.epochs) / count)
+            def tick(epoch: int, before: int = done) -> None:
+                progress((before + epoch / spec.epochs) / count)
 
             start = time.perf_counter()
             run, tracker, aside = _one(context, spec, name, seed, tick)
             worked += time.perf_counter() - start - aside
             measured += tracker.seconds
-            runs.append(run)
-            for table, rows in found_of(name, seed, tracker, spec).items():
+            found = found_of(name, seed, tracker, spec)
+            if isinstance(run, Training):
+                runs.append(run)
+            else:
+                del found["lazy_epochs"]
+                told = {
+                    "training": name,
+                    "seed": seed,
+                    "kind": "broken off",
+                    "epoch": tracker.epochs[-1],
+                    "text": str(run),
+                }
+                found["advice"].append(told)
+            for table, rows in found.items():
                 result.tables.setdefault(table, []).extend(rows)
+            done += 1
             if seed == 0:
                 result.arrays[f"distance_{name}"] = tracker.distance().numpy()
     share = measured / worked if worked > 0 else math.nan
@@ -77,12 +93,14 @@ def trained(context: Context, spec: DynamicsSpec, result: StageResult, progress:
 def found_of(name: str, seed: int, tracker: KernelTracker, spec: DynamicsSpec) -> dict[str, list[dict[str, Any]]]:
     """Tables of one path of a kernel: epoch by epoch, first lazy epochs by threshold, advice."""
     own: dict[str, Any] = {"training": name, "seed": seed}
-    rows = tracker.rows()
+    rows, one_step = tracker.rows(), name in ("FGSM", "watched")
     thresholds = sorted({*THRESHOLDS, spec.lazy_threshold}, reverse=True)
     return {
         "dynamics": [{**own, **row} for row in rows],
         "lazy_epochs": [{**own, "threshold": t, "epoch": tracker.lazy_epoch(t)} for t in thresholds],
-        "advice": [{**own, **a.row()} for a in advice(rows, spec.lazy_threshold, tracker.distance())],
+        "advice": [
+            {**own, **a.row()} for a in advice(rows, spec.lazy_threshold, tracker.distance(), one_step=one_step)
+        ],
     }
 
 
@@ -126,8 +144,8 @@ def _attacked(name: str, context: Context, spec: DynamicsSpec, model: nn.Module)
 
 def _one(
     context: Context, spec: DynamicsSpec, name: str, seed: int, tick: Callable[[int], None]
-) -> tuple[Training, KernelTracker, float]:
-    """The training, its tracker, and the seconds of its tracking and tests."""
+) -> tuple[Training | NumericalFailure, KernelTracker, float]:
+    """The training, or why there is none; its tracker, and the seconds of its tracking and tests."""
     x_test, y_test = context.test
     network = _initialised(context, spec, seed)
     folder = context.scratch / "dynamics" / f"{name}-{seed}"
@@ -150,18 +168,21 @@ def _one(
         aside += time.perf_counter() - start
         tick(epoch)
 
-    final = train(
-        network,
-        *context.train,
-        epochs=spec.epochs,
-        batch_size=spec.batch_size,
-        learning_rate=spec.learning_rate,
-        momentum=spec.momentum,
-        attack=attack_of(name, context, spec),
-        generator=context.generator(11, seed),
-        on_epoch=on_epoch,
-        checkpoint=folder / "training.safetensors",
-    )
+    try:
+        final = train(
+            network,
+            *context.train,
+            epochs=spec.epochs,
+            batch_size=spec.batch_size,
+            learning_rate=spec.learning_rate,
+            momentum=spec.momentum,
+            attack=attack_of(name, context, spec),
+            generator=context.generator(11, seed),
+            on_epoch=on_epoch,
+            checkpoint=folder / "training.safetensors",
+        )
+    except NumericalFailure as failure:
+        return failure, tracker, aside
     return Training(name, seed, final, folder), tracker, aside
 
 
