@@ -297,7 +297,7 @@ def test_dynamics_ends_with_what_the_path_says(tmp_path):
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     assert {r["training"] for r in made["lazy_epochs"]} == {"standard", "PGD"}
-    assert {r["kind"] for r in made["advice"]} <= {"moving", "lazy", "dead", "overfitting"}
+    assert {r["kind"] for r in made["advice"]} <= {"moving", "lazy", "plateau", "dead", "overfitting"}
     assert [r["training"] for r in made["kernel_machines"]] == ["none", "standard", "PGD"]
     assert "How training moves the kernel" in (tmp_path / "out" / "report.html").read_text()
 

@@ -33,6 +33,9 @@ def test_a_kernel_that_moves_and_one_that_has_stopped():
     assert "turned by 25° since then, and by 34° since its start" in far.text
     (soon,) = advice(path([0.1, 0.1, 0.1, 0.005, 0.004]), 0.01)
     assert soon.kind == "moving", "two slow epochs are no regime"
+    assert "less than 0.01 in the last epoch (0.004); it stands still when" in soon.text
+    (plateau,) = advice(path([0.1, 0.02, 0.001, 0.001, 0.001], rank=[6.0, 2.5, 1.5, 1.5, 1.6, 1.7]), 0.01)
+    assert (plateau.kind, plateau.epoch) == ("plateau", 3)
 
 
 def test_a_dead_network_is_told_before_all_else():

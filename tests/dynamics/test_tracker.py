@@ -167,7 +167,7 @@ def test_a_diverged_network_is_named(data):
 def test_what_does_not_fit(tracked, data, tmp_path, untyped):
     with pytest.raises(nl.InputError, match="recorded in order"):
         tracked.record(build("fc1", (1, 8, 8), 2), 2)
-    with pytest.raises(nl.InputError, match="as many classes as probe images"):
+    with pytest.raises(nl.InputError, match="one label a probe image"):
         nl.KernelTracker(data.test.x, data.test.y[:5])
     with pytest.raises(nl.InputError, match="nothing is recorded"):
         nl.KernelTracker(data.test.x, data.test.y).rows()

@@ -161,7 +161,7 @@ NULL = ("null_low", "null_high")
 
 def dynamics_stage(record, rng, epochs=12):
     rows, arrays = [], {}
-    for training, speed in (("standard", 0.15), ("PGD", 0.3)):
+    for training, speed in (("standard", 0.15), ("FGSM", 0.2), ("PGD", 0.3)):
         place = 1 - np.exp(-speed * np.arange(epochs + 1))
         for t, x in enumerate(place):
             row = {"training": training, "seed": 0, "epoch": t, "train_loss": None if t == 0 else 1 - x}
@@ -198,7 +198,7 @@ def dynamics_stage(record, rng, epochs=12):
         {"training": name, "seed": 0, **share(0.7), **share(0.3, "robust_accuracy", *ROBUST), "pgd_accuracy": 0.3}
         for name in ("none", "standard", "PGD")
     ]
-    alarm = {"training": "PGD", "seed": 0, "kind": "overfitting", "epoch": 9.0, "text": "The tangents have parted."}
+    alarm = {"training": "FGSM", "seed": 0, "kind": "overfitting", "epoch": 9.0, "text": "The tangents have parted."}
     advice = [alarm, {"training": "PGD", "seed": 0, "kind": "moving", "epoch": 12.0, "text": "The kernel still moves."}]
     tables = {
         "dynamics": rows,

@@ -21,7 +21,7 @@ class Advice:
     """One finding.
 
     Attributes:
-        kind: "lazy", "moving", "dead" or "overfitting".
+        kind: "lazy", "moving", "plateau", "dead" or "overfitting".
         epoch: since when.
         text: the finding with its evidence, and what to do.
     """
@@ -134,11 +134,25 @@ def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) ->
     since = measures.lazy_epoch(speed, epochs, threshold)
     last = speed[-1]
     if since is None:
+        if last < threshold:
+            return Advice(
+                "moving",
+                epochs[-1],
+                f"The kernel moved by less than {threshold:g} in the last epoch ({last:.2g}); it stands still when it has "
+                "done so for three on end. Train on as you do.",
+            )
         return Advice(
             "moving",
             epochs[-1],
             f"The kernel still moves: {last:.2g} in kernel distance an epoch at epoch {epochs[-1]:g}, where standing still "
             f"is less than {threshold:g} for three epochs on end. Train on as you do.",
+        )
+    if rows[-1]["effective_rank"] < _BEGUN:
+        return Advice(
+            "plateau",
+            since,
+            f"Since epoch {since:g} the kernel has moved by less than {threshold:g} an epoch, but its effective rank is "
+            f"{rows[-1]['effective_rank']:.2g}: the network has hardly begun to learn. Train on.",
         )
     turned = "" if distance is None else _turned(float(distance[epochs.index(since), -1]), rows[-1], since)
     return Advice(

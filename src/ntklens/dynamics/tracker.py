@@ -80,8 +80,8 @@ class KernelTracker:
     ) -> None:
         if len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
             raise InputError(
-                f"as many classes as probe images, and top_k below their number, were expected; {len(probe_x)} images, "
-                f"{len(probe_y)} classes and top_k = {top_k} came."
+                f"one label a probe image, and more images than top_k, were expected; {len(probe_x)} images, "
+                f"{len(probe_y)} labels and top_k = {top_k} came."
             )
         if int(probe_y.min()) < 0:
             raise InputError(f"classes from 0 on were expected of the probe set; {int(probe_y.min())} came.")

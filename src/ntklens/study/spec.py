@@ -224,7 +224,10 @@ class DynamicsSpec(_Part):
     @model_validator(mode="after")
     def _within_the_training(self) -> DynamicsSpec:
         if any(not 0 <= epoch <= self.epochs for epoch in self.linear_from):
-            raise ValueError(f"linear_from takes epochs from 0 to {self.epochs}, the last of the training")
+            raise ValueError(
+                f"linear_from takes epochs from 0 to {self.epochs}, the last of the training; "
+                f"{', '.join(map(str, self.linear_from))} came"
+            )
         return self
 
 
@@ -256,7 +259,8 @@ class Spec(_Part):
         except ValidationError as error:
             first = error.errors()[0]
             place, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-            raise InputError(f"the experiment's `{place}` does not fit: {what}; {first['input']!r} came.") from None
+            came = "" if isinstance(first["input"], dict) else f"; {first['input']!r} came"
+            raise InputError(f"the experiment's `{place}` does not fit: {what}{came}.") from None
 
     @classmethod
     def read(cls, path: str | Path) -> Spec:

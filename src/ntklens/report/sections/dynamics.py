@@ -62,7 +62,7 @@ def _path(record: Record, rows: list[dict[str, Any]], meta: dict[str, Any]) -> l
                 "Six line plots against the epoch: accuracy, velocity, trace, concentration, effective rank and alignment.",
             )
         )
-    if any(r.get("adversarial_cosine") is not None for r in rows):
+    if any(r.get("adversarial_cosine") is not None for r in rows) and any(r["training"] == "FGSM" for r in rows):
         plates.append(_one_step(record, rows))
     return plates
 
@@ -113,8 +113,8 @@ def _masked(rows: list[dict[str, Any]]) -> str:
         return ""
     return (
         " Robust means right on the clean image, under PGD on the function itself and on the network, and under Square, "
-        "which asks for no gradient: these functions jump where a unit switches, which gradients do not see. PGD on the "
-        f"function alone would have flattered by up to {100 * max(gaps):.0f} points."
+        "which asks for no gradient: these functions jump where a unit switches, which gradients do not see. Under PGD on "
+        f"the function alone they are right on up to {100 * max(gaps):.0f} points more."
     )
 
 

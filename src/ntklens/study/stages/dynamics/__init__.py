@@ -25,7 +25,7 @@ def check_dynamics(context: Context, spec: DynamicsSpec) -> None:
     if spec.top_k >= min(spec.probe, there):
         raise InputError(
             f"a kernel on {min(spec.probe, there)} test images has no more than so many eigenvectors, and the top "
-            f"{spec.top_k} (top_k) are asked for: give more probe images."
+            f"{spec.top_k} (top_k) are asked for: give more probe images, {spec.top_k + 1} or more."
         )
     if spec.watch is not None:
         check_watch(spec)
