@@ -228,6 +228,7 @@ def untrained(outputs):
     last = nn.Linear(784, outputs)
     nn.init.constant_(last.weight, 1e-4)
     nn.init.constant_(last.weight[-1], 2e-4)
+    nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Flatten(), last)
 
 def ten():
