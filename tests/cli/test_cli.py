@@ -90,6 +90,10 @@ WRONG = {
     "an option without a victim": (["attack", "--method", "square"], "are those of an attack on a --victim"),
     "an export of nothing": (["features", "--export", "a.npz"], "--export writes what --robust-networks"),
     "no ranks": (["features", "--ranks", "some"], "--ranks takes whole numbers"),
+    "a watch that would train": (
+        ["dynamics", "--watch", ".", "--model", "m.py:f", "--epochs", "3", "--network", "fc1"],
+        "architecture, epochs would have no effect; leave them out",
+    ),
     "a watch without a network": (["dynamics", "--watch", "."], "give both or neither"),
     "no epochs": (["dynamics", "--linear-from", "first"], "--linear-from takes whole numbers"),
     "an epoch too late": (["dynamics", "--epochs", "5", "--linear-from", "9"], "takes epochs from 0 to 5"),

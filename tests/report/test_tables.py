@@ -42,3 +42,10 @@ def test_no_rows_make_no_table():
 @pytest.mark.parametrize(("value", "text"), [(1e-9, "1e-09"), (True, "True"), (12345, "12345"), (12345.6, "1.235e+04")])
 def test_numbers_have_four_digits(value, text):
     assert number(value) == text
+
+
+def test_what_people_read_is_in_per_cent_degrees_and_words():
+    row = {"training": "none", "linearised": "PGD", "pgd_accuracy": 0.5, "one_step_accuracy": 1.0, "angle": 0.5235988}
+    found = table("t", [row])
+    assert found.header == ["training", "linearised", "under PGD alone", "under one step", "angle"]
+    assert found.rows == [["untrained", "on PGD images", "50.0 %", "100.0 %", "30.0°"]]

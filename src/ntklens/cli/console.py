@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ntklens.report.tables import Table as Prepared
 from ntklens.report.tables import table as prepared
 
 out = Console()
@@ -31,6 +32,7 @@ def progress(stages: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
         console=err,
     )
     tasks: dict[str, TaskID] = {}
+    told: set[tuple[str, str]] = set()
     with bar:
         for stage in stages:
             tasks[stage] = bar.add_task(stage, total=1.0, start=False)
@@ -40,24 +42,72 @@ def progress(stages: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
             if not bar.tasks[task].started:
                 bar.start_task(task)
             bar.update(task, completed=share)
-            if not err.is_terminal and share in (0.0, 1.0):
-                err.print(f"{stage}: {'started' if share == 0 else 'done'}", highlight=False)
+            news = (stage, "started" if share == 0 else "done")
+            if not err.is_terminal and share in (0.0, 1.0) and news not in told:
+                told.add(news)
+                err.print(": ".join(news), highlight=False)
 
         yield watch
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as in the report: a column a key, an interval beside its value."""
+    """Rows as in the report: a column a key, an interval beside its value.
+
+    Where they are too wide for the terminal, what all rows have in common goes into a line of its own, and if that is not
+    enough each row is told as a paragraph: no word is broken.
+    """
     found = prepared(title, rows)
     if found is None:
         return
-    grid = Table(title=found.title, title_justify="left")
-    for place, name in enumerate(found.header):
-        figures = all(row[place][:1] in "0123456789-–" for row in found.rows)
-        grid.add_column(name, overflow="fold", no_wrap=place == 0, justify="right" if figures else "left")
+    common, room = "", out.width
+    if sum(_longest(found)) + _frame(found) > room:
+        found, common = _without_common(found)
+    widths = _widths(found, room)
+    say(found.title)
+    if common:
+        say(common)
+    if widths is None:
+        for cells in found.rows:
+            say("  " + "; ".join(f"{name}: {cell}" for name, cell in zip(found.header, cells, strict=True)))
+        return
+    grid = Table()
+    for name, width, column in zip(found.header, widths, zip(*found.rows, strict=True), strict=True):
+        figures = all(cell[:1] in "0123456789-–" for cell in column)
+        grid.add_column(name, width=width, justify="right" if figures else "left")
     for cells in found.rows:
         grid.add_row(*cells)
     out.print(grid, markup=False)
+
+
+def _frame(found: Prepared) -> int:
+    """Characters of the lines and margins between columns."""
+    return 3 * len(found.header) + 1
+
+
+def _longest(found: Prepared) -> list[int]:
+    """Characters of each column's longest cell."""
+    return [max(map(len, cells)) for cells in zip(found.header, *found.rows, strict=True)]
+
+
+def _widths(found: Prepared, room: int) -> list[int] | None:
+    """Of columns that break no word, where there is room for them; those that want most get what is left over."""
+    columns, wanted = zip(found.header, *found.rows, strict=True), _longest(found)
+    widths = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    left = room - sum(widths) - _frame(found)
+    for _ in range(min(left, sum(wanted) - sum(widths))):
+        widths[max(range(len(widths)), key=lambda place: wanted[place] - widths[place])] += 1
+    return None if left < 0 else widths
+
+
+def _without_common(found: Prepared) -> tuple[Prepared, str]:
+    """The table less the columns that are the same in all rows, and these in words."""
+    same = [place for place in range(len(found.header)) if len({row[place] for row in found.rows}) == 1]
+    if len(found.rows) < 2 or len(same) == len(found.header):
+        return found, ""
+    kept = [place for place in range(len(found.header)) if place not in same]
+    words = ", ".join(f"{found.header[place]} {found.rows[0][place]}" for place in same)
+    rows = [[row[place] for place in kept] for row in found.rows]
+    return Prepared(found.title, [found.header[place] for place in kept], rows), f"in all rows: {words}" if same else ""
 
 
 def as_json(value: Any) -> None:

@@ -1,7 +1,8 @@
-"""Rows of a record as a table for people: percentages, intervals beside their values, ε in 255ths."""
+"""Rows of a record as a table for people: percentages, degrees, intervals beside their values, ε in 255ths."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,34 @@ _BOUNDS = {
 }
 """Columns that have an interval, and the names that its ends go by."""
 
-_SHARES = {"accuracy", "robust_accuracy", "usefulness", "robustness", "agreement", "fooled"}
+_SHARES = {
+    "accuracy",
+    "robust_accuracy",
+    "pgd_accuracy",
+    "one_step_accuracy",
+    "usefulness",
+    "robustness",
+    "feature_usefulness",
+    "feature_robustness",
+    "agreement",
+    "fooled",
+}
+"""Columns that are told in per cent."""
+
+_ANGLES = {"angle", "angle_top", "angle_bottom"}
+"""Columns in radians, told in degrees."""
+
+_HEADINGS = {"eps": "ε", "pgd_accuracy": "under PGD alone", "one_step_accuracy": "under one step"}
+"""Columns that go by another name."""
+
+_WORDS = {
+    ("linearised", "not"): "not: the network itself",
+    ("linearised", "standard"): "on clean images",
+    ("linearised", "PGD"): "on PGD images",
+    ("training", "none"): "untrained",
+}
+"""What values of a record are called before people."""
+
 _INTERVAL = " [95 % interval]"
 
 
@@ -62,7 +90,7 @@ def number(value: Any) -> str:
 
 
 def _heading(key: str) -> str:
-    return "ε" if key == "eps" else key.replace("_", " ")
+    return _HEADINGS.get(key, key.replace("_", " "))
 
 
 def _cell(row: dict[str, Any], key: str, bounds: tuple[str, str] | None) -> str:
@@ -71,6 +99,10 @@ def _cell(row: dict[str, Any], key: str, bounds: tuple[str, str] | None) -> str:
         return number(None)
     if key == "eps":
         return pixels(value)
+    if key in _ANGLES:
+        return f"{math.degrees(value):.1f}°"
+    if (key, value) in _WORDS:
+        return _WORDS[key, value]
     share = key in _SHARES
     text = f"{100 * value:.1f} %" if share else number(value)
     low, high = (row.get(end) for end in bounds) if bounds else (None, None)

@@ -180,6 +180,10 @@ class FeaturesSpec(_Part):
     robust_width: int = Field(default=32, ge=1)
 
 
+_OF_WATCHING = {"watch", "model", "patience", "probe", "top_k", "lazy_threshold", "attack_steps"}
+"""Of the fields of a DynamicsSpec, those that are for checkpoints too."""
+
+
 class DynamicsSpec(_Part):
     """A small network trained on clean and on adversarial images, its kernel measured after every epoch."""
 
@@ -189,7 +193,7 @@ class DynamicsSpec(_Part):
     seeds: int = Field(default=1, ge=1)
     epochs: int = Field(default=30, ge=2)
     batch_size: int = Field(default=50, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.02, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     attack_steps: int = Field(default=7, ge=1)
     """Of PGD, in training and in the test."""
@@ -220,6 +224,16 @@ class DynamicsSpec(_Part):
         if len(set(values)) < len(values):
             raise ValueError("each value once was expected")
         return values
+
+    @model_validator(mode="after")
+    def _watches_or_trains(self) -> DynamicsSpec:
+        beside = sorted(self.model_fields_set - _OF_WATCHING)
+        if self.watch is not None and beside:
+            raise ValueError(
+                f"where checkpoints are watched nothing is trained, and {', '.join(beside)} would have no effect; leave "
+                f"{'it' if len(beside) == 1 else 'them'} out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _within_the_training(self) -> DynamicsSpec:

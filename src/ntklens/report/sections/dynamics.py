@@ -20,7 +20,9 @@ def dynamics_section(record: Record) -> Section:
     tables = numbers(
         {
             "what the kernel's path says": record.table("advice"),
-            "first lazy epochs by threshold": record.table("lazy_epochs"),
+            "first lazy epochs by threshold (slow from there to the end, for three epochs)": record.table(
+                "lazy_epochs"
+            ),
             "linearised continuations": record.table("continued"),
             "machines on the networks' kernels": record.table("kernel_machines"),
             "epoch by epoch": rows,
@@ -57,8 +59,8 @@ def _path(record: Record, rows: list[dict[str, Any]], meta: dict[str, Any]) -> l
             Plate(
                 lambda: dynamics.over_epochs(rows, meta),
                 "Accuracy with 95 % Wilson intervals, and five measures of the kernel without one; "
-                f"{_seeds(meta)}. The kernel is called lazy from the epoch after which its velocity stays below the dotted "
-                f"line: {_lazy(record, meta)}.",
+                f"{_seeds(meta)}. The kernel is called lazy from an epoch on if its velocity stays below the dotted line "
+                f"from there to the end, for three epochs at least: {_lazy(record, meta)}.",
                 "Six line plots against the epoch: accuracy, velocity, trace, concentration, effective rank and alignment.",
             )
         )
@@ -88,7 +90,7 @@ def _consequences(record: Record) -> list[Plate]:
                 lambda: dynamics.continued(linear),
                 "The network of an epoch was replaced by its first-order expansion, whose kernel is fixed, and trained on. "
                 "Where a line comes up to the dotted one of its colour, all that the training still did after that epoch "
-                "could be done with the kernel of that epoch. Means over seeds." + _masked(linear),
+                "could be done with the kernel of that epoch." + _means(linear) + _masked(linear),
                 "Two line plots of accuracy, clean and under attack, against the epoch of the expansion.",
             )
         )
@@ -104,6 +106,10 @@ def _consequences(record: Record) -> list[Plate]:
             )
         )
     return plates
+
+
+def _means(rows: list[dict[str, Any]]) -> str:
+    return " Means over seeds." if len({r["seed"] for r in rows}) > 1 else ""
 
 
 def _masked(rows: list[dict[str, Any]]) -> str:
@@ -134,7 +140,7 @@ def _text(record: Record, meta: dict[str, Any]) -> str:
     eps = f" (ε = {style.pixels(meta['eps'])})" if "eps" in meta else ""
     probe = f"the same {meta['probe']}" if "probe" in meta else "the same"
     cost = meta.get("tracker_share")
-    took = f" Measuring took {100 * cost:.1f} % of the time of training." if cost else ""
+    took = f" The measuring took {100 * cost:.1f} % as long as the training." if cost else ""
     return (
         f"{network} was trained from one initialisation a seed on {', on '.join(how[n] for n in names)}{eps}; after each "
         f"epoch its tangent kernel was measured on {probe} clean test images.{took}"
