@@ -64,6 +64,14 @@ def test_mean_covers_the_truth_as_often_as_it_says():
     assert abs(np.mean(hits) - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 2000)
 
 
+@pytest.mark.parametrize(
+    ("values", "bounds"), [([0.0, 0.0, 0.1], (0, 0.1768)), ([1.0, 1.0, 0.9], (0.8232, 1)), ([0.5], (0, 1))]
+)
+def test_the_mean_of_shares_is_a_share(values, bounds):
+    found = mean(values, within=(0, 1))
+    assert (found.low, found.high) == pytest.approx(bounds, abs=1e-4)
+
+
 def test_rank_correlation_of_orders():
     assert rank_correlation(range(10), range(0, -10, -1)).value == pytest.approx(-1)
     independent = rank_correlation(*np.random.default_rng(1).normal(size=(2, 400)))

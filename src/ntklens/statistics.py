@@ -53,16 +53,24 @@ def proportion(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
 
 
-def mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Mean of independent observations with Student's interval; the whole line for fewer than two."""
+def mean(
+    values: ArrayLike, confidence: float = 0.95, *, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Estimate:
+    """Mean of independent observations with Student's interval; the whole line for fewer than two.
+
+    Args:
+        values: the observations.
+        confidence: coverage of the interval.
+        within: where the mean can lie, as (0, 1) for a share; the interval is cut to it.
+    """
     _check_confidence(confidence)
     a = np.asarray(values, dtype=float)
     n = len(a)
     centre = float(a.mean()) if n else math.nan
     if n < 2:
-        return Estimate(centre, -math.inf, math.inf, n)
+        return Estimate(centre, *within, n)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * float(a.std(ddof=1)) / math.sqrt(n)
-    return Estimate(centre, centre - half, centre + half, n)
+    return Estimate(centre, max(within[0], centre - half), min(within[1], centre + half), n)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Estimate:

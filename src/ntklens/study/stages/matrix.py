@@ -132,9 +132,8 @@ def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (source, victim), group in cells.items():
         values: dict[str, float | None] = {}
         for key in ("accuracy", "fooled"):
-            found = mean([r[key] for r in group])
-            alone = found.n < 2
-            low, high = (None, None) if alone else (max(0.0, found.low), min(1.0, found.high))
+            found = mean([r[key] for r in group], within=(0, 1))
+            low, high = (None, None) if found.n < 2 else (found.low, found.high)
             values |= {key: found.value, f"{key}_low": low, f"{key}_high": high}
         out.append({"surrogate": source, "victim": victim, "seeds": len(group), **values})
     return out

@@ -83,7 +83,7 @@ def networks_on_robust_data(
                 robust.append(accuracy(network, context.images_of("pgd", network), context.test[1]).value)
                 done += 1
                 progress(done / total)
-            a, b = mean(clean), mean(robust)
+            a, b = (mean(shares, within=(0, 1)) for shares in (clean, robust))
             row = {"network": architecture, "trained_on": name, "projected": kind or "nothing", "rank": rank}
             row |= {"accuracy": a.value, "low": a.low, "high": a.high, "seeds": a.n}
             rows.append(row | {"robust_accuracy": b.value, "robust_low": b.low, "robust_high": b.high})
