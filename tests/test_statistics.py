@@ -78,6 +78,14 @@ def test_rank_correlation_of_orders():
     assert independent.low < 0 < independent.high
 
 
+@pytest.mark.parametrize(("n", "low"), [(5, 0.1), (50, 0.99)])
+def test_few_units_in_one_order_are_no_certainty(n, low):
+    found = rank_correlation(range(n), range(n))
+    assert found.value == found.high == pytest.approx(1)
+    assert low < found.low < (0.5 if n == 5 else 1)
+    assert rank_correlation(range(n), range(n, 0, -1)).high == pytest.approx(-found.low)
+
+
 def test_rank_correlation_covers_the_truth_as_often_as_it_says():
     """For a normal pair of correlation r, Spearman's ρ is 6/π arcsin(r/2)."""
     rng = np.random.default_rng(0)

@@ -106,6 +106,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> E
 def rank_correlation(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Spearman's ρ with the interval of Bonett & Wright (2000) on Fisher's scale; NaN where one side is constant.
 
+    Two orders that are the same, or opposite, count as half the smallest step from it: few units are no certainty.
+
     Raises:
         InputError: values that do not pair up.
     """
@@ -117,9 +119,10 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Es
     rho = float(stats.spearmanr(a, b).statistic)
     if n < 5:
         return Estimate(rho, -1.0, 1.0, n)
-    centre = math.atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12))
+    most = 1 - 6 / (n * (n**2 - 1))
+    centre = math.atanh(min(max(rho, -most), most))
     half = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    return Estimate(rho, math.tanh(centre - half), math.tanh(centre + half), n)
+    return Estimate(rho, min(rho, math.tanh(centre - half)), max(rho, math.tanh(centre + half)), n)
 
 
 def bootstrap(

@@ -89,7 +89,8 @@ WRONG = {
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "belong to a --victim"),
     "an option without a victim": (["attack", "--method", "square"], "are those of an attack on a --victim"),
     "an export of nothing": (["features", "--export", "a.npz"], "--export writes what --robust-networks"),
-    "no ranks": (["features", "--ranks", "some"], "--ranks takes whole numbers"),
+    "ranks of nothing": (["features", "--ranks", "5"], "--ranks are those of the data that --robust-networks"),
+    "no ranks": (["features", "--robust-networks", "fc1", "--ranks", "some"], "--ranks takes whole numbers"),
     "a watch that would train": (
         ["dynamics", "--watch", ".", "--model", "m.py:f", "--epochs", "3", "--network", "fc1"],
         "architecture, epochs would have no effect; leave them out",

@@ -183,7 +183,8 @@ def test_npz_files_in_the_usual_layouts(layout, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"y_test": None}, "y_test is missing"),
+        ({"y_test": None}, "it lacks y_test"),
+        ({"x_test": np.zeros((0, 3, 3)), "y_test": np.zeros(0, int)}, "x_test, y_test came empty"),
         ({"y_train": np.zeros(5, int)}, "4 class indices"),
         ({"x_train": np.full((4, 3, 3), 2.0)}, r"pixels in \[0, 1\]"),
         ({"x_train": np.full((4, 3, 3), np.nan)}, r"pixels in \[0, 1\]"),

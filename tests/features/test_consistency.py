@@ -21,6 +21,12 @@ def test_random_subspaces_overlap_by_their_share():
     assert high < 0.3
 
 
+def test_what_chance_gives_holds_nineteen_in_twenty():
+    low, high = random_overlap(40, 5, 400, torch.Generator().manual_seed(0))
+    draws = [random_overlap(40, 5, 1, torch.Generator().manual_seed(seed))[0] for seed in range(1, 401)]
+    assert 0.91 < sum(low <= draw <= high for draw in draws) / 400 < 0.985
+
+
 def test_subspaces_of_different_size_are_refused(untyped):
     with pytest.raises(InputError, match="of one size"):
         subspace_overlap(torch.eye(4)[:, :2], torch.eye(4)[:, :3])

@@ -86,6 +86,24 @@ def test_pictures_are_gradients_of_the_feature(features, data):
     torch.testing.assert_close(features.picture(x.detach(), 4), expected, rtol=1e-9, atol=1e-12)
 
 
+def test_pictures_of_a_class_are_of_its_output(features, data):
+    """With two classes the first one's output is the second's turned round, as in the machine's own logits."""
+    x = data.test.x[:4].double().requires_grad_()
+    y = torch.tensor([0, 1, 1, 0])
+    logits = features.keep(4)(x)
+    (expected,) = torch.autograd.grad(2 * logits.gather(1, y[:, None]).sum(), x)
+    torch.testing.assert_close(features.picture(x.detach(), 4, y), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [([0, 1, 2, 0], "classes from 0 to 1"), ([0, -1, 1, 0], "classes from 0 to 1"), ([0, 1], "4 class")],
+)
+def test_pictures_of_classes_that_are_not_there(untyped, features, data, y, message):
+    with pytest.raises(nl.InputError, match=message):
+        features.picture(data.test.x[:4], 4, torch.tensor(y))
+
+
 def test_pictures_of_many_classes_need_the_class(ten):
     features, data = ten
     x, y = data.test.x[:3].double(), data.test.y[:3]

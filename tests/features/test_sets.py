@@ -1,6 +1,7 @@
 """Sets of features: their machines, what they carry of the labels, what is learned when, and data made of them."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_a_wide_network_learns_the_features_in_the_kernels_order(binary):
 
 
 def test_the_time_at_which_half_is_learned():
-    shares = torch.tensor([[0.6, 0.1, 0.0], [0.9, 0.5, 0.2]], dtype=torch.float64)
+    shares = torch.tensor([[0.6, 0.49, 0.0], [0.9, 0.5, 0.49]], dtype=torch.float64)
     assert half_learned(shares, [3, 10]).tolist() == [3, 10, math.inf]
 
 
@@ -148,6 +149,58 @@ def test_a_projected_set_is_read_back_as_data(ten, tmp_path):
         assert file["targets"].shape == (90, 10)
 
 
+def test_a_pixel_that_is_the_same_in_all_images_stays_so(binary):
+    features, data = binary
+    x = data.train.x.double().clone()
+    x[..., 3, 3] = 0.5
+    machine = nl.KernelMachine(features.machine.kernel).fit(x, data.train.y)
+    made = robust_dataset(nl.eigenfeatures(machine), [0, 4], "images")
+    assert torch.allclose(made.x[..., 3, 3], x[..., 3, 3], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([1, 1], "chosen once"),
+        ([-1], "from 0 to 89"),
+        ([90], "from 0 to 89"),
+        ([1.5], "whole numbers"),
+        ("01", "whole numbers"),
+        ([True, False], "a mask came"),
+        (torch.arange(90) < 3, "a mask came"),
+        (np.arange(90) < 3, "whole numbers"),
+    ],
+)
+def test_features_are_chosen_by_their_places(binary, untyped, indices, message):
+    features, _ = binary
+    for choose in (features.keep, partial(robust_dataset, features), partial(attribution, features)):
+        with pytest.raises(nl.InputError, match="once" if message == "chosen once" else message):
+            choose(indices).outputs(features.machine.train_inputs[:1])
+
+
+def test_one_place_stands_for_itself(binary):
+    features, data = binary
+    one = features.usefulness(data.test.x, data.test.y, 3)
+    assert one.indices == (3,)
+    assert one[3] == features.usefulness(data.test.x, data.test.y, np.array([2, 3]))[3]
+
+
+@pytest.mark.parametrize("rank", [0, -1, 91])
+def test_a_random_subspace_has_a_dimension(binary, rank):
+    with pytest.raises(nl.InputError, match="from 1 to 90"):
+        random_dataset(binary[0], rank, "labels", torch.Generator())
+
+
+def test_duplicate_images_lower_the_rank(binary):
+    features, data = binary
+    x, y = data.train.x.double(), data.train.y
+    machine = nl.KernelMachine(features.machine.kernel, nl.Ridge(1e-3)).fit(
+        torch.cat([x, x[:2]]), torch.cat([y, y[:2]])
+    )
+    assert features.rank == 90
+    assert nl.eigenfeatures(machine).rank == 90
+
+
 def test_projections_that_make_no_sense(binary, untyped):
     features, _ = binary
     with pytest.raises(nl.InputError, match="at least one feature"):
@@ -161,6 +214,12 @@ def test_matching_undoes_a_permutation_and_signs():
     order, cosines = match(q, q[:, [2, 0, 3, 1]] * torch.tensor([1.0, -1, 1, -1], dtype=torch.float64))
     assert order.tolist() == [1, 3, 0, 2]
     assert cosines.tolist() == pytest.approx([-1, -1, 1, 1])
+    squares = torch.tensor(
+        [[0.6, 0.4], [0.4, 0.0]], dtype=torch.float64
+    )  # by |cosines|, the other pairs would be better
+    rest = torch.linalg.cholesky(torch.eye(2, dtype=torch.float64) - squares.T @ squares).T
+    tilted = torch.cat([squares, rest])
+    assert match(torch.eye(4, 2, dtype=torch.float64), tilted)[0].tolist() == [0, 1]
     low, high = random_match(30, 4, 40, torch.Generator().manual_seed(1))
     assert 0.02 < low < high < 0.2
     assert (low + high) / 2 > 1 / 30  # the best of several random pairs, not a mean one

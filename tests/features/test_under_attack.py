@@ -6,6 +6,7 @@ import torch
 import ntklens as nl
 from ntklens.attacks import correct
 from ntklens.features import Threat, under_attack
+from ntklens.kernels import LinearKernel
 from ntklens.networks import build
 
 THREATS = [
@@ -95,3 +96,32 @@ def test_a_feature_without_labels_cannot_be_fooled():
 def test_threats_that_make_no_sense(values, message):
     with pytest.raises(nl.InputError, match=message):
         Threat(**values)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("threat", [None, *THREATS[:2]], ids=str)
+def test_where_all_outputs_are_the_same_the_first_class_is_predicted(label, threat):
+    """A black image has no inner product with any other, and no feature of a linear kernel sees it."""
+    data = nl.load_dataset("fashion-mnist-mini", classes=[2, 4]).first(40, 10)
+    features = nl.eigenfeatures(nl.KernelMachine(LinearKernel()).fit(data.train.x, data.train.y))
+    black, y = torch.zeros_like(data.test.x[:1]), torch.tensor([label])
+    made = features.outcomes(black, y, threat, range(6))
+    expected = torch.stack([features.predict(black, i) == y for i in range(6)])
+    assert torch.equal(made.clean, expected)
+    assert bool(made.clean.all()) == (label == 0)
+    if threat is not None:
+        assert torch.equal(made.attacked, made.clean & one_by_one(features, black, y, threat, range(6)))
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"step_size": -0.1}, "step_size must be above 0"),
+        ({"step_size": 0.0}, "step_size must be above 0"),
+        ({"step_size": float("nan")}, "step_size must be above 0"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+    ],
+)
+def test_a_threat_that_would_not_attack(untyped, own, message):
+    with pytest.raises(nl.InputError, match=message):
+        Threat(8 / 255, **({"steps": 3} | own))

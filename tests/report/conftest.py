@@ -8,7 +8,7 @@ from ntklens.statistics import proportion
 
 N = 200
 SOURCES = {"clean": 0.82, "noise": 0.81, "kernel t=inf": 0.77, "kernel matched time": 0.71, "trained surrogate": 0.76}
-CATEGORIES = ("robust and useful", "useful non-robust", "not useful")
+CATEGORIES = ("robust and useful", "useful non-robust", "useful, partly robust", "not useful")
 
 
 def share(value, name="accuracy", low="low", high="high"):
@@ -76,7 +76,7 @@ def features_stage(record, classes, channels, rng, count=150):
     for i in range(count):
         useful = 0.5 + 0.25 * np.exp(-i / 20) * rng.uniform(-0.3, 1) + rng.normal(0, 0.03)
         row = {"index": i, "eigenvalue": eigenvalues[i], **scored(useful, "usefulness")}
-        rows.append(row | scored(useful * np.exp(-i / 15), "robustness") | {"category": CATEGORIES[i % 3]})
+        rows.append(row | scored(useful * np.exp(-i / 15), "robustness") | {"category": CATEGORIES[i % 4]})
     sizes = (1, 2, 5, 10, 20, 50, 100, count)
     top = [
         {"k": k, **share(0.9 - 0.4 / k**0.5), **share(0.7 - 0.1 * abs(np.log(k / 10)), "robust_accuracy", *ROBUST)}
@@ -107,7 +107,7 @@ def features_stage(record, classes, channels, rng, count=150):
         {"first": first, "last": last, "count": last - first + 1, "label_energy": 0.3, "category": name}
         | share(0.7)
         | share(0.4, "robust_accuracy", *ROBUST)
-        for (first, last), name in zip(((0, 0), (1, 9), (10, 149)), CATEGORIES, strict=True)
+        for (first, last), name in zip(((0, 0), (1, 9), (10, 99), (100, 149)), CATEGORIES, strict=True)
     ]
     steps = [
         {"step": step, "first": first, "last": last, "label_energy": 0.4, "network": 0.1 * step, "kernel": 0.12 * step}

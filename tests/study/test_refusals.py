@@ -22,6 +22,7 @@ def done(tmp_path):
         ({"robust_networks": ["nonet"]}, "nonet"),
         ({"pictured": [0, 30]}, "features 0 to 29; `pictured` asks for 0, 30"),
         ({"scored": 31}, "features 0 to 29; `scored` asks for 31"),
+        ({"scored": 5, "pictured": [0, 5]}, "features 0 to 4 are scored, by `scored`; `pictured` asks for 0, 5"),
         ({"robust_networks": ["fc1"], "robust_ranks": [5, 30]}, "`robust_ranks` asks for 5, 30"),
     ],
 )
@@ -50,12 +51,14 @@ def test_a_run_that_does_fail_midway_puts_the_old_one_back_and_keeps_its_own_wor
     assert run(spec, failed, resume=True).stages == ["data", "attack", "features", "claims"]
 
 
-def test_a_run_that_replaces_nothing_stays_where_it_failed(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("curve", "left"), [([0.1], ["data", "attack"]), ([], None)])
+def test_a_run_that_replaces_nothing_stays_where_it_failed_if_it_has_done_any_work(curve, left, tmp_path, monkeypatch):
     monkeypatch.setitem(STAGES, "features", fails)
     with pytest.raises(NumericalFailure, match=r"^no$"):
-        run(Spec.parse(TINY | {"features": {}}), tmp_path / "run")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert Record.open(tmp_path / "run").stages == ["data"]
+        run(Spec.parse(TINY | {"attack": {"curve": curve, "steps": 2}, "features": {}}), tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == (["run"] if left else [])
+    if left:
+        assert Record.open(tmp_path / "run").stages == left
 
 
 def test_folders_that_are_not_ours_are_left_alone(done):

@@ -135,8 +135,8 @@ def pgd(
         check_attack(x, y, radius, norm, bounds)
     _check_counts(batch_size=batch_size, steps=steps, restarts=restarts)
     for name, length in (("step_size", step_size), ("relative_step", relative_step)):
-        if length is not None and not (math.isfinite(length) and length >= 0):
-            raise InputError(f"{name} must be 0 or above; {length} came.")
+        if length is not None and not (math.isfinite(length) and length > 0):
+            raise InputError(f"{name} must be above 0; {length} came.")
     if step_size is not None and relative_step is not None:
         raise InputError("give step_size, in units of the pixels, or relative_step, in units of ε; both came.")
     if restarts > 1 and not random_start:

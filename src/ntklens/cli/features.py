@@ -22,7 +22,9 @@ CompareTrain = Annotated[int | None, typer.Option("--compare-train", help="Train
 Learning = Annotated[int, typer.Option("--learning-steps", help="Watch a finite network learn the features; 0: no.")]
 Networks = Annotated[str, typer.Option("--robust-networks", help="Train these on data with robust features only.")]
 Ranks = Annotated[str | None, typer.Option("--ranks", help="Numbers of features of that data; 5,20 by default.")]
-Export = Annotated[Path | None, typer.Option("--export", help="Write the last of that data as .npz, for --data.")]
+Export = Annotated[
+    Path | None, typer.Option("--export", help="Write the last of that data, its projected images, as .npz for --data.")
+]
 Pictured = Annotated[
     str | None,
     typer.Option("--pictured", help="Indices of the features that are shown, as in 0,1,5; seven by default."),
@@ -78,6 +80,10 @@ def features(
         seed=seed,
         device=device,
     )
+    if ranks is not None and not o.names(robust_networks):
+        raise InputError(
+            "--ranks are those of the data that --robust-networks are trained on; give some, such as small-cnn."
+        )
     if export is not None:
         _check_export(export, robust_networks, overwrite=overwrite)
     asked: dict[str, Any] = {

@@ -54,7 +54,9 @@ def read_npz(path: Path, name: str | None = None, licence: str = "the user's own
         raise InputError(f"{path} is not an npz file of plain arrays ({error}).") from error
     wanted = ("x_train", "y_train", "x_test", "y_test")
     if missing := [key for key in wanted if key not in held]:
-        raise InputError(f"{path} must hold {', '.join(wanted)}; {', '.join(missing)} is missing.")
+        raise InputError(f"{path} must hold {', '.join(wanted)}; it lacks {', '.join(missing)}.")
+    if empty := [key for key in wanted if held[key].size == 0]:
+        raise InputError(f"{path} must hold images and their classes; {', '.join(empty)} came empty.")
     train, test = (
         Split(images(held[f"x_{s}"], f"{path}, x_{s}"), labels(held[f"y_{s}"], f"{path}, y_{s}"))
         for s in ("train", "test")

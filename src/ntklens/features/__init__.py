@@ -12,12 +12,22 @@ from ntklens.features.consistency import (
 from ntklens.features.eigenfeatures import NTKFeatures, eigenfeatures, linear_robust_radius
 from ntklens.features.learned import half_learned, over_bands, predicted_share, share_learned
 from ntklens.features.robust_data import ProjectedData, random_dataset, robust_dataset
-from ntklens.features.scores import FRAGILE, ROBUST, UNSCORED, USELESS, FeatureScores, above_majority, categories
+from ntklens.features.scores import (
+    FRAGILE,
+    PARTLY,
+    ROBUST,
+    UNSCORED,
+    USELESS,
+    FeatureScores,
+    above_majority,
+    categories,
+)
 from ntklens.features.subsets import attribution, bands, class_shares, subsets
 from ntklens.features.under_attack import Outcomes, Threat
 
 __all__ = [
     "FRAGILE",
+    "PARTLY",
     "ROBUST",
     "UNSCORED",
     "USELESS",

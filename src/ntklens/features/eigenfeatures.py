@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -13,9 +14,8 @@ from ntklens.attacks.checks import check_attack
 from ntklens.errors import InputError
 from ntklens.features.scores import FeatureScores
 from ntklens.features.under_attack import Outcomes, Threat, outcomes
-from ntklens.linalg import Band, Filter
+from ntklens.linalg import Band, Filter, Indices, check_indices, rounding_floor, whole_indices
 from ntklens.machine import KernelMachine
-from ntklens.statistics import proportion
 
 Attack = Callable[[KernelMachine, Tensor, Tensor], Tensor]
 """(the feature as a machine, images, labels) -> attacked images."""
@@ -45,7 +45,12 @@ class NTKFeatures:
         """Number of features: one a training input, or as many as were asked for."""
         return len(self.eigenvalues)
 
-    def keep(self, indices: int | Sequence[int] | range | Tensor) -> KernelMachine:
+    @property
+    def rank(self) -> int:
+        """Number of eigenvalues that are not zero to rounding: duplicate images, and too many of them, make it less."""
+        return int((self.eigenvalues > rounding_floor(float(self.eigenvalues[0]), len(self.eigenvectors))).sum())
+
+    def keep(self, indices: Indices) -> KernelMachine:
         """The machine made of these features alone: `machine.refilter(Band(indices))`."""
         return self.machine.refilter(Band(indices))
 
@@ -68,7 +73,7 @@ class NTKFeatures:
         return float((self.label_energy * (1 - missing.square())).sum())
 
     def usefulness(
-        self, x: Float[Tensor, "m *shape"], y: Int[Tensor, " m"], indices: Iterable[int] | None = None
+        self, x: Float[Tensor, "m *shape"], y: Int[Tensor, " m"], indices: Indices | None = None
     ) -> FeatureScores:
         """P[argmax f^(i)(x) = y] of each feature: its accuracy as a classifier on its own.
 
@@ -79,15 +84,15 @@ class NTKFeatures:
             y: their classes.
             indices: features to score; all by default.
         """
-        index = self._indices(indices)
-        return _scores(index, self.outcomes(x, y, None, index).clean)
+        index = self.chosen(indices)
+        return FeatureScores.of(index, self.outcomes(x, y, None, index).clean)
 
     def robustness(
         self,
         x: Float[Tensor, "m *shape"],
         y: Int[Tensor, " m"],
         attack: Attack | Threat | float,
-        indices: Iterable[int] | None = None,
+        indices: Indices | None = None,
         *,
         progress: Callable[[float], None] | None = None,
     ) -> FeatureScores:
@@ -102,24 +107,24 @@ class NTKFeatures:
             indices: features to score; all by default.
             progress: called with the share done.
         """
-        index = self._indices(indices)
+        index = self.chosen(indices)
         if not callable(attack):
             threat = attack if isinstance(attack, Threat) else Threat(attack)
-            return _scores(index, self.outcomes(x, y, threat, index, progress=progress).attacked)
+            return FeatureScores.of(index, self.outcomes(x, y, threat, index, progress=progress).attacked)
         hits = []
         for done, i in enumerate(index, 1):
             feature = self.keep(i)
             hits.append(correct(feature, attack(feature, x, y), y))
             if progress:
                 progress(done / len(index))
-        return _scores(index, torch.stack(hits) if hits else y.new_zeros(0, len(y)))
+        return FeatureScores.of(index, torch.stack(hits) if hits else y.new_zeros(0, len(y)))
 
     def outcomes(
         self,
         x: Float[Tensor, "m *shape"],
         y: Int[Tensor, " m"],
         threat: Threat | None,
-        indices: Iterable[int] | None = None,
+        indices: Indices | None = None,
         *,
         progress: Callable[[float], None] | None = None,
     ) -> Outcomes:
@@ -132,13 +137,11 @@ class NTKFeatures:
             indices: features; all by default.
             progress: called with the share done.
         """
-        index = self._indices(indices)
+        index = self.chosen(indices)
         check_attack(x, y, 0.0 if threat is None else threat.eps, "linf", (0, 1) if threat is None else threat.bounds)
         if not len(x):
             raise InputError("at least one image to score the features on was expected; none came.")
-        classes = max(2, self.weights.shape[1])
-        if int(y.min()) < 0 or int(y.max()) >= classes:
-            raise InputError(f"classes from 0 to {classes - 1} were expected; {int(y.min())} to {int(y.max())} came.")
+        self._check_classes(y)
         weights = self.weights[index]
         if weights.shape[1] == 1:
             weights = torch.cat([-weights, weights], 1)
@@ -151,26 +154,41 @@ class NTKFeatures:
         Args:
             x: images.
             index: which feature.
-            y: classes whose output is differentiated; for two classes the scalar f^(i) is, whatever y.
+            y: classes whose output is differentiated; with two classes these are f^(i) for the second and -f^(i) for the
+                first, and f^(i) without y.
         """
         feature = self.keep(index)
         outputs = feature.targets.shape[1]
         if outputs > 1 and y is None:
             raise InputError("with more than two classes the picture needs y, the class whose output is pictured.")
+        if y is not None:
+            check_attack(x, y, 0.0, "linf", (-math.inf, math.inf))
+            self._check_classes(y)
         columns = y.long() if y is not None and outputs > 1 else torch.zeros(len(x), dtype=torch.long, device=x.device)
         _, slope = feature.expand(feature.coefficients, torch.float64).along(x, columns)
-        return slope.along(columns, torch.arange(len(x), device=x.device))
+        made = slope.along(columns, torch.arange(len(x), device=x.device))
+        return made if y is None or outputs > 1 else made * (2 * y - 1).to(made).reshape(-1, *[1] * (x.ndim - 1))
 
-    def _indices(self, indices: Iterable[int] | None) -> list[int]:
-        index = list(range(len(self))) if indices is None else [int(i) for i in indices]
-        wrong = [i for i in index if not 0 <= i < len(self)]
-        if wrong:
-            raise InputError(f"feature indices from 0 to {len(self) - 1} were expected; {wrong[0]} came.")
+    def _check_classes(self, y: Tensor) -> None:
+        classes = max(2, self.weights.shape[1])
+        if len(y) and (int(y.min()) < 0 or int(y.max()) >= classes):
+            raise InputError(f"classes from 0 to {classes - 1} were expected; {int(y.min())} to {int(y.max())} came.")
+
+    def chosen(self, indices: Indices | None, *, once: bool = False) -> list[int]:
+        """Features by their places in the spectrum, all by default; one number stands for itself.
+
+        Args:
+            indices: the places.
+            once: refuse a place that comes again.
+
+        Raises:
+            InputError: no places in it, or a mask.
+        """
+        index = list(range(len(self))) if indices is None else list(whole_indices(indices))
+        check_indices(index, len(self))
+        if once and len(set(index)) < len(index):
+            raise InputError("each feature may be chosen once; one came more often.")
         return index
-
-
-def _scores(index: list[int], hits: Tensor) -> FeatureScores:
-    return FeatureScores(tuple(index), tuple(proportion(int(h), hits.shape[1]) for h in hits.sum(1)))
 
 
 def eigenfeatures(machine: KernelMachine, count: int | None = None) -> NTKFeatures:

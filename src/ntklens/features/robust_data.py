@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ntklens.errors import InputError
 from ntklens.features.eigenfeatures import NTKFeatures
+from ntklens.linalg import Indices
 
 Kind = Literal["labels", "images"]
 
@@ -36,13 +36,17 @@ class ProjectedData:
     kind: Kind
 
     def save(self, path: str | Path, test: tuple[Tensor, Tensor]) -> None:
-        """Write an .npz that `--data` and `load_dataset` read, with the targets beside, and the test set as it is."""
+        """Write an .npz with the training set, its targets beside, and a test set as it is.
+
+        `--data` and `load_dataset` read images and classes from it. What was projected in the labels is in the array
+        `targets`, for a training by least squares; of it the classes keep the signs alone.
+        """
         arrays = {"x_train": self.x, "y_train": self.y, "targets": self.targets, "x_test": test[0], "y_test": test[1]}
         plain: dict[str, Any] = {name: array.cpu().numpy() for name, array in arrays.items()}
         np.savez_compressed(path, **plain)
 
 
-def robust_dataset(features: NTKFeatures, indices: Sequence[int], kind: Kind = "labels") -> ProjectedData:
+def robust_dataset(features: NTKFeatures, indices: Indices, kind: Kind = "labels") -> ProjectedData:
     """The training set with its labels, or its images, projected on some features.
 
     "labels" keeps the images and replaces Y by V Vᵀ Y: a lazy network trained on these targets by least squares becomes the
@@ -57,18 +61,17 @@ def robust_dataset(features: NTKFeatures, indices: Sequence[int], kind: Kind = "
     Raises:
         InputError: no features, indices beyond them, or another kind.
     """
-    index = [int(i) for i in indices]
+    index = features.chosen(indices, once=True)
     if not index:
         raise InputError("at least one feature to keep was expected; none came.")
-    wrong = [i for i in index if not 0 <= i < len(features)]
-    if wrong:
-        raise InputError(f"feature indices from 0 to {len(features) - 1} were expected; {wrong[0]} came.")
     return _projected(features, features.eigenvectors[:, index], kind)
 
 
 def random_dataset(features: NTKFeatures, rank: int, kind: Kind, generator: torch.Generator) -> ProjectedData:
     """The control: the same training set projected on a random subspace of the same dimension."""
     n = len(features.eigenvectors)
+    if not 1 <= rank <= n:
+        raise InputError(f"a rank from 1 to {n}, the number of training images, was expected; {rank} came.")
     draw = torch.randn(n, rank, generator=generator, device=generator.device, dtype=torch.float64)
     return _projected(features, torch.linalg.qr(draw.to(features.eigenvectors))[0], kind)
 

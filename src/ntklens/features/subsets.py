@@ -8,7 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ntklens.features.eigenfeatures import NTKFeatures
-from ntklens.features.scores import FRAGILE, ROBUST, UNSCORED, USELESS
+from ntklens.features.scores import FRAGILE, PARTLY, ROBUST, UNSCORED, USELESS
+from ntklens.linalg import Indices
 
 
 def subsets(names: Sequence[str]) -> dict[str, list[int]]:
@@ -21,12 +22,10 @@ def subsets(names: Sequence[str]) -> dict[str, list[int]]:
         >>> subsets(["robust and useful", "not useful", "useful non-robust"])["all but the useful non-robust"]
         [0, 1]
     """
-    of = {kind: [i for i, name in enumerate(names) if name == kind] for kind in (ROBUST, FRAGILE, USELESS)}
+    of = {kind: [i for i, name in enumerate(names) if name == kind] for kind in (ROBUST, PARTLY, FRAGILE, USELESS)}
     known = {
         "all": list(range(len(names))),
-        ROBUST: of[ROBUST],
-        FRAGILE: of[FRAGILE],
-        USELESS: of[USELESS],
+        **of,
         "all but the robust": [i for i, name in enumerate(names) if name != ROBUST],
         "all but the useful non-robust": [i for i, name in enumerate(names) if name != FRAGILE],
     }
@@ -49,7 +48,7 @@ def bands(edges: Sequence[int], total: int) -> list[range]:
     return [range(first, min(stop, total)) for first, stop in zip(edges, stops, strict=True) if first < total]
 
 
-def attribution(features: NTKFeatures, indices: Sequence[int]) -> Tensor:
+def attribution(features: NTKFeatures, indices: Indices) -> Tensor:
     """What each training image has of the labels that some features carry: (P Y)_j · Y_j / ``|Y|²``, (n,).
 
     P projects on the features' eigenvectors. The sum over all images is the features' share of the label energy, and over
@@ -60,7 +59,7 @@ def attribution(features: NTKFeatures, indices: Sequence[int]) -> Tensor:
         features: of a machine.
         indices: some of them.
     """
-    vectors, y = features.eigenvectors[:, list(indices)], features.machine.targets
+    vectors, y = features.eigenvectors[:, features.chosen(indices, once=True)], features.machine.targets
     projected = vectors @ (vectors.T @ y)
     return (projected * y).sum(1) / y.square().sum()
 

@@ -1,9 +1,10 @@
 """Every feature attacked at every image: thousands of small attacks as a few large products.
 
 The outputs of a feature are one scalar, s(x) = Θ(x, X) v, times the feature's weights, so the class that it gives an image
-is the one of the largest weight where s is positive, of the smallest where it is not. An attack on a feature that is right
-can thus only push s through zero: in linf along the sign of its gradient, whatever the loss. Here all the pairs of an image
-and a feature that is right on it climb together, each with its own v, and leave as soon as s has changed its sign.
+is the one of the largest weight where s is positive, of the smallest where it is negative, and the first where it is zero
+and all outputs are the same. An attack on a feature that is right can thus only push s through zero: in linf along the sign
+of its gradient, whatever the loss. Here all the pairs of an image and a feature that is right on it climb together, each
+with its own v, and leave as soon as s has changed its sign.
 """
 
 from __future__ import annotations
@@ -50,8 +51,10 @@ class Threat:
         check_norm(self.norm)
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise InputError(f"ε must be 0 or above; {self.eps} came.")
-        if self.steps < 1:
-            raise InputError(f"steps must be 1 or more; {self.steps} came.")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InputError(f"steps must be a whole number, 1 or more; {self.steps} came.")
+        if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
+            raise InputError(f"step_size must be above 0, in units of the pixels; {self.step_size} came.")
 
     @property
     def length(self) -> float:
@@ -105,13 +108,16 @@ def outcomes(
     for start in range(0, len(x), step):
         part = slice(start, start + step)
         scalars, slope = (function(x[part]), None) if climb is None else function.vjp(x[part])
-        positive = scalars.T > 0
-        clean[:, part] = attacked[:, part] = torch.where(positive, above[:, None], below[:, None]) == y[part]
+        sides = scalars.T.sign()
+        given = torch.where(sides > 0, above[:, None], torch.where(sides < 0, below[:, None], 0))
+        clean[:, part] = attacked[:, part] = given == y[part]
         if climb is not None and slope is not None:
             image, feature = torch.nonzero((clean[:, part] & varying[:, None]).T).T  # image by image
             for new in climb.batches(len(image)):
-                sign = torch.where(positive[feature[new], image[new]], 1.0, -1.0)
-                climb.add(start + image[new], feature[new], sign.to(x), x[part][image[new]], slope, image[new])
+                sign = sides[feature[new], image[new]]
+                sign = torch.where(sign == 0, torch.where(below[feature[new]] == 0, -1.0, 1.0).to(sign), sign)
+                first = y[part][image[new]] == 0
+                climb.add(start + image[new], feature[new], sign.to(x), first, x[part][image[new]], slope, image[new])
                 climb.advance(attacked, while_full=True)
         if progress:
             progress(min(1.0, (start + step) / len(x)))
@@ -146,18 +152,21 @@ class _Climb:
         """Number of pairs on their way."""
         return 0 if self.pairs is None else len(self.pairs[0])
 
-    def add(self, image: Tensor, feature: Tensor, sign: Tensor, x: Tensor, slope: Slope, rows: Tensor) -> None:
+    def add(
+        self, image: Tensor, feature: Tensor, sign: Tensor, first: Tensor, x: Tensor, slope: Slope, rows: Tensor
+    ) -> None:
         """Take up pairs.
 
         Args:
             image: (pairs,), their numbers.
             feature: (pairs,), their features.
-            sign: (pairs,), of the feature at the image.
+            sign: (pairs,), of the feature where it is right.
+            first: (pairs,), whether it is right at zero too, where the first class is predicted.
             x: (pairs, ...), the images themselves.
             slope: gradients of the features at some images.
             rows: (pairs,), which of these.
         """
-        new = (image, feature, sign, torch.zeros_like(image), x, x, slope.along(feature, rows))
+        new = (image, feature, sign, first, torch.zeros_like(image), x, x, slope.along(feature, rows))
         self.pairs = new if self.pairs is None else tuple(torch.cat(both) for both in zip(self.pairs, new, strict=True))
 
     def advance(self, right: Tensor, *, while_full: bool = False) -> None:
@@ -172,13 +181,13 @@ class _Climb:
 
     def _step(self, right: Tensor) -> None:
         assert self.pairs is not None
-        image, feature, sign, taken, x, moved, slope = self.pairs
+        image, feature, sign, first, taken, x, moved, slope = self.pairs
         threat, each = self.threat, (-1, *[1] * (x.ndim - 1))
         ahead = moved - threat.length * ascend(slope * sign.reshape(each), threat.norm)
         moved = project(ahead, x, threat.eps, threat.norm, threat.bounds)
         scalar, pull = self.function.along(moved, feature)
-        through = sign * scalar <= 0
+        through = torch.where(first, sign * scalar < 0, sign * scalar <= 0)
         right[feature[through], image[through]] = False
         left = torch.nonzero(~through & (taken + 1 < threat.steps)).flatten()
-        kept = [part[left] for part in (image, feature, sign, taken + 1, x, moved)]
+        kept = [part[left] for part in (image, feature, sign, first, taken + 1, x, moved)]
         self.pairs = (*kept, pull.along(feature[left], left)) if len(left) else None

@@ -1,7 +1,17 @@
 """Kernel matrices as linear algebra: filters, factorisations, spectra. Knows no kernel."""
 
 from ntklens.linalg.factorisation import Factorisation, Spectrum
-from ntklens.linalg.filters import Band, Filter, GradientDescent, GradientFlow, Ridge
+from ntklens.linalg.filters import (
+    Band,
+    Filter,
+    GradientDescent,
+    GradientFlow,
+    Indices,
+    Ridge,
+    check_indices,
+    rounding_floor,
+    whole_indices,
+)
 from ntklens.linalg.gaussian import trained_covariance
 
 __all__ = [
@@ -10,7 +20,11 @@ __all__ = [
     "Filter",
     "GradientDescent",
     "GradientFlow",
+    "Indices",
     "Ridge",
     "Spectrum",
+    "check_indices",
+    "rounding_floor",
     "trained_covariance",
+    "whole_indices",
 ]

@@ -7,14 +7,18 @@ n times as large (`neural_tangents.predict.gradient_descent_mse` divides by the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
+
+Indices = Iterable[SupportsIndex] | Tensor | SupportsIndex
+"""Places in a spectrum, 0 for the largest eigenvalue; one number stands for itself."""
 
 
 @runtime_checkable
@@ -117,10 +121,8 @@ class Band:
 
     indices: tuple[int, ...]
 
-    def __init__(self, indices: Sequence[int] | range | Tensor | int) -> None:
-        if isinstance(indices, Tensor):
-            indices = indices.flatten().tolist()
-        chosen = (indices,) if isinstance(indices, int) else tuple(int(i) for i in indices)
+    def __init__(self, indices: Indices) -> None:
+        chosen = whole_indices(indices)
         if len(set(chosen)) != len(chosen):
             raise InputError("each index may stand in a band once.")
         object.__setattr__(self, "indices", chosen)
@@ -128,13 +130,34 @@ class Band:
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """1/λ on the band."""
         n = len(eigenvalues)
-        wrong = [i for i in self.indices if not 0 <= i < n]
-        if wrong:
-            raise InputError(f"indices from 0 to {n - 1} (one a training input) were expected; {wrong[0]} came.")
+        check_indices(self.indices, n)
         index = torch.tensor(self.indices, dtype=torch.long, device=eigenvalues.device)
         chosen = eigenvalues[index]
         _check_invertible(chosen, rounding_floor(float(eigenvalues.max()), n))
         return torch.zeros_like(eigenvalues).index_copy(0, index, 1 / chosen)
+
+
+def whole_indices(indices: Indices) -> tuple[int, ...]:
+    """Positions in a spectrum as plain numbers; one stands for itself.
+
+    Raises:
+        InputError: no whole numbers, or a mask.
+    """
+    given = indices.flatten().tolist() if isinstance(indices, Tensor) else indices
+    try:
+        each = list(given) if isinstance(given, Iterable) else [given]
+        if any(isinstance(i, bool) for i in each):
+            raise InputError("indices were expected; a mask came: give the places where it holds, mask.nonzero().")
+        return tuple(operator.index(i) for i in each)
+    except TypeError:
+        raise InputError(f"whole numbers, positions in the spectrum, were expected; {indices!r} came.") from None
+
+
+def check_indices(indices: Iterable[int], n: int) -> None:
+    """Refuse positions beyond a spectrum of n eigenvalues."""
+    wrong = [i for i in indices if not 0 <= i < n]
+    if wrong:
+        raise InputError(f"indices from 0 to {n - 1} were expected; {wrong[0]} came.")
 
 
 def _check_invertible(eigenvalues: Tensor, floor: float) -> None:

@@ -17,7 +17,7 @@ _BOUNDS = {
     "fooled": (("fooled_low", "fooled_high"),),
     "value": (("low", "high"),),
 }
-"""Columns that have an interval, and the names that its ends go by."""
+"""Columns that have an interval, and the names that its ends go by; of two that could have the same, the first has it."""
 
 _SHARES = {
     "accuracy",
@@ -26,6 +26,7 @@ _SHARES = {
     "one_step_accuracy",
     "usefulness",
     "robustness",
+    "one_step",
     "feature_usefulness",
     "feature_robustness",
     "agreement",
@@ -36,7 +37,12 @@ _SHARES = {
 _ANGLES = {"angle", "angle_top", "angle_bottom"}
 """Columns in radians, told in degrees."""
 
-_HEADINGS = {"eps": "ε", "pgd_accuracy": "under PGD alone", "one_step_accuracy": "under one step"}
+_HEADINGS = {
+    "eps": "ε",
+    "pgd_accuracy": "under PGD alone",
+    "one_step_accuracy": "under one step",
+    "one_step": "under one step",
+}
 """Columns that go by another name."""
 
 _WORDS = {
@@ -70,7 +76,11 @@ def table(title: str, rows: Sequence[dict[str, Any]]) -> Table | None:
     if not rows:
         return None
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    bounds = {key: pair for key in keys for pair in _BOUNDS.get(key, ()) if set(pair) <= set(keys)}
+    bounds: dict[str, tuple[str, str]] = {}
+    for key, pairs in _BOUNDS.items():
+        for pair in pairs:
+            if key in keys and set(pair) <= set(keys) and pair not in bounds.values():
+                bounds[key] = pair
     ends = {end for pair in bounds.values() for end in pair}
     shown = [key for key in keys if key not in ends]
     header = [_heading(key) + (_INTERVAL if key in bounds else "") for key in shown]

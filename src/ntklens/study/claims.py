@@ -124,74 +124,122 @@ def _c2(record: Record) -> Verdict:
     )
 
 
-def _c3(record: Record) -> Verdict:
+def _c3(record: Record) -> Verdict | None:
     """Seen when there are features, or bands of features tested together, of both kinds."""
+    if _unattacked(record):
+        return None
     names = [r["category"] for r in record.table("features")]
     robust, fragile = names.count("robust and useful"), names.count("useful non-robust")
+    partly = names.count("useful, partly robust")
+    between = f"{partly} in between, " if partly else ""
     sentence = (
-        f"Of {len(names)} features, {robust} are useful and robust, {fragile} useful but not robust, "
-        f"{len(names) - robust - fragile} not useful by the test on the figure; their pictures are below."
+        f"Of {len(names)} features, {robust} are useful and robust, {between}{fragile} useful but not robust, "
+        f"{len(names) - robust - fragile - partly} not shown to be useful by the test on the figure."
     )
-    bands: list[dict[str, Any]] = record.table("bands")
-    weak = [f"{r['first']} to {r['last']}" for r in bands if r["category"] == "useful non-robust" and r["count"] > 1]
-    if weak:
-        sentence += f" Taken together, features {', '.join(weak)} are useful but not robust."
-    strong = any(r["category"] == "robust and useful" for r in bands)
-    return (robust > 0 or strong) and (fragile > 0 or bool(weak)), sentence
+    strong, weak = (
+        [f"{r['first']} to {r['last']}" for r in _bands(record, kind) if r["count"] > 1]
+        for kind in ("robust and useful", "useful non-robust")
+    )
+    for bands, what in ((strong, "robust"), (weak, "not robust")):
+        if bands:
+            sentence += f" Taken together, features {', '.join(bands)} are useful and {what}."
+    return bool(robust or strong) and bool(fragile or weak), sentence
 
 
-def _c4(record: Record) -> Verdict:
-    """Seen when, for every other kernel, every measure of agreement lies above what chance gives."""
+def _c4(record: Record) -> Verdict | None:
+    """Seen when, for every other kernel, every measure of agreement that there is lies above what chance gives."""
     rows: list[dict[str, Any]] = [r for r in record.table("consistency") if r["null_high"] is not None]
-    first = str(rows[0]["measure"]) if rows else "overlap"
+    found = [r for r in rows if r["value"] is not None]
+    if not found:
+        return None
+    first = str(found[0]["measure"])
     parts = [
-        f"{r['kernel_a']} and {r['kernel_b']}: {r['value']:.2f} (chance {r['null_low']:.2f} to {r['null_high']:.2f})"
-        for r in rows
+        f"{r['kernel_a']} and {r['kernel_b']}: {r['value']:.2f} (chance: up to {r['null_high']:.2f})"
+        for r in found
         if r["measure"] == first
     ]
-    below = [f"{r['measure']}, {r['kernel_b']}" for r in rows if not r["value"] > r["null_high"]]
-    all_above = f"All {len(rows)} measures are above chance." if not below else f"Not above chance: {'; '.join(below)}."
-    return bool(rows) and not below, f"{first[0].upper()}{first[1:]} is {', '.join(parts)}. {all_above}"
+    below = [f"{r['measure']}, {r['kernel_b']}" for r in found if not r["value"] > r["null_high"]]
+    unknown = [f"{r['measure']}, {r['kernel_b']}" for r in rows if r["value"] is None]
+    all_above = (
+        f"Not above chance: {'; '.join(below)}."
+        if below
+        else f"All {len(found)} measures are above the 97.5 % point of chance."
+    )
+    without = f" Without a value, as one side is constant: {'; '.join(unknown)}." if unknown else ""
+    return not below, f"{first[0].upper()}{first[1:]} is {', '.join(parts)}. {all_above}{without}"
 
 
-def _c5(record: Record) -> Verdict:
-    """Seen when robustness falls with the place in the spectrum, and a network, if watched, learns in that order."""
+def _c5(record: Record) -> Verdict | None:
+    """Seen when all bands that are robust and useful come before all useful non-robust ones, and a network learns so.
+
+    That the robustness of features of any use falls with their place in the spectrum holds for random labels too: functions
+    of large eigenvalues are the smooth ones. So it is told, and judged are the useful ones alone.
+    """
+    if _unattacked(record):
+        return None
     rows: list[dict[str, Any]] = record.table("features")
     rho = rank_correlation([r["index"] for r in rows], [r["robustness"] for r in rows])
-    sentence = (
-        f"Rank correlation of a feature's robustness with its place in the spectrum is {rho.value:.2f} "
-        f"[{rho.low:.2f}, {rho.high:.2f}]"
-    )
+    robust, fragile = (_bands(record, kind) for kind in ("robust and useful", "useful non-robust"))
+    seen = bool(robust and fragile) and max(r["last"] for r in robust) < min(r["first"] for r in fragile)
+    if robust and fragile:
+        sentence = (
+            f"Of the bands of the spectrum, robust and useful ones end at feature {max(r['last'] for r in robust)}, useful "
+            f"non-robust ones begin at {min(r['first'] for r in fragile)}."
+        )
+    else:
+        missing = " and no ".join(
+            kind for kind, found in (("robust and useful", robust), ("useful non-robust", fragile)) if not found
+        )
+        sentence = f"There is no {missing} band of the spectrum to compare."
+    if rho.value == rho.value:
+        sentence += (
+            f" Rank correlation of robustness with the place, all features: {rho.value:.2f} [{rho.low:.2f}, "
+            f"{rho.high:.2f}], much as with any labels."
+        )
     if not record.table("learning_meta"):
-        return rho.high < 0, f"{sentence}; gradient descent on the kernel learns the features in that order."
+        return seen, f"{sentence} By construction, training of the kernel learns the features in that order."
     meta: dict[str, Any] = record.table("learning_meta")[0]
-    return rho.high < 0 and meta["low"] > 0, (
-        f"{sentence}; that of the step at which a network of width {meta['width']} has learned half of a feature, "
-        f"{meta['value']:.2f} [{meta['low']:.2f}, {meta['high']:.2f}]."
+    if meta["value"] is None:
+        return seen, f"{sentence} In so few steps the network of width {meta['width']} gave no order."
+    return seen and meta["low"] > 0, (
+        f"{sentence} The step at which a network of width {meta['width']} has learned half of a feature goes with its "
+        f"place by {meta['value']:.2f} [{meta['low']:.2f}, {meta['high']:.2f}]."
     )
 
 
-def _c6(record: Record) -> Verdict:
-    """Seen when the useful non-robust features alone beat chance, and fewer features are more robust, not more accurate."""
+def _c6(record: Record) -> Verdict | None:
+    """Seen when fewer features are useful, more robust and no more accurate, and a band of the others is non-robust."""
+    if _unattacked(record):
+        return None
     rows: list[dict[str, Any]] = record.table("top_k")
-    full = rows[-1]
-    best = max(rows[:-1], key=lambda r: r["robust_accuracy"], default=full)
-    seen = best["robust_low"] > full["robust_high"] and best["accuracy"] <= full["accuracy"]
-    robust = ("robust_accuracy", "robust_low", "robust_high")
-    sentence = (
-        f"The top {best['k']} features alone: accuracy {_share(best)}, under one step {_share(best, *robust)}; all "
-        f"{full['k']}: {_share(full)}, under one step {_share(full, *robust)}."
-    )
-    sets: list[dict[str, Any]] = record.table("subsets")
-    fragile = next((r for r in sets if r["features"] == "useful non-robust"), None)
-    if fragile is None:
-        return seen, sentence
     meta: dict[str, Any] = record.table("features_meta")[0]
-    majority: float = meta["majority"]
-    return seen and fragile["low"] > majority, (
-        f"{sentence} The {fragile['count']} useful non-robust ones alone: {_share(fragile)}, under one step "
-        f"{_share(fragile, *robust)}."
+    full, robust = rows[-1], ("robust_accuracy", "robust_low", "robust_high")
+    useful = [r for r in rows[:-1] if r["low"] > meta["majority"]]
+    everything = f"All {full['k']} features: accuracy {_share(full)}, under one step {_share(full, *robust)}."
+    if not useful:
+        return False, f"{everything} No smaller number of the first ones is more accurate than the majority class."
+    best = max(useful, key=lambda r: r["robust_accuracy"])
+    sentence = f"{everything} The first {best['k']}: {_share(best)}, {_share(best, *robust)}."
+    trade = best["robust_low"] > full["robust_high"] and best["accuracy"] <= full["accuracy"]
+    fragile = _bands(record, "useful non-robust")
+    if not fragile:
+        return False, f"{sentence} No band of the spectrum is useful and not robust."
+    most = max(fragile, key=lambda r: r["accuracy"])
+    return trade, (
+        f"{sentence} Features {most['first']} to {most['last']} alone: {_share(most)}, {_share(most, *robust)}."
     )
+
+
+def _bands(record: Record, category: str) -> list[dict[str, Any]]:
+    """Stretches of the spectrum of a category, in their order."""
+    rows: list[dict[str, Any]] = record.table("bands")
+    return [r for r in rows if r["category"] == category]
+
+
+def _unattacked(record: Record) -> bool:
+    """Whether ε was zero, where robustness is nothing but usefulness."""
+    eps: Any = record.table("features_meta")[0]["eps"]
+    return bool(eps == 0)
 
 
 def _of(rows: list[dict[str, Any]], training: str) -> list[dict[str, Any]]:
@@ -305,13 +353,19 @@ def _l1(record: Record) -> Verdict | None:
     )
 
 
+_FEATURES = ("features", "features_meta", "bands")
+
 _CLAIMS: dict[str, tuple[str, tuple[str, ...], Callable[[Record], Verdict | None]]] = {
     "C1": ("Adversarial examples made from the kernel alone fool the kernel machine.", ("attack_effect",), _c1),
     "C2": ("They transfer to finite networks in the lazy regime, better with width.", ("transfer_effect",), _c2),
-    "C3": ("Features split into robust and useful non-robust ones, which can be pictured.", ("features",), _c3),
+    "C3": ("Features split into robust and useful non-robust ones, which can be pictured.", _FEATURES, _c3),
     "C4": ("Features are consistent across architectures.", ("consistency",), _c4),
-    "C5": ("Robust features have the largest eigenvalues and are learned early.", ("features",), _c5),
-    "C6": ("The standard classifier relies on both kinds: the robustness-accuracy trade-off.", ("top_k",), _c6),
+    "C5": ("Robust features have the largest eigenvalues and are learned early.", _FEATURES, _c5),
+    "C6": (
+        "The standard classifier relies on both kinds: the robustness-accuracy trade-off.",
+        ("top_k", *_FEATURES),
+        _c6,
+    ),
     "C7": ("Under adversarial training the kernel becomes lazy earlier.", ("lazy_epochs", "dynamics_meta"), _c7),
     "C8": ("Under adversarial training the kernel concentrates more.", ("dynamics", "dynamics_meta"), _c8),
     "L1": (

@@ -14,7 +14,7 @@ from ntklens.study.spec import Spec
 
 
 def export_robust_data(spec: Spec, record: Record, path: str | Path) -> Path:
-    """Write the robust images, the targets projected likewise and the test set of a run as an .npz for `--data`.
+    """Write the projected images, their labels and the test set of a run as an .npz for `--data`.
 
     Raises:
         InputError: the run has no such data, or the file cannot be written.

@@ -74,6 +74,8 @@ def run(
     except NtklensError as error:
         kept = record.put_back()
         if kept is None:
+            if not resume and not _begun(context, record):
+                shutil.rmtree(record.folder, ignore_errors=True)
             raise
         raise type(error)(
             f"{error} The earlier run is back in {out}; what this one had done is in {kept}, and --resume --out {kept} "
@@ -81,6 +83,13 @@ def run(
         ) from error
     record.settle()
     return record
+
+
+def _begun(context: Context, record: Record) -> bool:
+    """Whether there is work to go on from: a stage beyond the data, or a part of one."""
+    return any(record.done(name) for name in planned(context.spec)[1:]) or (
+        context.scratch.exists() and any(context.scratch.rglob("*"))
+    )
 
 
 def _work(context: Context, record: Record, watch: Watcher) -> None:

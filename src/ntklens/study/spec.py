@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -150,14 +150,18 @@ class MatrixSpec(_Part):
         return names
 
 
+_Positive = Annotated[int, Field(ge=1)]
+_Place = Annotated[int, Field(ge=0)]
+
+
 class FeaturesSpec(_Part):
     """Which features are scored and pictured, with which kernels they are compared, and what is learned from them."""
 
     steps: int = Field(default=1, ge=1)
     """Of the attack on each feature: 1 for one step, more for projected gradient ascent."""
     scored: int | None = Field(default=None, ge=1)
-    top_k: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 400)
-    pictured: tuple[int, ...] = Field(default=(0, 1, 2, 5, 10, 50, 200), min_length=1)
+    top_k: tuple[_Positive, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 400)
+    pictured: tuple[_Place, ...] = Field(default=(0, 1, 2, 5, 10, 50, 200), min_length=1)
     images: int = Field(default=4, ge=1)
     frames: int = Field(default=0, ge=0)
     """Of an animation over the index."""
@@ -174,7 +178,7 @@ class FeaturesSpec(_Part):
     learning_width: int = Field(default=512, ge=1)
     robust_networks: tuple[str, ...] = ()
     """Architectures that are trained on data with some features only; none without."""
-    robust_ranks: tuple[int, ...] = (5, 20)
+    robust_ranks: tuple[_Positive, ...] = (5, 20)
     robust_seeds: int = Field(default=3, ge=1)
     robust_epochs: int = Field(default=60, ge=1)
     robust_width: int = Field(default=32, ge=1)

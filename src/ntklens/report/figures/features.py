@@ -56,7 +56,9 @@ def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12)
     )
     fig.colorbar(points, ax=axes, label="index of the feature (0: largest eigenvalue)")
     axes.axvline(100 * meta["majority"], color=style.GREY, linestyle=":", label="rate of the majority class")
-    left, right = max(0.0, np.nanmin(x) - 4), min(100.0, np.nanmax(x) + 8)
+    axes.axhline(100 * meta["majority"], color=style.GREY, linestyle=":")
+    ends = 100 * np.array([r["usefulness_high"] for r in first], dtype=float)
+    left, right = max(0.0, np.nanmin(x) - 4), min(101.0, max(np.nanmax(x), np.nanmax(ends)) + 4)
     half: dict[str, Any] = {
         "color": style.GREY,
         "linewidth": 0.9,
@@ -65,12 +67,22 @@ def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12)
     }
     axes.plot([left, right], [left / 2, right / 2], **half)
     axes.set_xlim(left, right)
-    for r, across, up in zip(first[:4], x, y, strict=False):
-        axes.annotate(str(r["index"]), (across, up), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for place, names in _together(first[:4], x, y).items():
+        axes.annotate(", ".join(names), place, xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("usefulness: accuracy of the feature alone (%)")
-    style.percent_axis(axes, f"robustness: the same under attack, ε = {style.pixels(meta['eps'])}")
+    radius = f"ε = {style.pixels(meta['eps'])} in {style.norm_sign(meta.get('norm', 'linf'))}"
+    style.percent_axis(axes, f"robustness: the same under attack, {radius}")
     fig.legend(loc="outside upper center", ncols=2, fontsize=9)
     return fig
+
+
+def _together(rows: Rows, x: NDArray[Any], y: NDArray[Any]) -> dict[tuple[float, float], list[str]]:
+    """Indices of features by their place on the figure, those that lie next to each other in one label."""
+    labels: dict[tuple[float, float], list[str]] = {}
+    for r, across, up in zip(rows, x, y, strict=False):
+        near = next((p for p in labels if abs(p[0] - across) < 2 and abs(p[1] - up) < 3), (across, up))
+        labels.setdefault(near, []).append(str(r["index"]))
+    return labels
 
 
 def top_k(rows: Rows) -> Figure:

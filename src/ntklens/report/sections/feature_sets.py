@@ -15,11 +15,13 @@ def sets(record: Record) -> list[Plate]:
     knobs: list[dict[str, Any]] = record.table("trade_off")
     stretches: list[dict[str, Any]] = record.table("bands")
     plates = []
-    if chosen:
+    if len(chosen) > 1:
         plates.append(
             Plate(
                 lambda: feature_sets.subsets(chosen),
-                "Machines made of the features of one category, and of all but one. If the classifier uses both kinds, the "
+                "Machines made of the features of one category, and of all but one, sorted by half of the test images and "
+                "scored on the other half: what is chosen for its score on some images is worth less on "
+                "others. If the classifier uses both kinds, the "
                 "useful non-robust ones alone are accurate on clean images and on few attacked ones, and leaving the "
                 "robust ones out costs robustness. 95 % Wilson intervals.",
                 "Dot plot of clean and robust accuracy of machines made of sets of features.",
@@ -29,9 +31,11 @@ def sets(record: Record) -> list[Plate]:
         plates.append(
             Plate(
                 lambda: feature_sets.bands(stretches),
-                "Machines made of one stretch of the spectrum each, named by the rule that sorts single features. Most "
-                "features of small eigenvalues say too little to be called useful one by one; look for stretches that "
-                "are accurate together (blue) and fall under attack (red). 95 % Wilson intervals.",
+                "Machines made of one stretch of the spectrum each, named by the rule that sorts single features, which "
+                f"here has to allow for {len(stretches)} tests and not for one a feature: a stretch of one feature can be "
+                "called useful here and not above. Most features of small eigenvalues say too little to be called useful "
+                "one by one; look for stretches that are accurate together (blue) and fall under attack (red). 95 % Wilson "
+                "intervals.",
                 "Dot plot of clean and robust accuracy of machines made of bands of the spectrum.",
             )
         )
@@ -41,7 +45,7 @@ def sets(record: Record) -> list[Plate]:
                 lambda: feature_sets.trade_off(knobs),
                 "Stopping early, or a ridge, keeps the features of large eigenvalues and leaves the others out. Look for "
                 "where the blue line no longer rises (left, towards late times; right, towards small ridges) while the red "
-                "one falls: what is learned there is bought with robustness. Bands are 95 % Wilson intervals.",
+                "one falls: what is learned there costs robustness and gains no accuracy. Bands are 95 % Wilson intervals.",
                 "Two line plots of clean and robust accuracy, over the training time and over the ridge.",
             )
         )
@@ -60,7 +64,8 @@ def consequences(record: Record) -> list[Plate]:
                 lambda: feature_sets.learning(steps),
                 f"How much of each band of the spectrum a finite network{width} has picked up: the "
                 "projection of its outputs on the eigenvectors, weighted by the labels' energy. Curves that rise one after "
-                "the other: the features of large eigenvalues are learned first. Dashed, what the kernel predicts.",
+                "the other: the features of large eigenvalues are learned first. Dashed, what the kernel predicts. Bands "
+                "with less than 0.5 % of the labels' energy are left out.",
                 "Line plot of the share learned of each band of features against the training steps.",
             )
         )
@@ -83,7 +88,8 @@ def consequences(record: Record) -> list[Plate]:
                 lambda: feature_sets.robust_data(networks),
                 "Networks trained on the data set as it is, on one in which only some features are left (in the labels or "
                 "in the images), and on one projected on a random subspace of the same rank; all are tested, and attacked "
-                f"by PGD, on the unchanged test images. Intervals are Student's over {networks[0]['seeds']} seeds.",
+                "by PGD, on the unchanged test images; where the features were chosen by half of these, on the other half. "
+                f"Intervals are Student's over {networks[0]['seeds']} seeds, each with a random subspace of its own.",
                 "Dot plot of clean and robust accuracy of networks, one row a training set.",
             )
         )

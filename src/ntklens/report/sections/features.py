@@ -22,8 +22,8 @@ def features_section(record: Record) -> Section:
         plates.append(
             Plate(
                 lambda: features.top_k(top),
-                "The machine rebuilt from the first k features only. Where the lines part, further features buy accuracy "
-                "on clean images with robustness. Bands are 95 % Wilson intervals.",
+                "The machine rebuilt from the first k features only. Where the red line falls, further features cost "
+                "robustness; compare what the blue one gains there. Bands are 95 % Wilson intervals.",
                 "Line plot of clean and robust accuracy against the number of features kept.",
             )
         )
@@ -34,8 +34,14 @@ def features_section(record: Record) -> Section:
     how = "a one-step attack" if meta.get("steps", 1) == 1 else f"PGD of {meta['steps']} steps"
     text = (
         f"Each eigenvector of the kernel matrix is a feature of the data, a predictor of its own; {len(rows)} of them "
-        f"were scored on test images, clean and under {how} on the feature itself."
+        f"were scored on test images, clean and under {how}{_radius(meta)} on the feature itself. Attacked images count "
+        "where the clean one is right as well."
     )
+    if meta and all(r["category"] == "not useful" for r in rows):
+        text += (
+            f" None of them, one by one, is shown to be useful by the {meta['n']} test images, as it has to stand out from "
+            "the luck of so many. More images (--test) show more; look at the bands of the spectrum."
+        )
     tables = {
         "features": rows,
         "the first k features": top,
@@ -48,6 +54,10 @@ def features_section(record: Record) -> Section:
         "networks trained on robust data": record.table("robust_data"),
     }
     return Section("features", "Useful and robust features", text, plates, numbers(tables))
+
+
+def _radius(meta: dict[str, Any]) -> str:
+    return f" (ε = {style.pixels(meta['eps'])} in {style.norm_sign(meta.get('norm', 'linf'))})" if meta else ""
 
 
 def _spectrum(record: Record) -> list[Plate]:
@@ -76,9 +86,10 @@ def _scatter(rows: list[dict[str, Any]], meta: dict[str, Any]) -> list[Plate]:
             lambda: features.usefulness_robustness(rows, meta),
             f"A point is one feature as a classifier of its own, scored on {meta['n']} images; dark points have the "
             "largest eigenvalues. A feature is useful when its accuracy is above the rate of the majority class (dotted) "
-            "by a binomial test, with at most 5 % of the useful ones expected to be so by chance, and then robust when "
-            "half of that accuracy survives the attack (above the dashed line). Intervals are drawn for the first twelve; "
-            f"ε = {style.pixels(meta['eps'])}.",
+            "by a binomial test, with at most 5 % of the useful ones expected to be so by chance. It is non-robust when "
+            "less than half of that accuracy survives the attack (below the dashed line), robust when more does and the "
+            "accuracy under attack is above the majority's rate by the same test, and partly robust in between. What is "
+            "called not useful was not shown to be useful. Intervals are drawn for the first twelve.",
             "Scatter plot of the robustness of each feature against its usefulness, coloured by index.",
         )
     ]
@@ -91,8 +102,9 @@ def _agreement(record: Record, rows: list[dict[str, Any]]) -> list[Plate]:
             Plate(
                 lambda: features.consistency(rows),
                 "How far another architecture's kernel has the same features: 1 is full agreement. A grey bar is the "
-                "range that chance gives (random subspaces, independent ranks, and, for pictures, the same space turned at "
-                "random), a blue line the 95 % interval, where there is one.",
+                "central 95 % of what chance gives (random subspaces, independent ranks, and, for pictures, the same space "
+                "turned at random), a blue line the 95 % interval, where there is one. Eigenspaces and pictures are the "
+                "images' and the kernel's alone; only label energy and robustness depend on the labels.",
                 "Dot plot of the agreement of features between pairs of kernels, a panel a measure.",
             )
         )
@@ -103,7 +115,8 @@ def _agreement(record: Record, rows: list[dict[str, Any]]) -> list[Plate]:
             Plate(
                 lambda: side_by_side(names, image, grid),
                 "The first features of the first kernel at one image, and the features of the other kernels that were "
-                "matched with them by their eigenvectors, turned to the same sign. Compare down the columns.",
+                "matched with them by their eigenvectors, turned to the same sign: that of the output for the true class, "
+                "as in the pictures before. Compare down the columns.",
                 "Grid of signed gradients: a row a kernel, a column a feature.",
             )
         )

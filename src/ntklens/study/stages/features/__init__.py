@@ -31,6 +31,11 @@ def check_features(context: Context, spec: FeaturesSpec) -> None:
     for name in spec.compare:
         context.kernel(name)
     n, given = len(context.train[1]), spec.model_fields_set
+    if spec.scored is not None and "pictured" in given and max(spec.pictured) >= spec.scored:
+        raise InputError(
+            f"features 0 to {spec.scored - 1} are scored, by `scored`; `pictured` asks for {_told(spec, 'pictured')}: "
+            "score more, or picture fewer."
+        )
     wanted = {
         "pictured": [i + 1 for i in spec.pictured],
         "scored": [spec.scored or 1],
@@ -59,6 +64,10 @@ def features_stage(context: Context, progress: Progress) -> StageResult:
         "eigenvalues": features.eigenvalues.cpu().numpy(),
         "label_energy": features.label_energy.cumsum(0).cpu().numpy(),
     }
+
+    def chosen_by_half() -> dict[str, list[int]]:
+        return categorised(tables["features"], "by_half")
+
     parts: list[Part] = [
         (5.0, lambda tell: (scores(context, features, spec, tell), {})),
         (0.5, lambda tell: (kept_features(context, features, spec, tables["features"], tell), {})),
@@ -68,7 +77,7 @@ def features_stage(context: Context, progress: Progress) -> StageResult:
         (0.2, lambda tell: pictures(context, features, spec, tables["features"])),
         (1.0, lambda tell: (learning(context, features, spec, tell), {})),
         (0.1, lambda tell: who_carries_them(context, features, categorised(tables["features"]))),
-        (1.0, lambda tell: networks_on_robust_data(context, features, spec, categorised(tables["features"]), tell)),
+        (1.0, lambda tell: networks_on_robust_data(context, features, spec, chosen_by_half(), tell)),
     ]
     done, total = 0.0, sum(weight for weight, _ in parts)
     for weight, make in parts:

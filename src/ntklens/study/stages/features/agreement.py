@@ -29,6 +29,8 @@ from ntklens.study.stages.features.pictures import in_turn
 
 _SHOWN = 6
 """Features that are pictured side by side."""
+_DRAWS = 200
+"""Of what chance gives."""
 
 
 def agreement(
@@ -36,30 +38,33 @@ def agreement(
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, NDArray[Any]]]:
     """For each other kernel: subspaces, matched features, their labels, robustness and pictures, each with its null.
 
-    The kernels are fitted on the same images, of which the first `spec.compare_train` are taken where that is fewer.
+    The kernels are fitted on the same images; where `spec.compare_train` is fewer, on the first ones of each class. The
+    pictures have the sign of their output for the true class.
     """
     own = context.spec.kernel.architecture
     others = [a for a in spec.compare if a != own]
     if not others:
         return {}, {}
     x, y = context.train
-    some = slice(0, spec.compare_train)
-    if len(x[some]) < len(x):
+    some = torch.tensor(in_turn(y, spec.compare_train or len(y)), device=x.device).sort().values
+    if len(some) < len(x):
         features = _of(context, own, x[some], y[some])
     n = len(features.eigenvectors)
     k = min(spec.subspace, n // 2)
-    nulls = random_overlap(n, k, 20, context.generator(5)), random_match(n, k, 20, context.generator(6))
-    columns = in_turn(context, spec.compare_images)
+    nulls = random_overlap(n, k, _DRAWS, context.generator(5)), random_match(n, k, _DRAWS, context.generator(6))
+    columns = in_turn(context.test[1], spec.compare_images)
     mine = _Side(context, features, k, columns)
     rows: list[dict[str, Any]] = []
-    shown: list[NDArray[Any]] = [mine.pictures[:_SHOWN, 0].cpu().numpy()]
+    towards = _towards(features, int(context.test[1][columns[0]]))[:k]
+    towards = towards.reshape(-1, *[1] * (x.ndim - 1)).to(mine.pictures)
+    shown: list[NDArray[Any]] = [(towards * mine.pictures[:, 0])[:_SHOWN].cpu().numpy()]
     cosines: dict[str, NDArray[Any]] = {}
     for done, name in enumerate(others, 1):
         other = _Side(context, _of(context, name, x[some], y[some]), k, columns)
         made, order, signs = _compare(context, mine, other, nulls)
         rows += [{"kernel_a": own, "kernel_b": name, **row} for row in made]
-        signed = other.pictures[order] * signs.reshape(-1, 1, *[1] * (x.ndim - 1)).to(other.pictures)
-        shown.append(signed[:_SHOWN, 0].cpu().numpy())
+        signed = other.pictures[order, 0] * signs.reshape(-1, *[1] * (x.ndim - 1)).to(other.pictures)
+        shown.append((towards * signed)[:_SHOWN].cpu().numpy())
         cosines[f"principal_{name}"] = principal_cosines(mine.vectors, other.vectors).cpu().numpy()
         progress(done / len(others))
     meta = [{"kernel": name} for name in (own, *others)]
@@ -68,6 +73,12 @@ def agreement(
         {"consistency": rows, "side_by_side": meta},
         {"side_by_side": np.stack(shown), "side_by_side_image": image, **cosines},
     )
+
+
+def _towards(features: NTKFeatures, label: int) -> Tensor:
+    """Sign of each feature's weight for a class."""
+    column = features.weights[:, 0] * (2 * label - 1) if features.weights.shape[1] == 1 else features.weights[:, label]
+    return torch.where(column < 0, -1.0, 1.0)
 
 
 def _of(context: Context, architecture: str, x: Tensor, y: Tensor) -> NTKFeatures:
@@ -102,7 +113,7 @@ def _compare(
     ]
     alike = [float(picture_cosine(a, b).mean()) for a, b in zip(mine.pictures, other.pictures[order], strict=True)]
     draws: list[float] = []
-    for _ in range(20):  # pictures of the same space of functions, turned at random
+    for _ in range(_DRAWS):  # pictures of the same space of functions, turned at random
         turn, _ = torch.linalg.qr(torch.randn(k, k, generator=context.generator(7, len(draws)), dtype=torch.float64))
         turned = torch.einsum("ij,j...->i...", turn.to(other.pictures), other.pictures)
         pairs = zip(mine.pictures, turned, strict=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ntklens.features import NTKFeatures
 from ntklens.study.context import Context
@@ -17,7 +19,7 @@ def pictures(
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, NDArray[Any]]]:
     """Gradient images of chosen features at the first test images of each class in turn, and of many at the first one."""
     x, y = context.test
-    columns = in_turn(context, spec.images)
+    columns = in_turn(y, spec.images)
     rows = [i for i in spec.pictured if i < len(scores)]
     images, labels = x[columns], y[columns]
     grid = np.stack([features.picture(images, i, labels).cpu().numpy() for i in rows])
@@ -34,8 +36,7 @@ def pictures(
     return tables, arrays
 
 
-def in_turn(context: Context, count: int) -> list[int]:
-    """The first test images, the classes taking turns."""
-    y = context.test[1]
-    turns = [(y == c).nonzero().flatten().tolist() for c in range(len(context.data.classes))]
+def in_turn(y: Tensor, count: int) -> list[int]:
+    """The first images by their classes (n,), the classes taking turns."""
+    turns = [(y == c).nonzero().flatten().tolist() for c in torch.unique(y)]
     return [q[r] for r in range(max(map(len, turns))) for q in turns if r < len(q)][:count]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ntklens.attacks import accuracy
+from ntklens.attacks import correct
 from ntklens.features import (
     FRAGILE,
     ROBUST,
@@ -19,19 +20,24 @@ from ntklens.features import (
     random_dataset,
     robust_dataset,
 )
+from ntklens.features.robust_data import Kind
 from ntklens.networks import BinaryLogits, build, train
 from ntklens.statistics import mean
 from ntklens.study.context import Context, Progress
 from ntklens.study.spec import FeaturesSpec
+from ntklens.study.stages.features.scores import choosing
 
 _SHOWN = 6
 """Images pictured at each end."""
+_KINDS: tuple[Kind, ...] = ("labels", "images")
 
 
 def who_carries_them(
     context: Context, features: NTKFeatures, kinds: dict[str, list[int]]
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, NDArray[Any]]]:
     """The label energy of the robust and of the useful non-robust features, by class and by training image."""
+    if not any(kinds.values()):
+        return {}, {}
     (x, y), names = context.train, context.data.classes
     arrays: dict[str, NDArray[Any]] = {}
     rows: list[dict[str, Any]] = [{"class": name, "images": int((y == c).sum())} for c, name in enumerate(names)]
@@ -55,39 +61,64 @@ def networks_on_robust_data(
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, NDArray[Any]]]:
     """Clean and robust accuracy of networks trained on the original set, on robust ones, and on random ones of one rank.
 
-    The projected labels of the last robust set are kept as arrays for the export.
+    Each seed has a random subspace of its own. Features that were chosen by half of the test images are tested on the other
+    half. The images of the last robust set are kept as arrays for the export.
     """
     if not spec.robust_networks:
         return {}, {}
     sets = {f"first {k}": list(range(k)) for k in spec.robust_ranks if k < len(features)}
-    if kinds[ROBUST]:
-        sets = {"robust and useful": kinds[ROBUST], **sets}
-    targets = features.machine.targets
+    chosen = {ROBUST: kinds[ROBUST]} if kinds[ROBUST] else {}
+    sets = {**chosen, **sets}
     x, y = features.machine.train_inputs, context.train[1]
-    data: list[tuple[str, str, int, ProjectedData]] = [
-        ("original", "", len(features), ProjectedData(x, targets, y, len(features), "labels"))
-    ]
+    whole = ProjectedData(x, features.machine.targets, y, len(features), "labels")
+    plan = [_Trained("original", "nothing", len(features), [whole] * spec.robust_seeds)]
     for name, indices in sets.items():
-        for kind in ("labels", "images"):
-            control = random_dataset(features, len(indices), kind, context.generator(9, len(indices)))
-            data.append((f"features: {name}", kind, len(indices), robust_dataset(features, indices, kind)))
-            data.append(("random", kind, len(indices), control))
+        for kind in _KINDS:
+            same = [robust_dataset(features, indices, kind)] * spec.robust_seeds
+            plan.append(_Trained(f"features: {name}", kind, len(indices), same, name in chosen))
+    for rank in dict.fromkeys(len(indices) for indices in sets.values()):
+        for kind in _KINDS:
+            draws = (context.generator(9, rank, seed) for seed in range(spec.robust_seeds))
+            plan.append(_Trained("random", kind, rank, [random_dataset(features, rank, kind, g) for g in draws]))
+    others = ~choosing(context.test[1])
     rows = []
-    total, done = len(spec.robust_networks) * len(data) * spec.robust_seeds, 0
+    total, done = len(spec.robust_networks) * len(plan) * spec.robust_seeds, 0
     for architecture in spec.robust_networks:
-        for name, kind, rank, made in data:
+        for data in plan:
             clean, robust = [], []
-            for seed in range(spec.robust_seeds):
+            part = others if data.chosen else torch.ones_like(others)
+            for seed, made in enumerate(data.sets):
                 network = _trained(context, spec, architecture, made, seed)
-                clean.append(accuracy(network, *context.test).value)
-                robust.append(accuracy(network, context.images_of("pgd", network), context.test[1]).value)
+                right = correct(network, *context.test)
+                attacked = right & correct(network, context.images_of("pgd", network), context.test[1])
+                clean.append(float(right[part].double().mean()))
+                robust.append(float(attacked[part].double().mean()))
                 done += 1
                 progress(done / total)
             a, b = (mean(shares, within=(0, 1)) for shares in (clean, robust))
-            row = {"network": architecture, "trained_on": name, "projected": kind or "nothing", "rank": rank}
-            row |= {"accuracy": a.value, "low": a.low, "high": a.high, "seeds": a.n}
+            row = {"network": architecture, "trained_on": data.name, "projected": data.kind, "rank": data.rank}
+            row |= {"accuracy": a.value, "low": a.low, "high": a.high, "seeds": a.n, "n": int(part.sum())}
             rows.append(row | {"robust_accuracy": b.value, "robust_low": b.low, "robust_high": b.high})
     return {"robust_data": rows}, _export(context, features, sets)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A way to change the training set.
+
+    Attributes:
+        name: of it.
+        kind: "labels", "images" or "nothing".
+        rank: of what is left.
+        sets: one a seed.
+        chosen: whether its features were chosen by their scores on some test images.
+    """
+
+    name: str
+    kind: str
+    rank: int
+    sets: list[ProjectedData]
+    chosen: bool = False
 
 
 def _trained(context: Context, spec: FeaturesSpec, architecture: str, data: ProjectedData, seed: int) -> nn.Module:
@@ -111,11 +142,6 @@ def _export(context: Context, features: NTKFeatures, sets: dict[str, list[int]])
     """The last of the robust sets, for `export_robust_data`."""
     if not sets:
         return {}
-    indices = next(reversed(sets.values()))
-    labels, images = (robust_dataset(features, indices, kind) for kind in ("labels", "images"))
-    arrays: dict[str, Tensor] = {
-        "robust_targets": labels.targets,
-        "robust_images": images.x,
-        "robust_y": context.train[1],
-    }
+    made = robust_dataset(features, next(reversed(sets.values())), "images")
+    arrays: dict[str, Tensor] = {"robust_targets": made.targets, "robust_images": made.x, "robust_y": context.train[1]}
     return {name: array.cpu().numpy() for name, array in arrays.items()}

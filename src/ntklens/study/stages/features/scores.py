@@ -6,13 +6,14 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ntklens.attacks import accuracy, fgsm
+from ntklens.attacks import correct, fgsm
 from ntklens.dynamics.measures import effective_rank
 from ntklens.features import FRAGILE, ROBUST, UNSCORED, FeatureScores, NTKFeatures, Threat, bands, categories, subsets
 from ntklens.linalg import Filter, GradientFlow, Ridge
 from ntklens.machine import KernelMachine
-from ntklens.statistics import Estimate
+from ntklens.statistics import Estimate, proportion
 from ntklens.study.context import Context, Progress
 from ntklens.study.spec import FeaturesSpec
 
@@ -20,25 +21,30 @@ Rows = list[dict[str, Any]]
 
 
 def scores(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress) -> dict[str, Rows]:
-    """Usefulness of each feature, its robustness to an attack on itself, and its category."""
+    """Usefulness of each feature, its robustness to an attack on itself, and its category: by all test images, and by half.
+
+    Machines of chosen features are scored on the other half, of which the choice knows nothing.
+    """
     (x, y), attack = context.test, context.attack
-    count = min(spec.scored or len(features), len(features))
-    indices = range(count)
-    useful = features.usefulness(x, y, indices)
-    one_step = features.robustness(x, y, Threat(attack.eps, attack.norm), indices, progress=lambda s: progress(0.3 * s))
-    robust = one_step
-    if spec.steps > 1:
+    indices = range(min(spec.scored or features.rank, features.rank))
+    several = spec.steps > 1
+    one = Threat(attack.eps, attack.norm)
+    first = features.outcomes(x, y, one, indices, progress=lambda s: progress(0.3 * s if several else s))
+    made = first
+    if several:
         threat = Threat(attack.eps, attack.norm, spec.steps, attack.step_size)
-        robust = features.robustness(x, y, threat, indices, progress=lambda s: progress(0.3 + 0.7 * s))
-    majority = _majority(context)
-    names = categories(useful, robust, majority)
+        made = features.outcomes(x, y, threat, indices, progress=lambda s: progress(0.3 + 0.7 * s))
+    useful, robust, one_step = (FeatureScores.of(indices, r) for r in (made.clean, made.attacked, first.attacked))
+    names, half = categories(useful, robust, majority(y)), choosing(y)
+    some, kept = (FeatureScores.of(indices, right[:, half]) for right in (made.clean, made.attacked))
+    chosen = categories(some, kept, majority(y[half]))
     energy = features.label_energy
     rows = []
     for i in indices:
         row = {"index": i, "eigenvalue": float(features.eigenvalues[i]), "label_energy": float(energy[i])}
         row |= {**useful[i].row("usefulness"), **robust[i].row("robustness"), "one_step": one_step[i].value}
-        rows.append(row | {"category": names[i]})
-    meta = {"majority": majority, "eps": attack.eps, "norm": attack.norm, "n": len(y), "steps": spec.steps}
+        rows.append(row | {"category": names[i], "by_half": chosen[i]})
+    meta = {"majority": majority(y), "eps": attack.eps, "norm": attack.norm, "n": len(y), "steps": spec.steps}
     spectrum = {
         "n": len(features),
         "effective_rank": effective_rank(features.eigenvalues),
@@ -47,26 +53,36 @@ def scores(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress
     return {"features": rows, "features_meta": [meta], "spectrum_meta": [spectrum]}
 
 
-def categorised(rows: Rows) -> dict[str, list[int]]:
-    """Indices of the robust and of the useful non-robust features among those scored."""
-    return {kind: [int(r["index"]) for r in rows if r["category"] == kind] for kind in (ROBUST, FRAGILE)}
+def choosing(y: Tensor) -> Tensor:
+    """Which test images choose features, (n,): every second one of each class; the others score what was chosen."""
+    half = torch.zeros_like(y, dtype=torch.bool)
+    for c in torch.unique(y):
+        half[(y == c).nonzero().flatten()[::2]] = True
+    return half
+
+
+def categorised(rows: Rows, key: str = "category") -> dict[str, list[int]]:
+    """Indices of the robust and of the useful non-robust features among those scored, by all images or `by_half`."""
+    return {kind: [int(r["index"]) for r in rows if r[key] == kind] for kind in (ROBUST, FRAGILE)}
 
 
 def kept_features(
     context: Context, features: NTKFeatures, spec: FeaturesSpec, scored: Rows, progress: Progress
 ) -> dict[str, Rows]:
-    """Machines of the first k features, and of the features of each category."""
-    sizes = sorted({k for k in spec.top_k if k < len(features)} | {len(features)})
-    names = [str(r["category"]) for r in scored] + [UNSCORED] * (len(features) - len(scored))
-    sets = {name: indices for name, indices in subsets(names).items() if indices}
+    """Machines of the first k features, and of the features of each category, the latter on images that did not choose."""
+    (x, y), total = context.test, features.rank
+    sizes = sorted({k for k in spec.top_k if k < total} | {total})
+    names = [str(r["by_half"]) for r in scored] + [UNSCORED] * (total - len(scored))
+    sets = {name: indices for name, indices in subsets(names).items() if 0 < len(indices) < total or name == "all"}
+    others = ~choosing(y)
     top, chosen = [], []
     for k in sizes:
-        top.append({"k": k, **_row(context, features.keep(range(k)))})
+        top.append({"k": k, **_columns(*_measured(context, features.keep(range(k)), x, y))})
         progress(len(top) / (len(sizes) + len(sets)))
     for name, indices in sets.items():
         energy = float(features.label_energy[indices].sum())
-        made = {"features": name, "count": len(indices), "label_energy": energy}
-        chosen.append(made | _row(context, features.keep(indices)))
+        found = _columns(*_measured(context, features.keep(indices), x[others], y[others]))
+        chosen.append({"features": name, "count": len(indices), "label_energy": energy, **found})
         progress((len(top) + len(chosen)) / (len(sizes) + len(sets)))
     return {"top_k": top, "subsets": chosen}
 
@@ -76,13 +92,13 @@ def scored_bands(context: Context, features: NTKFeatures, spec: FeaturesSpec, pr
 
     Features that each say too little for a test of thousands may say much together.
     """
-    parts = bands((0, *sorted(set(spec.top_k))), len(features))
+    parts = bands((0, *sorted(set(spec.top_k))), features.rank)
     found = []
     for part in parts:
-        found.append(_measured(context, features.keep(part)))
+        found.append(_measured(context, features.keep(part), *context.test))
         progress(len(found) / len(parts))
     clean, robust = (FeatureScores(tuple(range(len(parts))), side) for side in zip(*found, strict=True))
-    kinds = categories(clean, robust, _majority(context))
+    kinds = categories(clean, robust, majority(context.test[1]))
     rows = []
     for part, kind, (c, r) in zip(parts, kinds, found, strict=True):
         energy = float(features.label_energy[part.start : part.stop].sum())
@@ -104,25 +120,21 @@ def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progr
     rows = []
     for done, (knob, value, filter) in enumerate(knobs, 1):
         row = {"knob": knob, "value": value, "label_energy": features.learned(filter)}
-        rows.append(row | _row(context, features.machine.refilter(filter)))
+        rows.append(row | _columns(*_measured(context, features.machine.refilter(filter), *context.test)))
         progress(done / len(knobs))
     return {"trade_off": sorted(rows, key=lambda r: (r["knob"], r["value"]))}
 
 
-def _majority(context: Context) -> float:
-    """Share of the most frequent class among the test images."""
-    y = context.test[1]
-    return float(torch.bincount(y).max()) / len(y)
+def majority(y: Tensor) -> float:
+    """Share of the most frequent class among images."""
+    return float(torch.bincount(y).max()) / max(len(y), 1)
 
 
-def _row(context: Context, machine: KernelMachine) -> dict[str, Any]:
-    return _columns(*_measured(context, machine))
-
-
-def _measured(context: Context, machine: KernelMachine) -> tuple[Estimate, Estimate]:
-    """Accuracy on the test images and on their one-step examples."""
-    (x, y), attack = context.test, context.attack
-    return accuracy(machine, x, y), accuracy(machine, fgsm(machine, x, y, attack.eps, attack.norm), y)
+def _measured(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> tuple[Estimate, Estimate]:
+    """Accuracy on images, and on them and their one-step examples both."""
+    clean = correct(machine, x, y)
+    attacked = clean & correct(machine, fgsm(machine, x, y, context.attack.eps, context.attack.norm), y)
+    return proportion(int(clean.sum()), len(y)), proportion(int(attacked.sum()), len(y))
 
 
 def _columns(clean: Estimate, robust: Estimate) -> dict[str, Any]:
