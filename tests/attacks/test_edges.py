@@ -138,7 +138,8 @@ def test_a_gradient_that_is_not_finite_is_named():
     ("options", "message"),
     [
         ({"step_size": float("nan")}, "step_size"),
-        ({"step_size": -0.1}, "step_size"),
+        ({"step_size": -0.1}, "step_size must be above 0"),
+        ({"step_size": 0.0}, "step_size must be above 0"),
         ({"bounds": (1, 0)}, "bounds as"),
         ({"batch_size": 0}, "must be 1 or more"),
     ],
@@ -161,3 +162,9 @@ def test_options_that_do_not_fit(options, message):
 def test_scores_of_images_that_no_attack_may_give(found, eps, message):
     with pytest.raises(InputError, match=message):
         evaluate(linear, grey(), found, torch.zeros(4, dtype=torch.long), eps)
+
+
+@pytest.mark.parametrize(("x", "y", "what"), [(grey().numpy(), [0] * 4, "images"), (grey(), [0] * 4, "classes")])
+def test_only_tensors_are_attacked(untyped, x, y, what):
+    with pytest.raises(InputError, match=f"{what} as a torch tensor were expected"):
+        fgsm(linear, x, y, 0.1)

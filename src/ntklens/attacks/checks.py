@@ -18,6 +18,8 @@ def check_attack(x: Tensor, y: Tensor, eps: float, norm: str, bounds: Bounds) ->
         raise InputError(f"bounds as (lowest, highest) pixel value were expected; {bounds} came.")
     check_radius(eps, bounds)
     check_images(x, bounds)
+    if not isinstance(y, Tensor):
+        raise InputError(f"classes as a torch tensor were expected; {type(y).__name__} came.")
     if y.shape != (len(x),) or y.is_floating_point() or y.dtype == torch.bool:
         raise InputError(f"{len(x)} class indices, one an image, were expected; {y.dtype} of {tuple(y.shape)} came.")
 
@@ -30,6 +32,8 @@ def check_radius(eps: float, bounds: Bounds) -> None:
 
 def check_images(x: Tensor, bounds: Bounds) -> None:
     """Refuse what is not a batch of floating-point images within the bounds."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"images as a torch tensor were expected; {type(x).__name__} came.")
     if x.ndim < 2 or not x.is_floating_point():
         raise InputError(f"images as float (n, C, H, W) or (n, d) were expected; {x.dtype} of {tuple(x.shape)} came.")
     if len(x) and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
