@@ -74,6 +74,7 @@ def kept_features(
     sizes = sorted({k for k in spec.top_k if k < total} | {total})
     names = [str(r["by_half"]) for r in scored] + [UNSCORED] * (total - len(scored))
     sets = {name: indices for name, indices in subsets(names).items() if 0 < len(indices) < total or name == "all"}
+    sets = sets if len(sets) > 1 else {}
     others = ~choosing(y)
     top, chosen = [], []
     for k in sizes:
