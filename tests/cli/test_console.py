@@ -46,6 +46,11 @@ def test_no_word_of_a_table_is_broken(printed, width):
     assert max(map(len, shown.splitlines())) <= width
 
 
+def test_characters_of_two_cells_have_room(printed):
+    rows = [{"class": "日本語の服", "accuracy": 0.5}, {"class": "x", "accuracy": 0.6}]
+    assert "日本語の服" in printed(29, lambda: console.table("t", rows))
+
+
 def test_where_no_column_has_room_a_row_is_a_paragraph(printed):
     rows = [row | {"robust_accuracy": 0.2 + place / 10} for place, row in enumerate(ROWS)]
     shown = printed(20, lambda: console.table("machines", rows)).splitlines()

@@ -86,13 +86,14 @@ def test_pictures_are_gradients_of_the_feature(features, data):
     torch.testing.assert_close(features.picture(x.detach(), 4), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_pictures_of_a_class_are_of_its_output(features, data):
+@pytest.mark.parametrize("dtype", [torch.long, torch.uint8, torch.int8])
+def test_pictures_of_a_class_are_of_its_output(untyped, features, data, dtype):
     """With two classes the first one's output is the second's turned round, as in the machine's own logits."""
     x = data.test.x[:4].double().requires_grad_()
     y = torch.tensor([0, 1, 1, 0])
     logits = features.keep(4)(x)
     (expected,) = torch.autograd.grad(2 * logits.gather(1, y[:, None]).sum(), x)
-    torch.testing.assert_close(features.picture(x.detach(), 4, y), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(features.picture(x.detach(), 4, y.to(dtype)), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -98,19 +98,19 @@ def test_threats_that_make_no_sense(values, message):
         Threat(**values)
 
 
-@pytest.mark.parametrize("label", [0, 1])
-@pytest.mark.parametrize("threat", [None, *THREATS[:2]], ids=str)
-def test_where_all_outputs_are_the_same_the_first_class_is_predicted(label, threat):
+@pytest.mark.parametrize("threat", [None, *THREATS[:2], THREATS[4]], ids=str)
+@pytest.mark.parametrize("classes", [[2, 4], [0, 2, 4, 6]])
+def test_where_all_outputs_are_the_same_the_first_class_is_predicted(classes, threat):
     """A black image has no inner product with any other, and no feature of a linear kernel sees it."""
-    data = nl.load_dataset("fashion-mnist-mini", classes=[2, 4]).first(40, 10)
+    data = nl.load_dataset("fashion-mnist-mini", classes=classes).first(40, 10)
     features = nl.eigenfeatures(nl.KernelMachine(LinearKernel()).fit(data.train.x, data.train.y))
-    black, y = torch.zeros_like(data.test.x[:1]), torch.tensor([label])
-    made = features.outcomes(black, y, threat, range(6))
-    expected = torch.stack([features.predict(black, i) == y for i in range(6)])
-    assert torch.equal(made.clean, expected)
-    assert bool(made.clean.all()) == (label == 0)
+    y = torch.arange(len(classes))
+    black = torch.zeros_like(data.test.x[: len(y)])
+    made = features.outcomes(black, y, threat, range(20))
+    assert torch.equal(made.clean, (y == 0).expand(20, -1))
+    assert torch.equal(made.clean, torch.stack([features.predict(black, i) == y for i in range(20)]))
     if threat is not None:
-        assert torch.equal(made.attacked, made.clean & one_by_one(features, black, y, threat, range(6)))
+        assert torch.equal(made.attacked, made.clean & one_by_one(features, black, y, threat, range(20)))
 
 
 @pytest.mark.parametrize(

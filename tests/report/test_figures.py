@@ -109,6 +109,13 @@ def test_points_of_features_are_coloured_by_index(record):
     assert [i for t in axes.texts for i in t.get_text().split(", ")] == ["0", "1", "2", "3"]
 
 
+def test_labels_of_points_next_to_each_other_are_one(record):
+    rows, meta = record.table("features"), record.table("features_meta")[0]
+    close = [r | {"usefulness": u, "robustness": 0.4} for r, u in zip(rows, (0.6, 0.61, 0.7, 0.8), strict=False)]
+    axes = drawn(features.usefulness_robustness(close, meta)).axes[0]
+    assert [t.get_text() for t in axes.texts] == ["0, 1", "2", "3"]
+
+
 def test_eigenvalues_that_are_not_positive_are_left_out_of_the_logarithm():
     axes = drawn(features.spectrum(np.array([1.0, 0.1, 0.0, -1e-9]), np.array([0.5, 0.8, 0.9, 1.0]))).axes[0]
     assert np.isnan(axes.get_lines()[0].get_ydata()).tolist() == [False, False, True, True]

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+import ntklens as nl
 from ntklens.data import load_dataset
+from ntklens.errors import InputError
+from ntklens.features import FeatureScores, Threat, categories
 from ntklens.record import Record, provenance
 from ntklens.statistics import proportion
 from ntklens.study import Spec, run
@@ -68,7 +71,7 @@ UNKNOWN = AGREEMENT | {"measure": "rank correlation", "value": None}
             "C3",
             {},
             "seen",
-            "features 1 to 4 are useful and robust. Taken together, features 10 to 99 are useful and not",
+            "1 to 4 are useful and, under one step, robust. Taken together, features 10 to 99 are useful and, under one",
         ),
         ("C3", {"bands": SPECTRUM[:3]}, "not seen here", "0 useful but not robust"),
         ("C3", {"bands": [SPECTRUM[0], SPECTRUM[3]]}, "not seen here", "0 are useful and robust"),
@@ -94,7 +97,13 @@ UNKNOWN = AGREEMENT | {"measure": "rank correlation", "value": None}
         ("C5", {"learning_meta": [LEARNED | {"low": -0.1}]}, "not seen here", "by 0.90"),
         ("C5", {"learning_meta": [LEARNED | {"value": None, "low": -1.0}]}, "seen", "gave no order"),
         ("C6", {}, "seen", "The first 5: 78.0 %"),
-        ("C6", {"bands": SPECTRUM[:3]}, "not seen here", "No band of the spectrum is useful and not robust"),
+        ("C6", {"bands": SPECTRUM[:3]}, "not seen here", "No band of the other features is useful and not robust"),
+        (
+            "C6",
+            {"bands": [(0, 0, USELESS), (1, 4, FRAGILE), (5, 9, ROBUST), (10, 99, USELESS)]},
+            "not seen here",
+            "No band of the other features",
+        ),
         ("C6", {"first": [FIRST[0], FIRST[3]]}, "not seen here", "No smaller number of the first ones"),
         ("C6", {"first": [(5, 0.9, 0.7), FIRST[3]]}, "not seen here", "The first 5: 90.0 %"),
         ("C6", {"first": [(5, 0.7, 0.03), FIRST[3]]}, "not seen here", "The first 5: 70.0 %"),
@@ -107,9 +116,9 @@ def test_a_claim_follows_its_rule(judged, claim, given, verdict, words):
     assert words in figure
 
 
-def study(**features):
+def study(test=200, classes=(2, 4), **features):
     own = {"compare": [], "trade_off": 2, "images": 2} | features
-    data = {"name": "fashion-mnist-mini", "classes": [2, 4], "train": 150, "test": 200}
+    data = {"name": "fashion-mnist-mini", "classes": list(classes), "train": 150, "test": test}
     return Spec.parse({"data": data, "attack": {"curve": []}, "features": own})
 
 
@@ -124,16 +133,17 @@ def test_labels_without_meaning_have_no_useful_features(tmp_path):
     record = run(Spec.parse(values), tmp_path / "run")
     verdicts = {r["claim"]: r for r in record.table("claims")}
     assert [verdicts[c]["verdict"] for c in ("C3", "C5", "C6")] == ["not seen here"] * 3
-    assert "much as with any labels" in verdicts["C5"]["figure"]
+    assert "it falls with any labels" in verdicts["C5"]["figure"]
 
 
 def test_scores_of_several_steps_and_of_halves(tmp_path):
-    record = run(study(steps=4, learning_steps=1, learning_width=16), tmp_path / "run")
+    spec = study(steps=4, learning_steps=1, learning_width=16)
+    record = run(spec, tmp_path / "run")
     rows, meta = record.table("features"), record.table("features_meta")[0]
     kept, one = (np.array([r[key] for r in rows]) for key in ("robustness", "one_step"))
     assert (kept <= one).all()
     assert (kept < one).any()
-    y = Context(Spec.parse(record.spec)).test[1].numpy()
+    y = Context(spec).test[1].numpy()
     assert meta["majority"] == max(np.mean(y == 0), np.mean(y == 1))
     assert meta["steps"] == 4
     assert {r["n"] for r in record.table("subsets")} == {200 - int(choosing(torch.tensor(y)).sum())}
@@ -145,6 +155,37 @@ def test_scores_of_several_steps_and_of_halves(tmp_path):
     halves = [r["by_half"] for r in rows]
     assert all(halves.count(kind) == sets.get(kind, 0) for kind in (ROBUST, PARTLY, FRAGILE))
     assert record.array("features/attribution_robust").shape == (150,)
+
+
+def test_what_is_chosen_is_scored_on_images_that_did_not_choose(tmp_path):
+    """Held to machines and categories made by hand; the two halves are of different sizes."""
+    spec = study(
+        test=199,
+        classes=(7, 9),
+        robust_networks=["fc1"],
+        robust_ranks=[3],
+        robust_seeds=1,
+        robust_epochs=1,
+        top_k=[100],
+    )
+    record, context = run(spec, tmp_path / "run"), Context(spec)
+    x, y = context.test
+    features, half = nl.eigenfeatures(context.machine), choosing(context.test[1])
+    assert int(half.sum()) == 100
+    made = features.outcomes(x[half], y[half], Threat(8 / 255))
+    scores = (FeatureScores.of(range(150), right) for right in (made.clean, made.attacked))
+    majority = float(y[half].double().mean())
+    names = categories(*scores, max(majority, 1 - majority))
+    assert [r["by_half"] for r in record.table("features")] == names
+    rest = [i for i, name in enumerate(names) if name != ROBUST]
+    row = next(r for r in record.table("subsets") if r["features"] == "all but the robust")
+    assert 0 < row["count"] == len(rest) < 150
+    assert row["n"] == int((~half).sum())
+    assert row["accuracy"] == features.keep(rest).score(x[~half], y[~half])
+    networks = {r["trained_on"]: r for r in record.table("robust_data")}
+    assert networks["features: robust and useful"]["n"] == int((~half).sum())
+    assert networks["original"]["n"] == 199
+    assert networks["original"]["low"] is None, "one seed has no interval over seeds"
 
 
 def test_every_class_chooses_by_half_of_its_images():
@@ -162,6 +203,17 @@ def test_duplicate_images_under_a_ridge(tmp_path):
     record = run(Spec.parse(values | {"features": {"compare": [], "trade_off": 2}}), tmp_path / "run")
     assert [len(record.table("features")), record.table("top_k")[-1]["k"]] == [39, 39]
     assert record.table("bands")[-1]["last"] == 38
+
+
+def test_features_beyond_the_rank_are_refused(tmp_path):
+    x = np.random.default_rng(0).random((40, 6, 6), np.float32)
+    x[7] = x[3]
+    y = np.arange(40) % 2
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+    values = {"data": {"name": str(tmp_path / "mine.npz")}, "kernel": {"ridge": 1e-3}, "attack": {"curve": []}}
+    for own in ({"pictured": [0, 39]}, {"scored": 40}):
+        with pytest.raises(InputError, match="39 eigenvalues above rounding, so features 0 to 38"):
+            run(Spec.parse(values | {"features": own | {"compare": []}}), tmp_path / "run")
 
 
 def test_other_kernels_see_every_class_of_sorted_images(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -86,13 +87,13 @@ def _frame(found: Prepared) -> int:
 
 def _longest(found: Prepared) -> list[int]:
     """Characters of each column's longest cell."""
-    return [max(map(len, cells)) for cells in zip(found.header, *found.rows, strict=True)]
+    return [max(map(cell_len, cells)) for cells in zip(found.header, *found.rows, strict=True)]
 
 
 def _widths(found: Prepared, room: int) -> list[int] | None:
     """Of columns that break no word, where there is room for them; those that want most get what is left over."""
     columns, wanted = zip(found.header, *found.rows, strict=True), _longest(found)
-    widths = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    widths = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
     left = room - sum(widths) - _frame(found)
     for _ in range(min(left, sum(wanted) - sum(widths))):
         widths[max(range(len(widths)), key=lambda place: wanted[place] - widths[place])] += 1

@@ -117,7 +117,7 @@ class NTKFeatures:
             hits.append(correct(feature, attack(feature, x, y), y))
             if progress:
                 progress(done / len(index))
-        return FeatureScores.of(index, torch.stack(hits) if hits else y.new_zeros(0, len(y)))
+        return FeatureScores.of(index, torch.stack(hits) if hits else y.new_zeros(0, len(y), dtype=torch.bool))
 
     def outcomes(
         self,
@@ -167,7 +167,7 @@ class NTKFeatures:
         columns = y.long() if y is not None and outputs > 1 else torch.zeros(len(x), dtype=torch.long, device=x.device)
         _, slope = feature.expand(feature.coefficients, torch.float64).along(x, columns)
         made = slope.along(columns, torch.arange(len(x), device=x.device))
-        return made if y is None or outputs > 1 else made * (2 * y - 1).to(made).reshape(-1, *[1] * (x.ndim - 1))
+        return made if y is None or outputs > 1 else made * (2 * y.to(made) - 1).reshape(-1, *[1] * (x.ndim - 1))
 
     def _check_classes(self, y: Tensor) -> None:
         classes = max(2, self.weights.shape[1])

@@ -115,7 +115,7 @@ def categories(
     )
     names = []
     for p, q, useful, robust in zip(chance, luck, usefulness.estimates, robustness.estimates, strict=True):
-        if p > false_discoveries:
+        if p > false_discoveries or useful.value <= majority:
             names.append(USELESS)
         elif robust.value < robust_share * useful.value:
             names.append(FRAGILE)

@@ -10,8 +10,10 @@ with its own v, and leave as soon as s has changed its sign.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
@@ -51,7 +53,7 @@ class Threat:
         check_norm(self.norm)
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise InputError(f"ε must be 0 or above; {self.eps} came.")
-        if not isinstance(self.steps, int) or self.steps < 1:
+        if not isinstance(self.steps, SupportsIndex) or operator.index(self.steps) < 1:
             raise InputError(f"steps must be a whole number, 1 or more; {self.steps} came.")
         if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
             raise InputError(f"step_size must be above 0, in units of the pixels; {self.step_size} came.")

@@ -142,7 +142,7 @@ def _c3(record: Record) -> Verdict | None:
     )
     for bands, what in ((strong, "robust"), (weak, "not robust")):
         if bands:
-            sentence += f" Taken together, features {', '.join(bands)} are useful and {what}."
+            sentence += f" Taken together, features {', '.join(bands)} are useful and, under one step, {what}."
     return bool(robust or strong) and bool(fragile or weak), sentence
 
 
@@ -183,8 +183,8 @@ def _c5(record: Record) -> Verdict | None:
     seen = bool(robust and fragile) and max(r["last"] for r in robust) < min(r["first"] for r in fragile)
     if robust and fragile:
         sentence = (
-            f"Of the bands of the spectrum, robust and useful ones end at feature {max(r['last'] for r in robust)}, useful "
-            f"non-robust ones begin at {min(r['first'] for r in fragile)}."
+            f"Of the bands of the spectrum, under one step, robust and useful ones end at feature "
+            f"{max(r['last'] for r in robust)}, useful non-robust ones begin at {min(r['first'] for r in fragile)}."
         )
     else:
         missing = " and no ".join(
@@ -194,7 +194,7 @@ def _c5(record: Record) -> Verdict | None:
     if rho.value == rho.value:
         sentence += (
             f" Rank correlation of robustness with the place, all features: {rho.value:.2f} [{rho.low:.2f}, "
-            f"{rho.high:.2f}], much as with any labels."
+            f"{rho.high:.2f}]; it falls with any labels."
         )
     if not record.table("learning_meta"):
         return seen, f"{sentence} By construction, training of the kernel learns the features in that order."
@@ -208,7 +208,7 @@ def _c5(record: Record) -> Verdict | None:
 
 
 def _c6(record: Record) -> Verdict | None:
-    """Seen when fewer features are useful, more robust and no more accurate, and a band of the others is non-robust."""
+    """Seen when fewer features are useful, more robust and not more accurate, and a band of the others is non-robust."""
     if _unattacked(record):
         return None
     rows: list[dict[str, Any]] = record.table("top_k")
@@ -220,10 +220,10 @@ def _c6(record: Record) -> Verdict | None:
         return False, f"{everything} No smaller number of the first ones is more accurate than the majority class."
     best = max(useful, key=lambda r: r["robust_accuracy"])
     sentence = f"{everything} The first {best['k']}: {_share(best)}, {_share(best, *robust)}."
-    trade = best["robust_low"] > full["robust_high"] and best["accuracy"] <= full["accuracy"]
-    fragile = _bands(record, "useful non-robust")
+    trade = best["robust_low"] > full["robust_high"] and best["low"] <= full["high"]
+    fragile = [r for r in _bands(record, "useful non-robust") if r["first"] >= best["k"]]
     if not fragile:
-        return False, f"{sentence} No band of the spectrum is useful and not robust."
+        return False, f"{sentence} No band of the other features is useful and not robust."
     most = max(fragile, key=lambda r: r["accuracy"])
     return trade, (
         f"{sentence} Features {most['first']} to {most['last']} alone: {_share(most)}, {_share(most, *robust)}."

@@ -57,7 +57,7 @@ def run(
     Raises:
         InputError: the folder exists, or holds another experiment than is to be resumed.
     """
-    context = Context(spec, Path(out) / "scratch")
+    context, there = Context(spec, Path(out) / "scratch"), Path(out).exists()
     plain: dict[str, Any] = spec.model_dump(mode="json")
     if resume:
         record = Record.open(out)
@@ -74,7 +74,7 @@ def run(
     except NtklensError as error:
         kept = record.put_back()
         if kept is None:
-            if not resume and not _begun(context, record):
+            if not there and not _begun(context, record):
                 shutil.rmtree(record.folder, ignore_errors=True)
             raise
         raise type(error)(

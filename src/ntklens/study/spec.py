@@ -231,7 +231,8 @@ class DynamicsSpec(_Part):
 
     @model_validator(mode="after")
     def _watches_or_trains(self) -> DynamicsSpec:
-        beside = sorted(self.model_fields_set - _OF_WATCHING)
+        fields = type(self).model_fields
+        beside = sorted(f for f in set(fields) - _OF_WATCHING if getattr(self, f) != fields[f].default)
         if self.watch is not None and beside:
             raise ValueError(
                 f"where checkpoints are watched nothing is trained, and {', '.join(beside)} would have no effect; leave "

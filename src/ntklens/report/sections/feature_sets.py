@@ -19,11 +19,9 @@ def sets(record: Record) -> list[Plate]:
         plates.append(
             Plate(
                 lambda: feature_sets.subsets(chosen),
-                "Machines made of the features of one category, and of all but one, sorted by half of the test images and "
-                "scored on the other half: what is chosen for its score on some images is worth less on "
-                "others. If the classifier uses both kinds, the "
-                "useful non-robust ones alone are accurate on clean images and on few attacked ones, and leaving the "
-                "robust ones out costs robustness. 95 % Wilson intervals.",
+                f"Machines made of the features of one category, and of all but one{_apart(record)}. If the classifier uses "
+                "both kinds, the useful non-robust ones alone are accurate on clean images and on few attacked ones, and "
+                "leaving the robust ones out costs robustness. 95 % Wilson intervals.",
                 "Dot plot of clean and robust accuracy of machines made of sets of features.",
             )
         )
@@ -31,8 +29,8 @@ def sets(record: Record) -> list[Plate]:
         plates.append(
             Plate(
                 lambda: feature_sets.bands(stretches),
-                "Machines made of one stretch of the spectrum each, named by the rule that sorts single features, which "
-                f"here has to allow for {len(stretches)} tests and not for one a feature: a stretch of one feature can be "
+                "Machines made of one stretch of the spectrum each, named, under one step, by the rule that sorts single "
+                f"features, which here has to allow for {len(stretches)} tests and not for one a feature: a stretch of one feature can be "
                 "called useful here and not above. Most features of small eigenvalues say too little to be called useful "
                 "one by one; look for stretches that are accurate together (blue) and fall under attack (red). 95 % Wilson "
                 "intervals.",
@@ -88,12 +86,33 @@ def consequences(record: Record) -> list[Plate]:
                 lambda: feature_sets.robust_data(networks),
                 "Networks trained on the data set as it is, on one in which only some features are left (in the labels or "
                 "in the images), and on one projected on a random subspace of the same rank; all are tested, and attacked "
-                "by PGD, on the unchanged test images; where the features were chosen by half of these, on the other half. "
-                f"Intervals are Student's over {networks[0]['seeds']} seeds, each with a random subspace of its own.",
+                f"by PGD, on the unchanged test images{_halves(networks)}.{_over(networks)}",
                 "Dot plot of clean and robust accuracy of networks, one row a training set.",
             )
         )
     return plates
+
+
+def _apart(record: Record) -> str:
+    """Whether the images that chose the sets are others than those that score them; in earlier records they are not."""
+    rows: list[dict[str, Any]] = record.table("features")
+    if not rows or "by_half" not in rows[0]:
+        return ""
+    return (
+        ", sorted by half of the test images and scored on the other half: what is chosen for its score on some images is "
+        "worth less on others"
+    )
+
+
+def _halves(networks: list[dict[str, Any]]) -> str:
+    halved = len({r.get("n") for r in networks}) > 1
+    return "; where the features were chosen by half of these, on the other half" if halved else ""
+
+
+def _over(networks: list[dict[str, Any]]) -> str:
+    seeds = networks[0]["seeds"]
+    drawn = ", each with a random subspace of its own" if "n" in networks[0] else ""
+    return f" Intervals are Student's over {seeds} seeds{drawn}." if seeds > 1 else " One seed, so without intervals."
 
 
 def _carriers(record: Record) -> list[Plate]:

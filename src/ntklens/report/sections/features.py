@@ -34,9 +34,10 @@ def features_section(record: Record) -> Section:
     how = "a one-step attack" if meta.get("steps", 1) == 1 else f"PGD of {meta['steps']} steps"
     text = (
         f"Each eigenvector of the kernel matrix is a feature of the data, a predictor of its own; {len(rows)} of them "
-        f"were scored on test images, clean and under {how}{_radius(meta)} on the feature itself. Attacked images count "
-        "where the clean one is right as well."
+        f"were scored on test images, clean and under {how}{_radius(meta)} on the feature itself."
     )
+    if rows and "by_half" in rows[0]:
+        text += " Attacked images count where the clean one is right as well."
     if meta and all(r["category"] == "not useful" for r in rows):
         text += (
             f" None of them, one by one, is shown to be useful by the {meta['n']} test images, as it has to stand out from "
@@ -104,7 +105,7 @@ def _agreement(record: Record, rows: list[dict[str, Any]]) -> list[Plate]:
                 "How far another architecture's kernel has the same features: 1 is full agreement. A grey bar is the "
                 "central 95 % of what chance gives (random subspaces, independent ranks, and, for pictures, the same space "
                 "turned at random), a blue line the 95 % interval, where there is one. Eigenspaces and pictures are the "
-                "images' and the kernel's alone; only label energy and robustness depend on the labels.",
+                "images' and the kernel's alone, and where they agree, label energy and robustness do with any labels.",
                 "Dot plot of the agreement of features between pairs of kernels, a panel a measure.",
             )
         )

@@ -31,6 +31,12 @@ def check_features(context: Context, spec: FeaturesSpec) -> None:
     for name in spec.compare:
         context.kernel(name)
     n, given = len(context.train[1]), spec.model_fields_set
+    classes = len(context.data.classes)
+    if spec.compare and spec.compare_train is not None and spec.compare_train < classes:
+        raise InputError(
+            f"other kernels are fitted on images of all {classes} classes; `compare_train` asks for {spec.compare_train} "
+            "images: ask for more."
+        )
     if spec.scored is not None and "pictured" in given and max(spec.pictured) >= spec.scored:
         raise InputError(
             f"features 0 to {spec.scored - 1} are scored, by `scored`; `pictured` asks for {_told(spec, 'pictured')}: "
@@ -55,10 +61,21 @@ def _told(spec: FeaturesSpec, field: str) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def _check_rank(spec: FeaturesSpec, rank: int, n: int) -> None:
+    """Refuse features of eigenvalues that are nothing but rounding, where they were asked for by hand."""
+    given = spec.model_fields_set
+    if ("pictured" in given and max(spec.pictured) >= rank) or (spec.scored or 0) > rank:
+        raise InputError(
+            f"the kernel matrix of these {n} images has {rank} eigenvalues above rounding, so features 0 to {rank - 1} "
+            "(are there duplicates?); more are asked for by `pictured` or `scored`: ask for less."
+        )
+
+
 def features_stage(context: Context, progress: Progress) -> StageResult:
     """Each feature's worth, machines of chosen ones, pictures, other kernels' features, and what follows for networks."""
     spec = context.spec.features or FeaturesSpec()
     features = eigenfeatures(context.machine)
+    _check_rank(spec, features.rank, len(features))
     tables: Tables = {}
     arrays: dict[str, NDArray[Any]] = {
         "eigenvalues": features.eigenvalues.cpu().numpy(),

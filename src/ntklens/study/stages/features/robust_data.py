@@ -67,7 +67,8 @@ def networks_on_robust_data(
     if not spec.robust_networks:
         return {}, {}
     sets = {f"first {k}": list(range(k)) for k in spec.robust_ranks if k < len(features)}
-    chosen = {ROBUST: kinds[ROBUST]} if kinds[ROBUST] else {}
+    others = ~choosing(context.test[1])
+    chosen = {ROBUST: kinds[ROBUST]} if kinds[ROBUST] and bool(others.any()) else {}
     sets = {**chosen, **sets}
     x, y = features.machine.train_inputs, context.train[1]
     whole = ProjectedData(x, features.machine.targets, y, len(features), "labels")
@@ -80,7 +81,6 @@ def networks_on_robust_data(
         for kind in _KINDS:
             draws = (context.generator(9, rank, seed) for seed in range(spec.robust_seeds))
             plan.append(_Trained("random", kind, rank, [random_dataset(features, rank, kind, g) for g in draws]))
-    others = ~choosing(context.test[1])
     rows = []
     total, done = len(spec.robust_networks) * len(plan) * spec.robust_seeds, 0
     for architecture in spec.robust_networks:
@@ -98,7 +98,9 @@ def networks_on_robust_data(
             a, b = (mean(shares, within=(0, 1)) for shares in (clean, robust))
             row = {"network": architecture, "trained_on": data.name, "projected": data.kind, "rank": data.rank}
             row |= {"accuracy": a.value, "low": a.low, "high": a.high, "seeds": a.n, "n": int(part.sum())}
-            rows.append(row | {"robust_accuracy": b.value, "robust_low": b.low, "robust_high": b.high})
+            row |= {"robust_accuracy": b.value, "robust_low": b.low, "robust_high": b.high}
+            one = dict.fromkeys(("low", "high", "robust_low", "robust_high")) if a.n < 2 else {}
+            rows.append(row | one)
     return {"robust_data": rows}, _export(context, features, sets)
 
 

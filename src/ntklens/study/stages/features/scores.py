@@ -74,8 +74,8 @@ def kept_features(
     sizes = sorted({k for k in spec.top_k if k < total} | {total})
     names = [str(r["by_half"]) for r in scored] + [UNSCORED] * (total - len(scored))
     sets = {name: indices for name, indices in subsets(names).items() if 0 < len(indices) < total or name == "all"}
-    sets = sets if len(sets) > 1 else {}
     others = ~choosing(y)
+    sets = sets if len(sets) > 1 and bool(others.any()) else {}
     top, chosen = [], []
     for k in sizes:
         top.append({"k": k, **_columns(*_measured(context, features.keep(range(k)), x, y))})
@@ -128,7 +128,7 @@ def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progr
 
 def majority(y: Tensor) -> float:
     """Share of the most frequent class among images."""
-    return float(torch.bincount(y).max()) / max(len(y), 1)
+    return float(torch.bincount(y).max()) / len(y) if len(y) else 1.0
 
 
 def _measured(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> tuple[Estimate, Estimate]:
