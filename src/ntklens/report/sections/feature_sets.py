@@ -20,8 +20,8 @@ def sets(record: Record) -> list[Plate]:
             Plate(
                 lambda: feature_sets.subsets(chosen),
                 f"Machines made of the features of one category, and of all but one{_apart(record)}. If the classifier "
-                "uses both kinds, the useful non-robust ones alone are accurate on clean images and on few attacked ones, and "
-                "leaving the robust ones out costs robustness. 95 % Wilson intervals.",
+                "uses both kinds, the useful non-robust ones alone are accurate on clean images and on few attacked ones, "
+                "and leaving the robust ones out costs robustness. 95 % Wilson intervals.",
                 "Dot plot of clean and robust accuracy of machines made of sets of features.",
             )
         )
@@ -31,8 +31,8 @@ def sets(record: Record) -> list[Plate]:
                 lambda: feature_sets.bands(stretches),
                 "Machines made of one stretch of the spectrum each, named, under one step, by the rule that sorts single "
                 f"features, which here has to allow for {len(stretches)} tests and not for one a feature: a stretch of one "
-                "feature can be called useful here and not above. Most features of small eigenvalues say too little to be called useful "
-                "one by one; look for stretches that are accurate together (blue) and fall under attack (red). 95 % Wilson "
+                "feature can be called useful here and not above. Most features of small eigenvalues say too little to be "
+                "called useful one by one; look for stretches that are accurate together (blue) and fall under attack (red). 95 % Wilson "
                 "intervals.",
                 "Dot plot of clean and robust accuracy of machines made of bands of the spectrum.",
             )
