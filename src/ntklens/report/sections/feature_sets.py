@@ -32,8 +32,8 @@ def sets(record: Record) -> list[Plate]:
                 "Machines made of one stretch of the spectrum each, named, under one step, by the rule that sorts single "
                 f"features, which here has to allow for {len(stretches)} tests and not for one a feature: a stretch of one "
                 "feature can be called useful here and not above. Most features of small eigenvalues say too little to be "
-                "called useful one by one; look for stretches that are accurate together (blue) and fall under attack (red). 95 % Wilson "
-                "intervals.",
+                "called useful one by one; look for stretches that are accurate together (blue) and fall under attack "
+                "(red). 95 % Wilson intervals.",
                 "Dot plot of clean and robust accuracy of machines made of bands of the spectrum.",
             )
         )
