@@ -116,8 +116,8 @@ def _agreement(record: Record, rows: list[dict[str, Any]]) -> list[Plate]:
             Plate(
                 lambda: side_by_side(names, image, grid),
                 "The first features of the first kernel at one image, and the features of the other kernels that were "
-                "matched with them by their eigenvectors, turned to the same sign: that of the output for the true class, "
-                "as in the pictures before. Compare down the columns.",
+                "matched with them by their eigenvectors, turned to the same sign: that of the first kernel's output for "
+                "the true class. Compare down the columns.",
                 "Grid of signed gradients: a row a kernel, a column a feature.",
             )
         )
