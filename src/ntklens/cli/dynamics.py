@@ -29,7 +29,6 @@ Patience = Annotated[float, typer.Option("--patience", help="Seconds to wait for
 
 
 def dynamics(
-    context: typer.Context,
     data: o.Data = "fashion-mnist-mini",
     data_dir: o.DataDir = None,
     classes: o.Classes = None,
@@ -69,22 +68,6 @@ def dynamics(
         raise InputError("--watch takes the folder of the checkpoints and --model their network; give both or neither.")
     if not all(part.isdecimal() for part in o.names(linear_from)):
         raise InputError(f'--linear-from takes whole numbers, as in 2,10; "{linear_from}" came.')
-    trained: dict[str, Any] = {
-        "trainings": o.names(trainings),
-        "network": network,
-        "width": width,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "seeds": seeds,
-        "linear_from": [int(part) for part in o.names(linear_from)],
-        "linear_epochs": linear_epochs,
-        "machine": machine,
-    }
-    if watch is not None:
-        trained = {name: value for name, value in trained.items() if o.given(context, name)}
-    if "network" in trained:
-        trained["architecture"] = trained.pop("network")
-    measured = {"attack_steps": steps, "lazy_threshold": lazy} | ({} if probe is None else {"probe": probe})
     values: dict[str, Any] = {
         "kind": "dynamics",
         "title": "How training moves the tangent kernel",
@@ -98,7 +81,23 @@ def dynamics(
             "test": test,
         },
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "curve": []},
-        "dynamics": trained | measured | {"watch": watch, "model": model, "patience": patience},
+        "dynamics": {
+            "trainings": o.names(trainings),
+            "architecture": network,
+            "width": width,
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "seeds": seeds,
+            "attack_steps": steps,
+            "lazy_threshold": lazy,
+            "linear_from": [int(part) for part in o.names(linear_from)],
+            "linear_epochs": linear_epochs,
+            "machine": machine,
+            "watch": watch,
+            "model": model,
+            "patience": patience,
+        }
+        | ({} if probe is None else {"probe": probe}),
     }
     execute(
         Spec.parse(values),

@@ -41,12 +41,6 @@ def number(text: str, name: str) -> float:
         ) from None
 
 
-def given(context: typer.Context, name: str) -> bool:
-    """Whether a parameter of the command came from its caller, and is no default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
-
-
 def class_list(text: str | None) -> list[int | str] | None:
     """Comma-separated class indices or names."""
     if text is None:

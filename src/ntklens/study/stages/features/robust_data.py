@@ -72,15 +72,15 @@ def networks_on_robust_data(
     sets = {**chosen, **sets}
     x, y = features.machine.train_inputs, context.train[1]
     whole = ProjectedData(x, features.machine.targets, y, len(features), "labels")
-    plan = [_Trained("original", "nothing", len(features), [whole] * spec.robust_seeds)]
+    plan = [_Variant("original", "nothing", len(features), [whole] * spec.robust_seeds)]
     for name, indices in sets.items():
         for kind in _KINDS:
             same = [robust_dataset(features, indices, kind)] * spec.robust_seeds
-            plan.append(_Trained(f"features: {name}", kind, len(indices), same, name in chosen))
+            plan.append(_Variant(f"features: {name}", kind, len(indices), same, name in chosen))
     for rank in dict.fromkeys(len(indices) for indices in sets.values()):
         for kind in _KINDS:
             draws = (context.generator(9, rank, seed) for seed in range(spec.robust_seeds))
-            plan.append(_Trained("random", kind, rank, [random_dataset(features, rank, kind, g) for g in draws]))
+            plan.append(_Variant("random", kind, rank, [random_dataset(features, rank, kind, g) for g in draws]))
     rows = []
     total, done = len(spec.robust_networks) * len(plan) * spec.robust_seeds, 0
     for architecture in spec.robust_networks:
@@ -105,8 +105,8 @@ def networks_on_robust_data(
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """A way to change the training set.
+class _Variant:
+    """The training set as it is, or changed in one way.
 
     Attributes:
         name: of it.

@@ -78,11 +78,11 @@ def kept_features(
     sets = sets if len(sets) > 1 and bool(others.any()) else {}
     top, chosen = [], []
     for k in sizes:
-        top.append({"k": k, **_columns(*_measured(context, features.keep(range(k)), x, y))})
+        top.append({"k": k, **_row(context, features.keep(range(k)), x, y)})
         progress(len(top) / (len(sizes) + len(sets)))
     for name, indices in sets.items():
         energy = float(features.label_energy[indices].sum())
-        found = _columns(*_measured(context, features.keep(indices), x[others], y[others]))
+        found = _row(context, features.keep(indices), x[others], y[others])
         chosen.append({"features": name, "count": len(indices), "label_energy": energy, **found})
         progress((len(top) + len(chosen)) / (len(sizes) + len(sets)))
     return {"top_k": top, "subsets": chosen}
@@ -121,7 +121,7 @@ def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progr
     rows = []
     for done, (knob, value, filter) in enumerate(knobs, 1):
         row = {"knob": knob, "value": value, "label_energy": features.learned(filter)}
-        rows.append(row | _columns(*_measured(context, features.machine.refilter(filter), *context.test)))
+        rows.append(row | _row(context, features.machine.refilter(filter), *context.test))
         progress(done / len(knobs))
     return {"trade_off": sorted(rows, key=lambda r: (r["knob"], r["value"]))}
 
@@ -129,6 +129,10 @@ def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progr
 def majority(y: Tensor) -> float:
     """Share of the most frequent class among images."""
     return float(torch.bincount(y).max()) / len(y) if len(y) else 1.0
+
+
+def _row(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> dict[str, Any]:
+    return _columns(*_measured(context, machine, x, y))
 
 
 def _measured(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> tuple[Estimate, Estimate]:
