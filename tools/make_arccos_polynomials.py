@@ -1,4 +1,4 @@
-"""Prints the polynomials of `ntklens.kernels.fused.vm`: Chebyshev fits on [0, 1], in powers of 2 g - 1.
+"""Prints the polynomials of `ntklens.kernels.engines.fused.vm`: Chebyshev fits on [0, 1], in powers of 2 g - 1.
 
 With g = 1 - |c| and θ = arccos|c|: θ = sqrt(g) P(g), and sqrt(1 - c²) - |c| θ = g sqrt(g) S(g). P and S are smooth on
 [0, 1], so that the angle of two near inputs keeps its relative precision. Needs mpmath.

@@ -8,8 +8,8 @@ from torch import nn
 
 from kernels import networks
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.fused import codes, engine, layout
-from ntklens.kernels.fused.program import compile_graph
+from ntklens.kernels.engines.fused import codes, engine, layout
+from ntklens.kernels.engines.fused.program import compile_graph
 
 
 def images(n: int, *shape: int) -> torch.Tensor:

@@ -10,7 +10,8 @@ from torch import nn
 
 from kernels import networks
 from ntklens.errors import InputError
-from ntklens.kernels import activation, analytic_kernel, duals
+from ntklens.kernels import activation, analytic_kernel
+from ntklens.kernels.rules import duals
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from numba import njit
 
-from ntklens.kernels.fused import relu, vectors
-from ntklens.kernels.fused.codes import LANES
-from ntklens.kernels.fused.vectors import at, convert, full, load, maximum, minimum, pointer, select, sqrt, store, total
+from ntklens.kernels.engines.fused import relu, vectors
+from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.vectors import (
+    at,
+    convert,
+    full,
+    load,
+    maximum,
+    minimum,
+    pointer,
+    select,
+    sqrt,
+    store,
+    total,
+)
 
 
 @njit

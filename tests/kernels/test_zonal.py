@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.fused import codes, zonal
-from ntklens.kernels.graph import Graph
+from ntklens.kernels.engines.fused import codes, zonal
+from ntklens.kernels.rules.graph import Graph
 
 D = 20
 KINDS = ("nngp", "ntk")

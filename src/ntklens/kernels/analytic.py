@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
-from ntklens.kernels import reference
 from ntklens.kernels.base import Pull, without_product
-from ntklens.kernels.fused import engine as fused
-from ntklens.kernels.graph import Graph
+from ntklens.kernels.engines import recursion
+from ntklens.kernels.engines.fused import engine as fused
 from ntklens.kernels.monte_carlo import Draws, monte_carlo
 from ntklens.kernels.nngp import NNGPKernel
-from ntklens.kernels.operations import ORIGIN, Covariance
 from ntklens.kernels.parametrisation import Parametrisation, Values
-from ntklens.kernels.probe import probe
-from ntklens.kernels.trace import trace
+from ntklens.kernels.rules.graph import Graph
+from ntklens.kernels.rules.operations import ORIGIN, Covariance
+from ntklens.kernels.tracing.probe import probe
+from ntklens.kernels.tracing.trace import trace
 
 Kind = Literal["ntk", "nngp"]
 Engine = Literal["auto", "reference"]
@@ -46,7 +46,7 @@ class AnalyticKernel:
     the inputs, so that near pairs keep their distance; the result has the dtype and device of x1.
 
     Args:
-        module: any module whose forward uses the operations of `ntklens.kernels.layers`.
+        module: any module whose forward uses the operations of `ntklens.kernels.tracing.layers`.
         parametrisation: standard deviations of weights and biases, one for all layers or one a layer.
         memory_limit: bytes of working memory beside the result; the work is cut into blocks of pairs accordingly.
         engine: "auto" takes the fused engine on processors for the networks that it knows; "reference" never does.
@@ -171,13 +171,13 @@ class AnalyticKernel:
         a, b = x1.to(torch.float64), x2.to(torch.float64)
         w = weights.detach().to(torch.float64)
         with torch.no_grad():
-            fixed = reference.variances(graph, b)
+            fixed = recursion.variances(graph, b)
         total = torch.zeros_like(a)
         for rows, columns in _reported(self._tiles(graph, len(a), len(b), taped=True), len(a) * len(b), progress):
             with torch.enable_grad():
                 part = a[rows].requires_grad_()
-                own = reference.variances(graph, part)
-                state = reference.pairs(graph, part, b[columns], own, _rows(fixed, columns), ntk=which == "ntk")
+                own = recursion.variances(graph, part)
+                state = recursion.pairs(graph, part, b[columns], own, _rows(fixed, columns), ntk=which == "ntk")
                 value = (_matrix(state, which) * w[rows, columns]).sum()
             total[rows] += torch.autograd.grad(value, part)[0]
         return total.to(x1.dtype)
@@ -228,21 +228,21 @@ class AnalyticKernel:
     def _between(
         self, graph: Graph, a: Tensor, b: Tensor, kinds: tuple[Kind, ...], progress: Progress | None
     ) -> list[Tensor]:
-        v1, v2 = reference.variances(graph, a), reference.variances(graph, b)
+        v1, v2 = recursion.variances(graph, a), recursion.variances(graph, b)
         out = [a.new_zeros(len(a), len(b)) for _ in kinds]
         for rows, columns in _reported(self._tiles(graph, len(a), len(b)), len(a) * len(b), progress):
-            state = reference.pairs(graph, a[rows], b[columns], _rows(v1, rows), _rows(v2, columns), ntk="ntk" in kinds)
+            state = recursion.pairs(graph, a[rows], b[columns], _rows(v1, rows), _rows(v2, columns), ntk="ntk" in kinds)
             for matrix, kind in zip(out, kinds, strict=True):
                 matrix[rows, columns] = _matrix(state, kind)
         return out
 
     def _symmetric(self, graph: Graph, a: Tensor, kinds: tuple[Kind, ...], progress: Progress | None) -> list[Tensor]:
-        v = reference.variances(graph, a)
+        v = recursion.variances(graph, a)
         out = [a.new_zeros(len(a), len(a)) for _ in kinds]
         upper = [(r, c) for r, c in self._tiles(graph, len(a), len(a)) if c.start >= r.start]
         pairs = sum((r.stop - r.start) * (c.stop - c.start) for r, c in upper)
         for rows, columns in _reported(upper, pairs, progress):
-            state = reference.pairs(graph, a[rows], a[columns], _rows(v, rows), _rows(v, columns), ntk="ntk" in kinds)
+            state = recursion.pairs(graph, a[rows], a[columns], _rows(v, rows), _rows(v, columns), ntk="ntk" in kinds)
             for matrix, kind in zip(out, kinds, strict=True):
                 tile = _matrix(state, kind)
                 if rows == columns:
@@ -263,7 +263,7 @@ class AnalyticKernel:
         with torch.set_grad_enabled(tracked):
             for start in range(0, len(a), step):
                 x = a[start : start + step].to(torch.float64)
-                state = reference.diagonal(graph, x, ntk="ntk" in kinds)
+                state = recursion.diagonal(graph, x, ntk="ntk" in kinds)
                 for part, kind in zip(parts, kinds, strict=True):
                     part.append(_matrix(state, kind))
         return [torch.cat(p) for p in parts]
@@ -344,7 +344,7 @@ def _matrix(state: Covariance, kind: Kind) -> Tensor:
     return maps[ORIGIN][..., 0, 0]
 
 
-def _rows(v: reference.Variances, rows: slice) -> dict[int, Tensor]:
+def _rows(v: recursion.Variances, rows: slice) -> dict[int, Tensor]:
     return {node: q[rows] for node, q in v.items()}
 
 

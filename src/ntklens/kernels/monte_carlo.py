@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ntklens.errors import InputError
 from ntklens.kernels.empirical import EmpiricalKernel
-from ntklens.kernels.graph import Graph
-from ntklens.kernels.operations import Normalise, Scale
 from ntklens.kernels.parametrisation import LAYERS, Parametrisation
+from ntklens.kernels.rules.graph import Graph
+from ntklens.kernels.rules.operations import Normalise, Scale
 
 
 @dataclass(frozen=True)

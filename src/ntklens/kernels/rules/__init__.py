@@ -1,0 +1,1 @@
+"""The rules: what each operation of a network does to a covariance."""

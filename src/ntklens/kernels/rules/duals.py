@@ -1,0 +1,153 @@
+"""Activations under Gaussian inputs: φ -> (E[φ(u) φ(v)], E[φ'(u) φ'(v)]).
+
+(u, v) is a centred Gaussian pair with covariance k and variances q1, q2, all broadcastable tensors. A new activation
+is one class with two methods and one line in `ntklens.kernels.tracing.layers`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ntklens.kernels.rules import safe
+
+
+@runtime_checkable
+class Dual(Protocol):
+    """An activation's two Gaussian expectations."""
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """E[φ(u) φ(v)]."""
+        ...
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """E[φ'(u) φ'(v)], the factor on the NTK; also the derivative of `nngp` in k (Price's theorem)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """φ(u) = u."""
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """K."""
+        return k
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(k)
+
+
+@dataclass(frozen=True)
+class LeakyReLU:
+    """φ(u) = max(u, 0) + a min(u, 0): ReLU at slope a = 0, |u| at a = -1 (Cho & Saul 2009; Jacot et al. 2018).
+
+    φ = (1 - a) relu + a identity and E[relu(u) v] = k/2, so E[φφ] = (1 - a)² E[relu relu] + a k.
+    """
+
+    slope: float = 0.0
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """(1 - a)² s κ1(k/s) + a k with s = sqrt(q1 q2); with itself, one tensor thrice, (1 + a²) k / 2."""
+        if k is q1 and k is q2:
+            return (1 + self.slope**2) / 2 * k
+        scale = safe.sqrt(q1) * safe.sqrt(q2)
+        relu = scale * safe.kappa1(safe.cosine(k, scale))
+        return relu if self.slope == 0 else (1 - self.slope) ** 2 * relu + self.slope * k
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """(1 - a)² κ0(k/s) + a."""
+        scale = safe.sqrt(q1) * safe.sqrt(q2)
+        relu = safe.kappa0(safe.cosine(k, scale))
+        return relu if self.slope == 0 else (1 - self.slope) ** 2 * relu + self.slope
+
+
+@dataclass(frozen=True)
+class Erf:
+    """φ(u) = erf(u) (Williams 1997)."""
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """(2/π) arcsin(2k / sqrt((1 + 2 q1)(1 + 2 q2)))."""
+        return (2 / math.pi) * torch.arcsin(2 * k / ((1 + 2 * q1) * (1 + 2 * q2)).sqrt())
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """(4/π) / sqrt((1 + 2 q1)(1 + 2 q2) - 4 k²)."""
+        return (4 / math.pi) * ((1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k).rsqrt()
+
+
+@dataclass(frozen=True)
+class GELU:
+    """φ(u) = u Φ(u), the exact Gaussian error linear unit, by integration by parts (Tsuchida et al. 2021).
+
+    With A = (1 + q1)(1 + q2) - k², D = E[Φ'(u) Φ'(v)] = 1 / (2π sqrt(A)), C = E[Φ(u) Φ(v)] = 1/4 + arcsin(k /
+    sqrt((1 + q1)(1 + q2))) / 2π and e = 1 / (1 + q1) + 1 / (1 + q2) - 1.
+    """
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """K C + D (q1 q2 + e k²)."""
+        _, density, cdf, e = self._parts(k, q1, q2)
+        return k * cdf + density * (q1 * q2 + e * k * k)
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """C + k D (1 + 2 e + (q1 q2 + e k²) / A)."""
+        gap, density, cdf, e = self._parts(k, q1, q2)
+        return cdf + k * density * (1 + 2 * e + (q1 * q2 + e * k * k) / gap)
+
+    @staticmethod
+    def _parts(k: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        both = (1 + q1) * (1 + q2)
+        gap = both - k * k
+        density = gap.rsqrt() / (2 * math.pi)
+        cdf = 0.25 + torch.arcsin(k * both.rsqrt()) / (2 * math.pi)
+        return gap, density, cdf, 1 / (1 + q1) + 1 / (1 + q2) - 1
+
+
+@dataclass(frozen=True)
+class Sin:
+    """φ(u) = sin(u + shift): cosine at shift π/2 (Pearce et al. 2019)."""
+
+    shift: float = 0.0
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """exp(-(q1 + q2)/2) (exp(k) - cos(2 shift) exp(-k)) / 2."""
+        return self._half(k, q1, q2, -math.cos(2 * self.shift))
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """exp(-(q1 + q2)/2) (exp(k) + cos(2 shift) exp(-k)) / 2."""
+        return self._half(k, q1, q2, math.cos(2 * self.shift))
+
+    @staticmethod
+    def _half(k: Tensor, q1: Tensor, q2: Tensor, sign: float) -> Tensor:
+        mean = (q1 + q2) / 2
+        return 0.5 * (torch.exp(k - mean) + sign * torch.exp(-k - mean))
+
+
+@dataclass(frozen=True)
+class Exp:
+    """φ(u) = exp(u): E[φφ] = E[φ'φ'] = exp((q1 + q2)/2 + k)."""
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """exp((q1 + q2)/2 + k)."""
+        return torch.exp((q1 + q2) / 2 + k)
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """The same."""
+        return self.nngp(k, q1, q2)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """φ(u) = exp(-u²) (Williams 1997).
+
+    With D = (1 + 2 q1)(1 + 2 q2) - 4 k²: E[φφ] = D^(-1/2), E[φ'φ'] = 4 k D^(-3/2).
+    """
+
+    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """D^(-1/2)."""
+        return ((1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k).rsqrt()
+
+    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+        """4 k D^(-3/2)."""
+        return 4 * k * self.nngp(k, q1, q2) ** 3

@@ -1,0 +1,335 @@
+"""How each torch function is understood: the table that the tracer looks functions up in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ntklens.kernels.rules.operations import Dense, Flatten, GlobalPool, Normalise, Scale, Size, Sum
+from ntklens.kernels.rules.windows import AveragePool, CircularPad, Conv, Pad, Upsample, Window
+from ntklens.kernels.tracing.tracer import HANDLERS, REFUSALS, Handler, Traced, Tracer
+
+
+def handles(*functions: Any) -> Callable[[Handler], Handler]:
+    """Register a handler for these torch functions."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(functions, handler))
+        return handler
+
+    return register
+
+
+def _shape(function: Callable[..., Tensor], *args: Any, **kwargs: Any) -> torch.Size:
+    """Shape of what a torch function gives, on tensors without values."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return function(*args, **kwargs).shape
+
+
+def _places(value: Any, sequence: bool, across: int) -> Size:
+    """An int, or one a position axis, as a pair; sequences have `across` on the axis that they lack."""
+    values = (value,) if isinstance(value, int) else tuple(int(v) for v in value)
+    return (across, values[-1]) if sequence else (values[0], values[-1])
+
+
+def _size(shape: torch.Size) -> Size:
+    """The positions of a tensor (n, C, H, W) or (n, C, L)."""
+    return (shape[-2], shape[-1]) if len(shape) == 4 else (1, shape[-1])
+
+
+# Layers
+
+
+@handles(F.linear)
+def linear(tracer: Tracer, x: Traced, weight: Tensor, bias: Tensor | None = None) -> Traced:
+    """A dense layer on features without positions."""
+    if x.ndim != 2:
+        why = "on an input with positions it mixes the last axis alone; flatten or pool before it"
+        raise tracer.refusal("Linear", why)
+    return tracer.add(Dense(tracer.layer(weight, bias)), [x], _shape(F.linear, x, weight))
+
+
+@handles(F.conv1d, F.conv2d)
+def convolution(
+    tracer: Tracer,
+    x: Traced,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Traced:
+    """A convolution with zero padding; groups of hidden channels leave the limit as it is."""
+    if groups != 1 and (not tracer.layers_behind(x) or weight.shape[1] == 1):
+        why = "its channels do not average over many others in the limit; use groups=1"
+        raise tracer.refusal("a grouped convolution of the data, or a depthwise one", why)
+    one = weight.ndim == 3
+    function = F.conv1d if one else F.conv2d
+    if padding == "same":
+        shape = torch.Size((len(x), len(weight), *x.shape[2:]))
+    else:
+        shape = _shape(function, x, weight, None, stride, padding, dilation, groups)
+    kernel, stride, dilation = _places(weight.shape[2:], one, 1), _places(stride, one, 1), _places(dilation, one, 1)
+    if padding == "same":  # torch puts the odd one of an even kernel's padding behind
+        before = (dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2)
+    else:
+        before = (0, 0) if padding == "valid" else _places(padding, one, 0)
+    window = Window(kernel, stride, before, dilation, _size(x.shape), _size(shape))
+    return tracer.add(Conv(window, tracer.layer(weight, bias)), [x], shape)
+
+
+# Pooling, padding and shapes
+
+
+@handles(F.avg_pool1d, F.avg_pool2d)
+def average_pool(
+    tracer: Tracer,
+    x: Traced,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Traced:
+    """Average pooling, overlapping and padded as it may be."""
+    if ceil_mode or divisor_override:
+        why = "windows with a divisor of their own; use ceil_mode=False and no divisor_override"
+        raise tracer.refusal("average pooling", why)
+    one = x.ndim == 3
+    function = F.avg_pool1d if one else F.avg_pool2d
+    stride = kernel_size if stride is None or stride in ([], ()) else stride
+    shape = _shape(function, x, kernel_size, stride, padding)
+    geometry = _places(kernel_size, one, 1), _places(stride, one, 1), _places(padding, one, 0)
+    window = Window(*geometry, (1, 1), _size(x.shape), _size(shape))
+    return tracer.add(AveragePool(window, count_include_pad or geometry[2] == (0, 0)), [x], shape)
+
+
+@handles(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, torch.adaptive_avg_pool1d, torch._C._nn.adaptive_avg_pool2d)
+def adaptive_average_pool(tracer: Tracer, x: Traced, output_size: Any) -> Traced:
+    """Global pooling, or pooling to a size that divides the image's."""
+    shape = _shape(F.adaptive_avg_pool1d if x.ndim == 3 else F.adaptive_avg_pool2d, x, output_size)
+    size, out = _size(x.shape), _size(shape)
+    if out == (1, 1):
+        return tracer.add(GlobalPool(size), [x], shape)
+    if size[0] % out[0] or size[1] % out[1]:
+        raise tracer.refusal("adaptive pooling", f"windows of unequal size: {out} does not divide {size}")
+    kernel = (size[0] // out[0], size[1] // out[1])
+    return tracer.add(AveragePool(Window(kernel, kernel, (0, 0), (1, 1), size, out)), [x], shape)
+
+
+@handles(Tensor.mean, torch.mean)
+def mean(tracer: Tracer, x: Traced, dim: Any = None, keepdim: bool = False) -> Traced:
+    """The mean over all positions: global average pooling."""
+    axes = () if dim is None else tuple(d % x.ndim for d in ((dim,) if isinstance(dim, int) else dim))
+    if x.ndim < 3 or sorted(axes) != list(range(2, x.ndim)):
+        raise tracer.refusal("mean", "only the mean over all positions, such as x.mean((2, 3)), is understood")
+    return tracer.add(GlobalPool(_size(x.shape)), [x], _shape(torch.mean, x, axes, keepdim))
+
+
+@handles(F.pad, torch._C._nn.pad)
+def pad(tracer: Tracer, x: Traced, pad: Any, mode: str = "constant", value: float | None = None) -> Traced:
+    """Zero and circular padding of the positions."""
+    widths = [int(p) for p in pad]
+    fits = x.ndim >= 3 and len(widths) <= 2 * (x.ndim - 2) and min(widths, default=0) >= 0
+    if not fits or mode not in ("constant", "circular") or (mode == "constant" and value not in (None, 0)):
+        raise tracer.refusal("pad", "only zero and circular padding of the positions are understood")
+    shape = _shape(F.pad, x, widths, mode)
+    before = (widths[2] if len(widths) > 2 else 0, widths[0])
+    if mode == "circular":
+        return tracer.add(CircularPad(before, _size(x.shape), _size(shape)), [x], shape)
+    return tracer.add(Pad(Window((1, 1), (1, 1), before, (1, 1), _size(x.shape), _size(shape))), [x], shape)
+
+
+@handles(F.interpolate)
+def interpolate(
+    tracer: Tracer, x: Traced, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **options: Any
+) -> Traced:
+    """Nearest-neighbour upsampling by whole factors."""
+    shape = _shape(F.interpolate, x, size, scale_factor, mode, **options)
+    before, after = _size(x.shape), _size(shape)
+    if mode not in ("nearest", "nearest-exact") or after[0] % before[0] or after[1] % before[1]:
+        why = 'only mode="nearest" by whole factors is understood'
+        raise tracer.refusal("interpolate", why)
+    factor = (after[0] // before[0], after[1] // before[1])
+    return tracer.add(Upsample(factor, before, after), [x], shape)
+
+
+def _reshape(function: Any) -> None:
+    """Any spelling whose outcome is (n, features), or the shape as it was."""
+
+    @handles(function)
+    def reshape(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+        shape = _shape(function, x, *args, **kwargs)
+        if shape == x.shape:
+            return tracer.tag(shape, x.node)
+        if shape[0] != x.shape[0] or len(shape) != 2:
+            why = (
+                f"it turns {tuple(x.shape[1:])} into {tuple(shape[1:])}; positions stay (n, C, H, W) until they are "
+                "pooled or flattened to (n, features), and dense layers over patches or tokens have no rule: use "
+                "convolutions"
+            )
+            raise tracer.refusal(getattr(function, "__name__", "reshape"), why)
+        return tracer.add(Flatten(), [x], shape)
+
+
+for _function in (
+    torch.flatten,
+    Tensor.flatten,
+    Tensor.view,
+    Tensor.reshape,
+    torch.reshape,
+    Tensor.squeeze,
+    torch.squeeze,
+):
+    _reshape(_function)
+
+
+@handles(Tensor.contiguous, Tensor.clone, torch.clone)
+def same(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+    """What changes storage alone."""
+    return tracer.tag(x.shape, x.node)
+
+
+@handles(F.dropout, F.dropout2d)
+def dropout(tracer: Tracer, x: Traced, p: float = 0.5, training: bool = False, inplace: bool = False) -> Traced:
+    """The evaluation form: the identity."""
+    return tracer.tag(x.shape, x.node)
+
+
+# Normalisation, sums and constants
+
+
+@handles(F.layer_norm, torch.layer_norm)
+def layer_norm(
+    tracer: Tracer,
+    x: Traced,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Traced:
+    """Layer norm over all axes of an input; its affine parameters stay at one and zero."""
+    if tracer.roots[x.node] is None:
+        raise tracer.refusal("LayerNorm", "it must follow a Linear or Conv2d layer, not the data or an activation")
+    if len(normalized_shape) != x.ndim - 1:
+        raise tracer.refusal("LayerNorm", "only the norm over all axes but the batch is understood")
+    if tracer.constant(weight, 1.0) != 1 or tracer.constant(bias, 0.0) != 0:
+        raise tracer.refusal("LayerNorm", "its affine parameters have moved from one and zero")
+    return tracer.add(Normalise(over_positions=x.ndim > 2, eps=eps), [x], x.shape)
+
+
+@handles(F.batch_norm, torch.batch_norm)
+def batch_norm(
+    tracer: Tracer,
+    x: Traced,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Traced:
+    """The evaluation form with statistics that treat all channels alike, as at initialisation: a constant multiple."""
+    centred = tracer.constant(running_mean, 0.0) == 0 and tracer.constant(bias, 0.0) == 0
+    variance, gain = tracer.constant(running_var, 0.0), tracer.constant(weight, 1.0)
+    if running_var is None or not centred or variance is None or gain is None:
+        why = (
+            "its statistics differ between the channels, which are exchangeable at infinite width; the form at "
+            "initialisation has a rule: call .reset_parameters() on it, or leave it out"
+        )
+        raise tracer.refusal("BatchNorm", why)
+    return tracer.add(Scale(gain / (variance + eps) ** 0.5), [x], x.shape)
+
+
+@handles(torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
+def add(tracer: Tracer, a: Any, b: Any, *, alpha: float = 1) -> Traced:
+    """The sum of uncorrelated branches: of outputs of different layers, one of them perhaps with what is not Gaussian."""
+    if not (isinstance(a, Traced) and isinstance(b, Traced)):
+        raise tracer.refusal("adding a constant", "the sum is no longer centred; use the bias of a layer")
+    if a.shape != b.shape:
+        raise tracer.refusal("a sum", f"its branches differ in shape: {tuple(a.shape[1:])} and {tuple(b.shape[1:])}")
+    left, right = tracer.roots[a.node], tracer.roots[b.node]
+    if left is None and right is None:
+        why = (
+            "both branches carry outputs of activations, or the data, whose means correlate them; end one of them in a "
+            "Linear or Conv layer"
+        )
+        raise tracer.refusal("a sum", why)
+    if (left or tracer.layers_behind(a)) & (right or tracer.layers_behind(b)):
+        raise tracer.refusal("a sum", "its branches share a layer's output, so that they are correlated")
+    if alpha != 1:
+        b = tracer.add(Scale(float(alpha)), [b], b.shape)
+    return tracer.add(Sum(), [a, b], a.shape)
+
+
+@handles(
+    torch.mul,
+    Tensor.mul,
+    Tensor.__mul__,
+    Tensor.__rmul__,
+    Tensor.__imul__,
+    torch.neg,
+    Tensor.neg,
+    Tensor.__neg__,
+)
+def multiply(tracer: Tracer, a: Any, b: Any = -1.0) -> Traced:
+    """Times a constant."""
+    x, factor = (a, b) if isinstance(a, Traced) else (b, a)
+    if not isinstance(factor, (int, float)):
+        raise tracer.refusal("a product", "only products with a plain number are understood")
+    return tracer.add(Scale(float(factor)), [x], x.shape)
+
+
+@handles(torch.div, Tensor.div, Tensor.__truediv__, Tensor.__itruediv__)
+def divide(tracer: Tracer, a: Any, b: Any) -> Traced:
+    """Over a constant."""
+    if not isinstance(b, (int, float)):
+        raise tracer.refusal("a quotient", "only division by a plain number is understood")
+    return multiply(tracer, a, 1 / b)
+
+
+# Refused, with the reason
+
+_MAXIMUM = "the maximum of correlated Gaussians is not Gaussian; AvgPool2d in its place has a rule"
+_SOFTMAX = "it couples the features of one input; leave it out: every predictor and attack here takes the logits"
+_ATTENTION = "attention multiplies two functions of the input; it has no kernel in closed form"
+_PRODUCT = (
+    "a weight must be that of a Linear or Conv layer, through the module or F.linear; a product of two functions of the "
+    "input, as in attention, has no kernel in closed form"
+)
+_CONCATENATION = (
+    "its parts have variances of their own, so that channels are no longer exchangeable; add branches instead"
+)
+REFUSALS.update(
+    {
+        torch.cat: _CONCATENATION,
+        torch.concat: _CONCATENATION,
+        torch.matmul: _PRODUCT,
+        torch.mm: _PRODUCT,
+        torch.bmm: _PRODUCT,
+        torch.einsum: _PRODUCT,
+        Tensor.matmul: _PRODUCT,
+        Tensor.mm: _PRODUCT,
+        Tensor.bmm: _PRODUCT,
+        Tensor.__matmul__: _PRODUCT,
+        Tensor.__rmatmul__: _PRODUCT,
+        F.max_pool1d: _MAXIMUM,
+        F.max_pool2d: _MAXIMUM,
+        F.adaptive_max_pool2d: _MAXIMUM,
+        torch.max_pool2d: _MAXIMUM,
+        F.softmax: _SOFTMAX,
+        torch.softmax: _SOFTMAX,
+        Tensor.softmax: _SOFTMAX,
+        F.log_softmax: _SOFTMAX,
+        torch.log_softmax: _SOFTMAX,
+        F.scaled_dot_product_attention: _ATTENTION,
+        F.multi_head_attention_forward: _ATTENTION,
+    }
+)
