@@ -1,1 +1,0 @@
-"""Public test support: oracles and conformance laws."""
