@@ -67,7 +67,9 @@ class AnalyticKernel:
         self.memory_limit = memory_limit
         self.engine = engine
         self._graphs: dict[tuple[int, ...], Graph] = {}
-        probe(module, parametrisation, self._graphs)
+        if (traced := probe(module, parametrisation)) is not None:
+            shape, graph = traced
+            self._graphs[shape] = graph
 
     def graph(self, shape: tuple[int, ...]) -> Graph:
         """The traced operations for inputs of this shape; prints as a table."""

@@ -1,4 +1,4 @@
-"""A first trace at construction, so that a network without a kernel is refused at the door, not at the first batch."""
+"""A first trace at construction, so that a network without a kernel is refused then and not at the first batch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.tracing.trace import ShapeMismatch, trace
 
 _SIDES = (32, 28, 64, 224, 16, 8, 96, 128, 4)
+"""Heights and widths of images to try, the likeliest first."""
 
 
-def probe(module: nn.Module, parametrisation: Parametrisation, graphs: dict[tuple[int, ...], Graph]) -> None:
-    """Trace the module for the likeliest input shape; UnsupportedLayer passes through.
+def probe(module: nn.Module, parametrisation: Parametrisation) -> tuple[tuple[int, ...], Graph] | None:
+    """Trace the module for the likeliest shape of its inputs.
 
-    The shape comes from the first layer with a fan-in. Where none of the guesses fits, nothing is lost: the module is
-    traced when the first inputs come.
+    The number of channels or features comes from the first Linear or Conv2d of the module.
+
+    Returns:
+        The shape of one input and the graph for it, or None where the module accepts none of the shapes tried; such a
+        module is traced when it gets its first inputs.
+
+    Raises:
+        UnsupportedLayer: something in the forward has no infinite-width rule.
     """
     for shape in _likely_shapes(module):
         try:
-            graphs[shape] = trace(module, shape, parametrisation)
+            return shape, trace(module, shape, parametrisation)
         except ShapeMismatch:
             continue
-        return
+    return None
 
 
 def _likely_shapes(module: nn.Module) -> list[tuple[int, ...]]:
