@@ -57,7 +57,7 @@ def error(fast, plain, x, z) -> float:
 
 
 def is_series(graph: Graph, dtype=torch.float64, norm=None) -> bool:
-    program = zonal.forward(graph, KINDS, dtype, norm)
+    program = zonal.AngleSeries(graph).forward(KINDS, dtype, norm)
     return program is not None and program.code[:, codes.OP].tolist() == [codes.LOAD, codes.ZONAL]
 
 
@@ -104,8 +104,8 @@ def test_norms_that_differ_by_rounding_are_taken_as_they_are():
     fast, plain = both(chain(6), b_std=1.0)
     x = on_the_sphere(inputs()) * torch.linspace(1 - 9e-7, 1 + 9e-7, 24, dtype=torch.float64)[:, None]
     x = x.float()
-    program = zonal.forward(fast.graph((D,)), ("ntk",), torch.float32, 1.0)
-    without = zonal.forward(fast.graph((D,)), ("ntk",), torch.float32, None)
+    program = zonal.AngleSeries(fast.graph((D,))).forward(("ntk",), torch.float32, 1.0)
+    without = zonal.AngleSeries(fast.graph((D,))).forward(("ntk",), torch.float32, None)
     assert len(program.factors) > len(without.factors) > 0
     apart = fast(x[9:], x[:9]).double() - plain(x[9:].double(), x[:9].double())
     assert abs(float(apart.mean() / apart.std())) < 3  # of rounding alone

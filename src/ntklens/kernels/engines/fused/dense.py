@@ -95,8 +95,9 @@ def gradient(
 
     The first product is not made again where it was kept.
     """
-    if zonal.homogeneous(graph):
-        program = zonal.adjoint(graph, "ntk" if ntk else "nngp", a.dtype) or program
+    series = graph.kept.setdefault("series", zonal.AngleSeries(graph))
+    if series.homogeneous:
+        program = series.adjoint("ntk" if ntk else "nngp", a.dtype) or program
     made = Products(a, b) if kept is None else kept
     x, z, product, single = made.x, made.z, made.product, made.single
     square = x.square.clone().requires_grad_()
@@ -278,11 +279,12 @@ def _ways(graph: Graph, program: Program, kinds: tuple[str, ...], x: Rows, z: Ro
 
     Which rows those are depends on the whole of z, not on the other rows of x, so that batches of x change nothing.
     """
-    norm = None if zonal.homogeneous(graph) else zonal.one_norm(z.square, dtype)
+    series = graph.kept.setdefault("series", zonal.AngleSeries(graph))
+    norm = None if series.homogeneous else zonal.one_norm(z.square, dtype)
     rows = np.ones(x.n, bool) if norm is None else zonal.of_norm(x.square, norm, dtype).numpy()
     quick = None
-    if zonal.homogeneous(graph) or (norm is not None and rows.any()):
-        quick = zonal.forward(graph, kinds, dtype, norm)
+    if series.homogeneous or (norm is not None and rows.any()):
+        quick = series.forward(kinds, dtype, norm)
     chosen = [(program, np.ones(x.n, bool))] if quick is None else [(quick, rows), (program, ~rows)]
     return [
         _Way(

@@ -81,36 +81,84 @@ def _is_relu(operation: Operation) -> bool:
     return isinstance(operation, Activation) and isinstance(operation.dual, LeakyReLU)
 
 
-def forward(graph: Graph, kinds: tuple[str, ...], dtype: torch.dtype, norm: float | None) -> Program | None:
-    """A program for inputs of this |x|² / d, or of any where the graph is homogeneous; None where layers are faster."""
-    coefficients: list[float] = []
-    counts: dict[str, int] = {}
-    for kind, n, m in (("nngp", "kh", "sy"), ("ntk", "kw", "sx")):
-        if kind not in kinds:
-            continue
-        series = _coefficients(graph, kind, dtype, norm or 1.0)
+class AngleSeries:
+    """The Chebyshev series of a graph's kernels in the angle, and the programs that evaluate them.
+
+    A series costs an interpolation in many digits, so the last few are kept, one for each norm of the inputs.
+
+    Args:
+        graph: a network without positions, of dense layers, piecewise linear activations, normalisations and sums.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.homogeneous = homogeneous(graph)
+        self._layers = sum(_is_relu(node.operation) for node in graph.nodes)
+        self._series: dict[float, dict[str, NDArray[Any]]] = {}
+
+    def forward(self, kinds: tuple[str, ...], dtype: torch.dtype, norm: float | None) -> Program | None:
+        """Return a program for inputs of this |x|² / d (any, if the graph is homogeneous); None where layers are faster."""
+        coefficients: list[float] = []
+        counts: dict[str, int] = {}
+        for kind, n, m in (("nngp", "kh", "sy"), ("ntk", "kw", "sx")):
+            if kind not in kinds:
+                continue
+            series = self._coefficients(kind, dtype, norm or 1.0)
+            if series is None:
+                return None
+            drift = [] if norm is None else self._drift(kind, norm)
+            counts |= {n: len(series), m: len(drift)}
+            coefficients += [*series, *drift]
+        rows = [_row(codes.LOAD, 0), _row(codes.ZONAL, 0, **counts)]
+        return _program(rows, coefficients, 1, 1.0 / (norm or 1.0))
+
+    def adjoint(self, kind: str, dtype: torch.dtype) -> Program | None:
+        """Return the gradient's program for a homogeneous graph; None where layers are faster."""
+        series = self._coefficients(kind, dtype, 1.0, slopes=True)
         if series is None:
             return None
-        drift = [] if norm is None else _drift(graph, kind, norm)
-        counts |= {n: len(series), m: len(drift)}
-        coefficients += [*series, *drift]
-    rows = [_row(codes.LOAD, 0), _row(codes.ZONAL, 0, **counts)]
-    return _program(rows, coefficients, 1, 1.0 / (norm or 1.0))
+        slopes = [*(chebyshev.chebder(series) * (2 / np.pi)).tolist(), 0.0]  # by θ; the series is in 2 θ / π - 1
+        rows = [
+            _row(codes.LOAD, 0),
+            _row(codes.SEED, FLAT_WIDTH),
+            _row(codes.ZONAL_T, FLAT_WIDTH, src2=0, kw=len(series)),
+            _row(codes.LOAD_T, 0, src=FLAT_WIDTH),
+        ]
+        return _program(rows, [*series, *slopes], 2)
 
+    def _coefficients(
+        self, kind: str, dtype: torch.dtype, square: float, *, slopes: bool = False
+    ) -> list[float] | None:
+        """The kernel over `square` as a series as long as the dtype needs, also for its `slopes`; None if layers are faster."""
+        if self._layers < _FEWEST_LAYERS or square <= 0:
+            return None
+        series = self._full_series(square)[kind]
+        largest = np.abs(series) * (np.arange(len(series)) ** 2 if slopes else 1)  # |T_j'| <= j²
+        short = _short(series, largest, _SMALL[dtype])
+        return None if short is None or len(short) > _TERMS_A_LAYER * self._layers else short
 
-def adjoint(graph: Graph, kind: str, dtype: torch.dtype) -> Program | None:
-    """The gradient's program for a homogeneous graph; None where layers are faster."""
-    series = _coefficients(graph, kind, dtype, 1.0, slopes=True)
-    if series is None:
-        return None
-    slopes = [*(chebyshev.chebder(series) * (2 / np.pi)).tolist(), 0.0]  # by θ, where the series is in 2 θ / π - 1
-    rows = [
-        _row(codes.LOAD, 0),
-        _row(codes.SEED, FLAT_WIDTH),
-        _row(codes.ZONAL_T, FLAT_WIDTH, src2=0, kw=len(series)),
-        _row(codes.LOAD_T, 0, src=FLAT_WIDTH),
-    ]
-    return _program(rows, [*series, *slopes], 2)
+    def _drift(self, kind: str, norm: float) -> list[float]:
+        """Return what the kernel gains per relative growth of the norms' product, beside its proportional share.
+
+        It is multiplied by differences of the size of rounding, so a few terms are enough.
+        """
+        step = 2.0**-12
+        more, less = (self._full_series(norm * factor)[kind] * factor for factor in (1 + step, 1 - step))
+        series = norm * ((more - less) / (2 * step) - self._full_series(norm)[kind])
+        return _short(series, np.abs(series), 2.0**-9) or series.tolist()
+
+    def _full_series(self, square: float) -> dict[str, NDArray[Any]]:
+        """All coefficients for inputs of this |x|² / d, from memory where they are among the last few."""
+        if square not in self._series:
+            if len(self._series) > _MOST_KEPT:
+                self._series.pop(next(iter(self._series)))
+            # Double the number of terms until the last ones vanish, or until the layers themselves are faster.
+            for terms in (32, 64, 128):
+                self._series[square] = _series(self.graph, square, terms)
+                complete = all(_is_complete(series) for series in self._series[square].values())
+                if complete or terms >= _TERMS_A_LAYER * self._layers:
+                    break
+        return self._series[square]
 
 
 def _row(op: int, dst: int, **columns: int) -> list[int]:
@@ -129,49 +177,11 @@ def _program(rows: list[list[int]], coefficients: Sequence[float], maps: int, co
     )
 
 
-def _coefficients(
-    graph: Graph, kind: str, dtype: torch.dtype, square: float, *, slopes: bool = False
-) -> list[float] | None:
-    """The kernel over `square` as a series, as long as the dtype needs, for its `slopes` too; None if layers are faster."""
-    layers = sum(_is_relu(node.operation) for node in graph.nodes)
-    if layers < _FEWEST_LAYERS or square <= 0:
-        return None
-    series = _kept_series(graph, square)[kind]
-    largest = np.abs(series) * (np.arange(len(series)) ** 2 if slopes else 1)  # |T_j'| <= j²
-    short = _short(series, largest, _SMALL[dtype])
-    return None if short is None or len(short) > _TERMS_A_LAYER * layers else short
-
-
-def _drift(graph: Graph, kind: str, norm: float) -> list[float]:
-    """What the kernel gains when the product of the norms grows, beside its proportional share, per relative growth.
-
-    Times differences of the size of rounding, so that a few terms are enough.
-    """
-    step = 2.0**-12
-    more, less = (_kept_series(graph, norm * factor)[kind] * factor for factor in (1 + step, 1 - step))
-    series = norm * ((more - less) / (2 * step) - _kept_series(graph, norm)[kind])
-    return _short(series, np.abs(series), 2.0**-9) or series.tolist()
-
-
 def _short(series: NDArray[Any], largest: NDArray[Any], small: float) -> list[float] | None:
     """The first terms, when those left out are small beside the whole; None when none may be left out."""
     left_out = np.cumsum(largest[::-1])[::-1]
     enough = np.flatnonzero(left_out <= small * np.abs(series).max())
     return series[: max(int(enough[0]), 1)].tolist() if len(enough) else None
-
-
-def _kept_series(graph: Graph, square: float) -> dict[str, NDArray[Any]]:
-    """Made once for a graph; the last few are kept."""
-    kept: dict[float, dict[str, NDArray[Any]]] = graph.kept.setdefault("angle series", {})
-    if square not in kept:
-        if len(kept) > _MOST_KEPT:
-            kept.pop(next(iter(kept)))
-        layers = sum(_is_relu(node.operation) for node in graph.nodes)
-        for terms in (32, 64, 128):
-            kept[square] = _series(graph, square, terms)
-            if terms >= _TERMS_A_LAYER * layers or all(_is_complete(series) for series in kept[square].values()):
-                break
-    return kept[square]
 
 
 def _is_complete(series: NDArray[Any]) -> bool:
