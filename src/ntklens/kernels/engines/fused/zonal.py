@@ -129,7 +129,7 @@ class AngleSeries:
     def _coefficients(
         self, kind: str, dtype: torch.dtype, square: float, *, slopes: bool = False
     ) -> list[float] | None:
-        """The kernel over `square` as a series as long as the dtype needs, also for its `slopes`; None if layers are faster."""
+        """Return the series that the dtype needs, also for its slopes; None where layers are faster."""
         if self._layers < _FEWEST_LAYERS or square <= 0:
             return None
         series = self._full_series(square)[kind]
