@@ -97,6 +97,17 @@ def test_parametrisation_of_a_plain_network_is_that_of_the_ntk_network():
     torch.testing.assert_close(scaled(x), nl.empirical_kernel(drawn)(x), rtol=1e-10, atol=1e-12)
 
 
+def test_a_parametrisation_may_be_named():
+    net, x = build("fc1", (2, 5, 5), 2, width=16).to(DTYPE), images(4)
+    for name in ("ntk", "standard"):
+        named = nl.empirical_kernel(net, parametrisation=name)
+        given = nl.empirical_kernel(net, parametrisation=nl.Parametrisation(kind=name))
+        assert torch.equal(named(x), given(x))
+        assert named.parametrisation == given.parametrisation
+    with pytest.raises(nl.InputError, match='must be "ntk" or "standard"'):
+        nl.empirical_kernel(net, parametrisation="own")
+
+
 @pytest.mark.parametrize("name", ["fc1", "conv1"])
 def test_it_comes_near_the_analytic_kernel_as_width_grows(name):
     """Error of the mean over draws falls like 1/sqrt(width); fixed draws, bound at four times the seen scatter."""

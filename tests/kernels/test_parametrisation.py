@@ -29,3 +29,16 @@ def test_values_that_do_not_fit(values):
 def test_a_layer_without_a_value_is_named():
     with pytest.raises(InputError, match="no value for the layer `2`"):
         Parametrisation(w_std={"0": 1.0}).of("2")
+
+
+def test_what_a_user_may_give_as_parametrisation():
+    net, own = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), Parametrisation(1.5, 0.2)
+    assert Parametrisation.of_module(net) == Parametrisation()
+    assert Parametrisation.of_module(net, [1.0, 2.0], parametrisation="standard") == Parametrisation(
+        {"0": 1.0, "2": 2.0}, kind="standard"
+    )
+    assert Parametrisation.of_module(net, parametrisation=own) is own
+    with pytest.raises(InputError, match="either as arguments or in the Parametrisation; got both"):
+        Parametrisation.of_module(net, b_std=0.0, parametrisation=own)
+    with pytest.raises(InputError, match='must be "ntk" or "standard"'):
+        Parametrisation.of_module(net, parametrisation="mean field")

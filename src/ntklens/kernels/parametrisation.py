@@ -13,6 +13,9 @@ from ntklens.errors import InputError, UnsupportedLayer
 Values = float | Mapping[str, float] | Sequence[float]
 """One value, one a layer by its name, or one a layer in the order of the module."""
 
+W_STD, B_STD = math.sqrt(2), 0.1
+"""Standard deviations of weights and biases where none are given."""
+
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 """Modules whose weights and biases the parametrisation speaks of."""
 
@@ -50,8 +53,8 @@ class Parametrisation:
         (1.0, 0.1)
     """
 
-    w_std: float | Mapping[str, float] = math.sqrt(2)
-    b_std: float | Mapping[str, float] = 0.1
+    w_std: float | Mapping[str, float] = W_STD
+    b_std: float | Mapping[str, float] = B_STD
     kind: str = "ntk"
 
     def __post_init__(self) -> None:
@@ -63,8 +66,31 @@ class Parametrisation:
                     raise InputError(f"{name} must be finite and {least}; {v} came.")
 
     @classmethod
-    def of_module(cls, module: nn.Module, w_std: Values, b_std: Values, kind: str = "ntk") -> Parametrisation:
-        """From one value for all layers, one a layer by name, or a sequence in the order of the module's layers."""
+    def of_module(
+        cls,
+        module: nn.Module,
+        w_std: Values = W_STD,
+        b_std: Values = B_STD,
+        parametrisation: Parametrisation | str = "ntk",
+    ) -> Parametrisation:
+        """Return the parametrisation that a user's arguments describe.
+
+        Args:
+            module: the network, whose layers a sequence of values refers to.
+            w_std: one value for all layers, one per layer by name, or a sequence in the order of the module's layers.
+            b_std: likewise.
+            parametrisation: "ntk" or "standard", which take the two values above, or a parametrisation, which has its own.
+
+        Raises:
+            InputError: a sequence of the wrong length, an unknown kind, or values given twice.
+        """
+        if isinstance(parametrisation, Parametrisation):
+            if (w_std, b_std) != (W_STD, B_STD):
+                raise InputError(
+                    "expected w_std and b_std either as arguments or in the Parametrisation; got both. "
+                    "Leave out one of them."
+                )
+            return parametrisation
         names = [name for name, layer in module.named_modules() if isinstance(layer, LAYERS)]
 
         def by_name(values: Values, what: str) -> float | Mapping[str, float]:
@@ -74,7 +100,7 @@ class Parametrisation:
                 raise InputError(f"{what} must have one value for each of the {len(names)} layers; {len(values)} came.")
             return dict(zip(names, values, strict=True))
 
-        return cls(by_name(w_std, "w_std"), by_name(b_std, "b_std"), kind)
+        return cls(by_name(w_std, "w_std"), by_name(b_std, "b_std"), parametrisation)
 
     def scales(self, module: nn.Module) -> dict[str, float]:
         """By how much each parameter of a plain network is multiplied, by its name; frozen ones are left out.

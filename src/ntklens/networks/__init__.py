@@ -5,6 +5,7 @@ from ntklens.networks.linearize import Linearized, linearize
 from ntklens.networks.load import load_network
 from ntklens.networks.outputs import BinaryLogits, Centred
 from ntklens.networks.parametrize import ntk_parametrize
+from ntklens.networks.seeded import seeded_network
 from ntklens.networks.state import STATE_SUFFIXES, epoch_of, load_state
 from ntklens.networks.training import gradient_descent, train
 
@@ -21,5 +22,6 @@ __all__ = [
     "load_network",
     "load_state",
     "ntk_parametrize",
+    "seeded_network",
     "train",
 ]

@@ -17,7 +17,7 @@ from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel
 from ntklens.kernels.base import Kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
-from ntklens.networks import build, train
+from ntklens.networks import build, seeded_network, train
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mi": {"momentum": 1.0},
@@ -55,11 +55,9 @@ class Training:
         tell: Callable[[float], None] | None = None,
     ) -> nn.Module:
         """A trained network in eval mode; the seed fixes its weights and its batches."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            start = build(architecture, tuple(x.shape[1:]), classes, width=self.width).to(x.device)
+        initial = seeded_network(lambda: build(architecture, tuple(x.shape[1:]), classes, width=self.width), seed)
         return train(
-            start,
+            initial.to(x.device),
             x,
             y,
             epochs=self.epochs,

@@ -42,9 +42,10 @@ class EmpiricalKernel:
         module: the network, in eval mode where it has dropout or batch norm.
         outputs: "trace" (mean over outputs), "full" (n1, n2, O, O), or "pseudo" (gradient of the sum of the outputs
             over sqrt(O); Mohamadi et al. 2023).
-        parametrisation: scale the Jacobian blocks of a network in torch's own parameterisation, weights by
-            w_std²/fan_in and biases by b_std² in the kernel; the affine parameters of normalisation layers then count as
-            frozen, as in `ntk_parametrize`.
+        parametrisation: None takes the parameters as they are. A `Parametrisation`, or "ntk" for the one with the default
+            standard deviations, scales the blocks of a network in torch's own parametrisation: in the kernel, weights by
+            w_std²/fan_in and biases by b_std². With it, and with "standard", which scales nothing, the affine parameters
+            of normalisation layers count as frozen, as in `ntk_parametrize`.
         memory_limit: bytes that tangents and what is made of them may take, beside the result.
         layerwise: False takes every parameter by plain Jacobians, the slow way to the same result.
         projections: number k of random directions; None for the exact kernel.
@@ -59,7 +60,7 @@ class EmpiricalKernel:
         self,
         module: nn.Module,
         outputs: str = "trace",
-        parametrisation: Parametrisation | None = None,
+        parametrisation: Parametrisation | str | None = None,
         *,
         memory_limit: int = 1 << 30,
         layerwise: bool = True,
@@ -71,6 +72,8 @@ class EmpiricalKernel:
         if projections is not None and projections < 1:
             raise InputError(f"one or more projections were expected; {projections} came.")
         check_mode(module)
+        if parametrisation is not None:
+            parametrisation = Parametrisation.of_module(module, parametrisation=parametrisation)
         moving = [name for name, p in module.named_parameters() if p.requires_grad]
         scales = dict.fromkeys(moving, 1.0) if parametrisation is None else parametrisation.scales(module)
         self._scales = {name: scales[name] for name in moving if name in scales}
@@ -366,7 +369,7 @@ def check_mode(module: nn.Module) -> None:
 def empirical_kernel(
     module: nn.Module,
     outputs: str = "trace",
-    parametrisation: Parametrisation | None = None,
+    parametrisation: Parametrisation | str | None = None,
     *,
     memory_limit: int = 1 << 30,
     layerwise: bool = True,
