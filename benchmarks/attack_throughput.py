@@ -1,8 +1,11 @@
-"""Adversarial images a second from a kernel machine on 10,000 training images: `python -m benchmarks.attack_throughput`.
+"""Measure adversarial images per second from a kernel machine on 10,000 training images.
+
+Run it with `python -m benchmarks.attack_throughput` (minutes; it starts the peer, see `benchmarks.common`).
 
 Ours is `fgsm` on the machine from start to end, outputs and gradient, on float32 images, with the machine's arithmetic in
-float64, its default, and in float32. The peer's is the gradient of the kernel sum alone, by its own autograd in float32;
-for convolutions at fewer training images, in proportion, as 10,000 of them take it seconds an image.
+float64, its default, and in float32. The peer's is the gradient of the kernel sum alone, by its own autograd in float32.
+For convolutions the peer gets fewer training images and its rate is scaled in proportion, because 10,000 of them take it
+seconds per image. No figures of this benchmark are kept; it was added with commit 2978875 (2026-11-23).
 """
 
 import json
@@ -10,17 +13,21 @@ import json
 import torch
 
 import ntklens as nl
-from benchmarks.__main__ import cpu, images, medians, network, peer
+from benchmarks.common import cpu, images, medians, network, start_peer
 
 N = 10_000
 WORKS = (
     {"name": "FC-3, d = 3072", "network": "fc3", "n1": 64, "n2": N, "d": 3072, "gradient": True, "images": 256},
     {"name": "5 conv, flatten, 32x32x3", "network": "conv5", "n1": 4, "n2": 250, "gradient": True, "images": 32},
 )
+"""`n1` and `n2` are the peer's numbers of images and of training images, `images` is our number of attacked ones."""
 
 
-def rate(work: dict, arithmetic: torch.dtype) -> float:
-    """Images a second; the coefficients are drawn, as the time of an attack does not depend on them."""
+def images_per_second(work: dict, arithmetic: torch.dtype) -> float:
+    """Return how many images per second our machine attacks.
+
+    The coefficients are drawn and not fitted, because the time of an attack does not depend on their values.
+    """
     shape = (work["d"],) if "d" in work else (3, 32, 32)
     kernel = nl.analytic_kernel(network(work["network"], work.get("d")))
     machine = nl.KernelMachine(kernel, arithmetic=arithmetic)
@@ -32,19 +39,20 @@ def rate(work: dict, arithmetic: torch.dtype) -> float:
 
 
 def main() -> None:
-    """One line a network."""
-    other = peer()
-    print(f"{cpu()}, {torch.get_num_threads()} threads; images a second, one step, n = {N}, ten classes")
+    """Print one line per network."""
+    peer = start_peer()
+    print(f"{cpu()}, {torch.get_num_threads()} threads; images per second, one step, n = {N}, ten classes")
     for work in WORKS:
-        double, single = (rate(work, arithmetic) for arithmetic in (torch.float64, torch.float32))
-        other.stdin.write(json.dumps(work) + "\n")
-        other.stdin.flush()
-        found = json.loads(other.stdout.readline())
-        theirs = found["pairs"] / found["seconds"] / N
+        double = images_per_second(work, torch.float64)
+        single = images_per_second(work, torch.float32)
+        peer.stdin.write(json.dumps(work) + "\n")
+        peer.stdin.flush()
+        answer = json.loads(peer.stdout.readline())
+        theirs = answer["pairs"] / answer["seconds"] / N
         ours = f"float64 {double:8.2f}, float32 {single:8.2f}"
         ratios = f"{double / theirs:7.1f}{single / theirs:7.1f}"
         print(f"{work['name']:28}{ours}   peer's gradient {theirs:9.3f}   over it {ratios}", flush=True)
-    other.stdin.close()
+    peer.stdin.close()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
-"""Empirical kernels beside torch.func and the peer: `python -m benchmarks.empirical_kernels`, on Linux.
+"""Measure empirical kernels beside torch.func and beside neural-tangents: seconds and peak memory, on Linux.
 
-float32, as many threads as torch has; medians of works taken in turns, each side waiting while the other works, so that
-a busy machine slows both. "peak" is the most memory that a process held above what it held before the work.
+Run it with `python -m benchmarks.empirical_kernels`, or a part of it, for example with
+`--network mlp --sides ours,torch.func --runs 1`; all of it takes about half an hour on two cores.
+
+float32, as many threads as torch has. Figures are medians of works taken in turns: each side waits while another works,
+so that a busy machine slows all alike. "peak" is the most memory that a process held above what it held before the work.
 
 - mlp: 784-1024-1024-10 with ReLU, 64 inputs, full (64, 64, 10, 10);
 - cnn: 32x32x3; 3x3 convolutions with padding 1 and ReLU to 32, 32, 64, 64, 128, 128 channels, 2x2 average pooling after
-  every second, a dense head of 10; 100 inputs, full (100, 100, 10, 10);
-- resnet18: 32x32x3, stem of one 3x3 convolution, stages of 64, 128, 256, 512 channels, BatchNorm in eval mode, global
+  every second one, a dense head of 10; 100 inputs, full (100, 100, 10, 10);
+- resnet18: 32x32x3, a stem of one 3x3 convolution, stages of 64, 128, 256, 512 channels, BatchNorm in eval mode, global
   average pooling, a dense head of 10; 100 inputs, trace.
 
-The peer, neural-tangents, takes the same networks written with its own functions, in its own environment (see
-`benchmarks.__main__`), by each of its three implementations, compiled; one that takes over two minutes or 16 GB is left
-out.
+The peer takes the same networks, written with its own functions (`peer_empirical.py`), in its own environment, by each of
+its three implementations, compiled. A side that takes over two minutes or 16 GB is left out.
+
+Measured on 2026-11-25 on an AMD EPYC, two threads, at or before commit 2e486cb; the table stands in docs/results.md. For
+example mlp: 0.026 s ours, 12.6, 2.6 and 0.035 s the peer's three, 9.6 s torch.func.
 """
 
 import argparse
@@ -28,17 +33,19 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 import ntklens as nl
-from benchmarks.__main__ import cpu, peer_python
+from benchmarks.common import cpu, megabytes, peer_python, reset_peak
 
 NAMES = ("mlp", "cnn", "resnet18")
 INPUTS = {"mlp": 64, "cnn": 100, "resnet18": 100}
-LONGEST, LARGEST = 120, 16_000
-"""Seconds and megabytes after which a side is left out."""
-MEMORY = 4 << 30
+LONGEST_SECONDS = 120
+LARGEST_MEGABYTES = 16_000
+"""A side that goes beyond either of the two is left out."""
+MEMORY_LIMIT = 4 << 30
+"""Bytes that our side may use beside its result."""
 
 
 class Residual(nn.Module):
-    """Two convolutions and a shortcut."""
+    """A block of two convolutions and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -54,93 +61,108 @@ class Residual(nn.Module):
             self.short = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the same or half the side."""
+        """Return features of the same side length, or of half of it with stride 2."""
         return torch.relu(self.body(x) + self.short(x))
 
 
 def network(name: str) -> nn.Module:
-    """One of the three networks, drawn from a seed."""
+    """Build one of the three networks, with weights drawn from a fixed seed."""
     torch.manual_seed(0)
     if name == "mlp":
-        return nn.Sequential(
-            nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)
-        ).eval()
+        layers = [nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)]
+        return nn.Sequential(*layers).eval()
     if name == "cnn":
-        layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip((3, 32, 32, 64, 64, 128), (32, 32, 64, 64, 128, 128), strict=True)):
-            layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), *([nn.AvgPool2d(2)] if i % 2 else [])]
+        layers = []
+        for i, (inputs, outputs) in enumerate(zip((3, 32, 32, 64, 64, 128), (32, 32, 64, 64, 128, 128), strict=True)):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
+            layers += [nn.AvgPool2d(2)] if i % 2 else []
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(2048, 10)).eval()
-    plan = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)]
+    # Channels in, channels out and the stride of each residual block: two blocks per stage.
+    plan = [
+        (64, 64, 1),
+        (64, 64, 1),
+        (64, 128, 2),
+        (128, 128, 1),
+        (128, 256, 2),
+        (256, 256, 1),
+        (256, 512, 2),
+        (512, 512, 1),
+    ]
     stem = [nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
-    body = [Residual(*sizes) for sizes in [*plan, (512, 512, 1)]]
+    body = [Residual(*sizes) for sizes in plan]
     return nn.Sequential(*stem, *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)).eval()
 
 
 def images(name: str) -> Tensor:
+    """Draw the inputs of one of the three networks."""
     shape = (784,) if name == "mlp" else (3, 32, 32)
     return torch.rand(INPUTS[name], *shape, generator=torch.Generator().manual_seed(0))
 
 
 def contraction(net: nn.Module, x: Tensor, *, full: bool) -> Tensor:
-    """The kernel by torch.func: Jacobians of all inputs, parameter by parameter contracted."""
+    """Compute the kernel by torch.func: Jacobians of all inputs, contracted parameter by parameter."""
     parameters = {name: p.detach() for name, p in net.named_parameters()}
 
-    def f(p: dict[str, Tensor], one: Tensor) -> Tensor:
-        return functional_call(net, p, (one[None],))[0]
+    def f(p: dict[str, Tensor], image: Tensor) -> Tensor:
+        return functional_call(net, p, (image[None],))[0]
 
-    blocks = [j.flatten(2) for j in vmap(jacrev(f), (None, 0))(parameters, x).values()]
-    return sum(torch.einsum("naf,mbf->nmab" if full else "naf,maf->nm", j, j) for j in blocks)
-
-
-def megabytes(line: str, process: int | str = "self") -> float:
-    found = next(text for text in Path(f"/proc/{process}/status").read_text().splitlines() if text.startswith(line))
-    return int(found.split()[1]) * 1024 / 1e6
+    # One Jacobian per parameter, (n images, outputs, size of the parameter).
+    jacobians = [j.flatten(2) for j in vmap(jacrev(f), (None, 0))(parameters, x).values()]
+    product = "naf,mbf->nmab" if full else "naf,maf->nm"
+    return sum(torch.einsum(product, j, j) for j in jacobians)
 
 
 def serve(side: str, name: str) -> None:
-    """Work once for every line that comes, and answer with seconds and megabytes."""
-    net, x, full = network(name), images(name), name != "resnet18"
-    kernel = nl.empirical_kernel(net, "full" if full else "trace", memory_limit=MEMORY)
+    """Compute the kernel once for every line of standard input, and answer with seconds and megabytes."""
+    net = network(name)
+    x = images(name)
+    full = name != "resnet18"
+    kernel = nl.empirical_kernel(net, "full" if full else "trace", memory_limit=MEMORY_LIMIT)
     work = {"ours": lambda: kernel(x), "torch.func": lambda: contraction(net, x, full=full)}[side]
     for _ in sys.stdin:
-        Path("/proc/self/clear_refs").write_text("5")
-        before, start = megabytes("VmRSS"), time.perf_counter()
+        reset_peak()
+        before = megabytes("VmRSS")
+        start = time.perf_counter()
         k = work()
         seconds = time.perf_counter() - start
-        print(
-            json.dumps({"seconds": seconds, "peak": megabytes("VmHWM") - before, "norm": float(k.norm())}), flush=True
-        )
+        answer = {"seconds": seconds, "peak": megabytes("VmHWM") - before, "norm": float(k.norm())}
+        print(json.dumps(answer), flush=True)
 
 
 class Side:
-    """A process that works when it is asked."""
+    """One implementation in a process of its own, which works when it is asked, and what it has measured."""
 
     def __init__(self, label: str, command: list[str]) -> None:
-        self.label, self.times, self.peak, self.norm = label, [], 0.0, float("nan")
+        self.label = label
+        self.times: list[float] = []
+        self.peak = 0.0
+        self.norm = float("nan")
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def turn(self, *, count: bool) -> bool:
-        """One run; False where the process has died."""
+        """Let the side work once; return False where it was ended or has ended itself."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        end = time.monotonic() + LONGEST
+        end = time.monotonic() + LONGEST_SECONDS
+        # Look at the clock and at the memory twice per second until the answer is there.
         while not select.select([self.process.stdout], [], [], 0.5)[0]:
-            held = megabytes("VmRSS", self.process.pid)
-            if time.monotonic() > end or held > LARGEST:
+            too_large = megabytes("VmRSS", self.process.pid) > LARGEST_MEGABYTES
+            if time.monotonic() > end or too_large:
                 self.process.kill()
                 return False
         line = self.process.stdout.readline()
         if not line:
             return False
         answer = json.loads(line)
-        self.peak, self.norm = max(self.peak, answer["peak"]), answer["norm"]
+        self.peak = max(self.peak, answer["peak"])
+        self.norm = answer["norm"]
         if count:
             self.times.append(answer["seconds"])
         return True
 
     @property
     def seconds(self) -> float:
-        """The median."""
+        """Median of the counted runs."""
         return statistics.median(self.times)
 
     def stop(self) -> None:
@@ -151,7 +173,7 @@ class Side:
 
 
 def compare(name: str, sides: list[str], runs: int) -> None:
-    """A table of one network."""
+    """Print one line per side for one network; the first side is what the others are compared with."""
     ours = [sys.executable, "-m", "benchmarks.empirical_kernels", "--network", name, "--side"]
     theirs = [str(peer_python()), str(Path(__file__).with_name("peer_empirical.py")), name]
     running = [Side(s, [*ours, s] if s in ("ours", "torch.func") else [*theirs, s]) for s in sides]
@@ -169,10 +191,13 @@ def compare(name: str, sides: list[str], runs: int) -> None:
 
 
 def main() -> None:
+    """Compare the chosen networks, or serve as one of the sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", choices=NAMES, action="append", help="one or several; all by default")
-    parser.add_argument("--runs", type=int, default=5, help="after one to warm up")
-    parser.add_argument("--sides", default="ours,torch.func,1,2,3", help="1, 2, 3: the peer's implementations")
+    parser.add_argument("--network", choices=NAMES, action="append", help="may be repeated; all by default")
+    parser.add_argument("--runs", type=int, default=5, help="counted runs, after one that warms up")
+    parser.add_argument(
+        "--sides", default="ours,torch.func,1,2,3", help="comma-separated; 1, 2, 3 are the implementations of the peer"
+    )
     parser.add_argument("--side", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.side:

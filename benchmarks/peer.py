@@ -1,4 +1,8 @@
-"""The peer's side of the comparison: run by its own Python with the works to time; prints a line of JSON for each."""
+"""Time kernels and gradients of neural-tangents: the peer's side of the comparisons.
+
+It is run by the peer's own Python (`benchmarks.common.start_peer`), so it imports nothing of this project. It reads one
+work per line of JSON from standard input and answers each with a line of JSON: seconds, pairs, and peak memory in GB.
+"""
 
 import json
 import resource
@@ -6,11 +10,14 @@ import sys
 import time
 import types
 
-sys.modules["neural_tangents.experimental"] = types.ModuleType("experimental")  # it wants TensorFlow
+# The package wants TensorFlow only for its experimental part, which is replaced with an empty module.
+sys.modules["neural_tangents.experimental"] = types.ModuleType("experimental")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 from neural_tangents import stax  # noqa: E402
+
+RUNS = 3
 
 
 def conv():
@@ -26,6 +33,7 @@ def pool():
 
 
 def network(name: str, b_std: float):
+    """Build the twin of `benchmarks.common.network` in the peer's language."""
     if name.startswith("fc"):
         return stax.serial(*[f for _ in range(int(name[2:])) for f in (dense(b_std), stax.Relu())], dense(b_std))
     if name == "myrtle5":
@@ -38,6 +46,7 @@ def network(name: str, b_std: float):
 
 
 def median(work, runs: int) -> float:
+    """Return the median seconds of a few runs, after one that compiles."""
     work()
     times = []
     for _ in range(runs):
@@ -48,20 +57,22 @@ def median(work, runs: int) -> float:
 
 
 def main() -> None:
+    """Answer every line of standard input."""
     rng = np.random.default_rng(0)
     for line in sys.stdin:
         work = json.loads(line)
         kernel = jax.jit(network(work["network"], work.get("b_std", 0.1))[2], static_argnames="get")
         n1, n2 = work["n1"], work["n2"]
-        shape = (32, 32, 3) if "d" not in work else (work["d"],)
+        shape = (work["d"],) if "d" in work else (32, 32, 3)
         x = rng.random((n1, *shape), dtype=np.float32)
         z = None if n2 is None else rng.random((n2, *shape), dtype=np.float32)
+        # JAX returns before the work is done; block_until_ready makes the clock wait for it.
         if work["gradient"]:
             w = rng.random((n1, n2), dtype=np.float32)
             gradient = jax.jit(jax.grad(lambda x, k=kernel, z=z, w=w: (k(x, z, get="ntk") * w).sum()))
-            seconds = median(lambda x=x, g=gradient: g(x).block_until_ready(), 3)
+            seconds = median(lambda x=x, g=gradient: g(x).block_until_ready(), RUNS)
         else:
-            seconds = median(lambda k=kernel, x=x, z=z: k(x, z, get="ntk").block_until_ready(), 3)
+            seconds = median(lambda k=kernel, x=x, z=z: k(x, z, get="ntk").block_until_ready(), RUNS)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(json.dumps({"seconds": seconds, "pairs": n1 * (n2 or n1), "peak_gb": peak}), flush=True)
 

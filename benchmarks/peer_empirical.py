@@ -1,6 +1,9 @@
-"""The peer's side of `empirical_kernels`: run by its own Python with a network and an implementation; works when asked.
+"""Compute empirical kernels with neural-tangents: the peer's side of `benchmarks.empirical_kernels`.
 
-Weights are drawn as torch draws them but are others: norms of the kernels agree roughly, not to the digit.
+It is run by the peer's own Python as `peer_empirical.py NETWORK IMPLEMENTATION`, so it imports nothing of this project. It
+computes the kernel once for every line of standard input and answers with a line of JSON: seconds, peak megabytes, norm.
+
+Weights are drawn by torch's rule but from another generator: norms of the kernels agree roughly, not to the digit.
 """
 
 import json
@@ -9,7 +12,8 @@ import time
 import types
 from pathlib import Path
 
-sys.modules["neural_tangents.experimental"] = types.ModuleType("experimental")  # it wants TensorFlow
+# The package wants TensorFlow only for its experimental part, which is replaced with an empty module.
+sys.modules["neural_tangents.experimental"] = types.ModuleType("experimental")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -23,6 +27,7 @@ INPUTS = {"mlp": 64, "cnn": 100, "resnet18": 100}
 
 
 def drawn(*shape: int, fan_in: int):
+    """Draw weights as torch does: uniform within ± fan_in^-1/2."""
     bound = fan_in**-0.5
     return RNG.uniform(-bound, bound, shape).astype(np.float32)
 
@@ -44,7 +49,7 @@ def convolve(p, x, stride: int = 1):
 
 
 def normalise(p, x):
-    """BatchNorm in eval mode at mean 0 and variance 1."""
+    """Apply BatchNorm in eval mode at mean 0 and variance 1."""
     return x * (1 + 1e-5) ** -0.5 * p["gain"] + p["shift"]
 
 
@@ -111,12 +116,14 @@ def resnet18():
     return f, parameters
 
 
-def megabytes(line: str) -> float:
-    found = next(text for text in (SELF / "status").read_text().splitlines() if text.startswith(line))
-    return int(found.split()[1]) * 1024 / 1e6
+def megabytes(field: str) -> float:
+    """Return one memory figure of this process in megabytes, as `benchmarks.common.megabytes` does."""
+    line = next(text for text in (SELF / "status").read_text().splitlines() if text.startswith(field))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def main(name: str, implementation: int) -> None:
+    """Answer every line of standard input."""
     f, parameters = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18}[name]()
     full = name != "resnet18"
     kernel = nt.empirical_ntk_fn(
@@ -131,7 +138,8 @@ def main(name: str, implementation: int) -> None:
     x = jnp.asarray(RNG.random((INPUTS[name], *shape), dtype=np.float32))
     for _ in sys.stdin:
         (SELF / "clear_refs").write_text("5")
-        before, start = megabytes("VmRSS"), time.perf_counter()
+        before = megabytes("VmRSS")
+        start = time.perf_counter()
         k = kernel(x, None, parameters).block_until_ready()
         seconds = time.perf_counter() - start
         norm = float(jnp.linalg.norm(k))

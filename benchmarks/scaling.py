@@ -1,30 +1,38 @@
-"""How the time of a kernel grows with inputs, depth, image side and threads; drawn into docs/scaling.png."""
+"""Measure how the time of a kernel grows with inputs, depth, image side and threads.
+
+Run it with `python -m benchmarks --figure` (minutes); it draws the four curves into docs/scaling.png. The figure in the
+repository is of 2026-11-23, commit 4d4b2fe (processor not noted, two threads at most).
+"""
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from torch import nn
 
 import ntklens as nl
-from benchmarks.__main__ import images, medians, network
+from benchmarks.common import images, medians, network
 
 FIGURE = Path(__file__).parents[1] / "docs" / "scaling.png"
 
 
-def timed(kernel: nl.AnalyticKernel, *inputs: torch.Tensor) -> float:
-    """Median seconds of the kernel matrix."""
+def seconds_of(kernel: nl.AnalyticKernel, *inputs: torch.Tensor) -> float:
+    """Return the median seconds of the kernel matrix."""
     return medians(lambda: kernel(*inputs))[0]
 
 
 def over_inputs() -> tuple[list[int], list[float]]:
-    """FC-3, d = 784, symmetric: nanoseconds a pair."""
-    kernel, sizes = nl.analytic_kernel(network("fc3", 784)), [250, 500, 1000, 2000, 4000]
-    return sizes, [1e9 * timed(kernel, images(n, 784)) / (n * n / 2) for n in sizes]
+    """Time FC-3 on symmetric matrices, d = 784: nanoseconds per pair."""
+    kernel = nl.analytic_kernel(network("fc3", 784))
+    sizes = [250, 500, 1000, 2000, 4000]
+    return sizes, [1e9 * seconds_of(kernel, images(n, 784)) / (n * n / 2) for n in sizes]
 
 
 def over_depth() -> tuple[list[int], list[list[float]]]:
-    """FC-L, n = 2000, d = 784: time over that of the bare product, with biases and without."""
-    x, depths, rows = images(2000, 784), [1, 2, 4, 8, 16], []
+    """Time FC-L over its depth L, n = 2000, d = 784: multiples of the bare product, with biases and without."""
+    x = images(2000, 784)
+    depths = [1, 2, 4, 8, 16]
+    rows = []
     for b_std in (0.1, 0.0):
         kernels = [nl.analytic_kernel(network(f"fc{depth}", 784), b_std=b_std) for depth in depths]
         bare, *seconds = medians(lambda: x @ x.T, *[lambda k=k: k(x) for k in kernels])
@@ -33,47 +41,50 @@ def over_depth() -> tuple[list[int], list[list[float]]]:
 
 
 def over_side() -> tuple[list[int], list[list[float]]]:
-    """Three convolutions: microseconds a pair, flattened and pooled."""
-    sides, rows = [4, 8, 16, 32], []
-    for tail in (torch.nn.Identity, lambda: torch.nn.AdaptiveAvgPool2d(1)):
+    """Time three convolutions over the side of the image: microseconds per pair, flattened and pooled."""
+    sides = [4, 8, 16, 32]
+    rows = []
+    for pooled in (False, True):
         row = []
+        # Pooling needs covariances between all pairs of positions, so that it gets fewer images.
+        n1, n2 = (2, 32) if pooled else (64, 256)
         for side in sides:
-            pool = tail()
-            features = 8 if isinstance(pool, torch.nn.AdaptiveAvgPool2d) else 8 * side * side
-            body = [torch.nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(3)]
-            layers = [m for conv in body for m in (conv, torch.nn.ReLU())]
-            net = torch.nn.Sequential(*layers, pool, torch.nn.Flatten(), torch.nn.Linear(features, 1))
-            n1, n2 = (64, 256) if features > 8 else (2, 32)
+            body = [nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(3)]
+            layers = [m for conv in body for m in (conv, nn.ReLU())]
+            pool = nn.AdaptiveAvgPool2d(1) if pooled else nn.Identity()
+            features = 8 if pooled else 8 * side * side
+            net = nn.Sequential(*layers, pool, nn.Flatten(), nn.Linear(features, 1))
             x, z = images(n1, 3, side, side), images(n2, 3, side, side)
-            row.append(1e6 * timed(nl.analytic_kernel(net), x, z) / (n1 * n2))
+            row.append(1e6 * seconds_of(nl.analytic_kernel(net), x, z) / (n1 * n2))
         rows.append(row)
     return sides, rows
 
 
 def over_threads() -> tuple[list[int], list[float]]:
-    """Five convolutions, flattened: pairs a second over those of one thread."""
+    """Time five convolutions, flattened, over the number of threads: speed over that of one thread."""
     most = torch.get_num_threads()
     threads = sorted({1, max(1, most // 2), most})
-    kernel, x, z = nl.analytic_kernel(network("conv5", None)), images(64, 3, 32, 32), images(512, 3, 32, 32)
+    kernel = nl.analytic_kernel(network("conv5", None))
+    x, z = images(64, 3, 32, 32), images(512, 3, 32, 32)
     seconds = []
     for count in threads:
         torch.set_num_threads(count)
-        seconds.append(timed(kernel, x, z))
+        seconds.append(seconds_of(kernel, x, z))
     torch.set_num_threads(most)
     return threads, [seconds[0] / s for s in seconds]
 
 
 def draw() -> None:
-    """Measure all four and draw them."""
+    """Measure all four curves and draw them."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), layout="constrained")
-    sizes, each = over_inputs()
-    axes[0, 0].plot(sizes, each, "o-")
+    sizes, per_pair = over_inputs()
+    axes[0, 0].plot(sizes, per_pair, "o-")
     axes[0, 0].set(
-        xlabel="inputs n", ylabel="nanoseconds a pair", title="FC-3, d = 784, symmetric", ylim=0, xscale="log"
+        xlabel="inputs n", ylabel="nanoseconds per pair", title="FC-3, d = 784, symmetric", ylim=0, xscale="log"
     )
     axes[0, 0].set_xticks(sizes, [str(n) for n in sizes])
-    depths, shares = over_depth()
-    for row, label, mark in zip(shares, ("with biases", "without: a series in the angle"), "s^", strict=True):
+    depths, multiples = over_depth()
+    for row, label, mark in zip(multiples, ("with biases", "without: a series in the angle"), "s^", strict=True):
         axes[0, 1].plot(depths, row, f"{mark}-", label=label)
     axes[0, 1].axhline(1, color="0.5", ls="--", label="the full product X Xᵀ")
     axes[0, 1].set(xlabel="hidden layers", ylabel="time over X Xᵀ", title="FC, n = 2000, d = 784, symmetric", ylim=0)
@@ -82,7 +93,7 @@ def draw() -> None:
     for row, label, mark in zip(rows, ("flattened", "global pooling"), "o^", strict=True):
         axes[1, 0].loglog(sides, row, f"{mark}-", label=label)
     axes[1, 0].set(
-        xlabel="image side (pixels)", ylabel="microseconds a pair", title="three 3x3 convolutions, 3 channels"
+        xlabel="image side (pixels)", ylabel="microseconds per pair", title="three 3x3 convolutions, 3 channels"
     )
     axes[1, 0].set_xticks(sides, [str(s) for s in sides])
     axes[1, 0].legend(frameon=False)
