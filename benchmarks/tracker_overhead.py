@@ -1,6 +1,6 @@
 """Measure what watching a training with a `KernelTracker` costs.
 
-Run it with `python -m benchmarks.tracker_overhead` (about a minute on two cores). It prints the seconds of one epoch of small-cnn on
+Run it with `python -m benchmarks.tracker_overhead` (about a minute). It prints the seconds of one epoch of small-cnn on
 10,000 drawn images of 28x28 in batches of 50, on clean, one-step and PGD-7 images, and the seconds of one record of a
 tracker with a probe set of 100 images, without and with its second series on one-step images.
 
