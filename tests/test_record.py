@@ -128,3 +128,15 @@ def test_a_stage_cut_short_is_not_done(record, monkeypatch):
         record.add_stage("one", arrays={"m": np.zeros(2)})
     monkeypatch.undo()
     assert not Record.open(record.folder).done("one")
+
+
+def test_a_run_that_cannot_be_written_leaves_the_earlier_one(record, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ntklens.files.os.replace", fail)
+        with pytest.raises(InputError, match=r"cannot be written \(No space left on device\)"):
+            Record.create(record.folder, "test", "New", {}, {}, overwrite=True)
+    assert Record.open(record.folder).title == "A title"
+    assert [path.name for path in record.folder.parent.iterdir()] == ["run"]

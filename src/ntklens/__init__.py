@@ -3,39 +3,133 @@
 Data flows one way, and each stage is usable alone: data, kernel, machine, attacks, features and dynamics, report.
 """
 
-from importlib.metadata import version
+from __future__ import annotations
 
-from ntklens.attacks import AttackResult, attack, diagnose, fgsm, noise, pgd, square
-from ntklens.data import Dataset, load_dataset
-from ntklens.dynamics import KernelTracker
-from ntklens.errors import InputError, NtklensError, NumericalFailure, UnsupportedLayer
-from ntklens.features import NTKFeatures, eigenfeatures
-from ntklens.kernels import (
-    AnalyticKernel,
-    EmpiricalKernel,
-    LinearKernel,
-    NNGPKernel,
-    Parametrisation,
-    RBFKernel,
-    activation,
-    analytic_kernel,
-    empirical_kernel,
-)
-from ntklens.linalg import Band, GradientDescent, GradientFlow, Ridge
-from ntklens.machine import KernelMachine
-from ntklens.networks import linearize, ntk_parametrize
+from typing import TYPE_CHECKING
 
-__version__ = version("ntklens")
+if TYPE_CHECKING:
+    from ntklens.attacks import (
+        AttackResult,
+        Check,
+        accuracy,
+        attack,
+        diagnose,
+        evaluate,
+        fgsm,
+        noise,
+        pgd,
+        square,
+    )
+    from ntklens.data import Dataset, load_dataset
+    from ntklens.dynamics import KernelTracker
+    from ntklens.errors import InputError, NtklensError, NumericalFailure, UnsupportedLayer
+    from ntklens.features import FeatureScores, NTKFeatures, Threat, eigenfeatures
+    from ntklens.kernels import (
+        AnalyticKernel,
+        EmpiricalKernel,
+        Kernel,
+        LinearKernel,
+        NNGPKernel,
+        Parametrisation,
+        RBFKernel,
+        activation,
+        analytic_kernel,
+        empirical_kernel,
+    )
+    from ntklens.linalg import Band, Filter, GradientDescent, GradientFlow, Ridge
+    from ntklens.machine import KernelMachine
+    from ntklens.networks import linearize, load_network, ntk_parametrize
+    from ntklens.statistics import Estimate
+    from ntklens.transfer import surrogate
+
+    __version__: str
+else:
+    # `import ntklens` loads nothing; a public name loads its module when it is first used (PEP 562). The command line
+    # therefore shows a help page without importing torch. A type checker reads the imports above instead, and so still
+    # reports a name that does not exist.
+    import importlib
+
+    _MODULE_OF = {
+        "AnalyticKernel": "kernels",
+        "AttackResult": "attacks",
+        "Band": "linalg",
+        "Check": "attacks",
+        "Dataset": "data",
+        "EmpiricalKernel": "kernels",
+        "Estimate": "statistics",
+        "FeatureScores": "features",
+        "Filter": "linalg",
+        "GradientDescent": "linalg",
+        "GradientFlow": "linalg",
+        "InputError": "errors",
+        "Kernel": "kernels",
+        "KernelMachine": "machine",
+        "KernelTracker": "dynamics",
+        "LinearKernel": "kernels",
+        "NNGPKernel": "kernels",
+        "NTKFeatures": "features",
+        "NtklensError": "errors",
+        "NumericalFailure": "errors",
+        "Parametrisation": "kernels",
+        "RBFKernel": "kernels",
+        "Ridge": "linalg",
+        "Threat": "features",
+        "UnsupportedLayer": "errors",
+        "accuracy": "attacks",
+        "activation": "kernels",
+        "analytic_kernel": "kernels",
+        "attack": "attacks",
+        "diagnose": "attacks",
+        "eigenfeatures": "features",
+        "empirical_kernel": "kernels",
+        "evaluate": "attacks",
+        "fgsm": "attacks",
+        "linearize": "networks",
+        "load_dataset": "data",
+        "load_network": "networks",
+        "noise": "attacks",
+        "ntk_parametrize": "networks",
+        "pgd": "attacks",
+        "square": "attacks",
+        "surrogate": "transfer",
+    }
+    """The module of each public name."""
+
+    _SUBMODULES = {*_MODULE_OF.values(), "record", "report", "study"}
+    """Submodules that `ntklens.NAME` loads, as in `ntklens.attacks.accuracy`."""
+
+    def __getattr__(name: str) -> object:
+        """Load a public name, a submodule or the version when it is first used."""
+        if name in _MODULE_OF:
+            value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        elif name in _SUBMODULES:
+            value = importlib.import_module(f"{__name__}.{name}")
+        elif name == "__version__":
+            value = importlib.import_module("importlib.metadata").version(__name__)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value  # the next use finds it without this function
+        return value
+
+    def __dir__() -> list[str]:
+        """List the public names, loaded or not."""
+        return sorted({*globals(), *__all__, *_SUBMODULES, "__version__"})
+
 
 __all__ = [
     "AnalyticKernel",
     "AttackResult",
     "Band",
+    "Check",
     "Dataset",
     "EmpiricalKernel",
+    "Estimate",
+    "FeatureScores",
+    "Filter",
     "GradientDescent",
     "GradientFlow",
     "InputError",
+    "Kernel",
     "KernelMachine",
     "KernelTracker",
     "LinearKernel",
@@ -46,18 +140,23 @@ __all__ = [
     "Parametrisation",
     "RBFKernel",
     "Ridge",
+    "Threat",
     "UnsupportedLayer",
+    "accuracy",
     "activation",
     "analytic_kernel",
     "attack",
     "diagnose",
     "eigenfeatures",
     "empirical_kernel",
+    "evaluate",
     "fgsm",
     "linearize",
     "load_dataset",
+    "load_network",
     "noise",
     "ntk_parametrize",
     "pgd",
     "square",
+    "surrogate",
 ]

@@ -1,4 +1,4 @@
-"""What a run leaves behind: tables and arrays by stage, with where they came from. No torch, so that anyone can read it."""
+"""The record of a run: tables and arrays by stage, with their provenance. Reading one needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import sys
 import time
 import zipfile
@@ -20,15 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ntklens.backup import Backup
 from ntklens.errors import InputError
+from ntklens.files import written_whole
 
 SCHEMA = 1
 FILE = "record.json"
-_REPLACED = "replaced"
-"""Marks the folder of a run that waits until the one which replaces it is done."""
-_PACKAGES = ("ntklens", "torch", "numpy", "scipy", "scikit-learn", "matplotlib")
+"""Name of the file that makes a folder the folder of a run."""
 
-_PARTS: dict[str, type] = {"kind": str, "title": str, "spec": dict, "provenance": dict, "stages": list, "tables": dict}
+_PACKAGES = ("ntklens", "torch", "numpy", "scipy", "scikit-learn", "matplotlib")
+"""Packages whose versions are part of the provenance."""
+
+_FIELDS: dict[str, type] = {"kind": str, "title": str, "spec": dict, "provenance": dict, "stages": list, "tables": dict}
+"""Fields of record.json, each with its JSON type."""
 
 Scalar = str | int | float | bool | None
 Row = dict[str, Scalar]
@@ -36,18 +39,18 @@ Row = dict[str, Scalar]
 
 @dataclass
 class Record:
-    """One run's folder: `record.json` (spec, provenance, tables) and `arrays/<stage>.npz`.
+    """The folder of one run: `record.json` (spec, provenance, tables) and `arrays/<stage>.npz`.
 
-    Each stage is written whole before it counts as done, so a run that was killed keeps every stage it had finished, and
-    goes on with the next. In tables, what is not finite is None.
+    A stage counts as done only once all of it is on disk, so a run that is killed keeps every stage it has finished, and
+    can be resumed with the next one. Numbers in tables that are not finite are stored as None.
 
     Attributes:
-        folder: where it lives.
-        kind: which sort of run.
-        title: for people.
+        folder: the folder of the run.
+        kind: the kind of experiment, such as "attack".
+        title: heading of the report.
         spec: the experiment, as plain values.
-        provenance: versions, machine, seed, data, command, seconds a stage.
-        stages: finished stages, in order.
+        provenance: versions, machine, seed, data, command, and seconds per stage.
+        stages: names of the finished stages, in order.
         tables: rows by table name.
     """
 
@@ -70,10 +73,21 @@ class Record:
         *,
         overwrite: bool = False,
     ) -> Record:
-        """A new record in a new folder; one that is replaced waits beside it until `settle` or `put_back`.
+        """Create a record in a new folder.
+
+        With `overwrite`, the earlier run in that folder is kept as a backup beside it until `discard_backup` deletes it or
+        `restore_backup` puts it in its place again (see `ntklens.backup`).
+
+        Args:
+            folder: the folder of the run; it must be new or empty, unless `overwrite` replaces an earlier run.
+            kind: the kind of experiment.
+            title: heading of the report.
+            spec: the experiment, as plain values.
+            provenance: versions, machine, seed and data, as from the function `provenance`.
+            overwrite: replace an earlier run in that folder.
 
         Raises:
-            InputError: the folder exists (and, with `overwrite`, is not the folder of a record), or cannot be written.
+            InputError: the folder exists (and, with `overwrite`, is not the folder of a run), or cannot be written.
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -84,51 +98,46 @@ class Record:
                     f"{folder} is not the folder of a run, so it is not overwritten; choose another --out."
                 )
         record = cls(folder, kind, title, dict(spec), dict(provenance))
+        backup = Backup(folder)
         try:
             if (folder / FILE).is_file():
-                _set_aside(folder)
+                backup.take()
             folder.resolve().mkdir(parents=True, exist_ok=True)
             record._write()
         except OSError as error:
-            if _waits(folder) and not folder.exists():
-                _aside(folder).rename(folder.resolve())
+            # The earlier run returns to its place; the folder there, if any, holds no more than an unfinished record.json.
+            backup.restore(keep_failed=False)
             raise InputError(
                 f"{folder} cannot be written ({error.strerror or error}); choose another --out."
             ) from error
         return record
 
-    def settle(self) -> None:
-        """Delete the run that this one has replaced."""
-        if _waits(self.folder):
-            shutil.rmtree(_aside(self.folder), ignore_errors=True)
+    def discard_backup(self) -> None:
+        """Delete the run that this one has replaced, if any."""
+        Backup(self.folder).discard()
 
-    def put_back(self) -> Path | None:
-        """Put the run that this one was to replace in its place again, where there is one.
+    def restore_backup(self) -> Path | None:
+        """Put the run that this one was to replace in its place again, if any.
 
         Returns:
-            Where this run has been moved with what it had done; None where nothing was replaced.
+            The folder to which this run has moved, with the stages it has finished; None if it replaces no run.
         """
-        if not _waits(self.folder):
-            return None
-        folder = self.folder.resolve()
-        kept = next(k for i in range(1, 10**6) if not (k := folder.with_name(f"{folder.name}.failed-{i}")).exists())
-        folder.rename(kept)
-        self.folder = kept
-        _aside(folder).rename(folder)
-        (folder / _REPLACED).unlink(missing_ok=True)
-        return kept
+        moved_to = Backup(self.folder).restore()
+        if moved_to is not None:
+            self.folder = moved_to
+        return moved_to
 
     @classmethod
     def open(cls, folder: str | Path) -> Record:
-        """The record in a folder.
+        """Read the record in a folder.
 
         Raises:
-            InputError: no record there, or one that this version cannot read.
+            InputError: the folder holds no record, or one that this version cannot read.
         """
         folder = Path(folder)
         path = folder / FILE
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; give the folder that a run was written to (its --out).") from None
         except OSError as error:
@@ -137,14 +146,16 @@ class Record:
             ) from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not readable as JSON ({error}); run the command again.") from None
-        if not isinstance(held, dict) or held.get("schema") != SCHEMA:
+        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise InputError(f"{path} is not a record of schema {SCHEMA}; run the command again with this version.")
-        if missing := [name for name, kind in _PARTS.items() if not isinstance(held.get(name), kind)]:
-            raise InputError(f"{path} lacks {', '.join(missing)}, or has it in another form; run the command again.")
-        return cls(folder, **{name: held[name] for name in _PARTS})
+        if missing := [name for name, kind in _FIELDS.items() if not isinstance(values.get(name), kind)]:
+            raise InputError(
+                f"{path} lacks {', '.join(missing)}, or has a value of another type there; run the command again."
+            )
+        return cls(folder, **{name: values[name] for name in _FIELDS})
 
     def done(self, stage: str) -> bool:
-        """Whether a stage is finished."""
+        """Return whether a stage is finished."""
         return stage in self.stages
 
     def add_stage(
@@ -155,14 +166,23 @@ class Record:
         arrays: Mapping[str, NDArray[Any]] | None = None,
         seconds: float | None = None,
     ) -> None:
-        """Keep a finished stage: its arrays first, then, in one step, its tables and the fact that it is done."""
+        """Write a finished stage to disk.
+
+        Args:
+            stage: name of the stage.
+            tables: rows by table name, each row a mapping from column to a plain scalar.
+            arrays: arrays by name; `array` reads them as "stage/name".
+            seconds: duration of the stage.
+
+        Raises:
+            TypeError: a table holds something else than plain scalars.
+        """
+        # The arrays come first: record.json, which lists the stage as done, is replaced in one step after they are on disk.
         if arrays:
-            place = self.folder / "arrays"
-            place.mkdir(exist_ok=True)
-            part = place / f"{stage}.npz.part"
-            with part.open("wb") as file:
+            path = self._array_file(stage)
+            path.parent.mkdir(exist_ok=True)
+            with written_whole(path) as partial, partial.open("wb") as file:
                 np.savez_compressed(file, **{name: np.asarray(a) for name, a in arrays.items()})  # type: ignore[arg-type]
-            os.replace(part, place / f"{stage}.npz")
         for name, rows in (tables or {}).items():
             self.tables[name] = [{key: _plain(value) for key, value in row.items()} for row in rows]
         if seconds is not None:
@@ -172,28 +192,34 @@ class Record:
         self._write()
 
     def table(self, name: str) -> list[Row]:
-        """Rows of a table; none when its stage was not run."""
+        """Return the rows of a table; an empty list where its stage was not run."""
         return self.tables.get(name, [])
 
     def has(self, name: str) -> bool:
-        """Whether there is an array "stage/name"."""
+        """Return whether there is an array "stage/name"."""
         return self._load(name) is not None
 
     def array(self, name: str) -> NDArray[Any]:
-        """The array "stage/name".
+        """Read the array "stage/name".
 
         Raises:
-            InputError: there is none, or its file is damaged.
+            InputError: there is no such array, or its file is damaged.
         """
         array = self._load(name)
         if array is None:
             raise InputError(f"{self.folder} has no array {name}; run the stage {name.partition('/')[0]} first.")
         return array
 
+    def _array_file(self, stage: str) -> Path:
+        """Return the path of the file that holds a stage's arrays."""
+        return self.folder / "arrays" / f"{stage}.npz"
+
     def _load(self, name: str) -> NDArray[Any] | None:
+        """Read the array "stage/name"; None where there is none."""
         stage, _, key = name.partition("/")
-        path = self.folder / "arrays" / f"{stage}.npz"
+        path = self._array_file(stage)
         try:
+            # An array of objects would need pickle, which can run code; it is refused like a damaged file.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return file[key] if key in file.files else None
         except FileNotFoundError:
@@ -202,48 +228,20 @@ class Record:
             raise InputError(f"{path} is damaged ({error}); run the command again.") from error
 
     def _write(self) -> None:
-        held = {
-            "schema": SCHEMA,
-            "kind": self.kind,
-            "title": self.title,
-            "spec": self.spec,
-            "provenance": self.provenance,
-            "stages": self.stages,
-            "tables": self.tables,
-        }
-        part = self.folder / f"{FILE}.part"
-        part.write_text(json.dumps(held, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(part, self.folder / FILE)
-
-
-def _aside(folder: Path) -> Path:
-    """Where the run that is replaced waits."""
-    return folder.resolve().with_name(f"{folder.resolve().name}.before")
-
-
-def _waits(folder: Path) -> bool:
-    """Whether a run waits there that was put aside by us."""
-    return (_aside(folder) / _REPLACED).is_file()
-
-
-def _set_aside(folder: Path) -> None:
-    """Move a run out of the way; where a finished one waits already, the unfinished one that came after it goes.
-
-    Raises:
-        InputError: something else stands in that place.
-    """
-    aside = _aside(folder)
-    if _waits(folder):
-        shutil.rmtree(folder.resolve())
-        return
-    if aside.exists():
-        raise InputError(f"{aside} is where the run in {folder} would wait until the new one is done; move it away.")
-    (folder / _REPLACED).touch()
-    folder.resolve().rename(aside)
+        """Replace record.json by the present state of the record."""
+        values = {"schema": SCHEMA} | {name: getattr(self, name) for name in _FIELDS}
+        text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+        with written_whole(self.folder / FILE) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def provenance(*, seed: int, data: str) -> dict[str, Any]:
-    """Where results come from: versions, machine, command and time, with the seed and the data's fingerprint."""
+    """Return where results come from: versions, machine, command and time, with the seed and the data's fingerprint.
+
+    Args:
+        seed: seed of the experiment.
+        data: fingerprint of the data set.
+    """
     versions = {}
     for package in _PACKAGES:
         try:
@@ -263,11 +261,11 @@ def provenance(*, seed: int, data: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Scalar:
-    """A JSON scalar; numbers that are not finite become None."""
+    """Return a value as a JSON scalar; numbers that are not finite become None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise TypeError(f"a table holds plain scalars; {type(value).__name__} came")
+    raise TypeError(f"expected plain scalars in a table; got {type(value).__name__}")

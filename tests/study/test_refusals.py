@@ -67,7 +67,7 @@ def test_folders_that_are_not_ours_are_left_alone(done):
     backup.mkdir()
     (backup / "mine.txt").write_text("dear")
     run(Spec.parse(TINY), done.folder.with_name("other"))
-    with pytest.raises(InputError, match=r"run\.before is where the run in .* would wait"):
+    with pytest.raises(InputError, match=r"run\.before is in the way: it is where the run in .* is kept"):
         run(Spec.parse(TINY), done.folder, overwrite=True)
     assert (backup / "mine.txt").read_text() == "dear"
     assert Record.open(done.folder).stages == ["data", "attack", "claims"]

@@ -72,7 +72,7 @@ def run(
     try:
         _work(context, record, watch)
     except NtklensError as error:
-        kept = record.put_back()
+        kept = record.restore_backup()
         if kept is None:
             if not there and not _begun(context, record):
                 shutil.rmtree(record.folder, ignore_errors=True)
@@ -81,7 +81,7 @@ def run(
             f"{error} The earlier run is back in {out}; what this one had done is in {kept}, and --resume --out {kept} "
             "goes on from there."
         ) from error
-    record.settle()
+    record.discard_backup()
     return record
 
 
