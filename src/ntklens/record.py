@@ -219,7 +219,7 @@ class Record:
         stage, _, key = name.partition("/")
         path = self._array_file(stage)
         try:
-            # An array of objects would need pickle, which can run code; it is refused like a damaged file.
+            # Unpickling an array of objects could run code, so such an array is refused like a damaged file.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return file[key] if key in file.files else None
         except FileNotFoundError:
