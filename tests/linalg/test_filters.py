@@ -38,14 +38,6 @@ def test_gradient_descent_is_the_loop(steps):
     torch.testing.assert_close(Factorisation(k).apply(GradientDescent(steps, rate), y), alpha, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.5])
-def test_ridge_by_cholesky_and_by_the_spectrum_agree(rho):
-    k, y = matrix(), targets()
-    by_solve, by_spectrum = Factorisation(k), Factorisation(k)
-    assert by_spectrum.spectrum.eigenvalues[0] > 0
-    torch.testing.assert_close(by_solve.apply(Ridge(rho), y), by_spectrum.apply(Ridge(rho), y), rtol=1e-9, atol=1e-11)
-
-
 def test_training_for_ever_is_the_inverse():
     k, y = matrix(), targets()
     forever = Factorisation(k).apply(GradientFlow(math.inf), y)
@@ -68,13 +60,6 @@ def test_small_eigenvalues_keep_their_digits():
     s = torch.tensor([1.0, 1e-14], dtype=torch.float64)
     assert GradientFlow(2.0)(s)[1] == pytest.approx(2.0, rel=1e-12)
     assert GradientDescent(2, 1.0)(s)[1] == pytest.approx(2.0, rel=1e-12)
-
-
-def test_spectrum_is_sorted_and_orthonormal():
-    s = Factorisation(matrix()).spectrum
-    assert (s.eigenvalues.diff() <= 0).all()
-    rebuilt = s.eigenvectors @ torch.diag(s.eigenvalues) @ s.eigenvectors.T
-    torch.testing.assert_close(rebuilt, matrix(), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("g", [Ridge(0.0), GradientFlow(math.inf), Band(range(3))])

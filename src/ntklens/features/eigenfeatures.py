@@ -36,7 +36,7 @@ class NTKFeatures:
 
     def __init__(self, machine: KernelMachine, count: int | None = None) -> None:
         spectrum = machine.factorisation.spectrum if count is None else machine.factorisation.leading(count)
-        self.machine = machine
+        self.machine, self.spectrum = machine, spectrum
         self.eigenvalues: Tensor = spectrum.eigenvalues
         self.eigenvectors: Tensor = spectrum.eigenvectors
         self.weights: Tensor = spectrum.eigenvectors.T @ machine.targets
@@ -51,8 +51,8 @@ class NTKFeatures:
         return int((self.eigenvalues > rounding_floor(float(self.eigenvalues[0]), len(self.eigenvectors))).sum())
 
     def keep(self, indices: Indices) -> KernelMachine:
-        """The machine made of these features alone: `machine.refilter(Band(indices))`."""
-        return self.machine.refilter(Band(indices))
+        """The machine made of these features alone: `machine.refilter(Band(indices), spectrum)`."""
+        return self.machine.refilter(Band(self.chosen(indices)), self.spectrum)
 
     def outputs(self, x: Float[Tensor, "m *shape"], index: int) -> Float[Tensor, "m O"]:
         """f^(i)(x): the raw outputs of one feature."""

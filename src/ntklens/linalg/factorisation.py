@@ -5,20 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
-from ntklens.linalg.filters import Band, Filter, Ridge, rounding_floor
+from ntklens.linalg.filters import Filter, Ridge, rounding_floor
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Θ = V diag(λ) Vᵀ with the eigenvalues largest first.
+    """Eigenpairs of a matrix, Θ = V diag(λ) Vᵀ, in descending order of the eigenvalues: all n of them or the k largest.
 
     Attributes:
-        eigenvalues: (n,), float64, or the first of them; what rounding left below zero is zero.
-        eigenvectors: (n, n), one a column, or as many.
+        eigenvalues: λ, (n,) or (k,), in float64. Eigenvalues that rounding has made negative are zero.
+        eigenvectors: V, (n, n) or (n, k), one eigenvector per column.
     """
 
     eigenvalues: Tensor
@@ -26,81 +27,115 @@ class Spectrum:
 
 
 class Factorisation:
-    """Cholesky factors and the spectrum of one matrix, each computed when first asked for and then kept.
+    """The Cholesky factor and the spectrum of one matrix, each computed when it is first needed and then kept.
+
+    What is kept saves time and never changes a result: which method answers a call depends on the arguments of the call
+    alone, so the same call gives the same bits whatever was computed before.
 
     Args:
-        matrix: (n, n), symmetric; it is held in float64.
+        matrix: Θ, (n, n), symmetric; it is held in float64.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Float[Tensor, "n n"]) -> None:
         self.matrix = matrix.to(torch.float64)
         self._spectrum: Spectrum | None = None
-        self._leading: Spectrum | None = None
-        self._cholesky: dict[float, Tensor] = {}
+        self._leading: dict[int, Spectrum] = {}
+        self._cholesky: tuple[float, Tensor] | None = None
 
     @property
     def spectrum(self) -> Spectrum:
-        """The eigendecomposition; cost 9 n³ once."""
+        """The whole eigendecomposition, computed once at a cost of about 9 n³."""
         if self._spectrum is None:
-            values, vectors = torch.linalg.eigh(self.matrix)
-            self._spectrum = Spectrum(values.flip(0).clamp(min=0), vectors.flip(1))
+            eigenvalues, eigenvectors = torch.linalg.eigh(self.matrix)  # in ascending order
+            self._spectrum = Spectrum(eigenvalues.flip(0).clamp(min=0), eigenvectors.flip(1))
         return self._spectrum
 
     def leading(self, count: int) -> Spectrum:
-        """The largest `count` eigenvalues and their vectors; by Lanczos (ARPACK) where that is much less than all.
+        """Return the `count` largest eigenvalues and their eigenvectors.
+
+        Up to n / 10 of them come from the Lanczos method (ARPACK), at a cost of a few n² per eigenpair; more are cut from
+        the whole spectrum.
 
         Raises:
-            InputError: not from 1 to n of them.
+            InputError: `count` is not between 1 and n.
         """
         n = len(self.matrix)
         if not 1 <= count <= n:
-            raise InputError(f"from 1 to {n} eigenvectors, one a training input, were expected; {count} came.")
-        if self._spectrum is not None or count > n // 10:
-            return _first(self.spectrum, count)
-        if self._leading is None or len(self._leading.eigenvalues) < count:
-            start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-            values, vectors = eigsh(self.matrix.cpu().numpy(), count, which="LA", v0=start.numpy())
-            order = values.argsort()[::-1]
-            found = (
-                torch.from_numpy(part.copy()).to(self.matrix.device) for part in (values[order], vectors[:, order])
-            )
-            self._leading = Spectrum(*found)
-        return _first(self._leading, count)
+            raise InputError(f"expected from 1 to {n} eigenvectors, as many as training inputs at most; got {count}.")
+        if count > n // 10:
+            return Spectrum(self.spectrum.eigenvalues[:count], self.spectrum.eigenvectors[:, :count])
+        # One entry per count: the leading part of a longer Lanczos run has other rounding errors than a run of its own.
+        if count not in self._leading:
+            self._leading[count] = _lanczos(self.matrix, count)
+        return self._leading[count]
 
-    def solve(self, rho: float, y: Tensor) -> Tensor:
-        """(Θ + ρ I)⁻¹ y by Cholesky; cost n³/3 once for each ρ.
+    def solve(self, rho: float, y: Float[Tensor, "n O"]) -> Float[Tensor, "n O"]:
+        """Compute (Θ + ρ I)⁻¹ y by a Cholesky decomposition.
+
+        The factor, at a cost of n³/3, is kept until the next other ρ.
 
         Raises:
-            NumericalFailure: the matrix is singular to rounding.
+            NumericalFailure: Θ + ρ I is singular to rounding.
         """
-        if rho not in self._cholesky:
-            shifted = self.matrix.clone()
-            shifted.diagonal().add_(rho)
-            factor, info = torch.linalg.cholesky_ex(shifted)
-            pivot = float(factor.diagonal().min()) ** 2
-            if int(info) or not pivot > rounding_floor(float(shifted.diagonal().max()), len(shifted)):
-                raise NumericalFailure(
-                    f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): are there duplicate "
-                    "inputs? Use a larger ridge, such as Ridge(1e-6), or a finite time."
-                )
-            self._cholesky[rho] = factor
-        return torch.cholesky_solve(y.to(torch.float64), self._cholesky[rho])
+        if self._cholesky is None or self._cholesky[0] != rho:
+            self._cholesky = rho, _cholesky(self.matrix, rho)
+        return torch.cholesky_solve(y.to(torch.float64), self._cholesky[1])
 
-    def apply(self, g: Filter, y: Tensor) -> Tensor:
-        """V g(Λ) Vᵀ y: (n, O). Ridge filters need no spectrum; the others do."""
-        if isinstance(g, Ridge) and self._spectrum is None:
-            return self.solve(g.rho, y)
-        s, n = self._enough(g), len(self.matrix)
-        weights = g(torch.nn.functional.pad(s.eigenvalues, (0, n - len(s.eigenvalues))))[: len(s.eigenvalues)]
-        return s.eigenvectors @ (weights[:, None] * (s.eigenvectors.T @ y.to(torch.float64)))
+    def apply(self, g: Filter, y: Float[Tensor, "n O"], spectrum: Spectrum | None = None) -> Float[Tensor, "n O"]:
+        """Compute V g(Λ) Vᵀ y, the coefficients of the predictor that a filter makes of the targets y.
 
-    def _enough(self, g: Filter) -> Spectrum:
-        """The whole spectrum; for chosen features, the leading part where it is there and holds them."""
-        part = self._leading
-        known = 0 if part is None else len(part.eigenvalues)
-        fits = self._spectrum is None and isinstance(g, Band) and max(g.indices, default=0) < known
-        return part if fits and part is not None else self.spectrum
+        `Ridge` is solved by Cholesky, which costs a small part of an eigendecomposition and loses fewer digits; every other
+        filter takes the whole spectrum. With `spectrum`, any filter, `Ridge` too, is applied to these eigenpairs instead.
+
+        Args:
+            g: the filter.
+            y: targets.
+            spectrum: eigenpairs of this matrix, from `spectrum` or `leading`; eigenvectors that are not among them have
+                weight 0.
+
+        Raises:
+            NumericalFailure: the filter inverts eigenvalues that are zero to rounding.
+        """
+        if spectrum is None:
+            if isinstance(g, Ridge):
+                return self.solve(g.rho, y)
+            spectrum = self.spectrum
+        v, count = spectrum.eigenvectors, len(spectrum.eigenvalues)
+        # Filters judge what is zero to rounding by the size of the matrix, n, so they are given n eigenvalues.
+        all_eigenvalues = torch.nn.functional.pad(spectrum.eigenvalues, (0, len(self.matrix) - count))
+        weights = g(all_eigenvalues)[:count]
+        return v @ (weights[:, None] * (v.T @ y.to(torch.float64)))
 
 
-def _first(spectrum: Spectrum, count: int) -> Spectrum:
-    return Spectrum(spectrum.eigenvalues[:count], spectrum.eigenvectors[:, :count])
+def _lanczos(matrix: Tensor, count: int) -> Spectrum:
+    """Compute the leading eigenpairs from a fixed starting vector, so that every run gives the same bits."""
+    n = len(matrix)
+    start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eigenvalues, eigenvectors = eigsh(matrix.cpu().numpy(), count, which="LA", v0=start.numpy())
+    order = eigenvalues.argsort()[::-1]
+    return Spectrum(
+        torch.from_numpy(eigenvalues[order].copy()).to(matrix.device),
+        torch.from_numpy(eigenvectors[:, order].copy()).to(matrix.device),
+    )
+
+
+def _cholesky(matrix: Tensor, rho: float) -> Tensor:
+    """Compute L with L Lᵀ = Θ + ρ I.
+
+    Raises:
+        NumericalFailure: a pivot is not above what rounding leaves of zero.
+    """
+    shifted = matrix.clone()
+    shifted.diagonal().add_(rho)
+    factor: Tensor
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    # LAPACK stops at negative pivots only. The smallest L_ii² is an upper bound of the smallest eigenvalue; where it is
+    # no larger than rounding errors, the solution would be made of these.
+    smallest_pivot = float(factor.diagonal().min()) ** 2
+    floor = rounding_floor(float(shifted.diagonal().max()), len(shifted))
+    if int(info) or not smallest_pivot > floor:
+        raise NumericalFailure(
+            f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): are there duplicate inputs? "
+            "Use a larger ridge, such as Ridge(1e-6), or a finite time."
+        )
+    return factor

@@ -121,7 +121,7 @@ def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progr
     rows = []
     for done, (knob, value, filter) in enumerate(knobs, 1):
         row = {"knob": knob, "value": value, "label_energy": features.learned(filter)}
-        rows.append(row | _row(context, features.machine.refilter(filter), *context.test))
+        rows.append(row | _row(context, features.machine.refilter(filter, features.spectrum), *context.test))
         progress(done / len(knobs))
     return {"trade_off": sorted(rows, key=lambda r: (r["knob"], r["value"]))}
 

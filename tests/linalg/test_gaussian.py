@@ -1,4 +1,4 @@
-"""Mean and spread of infinitely many trained networks, and of Gaussian process posteriors."""
+"""Mean and spread of infinitely wide trained networks, and of Gaussian process posteriors."""
 
 import math
 from pathlib import Path
@@ -11,11 +11,37 @@ from sklearn.gaussian_process.kernels import RBF
 from torch import nn
 
 import ntklens as nl
+from ntklens.linalg import trained_covariance
+
+
+def positive(n: int, seed: int) -> torch.Tensor:
+    a = torch.randn(n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return a @ a.T
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_with_the_posterior_mean_as_readout_it_is_the_posterior_covariance(noise):
+    """K(x, x) - K(x, X) (K(X, X) + ρ I)⁻¹ K(X, x), as a matrix and as its diagonal."""
+    joint = positive(9, 0)
+    prior, cross, train = joint[:3, :3], joint[:3, 3:], joint[3:, 3:]
+    readout = torch.linalg.solve(train + noise * torch.eye(6, dtype=torch.float64), cross.T).T
+    expected = prior - readout @ cross.T
+    torch.testing.assert_close(trained_covariance(prior, cross, train, readout, noise), expected)
+    diagonal = trained_covariance(prior.diagonal(), cross, train, readout, noise)
+    torch.testing.assert_close(diagonal, expected.diagonal())
+
+
+def test_with_any_readout_it_is_the_covariance_of_the_linear_map():
+    """f(x) = f_0(x) - A f_0(X) is (I, -A) times the joint vector, so its covariance is (I, -A) K (I, -A)ᵀ."""
+    joint, readout = positive(9, 1), torch.randn(3, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    linear = torch.cat([torch.eye(3, dtype=torch.float64), -readout], 1)
+    covariance = trained_covariance(joint[:3, :3], joint[:3, 3:], joint[3:, 3:], readout)
+    torch.testing.assert_close(covariance, linear @ joint @ linear.T)
 
 
 @pytest.fixture(scope="module")
 def peer():
-    with np.load(Path(__file__).parent / "golden" / "peer" / "ensemble.npz", allow_pickle=False) as file:
+    with np.load(Path(__file__).parents[1] / "golden" / "peer" / "ensemble.npz", allow_pickle=False) as file:
         return {key: torch.from_numpy(file[key]) for key in file.files}
 
 
@@ -84,9 +110,9 @@ def test_trained_networks_spread_as_predicted(peer, kernel):
 
 def test_what_has_no_spread(peer, kernel):
     machine = nl.KernelMachine(kernel).fit(peer["x"], peer["y"])
-    with pytest.raises(nl.InputError, match="ask for return_std or return_cov"):
+    with pytest.raises(nl.InputError, match="expected return_std or return_cov; got both"):
         machine.predict(peer["z"], return_std=True, return_cov=True)
     empirical = nl.empirical_kernel(nn.Linear(5, 1).double())
     fitted = nl.KernelMachine(empirical, nl.Ridge(0.1)).fit(peer["x"], peer["y"])
-    with pytest.raises(nl.InputError, match="knows no covariance before training"):
+    with pytest.raises(nl.InputError, match="has no prior, the covariance of networks before training"):
         fitted.predict(peer["z"], return_std=True)

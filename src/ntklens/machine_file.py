@@ -1,0 +1,68 @@
+"""Kernel machines on disk: tensors in a safetensors file, and enough of the kernel to recognise it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ntklens.errors import InputError
+from ntklens.files import written_whole
+from ntklens.kernels.base import Kernel
+from ntklens.linalg import Filter
+
+_PROBES = 3
+"""Number of training inputs whose kernel values are saved with a machine."""
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], kernel: Kernel, filter: Filter) -> None:
+    """Write a fitted machine; a file of that name is replaced as a whole.
+
+    Args:
+        path: the file.
+        tensors: the machine's tensors by name, `train_inputs` among them.
+        kernel: its kernel, of which the description and a few values are saved.
+        filter: its filter, of which the description is saved.
+    """
+    contents = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    contents["probe"] = _probe(kernel, tensors["train_inputs"]).contiguous()
+    with written_whole(path) as partial:
+        save_file(contents, str(partial), metadata={"kernel": repr(kernel), "filter": repr(filter)})
+
+
+def read(path: Path, kernel: Kernel, filter: Filter) -> dict[str, Tensor]:
+    """Return the tensors of a machine that was written with this kernel and this filter.
+
+    Raises:
+        InputError: the file does not exist or is of another kind, or the kernel or the filter is another one.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. Give a file written by KernelMachine.save.") from None
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file written by KernelMachine.save.") from error
+    if not {"kernel", "filter"} <= set(metadata) or "probe" not in tensors:
+        raise InputError(f"{path} is not a safetensors file written by KernelMachine.save.")
+    for name, given in (("kernel", kernel), ("filter", filter)):
+        if metadata[name] != repr(given):
+            raise InputError(f"expected the {name} that {path} was saved with, {metadata[name]}; got {given!r}.")
+    # Descriptions cannot tell the weights of two networks apart, and an empirical kernel depends on them: compare values.
+    saved = tensors.pop("probe")
+    if not torch.allclose(_probe(kernel, tensors["train_inputs"]).to(saved), saved, rtol=1e-6, atol=0.0):
+        raise InputError(
+            f"expected the kernel that {path} was saved with; got one with other values. Give the kernel of the same "
+            "network, with the same weights."
+        )
+    return tensors
+
+
+def _probe(kernel: Kernel, train_inputs: Tensor) -> Tensor:
+    """Return the kernel matrix of the first training inputs, in float64."""
+    return kernel(train_inputs[:_PROBES].to(torch.float64))
