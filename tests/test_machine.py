@@ -1,6 +1,5 @@
 """The kernel machine: identities on real images, and its manners as a module and as an estimator."""
 
-
 import pytest
 import torch
 from torch import nn
