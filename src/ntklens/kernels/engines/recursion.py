@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels.rules.graph import Graph
-from ntklens.kernels.rules.operations import ORIGIN, Covariance, Offset, Size, overlap
+from ntklens.kernels.rules.operations import ORIGIN, Covariance, Offset, Size, ends
 
 _TILE = 64
 """Rows and columns of a tile of a matrix product."""
@@ -128,7 +128,7 @@ def positions(graph: Graph, x: Tensor) -> Tensor:
 
 def _ends(size: Size, offset: Offset) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """The positions p, and the positions p + offset, of the entries of a map."""
-    return overlap(size, offset), overlap(size, (-offset[0], -offset[1]))
+    return ends(size, offset)
 
 
 Reader = Callable[[int, Covariance, Offset], tuple[Tensor, Tensor]]

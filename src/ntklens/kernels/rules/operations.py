@@ -1,13 +1,13 @@
-"""The vocabulary of the infinite-width limit: a dozen operations, each a rule from covariances to covariances.
+"""The operations of the infinite-width limit: each is a rule from the covariances of its inputs to those of its output.
 
-Convolutional covariances are stored offset-major. The state of a node is one map for each offset Δ = p' - p between the
-positions of the two inputs; entry p of map Δ is the covariance of (x at p, x' at p + Δ), for the p at which both lie
-inside the image. Offsets do not mix in a convolution, and pooling mixes a few neighbours, so a network is asked, from
-its output backwards, which offsets it needs (`sources`) and only those are computed. A state without positions is the
-one map of size 1 x 1 at offset (0, 0).
+Convolutional covariances are stored by offset. A node has one map for each offset Δ = p' - p between the positions of
+the two inputs x and x'. Entry p of map Δ is the covariance of (x at p, x' at p + Δ), for those p at which both positions
+lie inside the image. A convolution does not mix offsets, and a pooling mixes a few neighbouring ones. A graph therefore
+asks its nodes, from the output backwards, which offsets they need (`Operation.sources`), and only these are computed. A
+node without positions has a single map, of size 1 x 1, at offset (0, 0).
 
 Every rule holds for any leading batch axes: (n1, n2) for all pairs of two batches, (n,) for each input with itself.
-Sources: Jacot et al. 2018 (dense), Arora et al. 2019 (convolution), Novak et al. 2019/2020 (pooling).
+Sources: Jacot et al. 2018 (dense), Arora et al. 2019 (convolution), Novak et al. 2019 and 2020 (pooling).
 """
 
 from __future__ import annotations
@@ -22,74 +22,107 @@ from ntklens.kernels.rules import safe
 from ntklens.kernels.rules.duals import Dual
 
 Offset = tuple[int, int]
+"""Δ = p' - p on the vertical and on the horizontal axis."""
 Size = tuple[int, int]
+"""Height and width, in positions."""
+Region = tuple[slice, slice]
+"""A rectangle of positions: its rows and its columns."""
 Maps = dict[Offset, Tensor]
+"""Offset -> map of shape (..., H - |Δ_y|, W - |Δ_x|)."""
 ORIGIN: Offset = (0, 0)
 
 
 @dataclass
 class Covariance:
-    """What the recursion carries for a node: the NNGP covariance and, when asked for, the NTK."""
+    """The covariances of one node: those of the NNGP and, where the NTK was asked for, those of the NTK."""
 
     nngp: Maps
     ntk: Maps | None
 
-    def map(self, f: Callable[[Tensor], Tensor]) -> Covariance:
-        """The same linear map of both."""
-        ntk = None if self.ntk is None else {d: f(t) for d, t in self.ntk.items()}
-        return Covariance({d: f(t) for d, t in self.nngp.items()}, ntk)
+    def apply(self, rule: Callable[[Maps], Maps]) -> Covariance:
+        """Apply one linear rule on maps to the NNGP and to the NTK, if there is one."""
+        return Covariance(rule(self.nngp), None if self.ntk is None else rule(self.ntk))
+
+    def apply_to_each(self, rule: Callable[[Tensor], Tensor]) -> Covariance:
+        """Apply one linear rule to every map, each of which keeps its offset."""
+        return self.apply(lambda maps: {offset: rule(t) for offset, t in maps.items()})
 
 
 Marginals = Callable[[Offset], tuple[Tensor, Tensor]]
-"""Variances (x at p, x' at p + Δ) that broadcast against map Δ."""
+"""Offset Δ -> the variances of (x at p, x' at p + Δ), which broadcast against map Δ."""
 
 
 def all_offsets(size: Size) -> set[Offset]:
-    """Every offset between two positions of an image of this size."""
+    """Return every offset between two positions of an image of this size."""
     h, w = size
     return set(itertools.product(range(1 - h, h), range(1 - w, w)))
 
 
-def overlap(size: Size, offset: Offset) -> tuple[slice, slice]:
-    """The positions p, as slices, for which both p and p + offset lie inside an image of this size."""
-    return tuple(slice(max(0, -d), n - max(0, d)) for n, d in zip(size, offset, strict=True))  # type: ignore[return-value]
+def is_offset(offset: Offset, size: Size) -> bool:
+    """Whether two positions of an image of this size can be this far apart."""
+    return all(abs(d) < n for d, n in zip(offset, size, strict=True))
+
+
+def map_size(size: Size, offset: Offset) -> Size:
+    """Return the height and the width of the map at this offset, for an image of this size."""
+    return (size[0] - abs(offset[0]), size[1] - abs(offset[1]))
+
+
+def ends(size: Size, offset: Offset) -> tuple[Region, Region]:
+    """Return the positions p, and the positions p + offset, of the entries of the map at this offset."""
+    return _first_ends(size, offset), _first_ends(size, (-offset[0], -offset[1]))
+
+
+def _first_ends(size: Size, offset: Offset) -> Region:
+    """Return the positions p for which both p and p + offset lie inside an image of this size."""
+    rows, columns = (slice(max(0, -d), n - max(0, d)) for n, d in zip(size, offset, strict=True))
+    return rows, columns
 
 
 class Operation:
-    """One step of the recursion; subclasses are final."""
+    """One step of the recursion. Subclasses are final and hold the constants of their rule."""
 
     needs_marginals = False
-    """Whether the rule reads the variances of its input (activations and normalisations do)."""
+    """Whether the rule reads the variances of its input, as those of activations and normalisations do."""
     is_layer = False
-    """Whether it has weights of its own, so that its output is a fresh centred Gaussian."""
+    """Whether the operation has weights, so that its output is a centred Gaussian independent of all other layers'."""
     is_linear = True
-    """Whether a Gaussian input stays Gaussian."""
+    """Whether the output is Gaussian when the input is."""
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
-        """The input offsets from which these output offsets are made."""
+        """Return the input offsets that the rule reads to compute these output offsets."""
         return offsets
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """The node's covariance at these offsets from those of its inputs."""
+        """Compute the covariance of the node from those of its inputs.
+
+        Args:
+            states: covariances of the inputs, with a map for at least every offset in `sources(offsets)`.
+            offsets: the offsets to compute.
+            marginals: variances of the first input, for operations with `needs_marginals`.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Input(Operation):
-    """The data: <x(p), x'(p')> / C, and no parameters yet, so the NTK is zero. `flat` joins all axes into one."""
+    """The data: K = <x(p), x'(p')> / C, and Θ = 0 because there are no parameters yet.
+
+    With `flat`, all axes of an input are taken as the channels of one position.
+    """
 
     flat: bool = False
 
 
 @dataclass(frozen=True)
 class Scales:
-    """What a layer's weights and biases do to covariances.
+    """The constants with which the weights and biases of a layer change covariances, see `affine`.
 
     Attributes:
-        w_std: K and Θ are multiplied by its square.
-        b_std: its square is added to K.
-        weight_share: times K of the input, the weights' own share of Θ.
-        bias_share: the biases' own share of Θ.
+        w_std: standard deviation of the weights; K and Θ are multiplied by its square.
+        b_std: standard deviation of the biases; its square is added to K.
+        weight_share: factor of the input's K in the summand that the weights contribute to Θ.
+        bias_share: summand that the biases contribute to Θ.
     """
 
     w_std: float
@@ -100,26 +133,27 @@ class Scales:
 
 @dataclass(frozen=True)
 class Dense(Operation):
-    """A dense layer at every position; in the NTK parameterisation Θ <- K_new + w_std² Θ (Jacot et al. 2018)."""
+    """A dense layer: Θ <- K_new + w_std² Θ in the NTK parametrisation (Jacot et al. 2018)."""
 
     scales: Scales
     is_layer = True
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """The dense rule (Jacot et al. 2018)."""
+        """Apply the affine rule to every map."""
         return affine(states[0], self.scales)
 
 
 def affine(state: Covariance, scales: Scales) -> Covariance:
-    """K <- w_std² K + b_std², Θ <- weight_share K + bias_share + w_std² Θ."""
+    """Compute K <- w_std² K + b_std² and Θ <- weight_share K + bias_share + w_std² Θ, with the input's K on the right."""
     w, b = scales.w_std**2, scales.b_std**2
     nngp = {d: w * k + b for d, k in state.nngp.items()}
     if state.ntk is None:
         return Covariance(nngp, None)
+    # In the NTK parametrisation the layer's own contribution to Θ equals its new K, which is at hand.
     if (scales.weight_share, scales.bias_share) == (w, b):
         return Covariance(nngp, {d: nngp[d] + w * t for d, t in state.ntk.items()})
-    own = {d: scales.weight_share * k + scales.bias_share for d, k in state.nngp.items()}
-    return Covariance(nngp, {d: own[d] + w * t for d, t in state.ntk.items()})
+    contribution = {d: scales.weight_share * k + scales.bias_share for d, k in state.nngp.items()}
+    return Covariance(nngp, {d: contribution[d] + w * t for d, t in state.ntk.items()})
 
 
 @dataclass(frozen=True)
@@ -131,12 +165,13 @@ class Activation(Operation):
     is_linear = False
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """The activation rule (Jacot et al. 2018)."""
+        """Apply the two Gaussian expectations of the activation (Jacot et al. 2018)."""
         (state,) = states
         nngp: Maps = {}
         ntk: Maps | None = None if state.ntk is None else {}
         for offset in offsets:
-            k, (q1, q2) = state.nngp[offset], marginals(offset)
+            k = state.nngp[offset]
+            q1, q2 = marginals(offset)
             nngp[offset] = self.dual.nngp(k, q1, q2)
             if state.ntk is not None and ntk is not None:
                 ntk[offset] = state.ntk[offset] * self.dual.derivative(k, q1, q2)
@@ -145,15 +180,20 @@ class Activation(Operation):
 
 @dataclass(frozen=True)
 class Normalise(Operation):
-    """Layer norm of a Gaussian state: divide by the standard deviation, over channels or over positions as well."""
+    """Layer norm of a Gaussian: divide by the standard deviation over the channels of each position.
+
+    With `over_positions`, the standard deviation is taken over channels and positions together. `eps` is the constant
+    that the layer adds to the variance.
+    """
 
     over_positions: bool
     eps: float
     needs_marginals = True
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """K / sqrt((q + eps)(q' + eps)), and Θ likewise: the normaliser is constant in the infinite-width limit."""
+        """Compute K / sqrt((q + eps)(q' + eps)), and Θ likewise, with the variances q and q' of the two inputs."""
         (state,) = states
+        # At infinite width the standard deviation no longer fluctuates, so it has no derivative in the weights.
         scale: Maps = {}
         for offset in offsets:
             q1, q2 = marginals(ORIGIN if self.over_positions else offset)
@@ -166,10 +206,10 @@ class Normalise(Operation):
 
 @dataclass(frozen=True)
 class Sum(Operation):
-    """The sum of independent branches: covariances add."""
+    """The sum of uncorrelated branches, whose covariances add."""
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """Sum of K and of Θ."""
+        """Add K and Θ of all inputs."""
         total = states[0]
         for other in states[1:]:
             nngp = {d: total.nngp[d] + other.nngp[d] for d in offsets}
@@ -182,41 +222,40 @@ class Sum(Operation):
 
 @dataclass(frozen=True)
 class Scale(Operation):
-    """Multiplication by a constant: covariances by its square."""
+    """Multiplication by a constant, which multiplies covariances by its square."""
 
     factor: float
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """Times factor²."""
-        return states[0].map(lambda t: self.factor**2 * t)
+        """Multiply every map by factor²."""
+        return states[0].apply_to_each(lambda t: self.factor**2 * t)
 
 
 @dataclass(frozen=True)
 class Flatten(Operation):
-    """Positions become features: the mean over p of (p, p)."""
+    """Positions become features: K <- mean over p of K(p, p)."""
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """Mean of the map at offset zero."""
-        return states[0].map(lambda t: t.mean((-2, -1), keepdim=True))
+        """Compute the mean of the map at offset zero."""
+        return states[0].apply_to_each(lambda t: t.mean((-2, -1), keepdim=True))
 
 
 @dataclass(frozen=True)
 class GlobalPool(Operation):
-    """The mean over all positions: the mean over all pairs (p, p')."""
+    """The mean over all positions: K <- mean over all pairs (p, p') of K(p, p')."""
 
     size: Size
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
-        """All of them."""
+        """Return every offset of the image."""
         return all_offsets(self.size)
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
-        """Sum of all maps over the square of the number of positions."""
+        """Divide the sum of all maps by the square of the number of positions."""
         pairs = (self.size[0] * self.size[1]) ** 2
 
         def pool(maps: Maps) -> Maps:
             sums = [t.sum((-2, -1), keepdim=True) for t in maps.values()]
             return {ORIGIN: sum(sums[1:], sums[0]) / pairs}
 
-        (state,) = states
-        return Covariance(pool(state.nngp), None if state.ntk is None else pool(state.ntk))
+        return states[0].apply(pool)

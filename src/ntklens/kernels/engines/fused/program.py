@@ -32,7 +32,7 @@ from ntklens.kernels.rules.operations import (
     Scales,
     Size,
     Sum,
-    overlap,
+    ends,
 )
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
@@ -290,12 +290,8 @@ class Compiler:
 
     def _geometry(self, key: Key, source: Key, window: Window, shift: Offset) -> dict[str, int]:
         """The columns of a window instruction; the geometry is that of `Window.slide`."""
-        starts, places = [], []
-        for axis in (0, 1):
-            first = max(0, -key[1][axis])
-            start = window.stride[axis] * first + window.dilation[axis] * max(0, -shift[axis]) - window.padding[axis]
-            starts.append(start - max(0, -source[1][axis]))
-            places.append(window.kernel[axis] - abs(shift[axis]))
+        starts = [window.start(axis, source[1], key[1], shift) for axis in (0, 1)]
+        places = [window.places(axis, shift) for axis in (0, 1)]
         in_h, in_w = self._shape(source)
         plain = window.stride == window.dilation == (1, 1) and starts == [-1, -1] and places == [3, 3]
         return {
@@ -328,7 +324,7 @@ class Compiler:
             self._add(codes.AFFINE, dst, (share, 0.0, 0.0, 0.0, share), src=dst, **self._extent(key))
             return
         self._add(codes.SCALE, dst, src2=len(self.factors), **self._extent(key))
-        places = operation.places(torch.ones((), dtype=torch.float64), key[1])
+        places = operation.pairs_inside(torch.ones((), dtype=torch.float64), key[1])
         self.factors += (1 / places).flatten().tolist()
 
     def _finish_mean(self, key: Key, node: Node) -> None:
@@ -372,5 +368,5 @@ def affine(scales: Scales, places: int = 1) -> tuple[float, ...]:
 
 
 def _starts(node: Node, offset: Offset) -> tuple[tuple[int, int], tuple[int, int]]:
-    here, there = overlap(node.size, offset), overlap(node.size, (-offset[0], -offset[1]))
+    here, there = ends(node.size, offset)
     return (here[0].start, here[1].start), (there[0].start, there[1].start)

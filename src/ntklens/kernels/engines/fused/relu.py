@@ -27,9 +27,7 @@ from ntklens.kernels.engines.fused.vectors import (
     store,
     total,
 )
-
-COINCIDENT = 4e-15
-"""As in `ntklens.kernels.rules.safe`: a cosine closer to 1 than this is 1."""
+from ntklens.kernels.rules.safe import COINCIDENT
 
 # Printed by tools/make_arccos_polynomials.py: θ = sqrt(g) ANGLE(2 g - 1), sqrt(1 - c²) - |c| θ = g sqrt(g) EXCESS(2 g - 1).
 _ANGLE_32 = (
