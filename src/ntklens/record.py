@@ -23,7 +23,7 @@ from ntklens.backup import Backup
 from ntklens.errors import InputError
 from ntklens.files import written_whole
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "record.json"
 """Name of the file that makes a folder the folder of a run."""
 

@@ -273,7 +273,7 @@ def test_transfer_ends_with_who_is_fooled_by_whom(tmp_path):
     which = ["--surrogates", "noise,ntk:fc1", "--victims", "fc1"]
     done = ntklens("transfer", *small, *which, "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)["matrix_means"]
+    rows = json.loads(done.stdout)["transfer_means"]
     assert [r["surrogate"] for r in rows] == ["clean", "noise", "ntk:fc1", "white-box"]
     assert all(r["seeds"] == 2 for r in rows)
     assert "Who is fooled" in (tmp_path / "out" / "report.html").read_text()

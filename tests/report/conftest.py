@@ -55,7 +55,7 @@ def attack_stage(record, classes, channels, rng, norm="linf"):
     record.add_stage("attack", tables=tables, arrays=arrays, seconds=3.2)
 
 
-def transfer_stage(record, rng):
+def lazy_stage(record, rng):
     rows = [
         {"victim": f"width {w}, seed {s}", "width": w, "seed": s, "source": name, "eps": 8 / 255, "n": N}
         | share(value + rng.normal(0, 0.02))
@@ -66,8 +66,8 @@ def transfer_stage(record, rng):
     effect = {"width": 64, "first": "noise", "second": "white-box", "value": 0.4, "low": 0.3, "high": 0.5, "n": N}
     cost = [{"source": s, "seconds": 0.5, "gradient_evaluations": N} for s in SOURCES if s != "clean"]
     meta = {"steps": 150, "learning_rate": 0.001, "seeds": 3}
-    tables = {"transfer": rows, "transfer_effect": [effect], "transfer_cost": cost, "transfer_meta": [meta]}
-    record.add_stage("transfer", tables=tables, seconds=15.6)
+    tables = {"lazy": rows, "lazy_effect": [effect], "lazy_cost": cost, "lazy_meta": [meta]}
+    record.add_stage("lazy", tables=tables, seconds=15.6)
 
 
 def features_stage(record, classes, channels, rng, count=150):
@@ -229,15 +229,15 @@ def make_record(tmp_path):
     """Build a record: make_record(stages, classes=..., channels=..., norm=...)."""
 
     def make(
-        stages=("attack", "transfer", "features", "dynamics"), classes=("T-shirt/top", "Shirt"), channels=1, norm="linf"
+        stages=("attack", "lazy", "features", "dynamics"), classes=("T-shirt/top", "Shirt"), channels=1, norm="linf"
     ):
         rng = np.random.default_rng(0)
         record = Record.create(tmp_path / "run", "demo", "A drawn study", {}, provenance(seed=3, data="0f" * 32))
         data_stage(record, classes, channels)
         if "attack" in stages:
             attack_stage(record, classes, channels, rng, norm)
-        if "transfer" in stages:
-            transfer_stage(record, rng)
+        if "lazy" in stages:
+            lazy_stage(record, rng)
         if "features" in stages:
             features_stage(record, classes, channels, rng)
         if "dynamics" in stages:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from ntklens.report.figures import attack, dynamics, features, style, transfer
+from ntklens.report.figures import attack, dynamics, features, lazy, style
 from ntklens.report.figures.pictures import channels, pictures
 from ntklens.report.sections import sections
 
@@ -75,9 +75,9 @@ def test_the_perturbation_map_is_white_at_zero(record):
     assert max(high for _, high in (m.get_clim() for m in maps)) == pytest.approx(8 / 255, rel=1e-5)
 
 
-def test_lines_of_transfer_join_the_means_over_networks(record):
-    rows = record.table("transfer")
-    axes = drawn(transfer.accuracy_by_width(rows)).axes[0]
+def test_lines_over_widths_join_the_means_over_networks(record):
+    rows = record.table("lazy")
+    axes = drawn(lazy.accuracy_by_width(rows)).axes[0]
     found = lines(axes)["kernel, matched time"]
     chosen = [r for r in rows if r["source"] == "kernel matched time"]
     assert np.allclose(
@@ -86,16 +86,16 @@ def test_lines_of_transfer_join_the_means_over_networks(record):
 
 
 def test_a_source_may_be_missing_at_a_width(record):
-    rows = [r for r in record.table("transfer") if r["source"] != "trained surrogate" or r["width"] == 64]
-    drawn(transfer.accuracy_by_width(rows))
-    labels = [t.get_text() for t in transfer.at_largest_width(rows).axes[0].get_yticklabels()]
+    rows = [r for r in record.table("lazy") if r["source"] != "trained surrogate" or r["width"] == 64]
+    drawn(lazy.accuracy_by_width(rows))
+    labels = [t.get_text() for t in lazy.at_largest_width(rows).axes[0].get_yticklabels()]
     assert "trained surrogate" not in labels
     assert len(labels) == 5
 
 
 def test_one_network_a_width_stands_on_its_line(record):
-    rows = [r for r in record.table("transfer") if r["seed"] == 0]
-    axes = drawn(transfer.at_largest_width(rows)).axes[0]
+    rows = [r for r in record.table("lazy") if r["seed"] == 0]
+    axes = drawn(lazy.at_largest_width(rows)).axes[0]
     assert [float(c.lines[0].get_ydata()[0]) for c in axes.containers] == list(range(6))
 
 

@@ -10,7 +10,7 @@ from ntklens.errors import InputError
 from ntklens.record import Record
 from ntklens.report import render, write_report
 
-STAGES = ("attack", "transfer", "features", "dynamics")
+STAGES = ("attack", "lazy", "features", "dynamics")
 
 
 class Page(HTMLParser):
@@ -76,7 +76,7 @@ def test_a_record_of_nothing_is_a_page(tmp_path):
 
 
 def test_rows_that_explain_others_may_be_missing(record):
-    for name in ("attack_effect", "gallery", "transfer_meta", "transfer_effect", "transfer_cost", "spectrum_meta"):
+    for name in ("attack_effect", "gallery", "lazy_meta", "lazy_effect", "lazy_cost", "spectrum_meta"):
         del record.tables[name]
     for name in ("features_meta", "top_k", "consistency", "picture_rows", "dynamics_meta", "learning_meta"):
         del record.tables[name]
@@ -111,7 +111,7 @@ def test_user_text_is_inert(make_record):
     record.provenance["command"] = HOSTILE
     record.tables["claims"][0] |= {"verdict": HOSTILE, "figure": HOSTILE}
     record.tables["summary"][0]["text"] = HOSTILE
-    record.tables["transfer"][0]["victim"] = HOSTILE
+    record.tables["lazy"][0]["victim"] = HOSTILE
     record.tables["features"][0]["</th><script>"] = 1
     page = Page(render(record))
     assert not page.all("script")

@@ -33,7 +33,7 @@ def test_a_run_that_would_fail_midway_leaves_the_old_one(done, features, message
     assert (done.folder / "record.json").read_bytes() == before
 
 
-def fails(context, progress):
+def fails(context, spec, progress):
     raise NumericalFailure("no")
 
 
@@ -84,7 +84,7 @@ def test_a_link_to_a_run_stays_a_link(done, tmp_path):
 
 
 def test_an_overwriting_run_that_is_killed_can_be_resumed_and_then_settles(done, monkeypatch):
-    def dies(context, progress):
+    def dies(context, spec, progress):
         raise KeyboardInterrupt
 
     spec = Spec.parse(TINY | {"attack": {"curve": [0.05], "steps": 2}})

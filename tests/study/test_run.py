@@ -12,7 +12,7 @@ SMALL = {
     "kind": "test",
     "data": {"name": "fashion-mnist-mini", "classes": [2, 4], "train": 60, "test": 40},
     "attack": {"curve": [0.0, 8 / 255], "gallery": 2, "steps": 3},
-    "transfer": {"widths": [16, 256], "seeds": 1, "steps": 40},
+    "lazy": {"widths": [16, 256], "seeds": 1, "steps": 40},
     "features": {"top_k": [1, 10], "pictured": [0, 20], "images": 2, "compare": ["fc2"], "subspace": 5, "scored": 30},
     "dynamics": {
         "epochs": 4,
@@ -34,7 +34,7 @@ def record(tmp_path_factory):
 
 
 def test_every_stage_and_every_claim_is_there(record):
-    assert record.stages == ["data", "attack", "transfer", "features", "dynamics", "claims"]
+    assert record.stages == ["data", "attack", "lazy", "features", "dynamics", "claims"]
     claims = record.table("claims")
     assert [c["claim"] for c in claims] == [*(f"C{i}" for i in range(1, 9)), "L1"]
     assert {c["verdict"] for c in claims} <= {"seen", "not seen here"}
@@ -50,7 +50,7 @@ def test_the_kernels_examples_beat_noise(record):
 
 
 def test_each_network_is_shown_each_source(record):
-    rows = record.table("transfer")
+    rows = record.table("lazy")
     sources = {"clean", "noise", "kernel t=inf", "kernel matched time", "trained surrogate", "white-box"}
     assert {(r["width"], r["source"]) for r in rows} == {(w, s) for w in (16, 256) for s in sources}
     agreement = {r["width"]: r["agreement"] for r in rows}
@@ -73,7 +73,7 @@ def test_adversarial_and_standard_training_start_together(record):
 def test_the_same_seed_gives_the_same_record(record, tmp_path):
     spec = Spec.parse(SMALL | {"features": None, "dynamics": None})
     again = run(spec, tmp_path / "again")
-    for name in ("attack_curve", "transfer", "gallery"):
+    for name in ("attack_curve", "lazy", "gallery"):
         assert again.table(name) == record.table(name)
 
 
@@ -81,7 +81,7 @@ def test_resume_goes_on_where_a_run_was_cut(tmp_path):
     spec = Spec.parse(SMALL | {"features": None, "dynamics": None})
 
     def cut(stage: str, share: float) -> None:
-        if stage == "transfer":
+        if stage == "lazy":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -89,8 +89,8 @@ def test_resume_goes_on_where_a_run_was_cut(tmp_path):
     assert Record.open(tmp_path / "run").stages == ["data", "attack"]
     seen: list[str] = []
     record = run(spec, tmp_path / "run", resume=True, watch=lambda stage, share: seen.append(stage))
-    assert set(seen) == {"transfer"}
-    assert record.done("transfer")
+    assert set(seen) == {"lazy"}
+    assert record.done("lazy")
     with pytest.raises(InputError, match="another experiment"):
         run(Spec.parse(SMALL | {"seed": 5}), tmp_path / "run", resume=True)
 
@@ -104,7 +104,7 @@ def test_ten_classes(tmp_path):
 
 def test_stages_that_are_not_asked_for_are_not_run():
     assert planned(Spec.parse({"attack": {}})) == ["data", "attack"]
-    assert planned(demo_spec()) == ["data", "attack", "transfer", "features", "dynamics"]
+    assert planned(demo_spec()) == ["data", "attack", "lazy", "features", "dynamics"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_files_that_are_no_specs(text, message, tmp_path):
 
 def test_the_papers_transfer_study_takes_other_images():
     spec = paper_spec("transfer", {"name": "digits"}, seed=3)
-    assert planned(spec) == ["data", "attack", "transfer", "matrix"]
+    assert planned(spec) == ["data", "attack", "lazy", "transfer"]
     assert (spec.data.name, spec.data.classes, spec.seed) == ("digits", None, 3)
     assert paper_spec("transfer", {"train": 50}).data.classes == (2, 4)
 
@@ -148,7 +148,7 @@ def test_over_training_and_out_of_the_lazy_regime(tmp_path):
     values = {
         "data": {"classes": [2, 4], "train": 120, "test": 60},
         "attack": {"curve": []},
-        "transfer": {
+        "lazy": {
             "widths": [256],
             "seeds": 1,
             "steps": 60,
@@ -158,10 +158,10 @@ def test_over_training_and_out_of_the_lazy_regime(tmp_path):
         },
     }
     record = run(Spec.parse(values), tmp_path / "run")
-    steps = {(r["steps"], r["source"]): r for r in record.table("transfer_steps")}
+    steps = {(r["steps"], r["source"]): r for r in record.table("lazy_steps")}
     assert {s for s, _ in steps} == {10, 60}
     assert steps[60, "kernel matched time"]["cosine"] > steps[60, "kernel t=inf"]["cosine_high"]
-    kinds = {r["regime"]: r for r in record.table("transfer_regimes")}
+    kinds = {r["regime"]: r for r in record.table("lazy_regimes")}
     assert len(kinds) == 4
     assert kinds["large learning rate"]["value"] > kinds["lazy"]["high"]
     assert kinds["lazy"]["cosine"] > kinds["large learning rate"]["cosine"]

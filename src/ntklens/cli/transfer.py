@@ -67,7 +67,7 @@ def transfer(
         "kind": "transfer",
         "title": "Who is fooled by whose images",
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "loss": loss, "curve": []},
-        "matrix": {
+        "transfer": {
             "surrogates": o.names(surrogates),
             "victims": o.names(victims),
             "seeds": seeds,
@@ -77,5 +77,10 @@ def transfer(
         },
     }
     execute(
-        Spec.parse(values), out, overwrite=overwrite, resume=resume, json=json, tables=("matrix_means", "matrix_cost")
+        Spec.parse(values),
+        out,
+        overwrite=overwrite,
+        resume=resume,
+        json=json,
+        tables=("transfer_means", "transfer_cost"),
     )

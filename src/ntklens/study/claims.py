@@ -108,7 +108,7 @@ def _c1(record: Record) -> Verdict:
 
 def _c2(record: Record) -> Verdict:
     """Seen when, at the largest width, the matched-time examples beat noise and come nearer to the white box."""
-    rows: list[dict[str, Any]] = record.table("transfer_effect")
+    rows: list[dict[str, Any]] = record.table("lazy_effect")
     widths = sorted({r["width"] for r in rows})
 
     def effect(width: int, first: str, second: str) -> dict[str, Any]:
@@ -357,7 +357,7 @@ _FEATURES = ("features", "features_meta", "bands")
 
 _CLAIMS: dict[str, tuple[str, tuple[str, ...], Callable[[Record], Verdict | None]]] = {
     "C1": ("Adversarial examples made from the kernel alone fool the kernel machine.", ("attack_effect",), _c1),
-    "C2": ("They transfer to finite networks in the lazy regime, better with width.", ("transfer_effect",), _c2),
+    "C2": ("They transfer to finite networks in the lazy regime, better with width.", ("lazy_effect",), _c2),
     "C3": ("Features split into robust and useful non-robust ones, which can be pictured.", _FEATURES, _c3),
     "C4": ("Features are consistent across architectures.", ("consistency",), _c4),
     "C5": ("Robust features have the largest eigenvalues and are learned early.", _FEATURES, _c5),

@@ -1,9 +1,8 @@
-"""What the stages of an experiment share: the data, the machine, the seed, and a line to whoever watches."""
+"""What the stages of an experiment share: the data, the kernel machine, the threat model and the seed."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,21 +20,33 @@ from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.networks import build
 from ntklens.study.spec import AttackSpec, Spec
+from ntklens.study.streams import Stream
 
-Progress = Callable[[float], None]
-"""Called with the share of a stage that is done."""
+Rows = list[dict[str, Any]]
+"""The rows of a table."""
+Arrays = dict[str, NDArray[Any]]
+"""Arrays of a stage by their names."""
 
 
 @dataclass
 class StageResult:
-    """What a stage adds to the record."""
+    """What a stage adds to the record: tables and arrays by their names."""
 
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    tables: dict[str, Rows] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
 
 
 class Context:
-    """Everything a stage may use, each made when first asked for."""
+    """Everything that several stages use, computed when it is first asked for.
+
+    Args:
+        spec: the experiment.
+        scratch: folder for the work of a stage that has not finished; by default a temporary folder, which cannot be found
+            again by a later run.
+
+    Raises:
+        InputError: the device does not exist.
+    """
 
     def __init__(self, spec: Spec, scratch: Path | None = None) -> None:
         self.spec = spec
@@ -45,37 +56,37 @@ class Context:
 
     @cached_property
     def scratch(self) -> Path:
-        """A folder for what a stage that is interrupted goes on from; without a run, one that nobody finds again."""
+        """The folder from which a stage that was interrupted goes on."""
         return self._scratch or Path(tempfile.mkdtemp(prefix="ntklens-"))
 
     @cached_property
     def data(self) -> Dataset:
-        """The images of the experiment, on its device."""
+        """The images of the experiment, on the CPU."""
         d = self.spec.data
         return load_dataset(d.name, classes=d.classes, train=d.train, test=d.test, data_dir=d.data_dir)
 
     @property
     def outputs(self) -> int:
-        """Outputs of a network for this task: one for two classes, else one a class."""
+        """Number of outputs of a network for this task: one for two classes, else one per class."""
         return 1 if len(self.data.classes) == 2 else len(self.data.classes)
 
     @property
     def train(self) -> tuple[Tensor, Tensor]:
-        """Training images and classes."""
+        """Training images and their classes, on the experiment's device."""
         return self.data.train.x.to(self.spec.device), self.data.train.y.to(self.spec.device)
 
     @property
     def test(self) -> tuple[Tensor, Tensor]:
-        """Test images and classes."""
+        """Test images and their classes, on the experiment's device."""
         return self.data.test.x.to(self.spec.device), self.data.test.y.to(self.spec.device)
 
     @property
-    def attack(self) -> AttackSpec:
-        """The threat model; the default one where the experiment names none."""
+    def threat(self) -> AttackSpec:
+        """The threat model; the default one where the experiment has none."""
         return self.spec.attack or AttackSpec()
 
     def kernel(self, architecture: str | None = None) -> AnalyticKernel:
-        """The analytic kernel of an architecture, the experiment's own by default."""
+        """Return the analytic kernel of an architecture, by default of the experiment's own."""
         k = self.spec.kernel
         network = build(architecture or k.architecture, self.data.shape, self.outputs)
         return analytic_kernel(network, k.w_std, k.b_std)
@@ -86,28 +97,37 @@ class Context:
         return KernelMachine(self.kernel(), Ridge(self.spec.kernel.ridge)).fit(*self.train)
 
     def generator(self, *stream: int) -> torch.Generator:
-        """A generator of its own for each purpose, so that stages can be run alone."""
+        """Return the generator of a random stream, which depends on the experiment's seed and on nothing else.
+
+        Args:
+            *stream: the numbers of the stream: a `Stream` and what tells its parts apart, or a network's width and seed
+                and a `NetworkStream`.
+        """
         seed = self.spec.seed
-        for part in stream:
-            seed = seed * 1_000_003 + part + 1
+        for number in stream:
+            seed = seed * 1_000_003 + number + 1
         return torch.Generator().manual_seed(seed % (1 << 63))
 
-    def run_attack(self, name: str, model: Any, x: Tensor, y: Tensor, eps: float, stream: int = 0) -> Tensor:
-        """Attacked images by name: "none", "noise", "fgsm" or "pgd" with the experiment's norm and steps."""
-        a = self.attack
-        if name == "none" or eps == 0:
+    def attacked(self, attack: str, model: Any, x: Tensor, y: Tensor, eps: float) -> Tensor:
+        """Return attacked images; the norm, the steps and the loss are those of the threat model.
+
+        Args:
+            attack: "none", "noise", "fgsm" or "pgd".
+            model: images to logits.
+            x: clean images.
+            y: their classes.
+            eps: radius of the attack.
+        """
+        threat = self.threat
+        if attack == "none" or eps == 0:
             return x
-        if name == "noise":
-            return noise(x, eps, a.norm, generator=self.generator(77, stream))
-        if name == "fgsm":
-            return fgsm(model, x, y, eps, a.norm, loss=a.loss)
-        return pgd(model, x, y, eps, a.norm, steps=a.steps, step_size=_step(a, eps), loss=a.loss)
+        if attack == "noise":
+            return noise(x, eps, threat.norm, generator=self.generator(Stream.NOISE, 0))
+        if attack == "fgsm":
+            return fgsm(model, x, y, eps, threat.norm, loss=threat.loss)
+        step_size = threat.step_size_at(eps)
+        return pgd(model, x, y, eps, threat.norm, steps=threat.steps, step_size=step_size, loss=threat.loss)
 
-    def images_of(self, name: str, model: Any) -> Tensor:
-        """The test images, attacked at the experiment's radius."""
-        return self.run_attack(name, model, *self.test, self.attack.eps)
-
-
-def _step(attack: AttackSpec, eps: float) -> float | None:
-    """The stated step at the stated radius, in proportion at others."""
-    return None if attack.step_size is None or attack.eps == 0 else attack.step_size * eps / attack.eps
+    def attacked_test(self, attack: str, model: Any) -> Tensor:
+        """Return the test images, attacked at the radius of the threat model."""
+        return self.attacked(attack, model, *self.test, self.threat.eps)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ntklens.errors import InputError, NtklensError
+from ntklens.progress import Progress
 from ntklens.record import Record, provenance
 from ntklens.study import stages
 from ntklens.study.claims import claims, summary
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import Spec
 
-Stage = Callable[[Context, Progress], StageResult]
+Stage = Callable[[Context, Any, Progress], StageResult]
+"""A stage: from the context, the stage's own part of the spec, and its progress to its result."""
 Watcher = Callable[[str, float], None]
 """Called with a stage's name and the share of it that is done."""
 
@@ -23,8 +26,8 @@ STAGES: dict[str, Stage] = {
     "data": stages.data_stage,
     "attack": stages.attack_stage,
     "victim": stages.victim_stage,
+    "lazy": stages.lazy_stage,
     "transfer": stages.transfer_stage,
-    "matrix": stages.matrix_stage,
     "features": stages.features_stage,
     "dynamics": stages.dynamics_stage,
 }
@@ -99,7 +102,7 @@ def _work(context: Context, record: Record, watch: Watcher) -> None:
             continue
         start = time.perf_counter()
         watch(name, 0.0)
-        result = STAGES[name](context, lambda share, name=name: watch(name, share))  # type: ignore[misc]
+        result = STAGES[name](context, getattr(context.spec, name), Progress(partial(watch, name)))
         record.add_stage(name, tables=result.tables, arrays=result.arrays, seconds=time.perf_counter() - start)
         shutil.rmtree(context.scratch, ignore_errors=True)
         watch(name, 1.0)

@@ -57,8 +57,12 @@ class AttackSpec(_Part):
             raise ValueError("pixels lie in [0, 1], so ε in linf is at most 1 (eight pixel steps are 8/255)")
         return eps
 
+    def step_size_at(self, eps: float) -> float | None:
+        """Return the step size of PGD at a radius: in proportion to the one that is given for `self.eps`, if any."""
+        return None if self.step_size is None or self.eps == 0 else self.step_size * eps / self.eps
 
-class TransferSpec(_Part):
+
+class LazySpec(_Part):
     """Finite networks of the kernel's architecture, trained by full-batch gradient descent, attacked from outside."""
 
     widths: tuple[int, ...] = (64, 256, 1024)
@@ -123,7 +127,7 @@ class VictimSpec(_Part):
         return time
 
 
-class MatrixSpec(_Part):
+class TransferSpec(_Part):
     """Surrogates against victims of several architectures and seeds, trained on all training images.
 
     Surrogates are named as in `ntklens.transfer.surrogate`; victims by their architecture.
@@ -261,8 +265,8 @@ class Spec(_Part):
     kernel: KernelSpec = KernelSpec()
     attack: AttackSpec | None = None
     victim: VictimSpec | None = None
+    lazy: LazySpec | None = None
     transfer: TransferSpec | None = None
-    matrix: MatrixSpec | None = None
     features: FeaturesSpec | None = None
     dynamics: DynamicsSpec | None = None
 

@@ -1,149 +1,100 @@
-"""Figures of the transfer to finite networks."""
+"""The heat map of surrogates against victims, and what each surrogate costs."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
 
-_SOURCES = {
-    "clean": ("clean", "#222222", "D", "-"),
-    "noise": ("random-sign noise", style.GREY, "s", "--"),
-    "kernel t=inf": ("kernel, t = ∞", style.PURPLE, "v", "-"),
-    "kernel matched time": ("kernel, matched time", style.BLUE, "o", "-"),
-    "trained surrogate": ("trained surrogate", style.ORANGE, "P", "-"),
-    "white-box": ("white box", style.RED, "^", "-"),
-}
-_DODGE = 0.055
-"""Sources stand apart by this many octaves of width, so that their intervals can be told apart."""
+_LINE = 1.6
+"""Height of a line of text, in points of percentage."""
+_LABELS = {"clean": "clean images", "noise": "random noise", "linear": "linear kernel", "rbf": "Gaussian kernel"}
 
 
-def accuracy_by_width(rows: Rows) -> Figure:
-    """Accuracy of the networks against their width: a point and its interval a network, a line through the means."""
-    fig = style.figure(8.0, 4.4)
+def label(name: str) -> str:
+    """A surrogate's name for people.
+
+    Example:
+        >>> label("ntk:fc3"), label("net:small-cnn+mi"), label("white-box")
+        ('NTK fc3, untrained', 'trained small-cnn + MI', 'white box')
+    """
+    base, *variants = name.split("+")
+    kind, _, architecture = base.partition(":")
+    text = {"ntk": f"NTK {architecture}, untrained", "net": f"trained {architecture}"}.get(
+        kind, _LABELS.get(base, base.replace("-", " "))
+    )
+    return " + ".join([text, *(v.upper() for v in variants)])
+
+
+def heat_map(means: Rows) -> Figure:
+    """Accuracy of each victim under each surrogate, the victim's own architecture framed, clean accuracy on top."""
+    sources = list(dict.fromkeys(r["surrogate"] for r in means))
+    victims = list(dict.fromkeys(r["victim"] for r in means))
+    cells = {(r["surrogate"], r["victim"]): r for r in means}
+    values = np.array([[100 * cells[s, v]["accuracy"] for v in victims] for s in sources])
+    fig = style.figure(3.4 + 1.5 * len(victims), 1.3 + 0.36 * len(sources))
     axes = fig.subplots()
-    present = [s for s in _SOURCES if any(r["source"] == s for r in rows)]
-    for place, source in enumerate(present):
-        label, color, marker, line = _SOURCES[source]
-        chosen = [r for r in rows if r["source"] == source]
-        shift = 2 ** (_DODGE * (place - (len(present) - 1) / 2))
-        widths = sorted({r["width"] for r in chosen})
-        means = [np.mean(style.percent([r for r in chosen if r["width"] == w], "accuracy")) for w in widths]
-        at = [w * shift for w in widths]
-        axes.plot(at, means, color=color, marker=marker, linestyle=line, label=label, markersize=6, zorder=3)
-        axes.errorbar(
-            shift * style.column(chosen, "width"),
-            style.percent(chosen, "accuracy"),
-            style.spread(chosen, "accuracy", "low", "high"),
-            color=color,
-            fmt=".",
-            markersize=4,
-            alpha=0.5,
-            elinewidth=1,
-        )
-    ticks = sorted({r["width"] for r in rows})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [str(w) for w in ticks])
-    axes.minorticks_off()
-    axes.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
-    axes.set_xlabel("width of the attacked network (hidden units or channels)")
-    style.percent_axis(axes, "accuracy of the network")
-    fig.legend(loc="outside right center", title="images")
+    shown = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    for i, source in enumerate(sources):
+        for j, victim in enumerate(victims):
+            axes.text(j, i, _cell(cells[source, victim]), ha="center", va="center", fontsize=8.5,
+                      color="black" if values[i, j] > 55 else "white")  # fmt: skip
+            if source == "white-box" or source.partition("+")[0] == f"net:{victim}":
+                axes.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, edgecolor="white", linewidth=2))
+    axes.set_xticks(range(len(victims)), victims)
+    axes.set_yticks(range(len(sources)), [label(s) for s in sources])
+    axes.set_xlabel("victim, trained")
+    axes.set_ylabel("images made on")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    fig.colorbar(shown, ax=axes, label="accuracy of the victim (%)", pad=0.02)
     return fig
 
 
-def cosine_by_width(rows: Rows) -> Figure:
-    """Cosine between the input gradients of each source's model and of the network, against the network's width."""
-    fig = style.figure(8.0, 3.4)
+def _cell(row: dict[str, Any]) -> str:
+    text = f"{100 * row['accuracy']:.1f}"
+    half = None if row["accuracy_low"] is None else 50 * (row["accuracy_high"] - row["accuracy_low"])
+    return text if half is None else f"{text} ± {half:.1f}"
+
+
+def cost_and_strength(means: Rows, costs: Rows) -> Figure:
+    """Share of images fooled, averaged over the victims, against the seconds that the images took."""
+    fig = style.figure(8.0, 4.2)
     axes = fig.subplots()
-    for source in [s for s in _SOURCES if any(r["source"] == s and r.get("cosine") is not None for r in rows)]:
-        label, color, marker, line = _SOURCES[source]
-        chosen = [r for r in rows if r["source"] == source]
-        widths, means = _means(chosen, "cosine", 1, "width")
-        axes.plot(widths, means, color=color, marker=marker, linestyle=line, label=label, markersize=6)
-        bars = style.spread(chosen, "cosine", "cosine_low", "cosine_high") / 100
-        width, value = style.column(chosen, "width"), style.column(chosen, "cosine")
-        axes.errorbar(width, value, bars, color=color, fmt=".", markersize=4, alpha=0.5, elinewidth=1)
-    ticks = sorted({r["width"] for r in rows})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [str(w) for w in ticks])
-    axes.minorticks_off()
-    axes.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
-    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.02)
-    axes.set_xlabel("width of the attacked network (hidden units or channels)")
-    axes.set_ylabel("cosine of the input gradients")
-    fig.legend(loc="outside right center", title="gradients of")
+    kinds = {"ntk": ("kernel of an untrained network", style.BLUE, "o"), "net": ("trained network", style.ORANGE, "P")}
+    others = ("control", style.GREY, "s")
+    named: set[str] = set()
+    placed: list[tuple[float, float]] = []
+    for row in sorted(costs, key=lambda r: _fooled(means, r["surrogate"])):
+        fooled = _fooled(means, row["surrogate"])
+        if row["surrogate"] == "white-box":
+            continue
+        name, color, marker = kinds.get(row["surrogate"].partition(":")[0], others)
+        seconds = max(row["fitting_seconds"] + row["attack_seconds"], 1e-5)
+        axes.semilogx(seconds, fooled, marker, color=color, markersize=8, label=None if name in named else name)
+        named.add(name)
+        text = label(row["surrogate"]).removesuffix(", untrained").removeprefix("trained ")
+        height = fooled
+        while any(abs(height - y) < _LINE and abs(np.log10(seconds / x)) < 0.5 for x, y in placed):
+            height += _LINE / 4
+        placed.append((seconds, height))
+        axes.annotate(text, (seconds, height), xytext=(9, -3), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.25, y=0.12)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("seconds to fit or train the surrogate and make the images")
+    axes.set_ylabel("of the victims' right predictions, fooled (%)")
+    fig.legend(loc="outside lower center", ncols=3)
     return fig
 
 
-def at_largest_width(rows: Rows) -> Figure:
-    """Accuracy of the widest networks, source by source, with 95 % intervals."""
-    fig = style.figure(8.0, 3.0)
-    axes = fig.subplots()
-    width = max(r["width"] for r in rows)
-    widest = [r for r in rows if r["width"] == width]
-    present = [s for s in _SOURCES if any(r["source"] == s for r in widest)]
-    for i, source in enumerate(present):
-        _, color, marker, _ = _SOURCES[source]
-        chosen = [r for r in widest if r["source"] == source]
-        y = i + np.linspace(-0.22, 0.22, len(chosen)) if len(chosen) > 1 else np.array([float(i)])
-        bars = style.spread(chosen, "accuracy", "low", "high")
-        value = style.percent(chosen, "accuracy")
-        axes.errorbar(value, y, xerr=bars, color=color, marker=marker, linestyle="none", markersize=5, capsize=2)
-    axes.set_yticks(range(len(present)), [_SOURCES[n][0] for n in present])
-    axes.invert_yaxis()
-    axes.set_xlim(-2, 102)
-    axes.set_xlabel(f"accuracy of the networks of width {width} (%), one mark a network")
-    return fig
-
-
-def over_steps(rows: Rows) -> Figure:
-    """Accuracy of the widest networks and the cosine of the gradients against the steps of their training."""
-    fig = style.figure(9.5, 3.9)
-    score, alike = fig.subplots(1, 2)
-    for source in [s for s in _SOURCES if any(r["source"] == s for r in rows)]:
-        label, color, marker, line = _SOURCES[source]
-        chosen = [r for r in rows if r["source"] == source]
-        look = {"color": color, "marker": marker, "linestyle": line, "markersize": 5}
-        score.plot(*_means(chosen, "accuracy", 100), label=label, **look)
-        if any(r.get("cosine") is not None for r in chosen):
-            alike.plot(*_means(chosen, "cosine", 1), **look)
-    for axes in (score, alike):
-        axes.set_xscale("log")
-        axes.set_xlabel("steps of full-batch gradient descent")
-    score.set_ylabel("accuracy of the network (%)")
-    alike.set_ylabel("cosine of the input gradients")
-    alike.set_ylim(min(0.0, alike.get_ylim()[0]), 1.02)
-    fig.legend(loc="outside lower center", ncols=4, title="images, and the gradients they follow")
-    return fig
-
-
-def _means(rows: Rows, key: str, unit: float, along: str = "steps") -> tuple[list[int], list[float]]:
-    places = sorted({r[along] for r in rows})
-    return places, [unit * float(np.mean([r[key] for r in rows if r[along] == p])) for p in places]
-
-
-_REGIME_SOURCES = {"clean": "clean", "noise": "noise", "kernel": "kernel matched time", "white_box": "white-box"}
-
-
-def regimes(rows: Rows) -> Figure:
-    """Accuracy under each source in each kind of training, with the gap between the kernel's images and the white box."""
-    fig = style.figure(8.6, 1.4 + 0.75 * len(rows))
-    axes = fig.subplots()
-    for place, row in enumerate(rows):
-        axes.plot([100 * row["white_box"], 100 * row["kernel"]], [place, place], color="#bbbbbb", linewidth=6, zorder=1)
-        for key, source in _REGIME_SOURCES.items():
-            label, color, marker, _ = _SOURCES[source]
-            name = label.replace(", matched time", ", searched time")
-            axes.plot(100 * row[key], place, marker, color=color, markersize=8, label=None if place else name, zorder=2)
-        low, high = 100 * row["low"], 100 * row["high"]
-        text = f"gap {100 * row['value']:.1f} [{low:.1f}, {high:.1f}], cosine {row['cosine']:.2f}"
-        axes.text(1.5, place - 0.28, text, fontsize=8.5, color="#444444")
-    axes.set_yticks(range(len(rows)), [r["regime"] for r in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.6)
-    axes.set_xlim(0, 102)
-    axes.set_xlabel("accuracy of the networks (%)")
-    fig.legend(loc="outside lower center", ncols=4)
-    return fig
+def _fooled(means: Rows, surrogate: str) -> float:
+    """Percentage fooled, averaged over the victims; nan where the surrogate has none."""
+    shares = [r["fooled"] for r in means if r["surrogate"] == surrogate]
+    return 100 * float(np.mean(shares)) if shares else float("nan")

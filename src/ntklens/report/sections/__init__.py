@@ -9,7 +9,7 @@ from ntklens.report.sections.attack import attack_section
 from ntklens.report.sections.base import Plate, Section
 from ntklens.report.sections.dynamics import dynamics_section
 from ntklens.report.sections.features import features_section
-from ntklens.report.sections.matrix import matrix_section
+from ntklens.report.sections.lazy import lazy_section
 from ntklens.report.sections.transfer import transfer_section
 from ntklens.report.sections.victim import victim_section
 
@@ -18,8 +18,8 @@ __all__ = ["Plate", "Section", "sections"]
 _MAKERS = {
     "attack_curve": attack_section,
     "victim": victim_section,
+    "lazy": lazy_section,
     "transfer": transfer_section,
-    "matrix_means": matrix_section,
     "features": features_section,
     "dynamics": dynamics_section,
 }

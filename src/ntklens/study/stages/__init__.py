@@ -6,7 +6,7 @@ from ntklens.study.stages.attack import attack_stage
 from ntklens.study.stages.data import data_stage
 from ntklens.study.stages.dynamics import check_dynamics, dynamics_stage
 from ntklens.study.stages.features import check_features, features_stage
-from ntklens.study.stages.matrix import matrix_stage
+from ntklens.study.stages.lazy import lazy_stage
 from ntklens.study.stages.transfer import transfer_stage
 from ntklens.study.stages.victim import check_surrogate_of, checked_victim, victim_stage
 
@@ -22,8 +22,8 @@ def check(context: Context) -> None:
     if spec.victim is not None:
         checked_victim(context, spec.victim)
         check_surrogate_of(context, spec.victim)
-    names = [] if spec.matrix is None else [*spec.matrix.victims]
-    for name in [] if spec.matrix is None else spec.matrix.surrogates:
+    names = [] if spec.transfer is None else [*spec.transfer.victims]
+    for name in [] if spec.transfer is None else spec.transfer.surrogates:
         kind, _, architecture = name.partition("+")[0].partition(":")
         names += [architecture] if kind in ("ntk", "net") else []
     if spec.features is not None:
@@ -42,7 +42,7 @@ __all__ = [
     "data_stage",
     "dynamics_stage",
     "features_stage",
-    "matrix_stage",
+    "lazy_stage",
     "transfer_stage",
     "victim_stage",
 ]

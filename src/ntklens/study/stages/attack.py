@@ -7,16 +7,18 @@ from typing import Any
 import torch
 
 from ntklens.attacks import correct, evaluate
+from ntklens.progress import Progress
 from ntklens.statistics import paired_difference, proportion
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.context import Context, StageResult
+from ntklens.study.spec import AttackSpec
 from ntklens.study.stages.gallery import gallery
 
 _ATTACKS = ("noise", "fgsm", "pgd")
 
 
-def attack_stage(context: Context, progress: Progress) -> StageResult:
+def attack_stage(context: Context, spec: AttackSpec, progress: Progress) -> StageResult:
     """Accuracy against ε for noise, one step and PGD, and a gallery of attacked images."""
-    machine, (x, y), spec = context.machine, context.test, context.attack
+    machine, (x, y) = context.machine, context.test
     name = f"{context.spec.kernel.architecture} kernel machine, t = ∞"
     curve: list[dict[str, Any]] = []
     right: dict[str, torch.Tensor] = {}
@@ -27,7 +29,7 @@ def attack_stage(context: Context, progress: Progress) -> StageResult:
     for attack in _ATTACKS:
         curve.append(_row(name, attack, spec.norm, 0.0, clean))
     for done, (attack, eps) in enumerate(jobs, 1):
-        found = context.run_attack(attack, machine, x, y, eps)
+        found = context.attacked(attack, machine, x, y, eps)
         score = evaluate(machine, x, found, y, eps, spec.norm)
         hits = score.predictions == y
         curve.append(_row(name, attack, spec.norm, eps, hits))

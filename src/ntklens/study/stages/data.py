@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.progress import Progress
+from ntklens.study.context import Context, StageResult
+from ntklens.study.spec import DataSpec
 
 
-def data_stage(context: Context, progress: Progress) -> StageResult:
+def data_stage(context: Context, spec: DataSpec, progress: Progress) -> StageResult:
     """Name, classes, sizes, fingerprint and licence of the data."""
     data = context.data
     row = {

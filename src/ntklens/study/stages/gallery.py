@@ -14,7 +14,7 @@ def gallery(
     context: Context, right: Tensor, before: Tensor, after: Tensor, found: Tensor
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Images that were right before and are wrong after, the classes taking turns."""
-    (x, y), spec, names = context.test, context.attack, context.data.classes
+    (x, y), spec, names = context.test, context.threat, context.data.classes
     fooled = torch.nonzero(right & (after != y)).flatten().tolist()
     queues = {c: [i for i in fooled if int(y[i]) == c] for c in range(len(names))}
     turns = [q[k] for k in range(max(map(len, queues.values()), default=0)) for q in queues.values() if k < len(q)]

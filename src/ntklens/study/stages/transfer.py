@@ -1,137 +1,142 @@
-"""The kernel's adversarial images against finite networks trained on the same data (claim C2)."""
+"""Images made on surrogates, most of them never trained, against victims that they have not seen."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ntklens.attacks import correct
-from ntklens.linalg import GradientDescent
-from ntklens.networks import Centred, gradient_descent
-from ntklens.statistics import mean, proportion
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.progress import Progress
+from ntklens.statistics import mean
+from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import TransferSpec
-from ntklens.study.stages.lazy import logits, over_steps, regimes, start_network
-from ntklens.transfer import gradient_cosine
+from ntklens.study.streams import Stream
+from ntklens.transfer import Surrogate, Training, Transfer, score, surrogate
 
-CLEAN, NOISE, INFINITE, MATCHED = "clean", "noise", "kernel t=inf", "kernel matched time"
-SURROGATE, WHITE_BOX = "trained surrogate", "white-box"
-COMPARISONS = ((NOISE, MATCHED), (NOISE, INFINITE), (MATCHED, WHITE_BOX), (SURROGATE, WHITE_BOX))
-"""Differences of accuracy that the claim is about: how much a source fools beyond noise, and short of the white box."""
+CLEAN, WHITE_BOX = "clean", "white-box"
+_SURROGATE_SEED = 1000
+"""So far are the seeds of trained surrogates from those of the victims."""
 
 
-def transfer_stage(context: Context, progress: Progress) -> StageResult:
-    """Accuracy of networks of several widths and seeds on images attacked elsewhere, with both controls.
+def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> StageResult:
+    """Accuracy of every victim on the images of every surrogate, over seeds of the victim, and what each surrogate costs.
 
-    Each network has the kernel's architecture and parametrisation and is trained by full-batch gradient descent, T steps
-    at the rate (spec) / λ_1. Its output is f - f_0. The matched machine stops at the same T. The trained surrogate is a
-    network of the same width from another seed.
+    Surrogates are fitted on a sample of the training images and victims trained on all of them. White-box images are
+    made on the victim itself. Success has two definitions: 1 - accuracy on the attacked images, and the share fooled
+    among the images that the victim had right before.
     """
-    spec = context.spec.transfer or TransferSpec()
-    machine, (x, y), eps = context.machine, context.test, context.attack.eps
-    rate = spec.rate / float(machine.factorisation.spectrum.eigenvalues[0])
-    matched = machine.refilter(GradientDescent(spec.steps, rate))
-    seconds: dict[str, float] = {}
-
-    def attacked(source: str, model: nn.Module, attack: str = "fgsm") -> Tensor:
-        start = time.perf_counter()
-        found = context.run_attack(attack, model, x, y, eps)
-        seconds[source] = seconds.get(source, 0.0) + time.perf_counter() - start
-        return found
-
-    shared = {
-        CLEAN: x,
-        NOISE: attacked(NOISE, machine, "noise"),
-        INFINITE: attacked(INFINITE, machine),
-        MATCHED: attacked(MATCHED, matched),
-    }
+    x, y = context.test
+    sources, costs = _sources(context, spec, progress.part(0.0, 0.4))
+    train_x, train_y = context.train
+    how = _training(spec)
+    total, done = len(spec.victims) * spec.seeds, 0
     rows: list[dict[str, Any]] = []
-    effects: list[dict[str, Any]] = []
-    steps_done, all_steps = 0, len(spec.widths) * (spec.seeds + 1) * spec.steps
-    all_steps += spec.seeds * spec.steps * (len(spec.checkpoints) + len(spec.regimes))
-
-    def advance(steps: int) -> None:
-        nonlocal steps_done
-        steps_done += steps
-        progress(min(1.0, steps_done / all_steps))
-
-    def tick(step: int, loss: float) -> None:
-        advance(1)
-
-    training = 0.0
-    for width in spec.widths:
-        start = time.perf_counter()
-        networks = [
-            _network(context, width, seed, spec.steps, rate, lambda *_: advance(1)) for seed in range(spec.seeds + 1)
-        ]
-        training += time.perf_counter() - start
-        right: dict[str, list[Tensor]] = {}
+    spent = 0.0
+    for architecture in spec.victims:
         for seed in range(spec.seeds):
-            victim, surrogate = networks[seed], networks[seed + 1]
-            images = shared | {
-                SURROGATE: attacked(SURROGATE, surrogate),
-                WHITE_BOX: attacked(WHITE_BOX, victim),
-            }
-            agreement = float((victim(x).argmax(1) == matched.predict(x)).double().mean())
-            models = {INFINITE: machine, MATCHED: matched, SURROGATE: surrogate}
-            for source, found in images.items():
-                hits = correct(victim, found, y)
-                right.setdefault(source, []).append(hits)
-                alike = gradient_cosine(models[source], victim, x, y).row("cosine") if source in models else {}
-                rows.append(_row(width, seed, source, eps, hits, agreement) | alike)
-        effects += [_effect(width, a, b, right) for a, b in COMPARISONS]
-    victims = len(spec.widths) * spec.seeds
-    per_network = training / (len(spec.widths) * (spec.seeds + 1))
-    seconds = {s: t / (victims if s in (SURROGATE, WHITE_BOX) else 1) for s, t in seconds.items()}
-    seconds[SURROGATE] += per_network
-    evaluations = dict.fromkeys(seconds, len(x)) | {NOISE: 0}
-    evaluations[SURROGATE] += spec.steps * len(context.data.train)
-    costs = [{"source": s, "seconds": t, "gradient_evaluations": evaluations[s]} for s, t in seconds.items()]
-    meta = {"steps": spec.steps, "learning_rate": rate, "seeds": spec.seeds}
-    tables = {"transfer": rows, "transfer_effect": effects, "transfer_cost": costs, "transfer_meta": [meta]}
-    tables["transfer_steps"] = over_steps(context, spec, rate, lambda: advance(spec.steps))
-    tables["transfer_regimes"] = regimes(context, spec, rate, lambda: advance(spec.steps))
-    return StageResult({name: table for name, table in tables.items() if table})
+
+            def tell(share: float, before: int = done) -> None:
+                progress(0.4 + 0.6 * (before + share) / total)
+
+            victim = how.network(
+                architecture, train_x, train_y, len(context.data.classes), context.spec.seed + seed, tell
+            )
+            before = correct(victim, x, y)
+            start = time.perf_counter()
+            own = _images(context, Surrogate(WHITE_BOX, victim), x, y)
+            spent += time.perf_counter() - start
+            for name, found in {CLEAN: x, **sources, WHITE_BOX: own}.items():
+                after = before if name == CLEAN else correct(victim, found, y)
+                rows.append(_row(context, score(name, architecture, before, after), seed))
+            done += 1
+    costs.append({"surrogate": WHITE_BOX, "fitting_seconds": 0.0, "attack_seconds": spent / total,
+                  "training_gradients": 0, "attack_gradients": len(x) * context.threat.steps})  # fmt: skip
+    a = context.threat
+    meta = {
+        "eps": a.eps,
+        "norm": a.norm,
+        "steps": a.steps,
+        "loss": a.loss,
+        "seeds": spec.seeds,
+        "epochs": spec.epochs,
+        "sample": min(spec.sample, len(train_x)),
+        "train": len(train_x),
+        "test": len(x),
+        "width": spec.width,
+    }
+    tables = {"transfer": rows, "transfer_means": _means(rows), "transfer_cost": costs, "transfer_meta": [meta]}
+    return StageResult(tables)
 
 
-def _network(
-    context: Context, width: int, seed: int, steps: int, rate: float, tick: Callable[[int, float], None]
-) -> nn.Module:
-    """A trained network with logits out."""
-    x, _ = context.train
-    network = Centred(start_network(context, width, seed))
-    targets = context.machine.targets.to(x)
-    return logits(context, gradient_descent(network, x, targets, steps=steps, learning_rate=rate, on_step=tick))
+def _training(spec: TransferSpec, rounds: float = 1) -> Training:
+    return Training(round(spec.epochs * rounds), spec.batch_size, spec.learning_rate, spec.width)
 
 
-def _row(width: int, seed: int, source: str, eps: float, right: Tensor, agreement: float) -> dict[str, Any]:
-    accuracy = proportion(int(right.sum()), len(right))
+def _images(context: Context, source: Surrogate, x: Tensor, y: Tensor) -> Tensor:
+    a = context.threat
+    return source.images(x, y, a.eps, a.norm, steps=a.steps, loss=a.loss, generator=context.generator(Stream.TRANSFER))
+
+
+def _sources(
+    context: Context, spec: TransferSpec, progress: Progress
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Each surrogate's images of the test set, and its cost."""
+    (x, y), (train_x, train_y), k = context.test, context.train, context.spec.kernel
+    sources: dict[str, Tensor] = {}
+    costs = []
+    models: dict[str, Surrogate] = {}
+    for done, name in enumerate(spec.surrogates, 1):
+        made = surrogate(
+            name,
+            train_x[: spec.sample],
+            train_y[: spec.sample],
+            len(context.data.classes),
+            seed=context.spec.seed + _SURROGATE_SEED,
+            w_std=k.w_std,
+            b_std=k.b_std,
+            ridge=k.ridge,
+            training=_training(spec, len(train_x) / min(spec.sample, len(train_x))),
+            models=models,
+        )
+        start = time.perf_counter()
+        sources[name] = _images(context, made, x, y)
+        attack = time.perf_counter() - start
+        costs.append({
+            "surrogate": name,
+            "fitting_seconds": made.seconds,
+            "attack_seconds": attack,
+            "training_gradients": made.gradient_evaluations,
+            "attack_gradients": 0 if made.model is None else len(x) * context.threat.steps,
+        })  # fmt: skip
+        progress(done / len(spec.surrogates))
+    return sources, costs
+
+
+def _row(context: Context, found: Transfer, seed: int) -> dict[str, Any]:
     return {
-        "victim": f"width {width}, seed {seed}",
-        "width": width,
+        "surrogate": found.source,
+        "victim": found.victim,
         "seed": seed,
-        "source": source,
-        "eps": 0.0 if source == CLEAN else eps,
-        "accuracy": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "n": accuracy.n,
-        "agreement": agreement,
+        "eps": 0.0 if found.source == CLEAN else context.threat.eps,
+        **found.accuracy.row("accuracy"),
+        **found.fooled.row("fooled"),
+        "n": found.accuracy.n,
     }
 
 
-def _effect(width: int, first: str, second: str, right: dict[str, list[Tensor]]) -> dict[str, Any]:
-    """Mean difference of accuracy on the same images, averaged over the seeds, with its interval over images."""
-    pairs = zip(right[first], right[second], strict=True)
-    difference = torch.stack([a.double() - b.double() for a, b in pairs]).mean(0)
-    return {
-        "width": width,
-        "first": first,
-        "second": second,
-        **mean(difference.cpu().numpy()).row(),
-        "n": len(difference),
-    }
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the seeds with Student's interval over them, which one seed does not give."""
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["surrogate"], row["victim"]), []).append(row)
+    out = []
+    for (source, victim), group in cells.items():
+        values: dict[str, float | None] = {}
+        for key in ("accuracy", "fooled"):
+            found = mean([r[key] for r in group], within=(0, 1))
+            low, high = (None, None) if found.n < 2 else (found.low, found.high)
+            values |= {key: found.value, f"{key}_low": low, f"{key}_high": high}
+        out.append({"surrogate": source, "victim": victim, "seeds": len(group), **values})
+    return out

@@ -17,10 +17,12 @@ from ntklens.kernels import analytic_kernel
 from ntklens.linalg import GradientFlow, Ridge
 from ntklens.machine import KernelMachine
 from ntklens.networks import BinaryLogits, build, load_network
+from ntklens.progress import Progress
 from ntklens.statistics import paired_difference
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import VictimSpec
 from ntklens.study.stages.gallery import gallery
+from ntklens.study.streams import Stream
 from ntklens.transfer import Training, check_surrogate, match_time, search_time, surrogate
 
 _PROBE = 100
@@ -29,24 +31,23 @@ _CHECKED = 200
 """Images that the self-checks take."""
 
 
-def victim_stage(context: Context, progress: Progress) -> StageResult:
+def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> StageResult:
     """Clean accuracy, noise, and the attack asked for; the images it made; and whether its gradients can be trusted.
 
     With a surrogate the victim is asked for outputs alone: those that a search of its time takes, and the scores.
     """
-    spec = context.spec.victim or VictimSpec(path="")
-    (x, y), a = context.test, context.attack
+    (x, y), a = context.test, context.threat
     victim = checked_victim(context, spec)
     source, meta = _source(context, spec, victim)
     progress(0.3)
     run = partial(attack, victim=victim, norm=a.norm)
-    generator = context.generator(79)
+    generator = context.generator(Stream.VICTIM)
     options = _options(context, spec)
     if spec.method == "square" or options.get("diversity"):
         options["generator"] = generator
     results = [
         run(victim, x, y, 0.0, "none"),
-        run(victim, x, y, a.eps, "noise", generator=context.generator(77)),
+        run(victim, x, y, a.eps, "noise", generator=context.generator(Stream.NOISE)),
         run(source, x, y, a.eps, spec.method, **options),
     ]
     progress(0.7)
@@ -98,7 +99,7 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
 
 
 def _options(context: Context, spec: VictimSpec) -> dict[str, Any]:
-    a = context.attack
+    a = context.threat
     if spec.method == "square":
         return {"queries": spec.queries}
     options: dict[str, Any] = {"loss": a.loss}
@@ -125,7 +126,7 @@ def _source(context: Context, spec: VictimSpec, victim: nn.Module) -> tuple[nn.M
     if isinstance(model, KernelMachine) and spec.time != "inf":
         aside, labels = (part[sample : sample + _PROBE] for part in context.train)
         if spec.time == "search":
-            found = search_time(model, victim, aside, labels, context.attack.eps, context.attack.norm)
+            found = search_time(model, victim, aside, labels, context.threat.eps, context.threat.norm)
             meta |= {"time": found.time, "search_fooled": found.fooled, "queries": found.queries}
             model = model.refilter(found.filter)
         elif spec.time == "match":

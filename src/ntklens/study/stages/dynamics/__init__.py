@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ntklens.errors import InputError
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.progress import Progress
+from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.continued import continued
 from ntklens.study.stages.dynamics.machines import machines
@@ -31,25 +32,23 @@ def check_dynamics(context: Context, spec: DynamicsSpec) -> None:
         check_watch(spec)
 
 
-def dynamics_stage(context: Context, progress: Progress) -> StageResult:
+def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> StageResult:
     """Trainings from one initialisation a seed, each kernel measured every epoch; then linearised ones, and machines.
 
     What is done of it survives an interruption in the context's scratch folder.
     """
-    spec = context.spec.dynamics or DynamicsSpec()
     if spec.watch is not None:
         return watched(context, spec, progress)
     linear, machine = bool(spec.linear_from), bool(spec.machine)
+    # Shares of the time, roughly: the trainings, their linearised continuations, and the machines.
     shares = [0.5 if linear else 0.9, 0.4 if linear else 0.0, 0.1]
-
-    def tell(number: int, share: float) -> None:
-        progress((sum(shares[:number]) + share * shares[number]) / sum(shares))
-
+    total = sum(shares)
+    progresses = [progress.part(sum(shares[:i]) / total, share / total) for i, share in enumerate(shares)]
     result = StageResult()
-    runs: list[Training] = trained(context, spec, result, lambda share: tell(0, share))
+    runs: list[Training] = trained(context, spec, result, progresses[0])
     if linear:
-        result.tables["continued"] = continued(context, spec, runs, lambda share: tell(1, share))
+        result.tables["continued"] = continued(context, spec, runs, progresses[1])
     if machine:
-        result.tables["kernel_machines"] = machines(context, spec, runs, lambda share: tell(2, share))
+        result.tables["kernel_machines"] = machines(context, spec, runs, progresses[2])
     progress(1.0)
     return result

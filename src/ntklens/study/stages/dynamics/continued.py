@@ -6,10 +6,12 @@ from typing import Any
 
 from ntklens.errors import NumericalFailure
 from ntklens.networks import linearize, train
-from ntklens.study.context import Context, Progress
+from ntklens.progress import Progress
+from ntklens.study.context import Context
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.trainings import Training, attack_of
 from ntklens.study.stages.dynamics.worst import worst_case
+from ntklens.study.streams import Stream
 
 
 def continued(context: Context, spec: DynamicsSpec, runs: list[Training], progress: Progress) -> list[dict[str, Any]]:
@@ -34,7 +36,7 @@ def continued(context: Context, spec: DynamicsSpec, runs: list[Training], progre
                 learning_rate=spec.linear_rate,
                 momentum=spec.momentum,
                 attack=attack_of(data, context, spec),
-                generator=context.generator(12, run.seed, epoch),
+                generator=context.generator(Stream.LINEARISED_TRAINING, run.seed, epoch),
                 checkpoint=run.folder / f"linear-{epoch}-{data}.safetensors",
             )
             rows.append(row | worst_case(context, spec, network, [start], x, y))

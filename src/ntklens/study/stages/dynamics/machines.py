@@ -11,7 +11,8 @@ from ntklens.features import Threat, eigenfeatures
 from ntklens.kernels import empirical_kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
-from ntklens.study.context import Context, Progress
+from ntklens.progress import Progress
+from ntklens.study.context import Context
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.trainings import Training, initial
 from ntklens.study.stages.dynamics.worst import worst_case
@@ -36,7 +37,7 @@ def machines(context: Context, spec: DynamicsSpec, runs: list[Training], progres
 
 def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> dict[str, Any]:
     """Accuracy of the machine, clean and in the `worst_case`; and how many of its first features survive one step."""
-    (x, y), (x_test, y_test), threat = context.train, context.test, context.attack
+    (x, y), (x_test, y_test), threat = context.train, context.test, context.threat
     part, seen = slice(0, spec.machine), slice(0, spec.machine_test)
     machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x[part], y[part])
     images, labels = x_test[seen], y_test[seen]

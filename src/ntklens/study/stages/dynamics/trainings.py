@@ -18,9 +18,11 @@ from ntklens.attacks import accuracy, fgsm, pgd
 from ntklens.dynamics import KernelTracker, advice
 from ntklens.errors import NumericalFailure
 from ntklens.networks import build, train
+from ntklens.progress import Progress
 from ntklens.statistics import Estimate
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
+from ntklens.study.streams import Stream
 
 THRESHOLDS = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Velocities, in kernel distance an epoch, below which a kernel is asked to stay, beside the experiment's own."""
@@ -113,13 +115,13 @@ def meta_of(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
         "lazy_threshold": spec.lazy_threshold,
         "architecture": spec.architecture,
         "attack_steps": spec.attack_steps,
-        "eps": context.attack.eps,
+        "eps": context.threat.eps,
     }
 
 
 def attack_of(name: str, context: Context, spec: DynamicsSpec) -> Callable[[nn.Module, Tensor, Tensor], Tensor] | None:
     """What a training puts in the place of its images; None for the standard one."""
-    threat = context.attack
+    threat = context.threat
     if name == "FGSM":
         return lambda model, x, y: fgsm(model, x, y, threat.eps, threat.norm)
     if name == "PGD":
@@ -177,7 +179,7 @@ def _one(
             learning_rate=spec.learning_rate,
             momentum=spec.momentum,
             attack=attack_of(name, context, spec),
-            generator=context.generator(11, seed),
+            generator=context.generator(Stream.TRAINING, seed),
             on_epoch=on_epoch,
             checkpoint=folder / "training.safetensors",
         )

@@ -7,7 +7,8 @@ from torch import nn
 from ntklens.dynamics import KernelTracker, checkpoints, watch
 from ntklens.errors import InputError
 from ntklens.networks import load_network
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.progress import Progress
+from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.trainings import attack_of, found_of, meta_of, tested
 

@@ -18,6 +18,7 @@ from ntklens.attacks import accuracy, correct, pgd, square
 from ntklens.statistics import proportion
 from ntklens.study.context import Context
 from ntklens.study.spec import DynamicsSpec
+from ntklens.study.streams import Stream
 
 
 def worst_case(
@@ -41,7 +42,7 @@ def worst_case(
         x: test images.
         y: their classes.
     """
-    threat = context.attack
+    threat = context.threat
     clean = accuracy(model, x, y)
     right = correct(model, x, y)
     own = pgd(model, x, y, threat.eps, threat.norm, steps=spec.attack_steps)
@@ -57,7 +58,7 @@ def worst_case(
             threat.eps,
             threat.norm,
             queries=spec.queries,
-            generator=context.generator(15),
+            generator=context.generator(Stream.SQUARE),
         )
         right[torch.nonzero(right)[:, 0]] = correct(model, found, y[right])
     robust = proportion(int(right.sum()), len(y))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ntklens.errors import InputError
 from ntklens.features import eigenfeatures
-from ntklens.study.context import Context, Progress, StageResult
+from ntklens.progress import Progress
+from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.features.agreement import agreement
 from ntklens.study.stages.features.learning import learning
@@ -71,9 +72,8 @@ def _check_rank(spec: FeaturesSpec, rank: int, n: int) -> None:
         )
 
 
-def features_stage(context: Context, progress: Progress) -> StageResult:
+def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> StageResult:
     """Each feature's worth, machines of chosen ones, pictures, other kernels' features, and what follows for networks."""
-    spec = context.spec.features or FeaturesSpec()
     features = eigenfeatures(context.machine)
     _check_rank(spec, features.rank, len(features))
     tables: Tables = {}
@@ -96,16 +96,12 @@ def features_stage(context: Context, progress: Progress) -> StageResult:
         (0.1, lambda tell: who_carries_them(context, features, categorised(tables["features"]))),
         (1.0, lambda tell: networks_on_robust_data(context, features, spec, chosen_by_half(), tell)),
     ]
-    done, total = 0.0, sum(weight for weight, _ in parts)
+    total = sum(weight for weight, _ in parts)
+    done = 0.0
     for weight, make in parts:
-        start = done
-
-        def tell(share: float, start: float = start, weight: float = weight) -> None:
-            progress((start + weight * share) / total)
-
-        made, shown = make(tell)
-        tables |= {name: rows for name, rows in made.items() if rows}
-        arrays |= shown
+        new_tables, new_arrays = make(progress.part(done / total, weight / total))
+        tables |= {name: rows for name, rows in new_tables.items() if rows}
+        arrays |= new_arrays
         done += weight
     progress(1.0)
     return StageResult(tables, arrays)

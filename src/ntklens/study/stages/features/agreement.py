@@ -22,10 +22,12 @@ from ntklens.features import (
     subspace_overlap,
 )
 from ntklens.machine import KernelMachine
+from ntklens.progress import Progress
 from ntklens.statistics import mean, rank_correlation
-from ntklens.study.context import Context, Progress
+from ntklens.study.context import Context
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.features.pictures import in_turn
+from ntklens.study.streams import Stream
 
 _SHOWN = 6
 """Features that are pictured side by side."""
@@ -51,7 +53,10 @@ def agreement(
         features = _of(context, own, x[some], y[some])
     n = len(features.eigenvectors)
     k = min(spec.subspace, n // 2)
-    nulls = random_overlap(n, k, _DRAWS, context.generator(5)), random_match(n, k, _DRAWS, context.generator(6))
+    nulls = (
+        random_overlap(n, k, _DRAWS, context.generator(Stream.CHANCE_OVERLAP)),
+        random_match(n, k, _DRAWS, context.generator(Stream.CHANCE_MATCH)),
+    )
     columns = in_turn(context.test[1], spec.compare_images)
     mine = _Side(context, features, k, columns)
     rows: list[dict[str, Any]] = []
@@ -90,7 +95,7 @@ class _Side:
 
     def __init__(self, context: Context, features: NTKFeatures, k: int, columns: list[int]) -> None:
         spec = context.spec.features or FeaturesSpec()
-        (x, y), attack = context.test, context.attack
+        (x, y), attack = context.test, context.threat
         self.features, self.vectors = features, features.eigenvectors[:, :k]
         self.pictures = scalar_pictures(features, x[columns], self.vectors / features.eigenvalues[:k])
         part = slice(0, spec.compare_test)
@@ -114,7 +119,8 @@ def _compare(
     alike = [float(picture_cosine(a, b).mean()) for a, b in zip(mine.pictures, other.pictures[order], strict=True)]
     draws: list[float] = []
     for _ in range(_DRAWS):  # pictures of the same space of functions, turned at random
-        turn, _ = torch.linalg.qr(torch.randn(k, k, generator=context.generator(7, len(draws)), dtype=torch.float64))
+        generator = context.generator(Stream.CHANCE_PICTURES, len(draws))
+        turn, _ = torch.linalg.qr(torch.randn(k, k, generator=generator, dtype=torch.float64))
         turned = torch.einsum("ij,j...->i...", turn.to(other.pictures), other.pictures)
         pairs = zip(mine.pictures, turned, strict=True)
         draws.append(float(torch.stack([picture_cosine(a, b).mean() for a, b in pairs]).mean()))

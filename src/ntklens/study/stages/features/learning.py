@@ -12,10 +12,11 @@ from torch import nn
 from ntklens.features import NTKFeatures, half_learned, over_bands, predicted_share, share_learned
 from ntklens.linalg import GradientDescent
 from ntklens.networks import Centred, gradient_descent
+from ntklens.progress import Progress
 from ntklens.statistics import rank_correlation
-from ntklens.study.context import Context, Progress
+from ntklens.study.context import Context
 from ntklens.study.spec import FeaturesSpec
-from ntklens.study.stages.lazy import start_network
+from ntklens.study.stages.lazy.networks import initial_network
 
 _BANDS = (0, 1, 10, 100, 1000)
 _ENERGY = 0.005
@@ -36,7 +37,7 @@ def learning(
     rate = 1 / float(features.eigenvalues[0])
     checkpoints = sorted({round(t) for t in np.geomspace(1, spec.learning_steps, 13)})
     x, targets = context.train[0], features.machine.targets
-    network: nn.Module = Centred(start_network(context, spec.learning_width, 0))
+    network: nn.Module = Centred(initial_network(context, spec.learning_width, 0))
     rows, found, done = [], [], 0
     for step in checkpoints:
         network = gradient_descent(network, x, targets.to(x), steps=step - done, learning_rate=rate)

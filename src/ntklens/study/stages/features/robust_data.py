@@ -22,10 +22,12 @@ from ntklens.features import (
 )
 from ntklens.features.robust_data import Kind
 from ntklens.networks import BinaryLogits, build, train
+from ntklens.progress import Progress
 from ntklens.statistics import mean
-from ntklens.study.context import Context, Progress
+from ntklens.study.context import Context
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.features.scores import choosing
+from ntklens.study.streams import Stream
 
 _SHOWN = 6
 """Images pictured at each end."""
@@ -79,7 +81,7 @@ def networks_on_robust_data(
             plan.append(_Variant(f"features: {name}", kind, len(indices), same, name in chosen))
     for rank in dict.fromkeys(len(indices) for indices in sets.values()):
         for kind in _KINDS:
-            draws = (context.generator(9, rank, seed) for seed in range(spec.robust_seeds))
+            draws = (context.generator(Stream.RANDOM_PROJECTION, rank, seed) for seed in range(spec.robust_seeds))
             plan.append(_Variant("random", kind, rank, [random_dataset(features, rank, kind, g) for g in draws]))
     rows = []
     total, done = len(spec.robust_networks) * len(plan) * spec.robust_seeds, 0
@@ -90,7 +92,7 @@ def networks_on_robust_data(
             for seed, made in enumerate(data.sets):
                 network = _trained(context, spec, architecture, made, seed)
                 right = correct(network, *context.test)
-                attacked = right & correct(network, context.images_of("pgd", network), context.test[1])
+                attacked = right & correct(network, context.attacked_test("pgd", network), context.test[1])
                 clean.append(float(right[part].double().mean()))
                 robust.append(float(attacked[part].double().mean()))
                 done += 1
@@ -126,7 +128,7 @@ class _Variant:
 def _trained(context: Context, spec: FeaturesSpec, architecture: str, data: ProjectedData, seed: int) -> nn.Module:
     """A network in torch's own parametrisation, trained by SGD on the squared error."""
     with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(1 << 31, (1,), generator=context.generator(8, seed))))
+        torch.manual_seed(int(torch.randint(1 << 31, (1,), generator=context.generator(Stream.ROBUST_NETWORK, seed))))
         network = build(architecture, context.data.shape, context.outputs, width=spec.robust_width)
     network = train(
         network.to(context.spec.device),
@@ -135,7 +137,7 @@ def _trained(context: Context, spec: FeaturesSpec, architecture: str, data: Proj
         epochs=spec.robust_epochs,
         batch_size=50,
         learning_rate=0.02,
-        generator=context.generator(8, seed, 1),
+        generator=context.generator(Stream.ROBUST_NETWORK, seed, 1),
     )
     return BinaryLogits(network).eval() if context.outputs == 1 else network
 

@@ -13,8 +13,9 @@ from ntklens.dynamics.measures import effective_rank
 from ntklens.features import FRAGILE, ROBUST, UNSCORED, FeatureScores, NTKFeatures, Threat, bands, categories, subsets
 from ntklens.linalg import Filter, GradientFlow, Ridge
 from ntklens.machine import KernelMachine
+from ntklens.progress import Progress
 from ntklens.statistics import Estimate, proportion
-from ntklens.study.context import Context, Progress
+from ntklens.study.context import Context
 from ntklens.study.spec import FeaturesSpec
 
 Rows = list[dict[str, Any]]
@@ -25,15 +26,15 @@ def scores(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress
 
     Machines of chosen features are scored on the other half, of which the choice knows nothing.
     """
-    (x, y), attack = context.test, context.attack
+    (x, y), attack = context.test, context.threat
     indices = range(min(spec.scored or features.rank, features.rank))
     several = spec.steps > 1
     one = Threat(attack.eps, attack.norm)
-    first = features.outcomes(x, y, one, indices, progress=lambda s: progress(0.3 * s if several else s))
+    first = features.outcomes(x, y, one, indices, progress=progress.part(0.0, 0.3 if several else 1.0))
     made = first
     if several:
         threat = Threat(attack.eps, attack.norm, spec.steps, attack.step_size)
-        made = features.outcomes(x, y, threat, indices, progress=lambda s: progress(0.3 + 0.7 * s))
+        made = features.outcomes(x, y, threat, indices, progress=progress.part(0.3, 0.7))
     useful, robust, one_step = (FeatureScores.of(indices, r) for r in (made.clean, made.attacked, first.attacked))
     names, half = categories(useful, robust, majority(y)), choosing(y)
     some, kept = (FeatureScores.of(indices, right[:, half]) for right in (made.clean, made.attacked))
@@ -138,7 +139,7 @@ def _row(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> dict
 def _measured(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> tuple[Estimate, Estimate]:
     """Accuracy on images, and on them and their one-step examples both."""
     clean = correct(machine, x, y)
-    attacked = clean & correct(machine, fgsm(machine, x, y, context.attack.eps, context.attack.norm), y)
+    attacked = clean & correct(machine, fgsm(machine, x, y, context.threat.eps, context.threat.norm), y)
     return proportion(int(clean.sum()), len(y)), proportion(int(attacked.sum()), len(y))
 
 
