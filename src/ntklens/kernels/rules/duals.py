@@ -1,7 +1,8 @@
-"""Activations under Gaussian inputs: φ -> (E[φ(u) φ(v)], E[φ'(u) φ'(v)]).
+"""Activations on Gaussian inputs, each in closed form: φ -> (E[φ(u) φ(v)], E[φ'(u) φ'(v)]).
 
-(u, v) is a centred Gaussian pair with covariance k and variances q1, q2, all broadcastable tensors. A new activation
-is one class with two methods and one line in `ntklens.kernels.tracing.layers`.
+(u, v) is a centred Gaussian pair with covariance k and variances q1 and q2; all three are tensors that broadcast. For an
+activation with a closed form, add a class with these two methods here and a row to the table in
+`ntklens.kernels.tracing.activations`, which says by which torch functions it is called.
 """
 
 import math
@@ -16,41 +17,30 @@ from ntklens.kernels.rules import safe
 
 @runtime_checkable
 class Dual(Protocol):
-    """An activation's two Gaussian expectations."""
+    """The two Gaussian expectations of an activation."""
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """E[φ(u) φ(v)]."""
+        """Compute E[φ(u) φ(v)]."""
         ...
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """E[φ'(u) φ'(v)], the factor on the NTK; also the derivative of `nngp` in k (Price's theorem)."""
+        """Compute E[φ'(u) φ'(v)], the factor of the NTK; it is the derivative of `nngp` in k (Price's theorem)."""
         ...
-
-
-@dataclass(frozen=True)
-class Identity:
-    """φ(u) = u."""
-
-    def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """K."""
-        return k
-
-    def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """One."""
-        return torch.ones_like(k)
 
 
 @dataclass(frozen=True)
 class LeakyReLU:
     """φ(u) = max(u, 0) + a min(u, 0): ReLU at slope a = 0, |u| at a = -1 (Cho & Saul 2009; Jacot et al. 2018).
 
-    φ = (1 - a) relu + a identity and E[relu(u) v] = k/2, so E[φφ] = (1 - a)² E[relu relu] + a k.
+    With s = sqrt(q1 q2), E[relu(u) relu(v)] = s κ1(k/s). From φ = (1 - a) relu + a identity and E[relu(u) v] = k/2
+    follows E[φφ] = (1 - a)² E[relu relu] + 2 a (1 - a) k/2 + a² k = (1 - a)² E[relu relu] + a k.
     """
 
     slope: float = 0.0
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """(1 - a)² s κ1(k/s) + a k with s = sqrt(q1 q2); with itself, one tensor thrice, (1 + a²) k / 2."""
+        """Compute (1 - a)² s κ1(k/s) + a k; for an input with itself, (1 + a²) k / 2."""
+        # One tensor given three times means an input with itself, at cosine 1, where κ1 = 1/2 needs no arccosine.
         if k is q1 and k is q2:
             return (1 + self.slope**2) / 2 * k
         scale = safe.sqrt(q1) * safe.sqrt(q2)
@@ -58,7 +48,7 @@ class LeakyReLU:
         return relu if self.slope == 0 else (1 - self.slope) ** 2 * relu + self.slope * k
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """(1 - a)² κ0(k/s) + a."""
+        """Compute (1 - a)² κ0(k/s) + a."""
         scale = safe.sqrt(q1) * safe.sqrt(q2)
         relu = safe.kappa0(safe.cosine(k, scale))
         return relu if self.slope == 0 else (1 - self.slope) ** 2 * relu + self.slope
@@ -69,11 +59,11 @@ class Erf:
     """φ(u) = erf(u) (Williams 1997)."""
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """(2/π) arcsin(2k / sqrt((1 + 2 q1)(1 + 2 q2)))."""
+        """Compute (2/π) arcsin(2k / sqrt((1 + 2 q1)(1 + 2 q2)))."""
         return (2 / math.pi) * torch.arcsin(2 * k / ((1 + 2 * q1) * (1 + 2 * q2)).sqrt())
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """(4/π) / sqrt((1 + 2 q1)(1 + 2 q2) - 4 k²)."""
+        """Compute (4/π) / sqrt((1 + 2 q1)(1 + 2 q2) - 4 k²)."""
         return (4 / math.pi) * ((1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k).rsqrt()
 
 
@@ -86,21 +76,22 @@ class GELU:
     """
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """K C + D (q1 q2 + e k²)."""
-        _, density, cdf, e = self._parts(k, q1, q2)
+        """Compute k C + D (q1 q2 + e k²)."""
+        _, density, cdf, e = self._terms(k, q1, q2)
         return k * cdf + density * (q1 * q2 + e * k * k)
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """C + k D (1 + 2 e + (q1 q2 + e k²) / A)."""
-        gap, density, cdf, e = self._parts(k, q1, q2)
+        """Compute C + k D (1 + 2 e + (q1 q2 + e k²) / A)."""
+        gap, density, cdf, e = self._terms(k, q1, q2)
         return cdf + k * density * (1 + 2 * e + (q1 * q2 + e * k * k) / gap)
 
     @staticmethod
-    def _parts(k: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        both = (1 + q1) * (1 + q2)
-        gap = both - k * k
+    def _terms(k: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Compute A, D, C and e."""
+        product = (1 + q1) * (1 + q2)
+        gap = product - k * k
         density = gap.rsqrt() / (2 * math.pi)
-        cdf = 0.25 + torch.arcsin(k * both.rsqrt()) / (2 * math.pi)
+        cdf = 0.25 + torch.arcsin(k * product.rsqrt()) / (2 * math.pi)
         return gap, density, cdf, 1 / (1 + q1) + 1 / (1 + q2) - 1
 
 
@@ -111,29 +102,30 @@ class Sin:
     shift: float = 0.0
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """exp(-(q1 + q2)/2) (exp(k) - cos(2 shift) exp(-k)) / 2."""
-        return self._half(k, q1, q2, -math.cos(2 * self.shift))
+        """Compute exp(-(q1 + q2)/2) (exp(k) - cos(2 shift) exp(-k)) / 2."""
+        return self._half_sum(k, q1, q2, -math.cos(2 * self.shift))
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """exp(-(q1 + q2)/2) (exp(k) + cos(2 shift) exp(-k)) / 2."""
-        return self._half(k, q1, q2, math.cos(2 * self.shift))
+        """Compute exp(-(q1 + q2)/2) (exp(k) + cos(2 shift) exp(-k)) / 2."""
+        return self._half_sum(k, q1, q2, math.cos(2 * self.shift))
 
     @staticmethod
-    def _half(k: Tensor, q1: Tensor, q2: Tensor, sign: float) -> Tensor:
+    def _half_sum(k: Tensor, q1: Tensor, q2: Tensor, sign: float) -> Tensor:
+        # The factor is inside the exponentials, because exp(k) alone overflows where k and the variances are large.
         mean = (q1 + q2) / 2
         return 0.5 * (torch.exp(k - mean) + sign * torch.exp(-k - mean))
 
 
 @dataclass(frozen=True)
 class Exp:
-    """φ(u) = exp(u): E[φφ] = E[φ'φ'] = exp((q1 + q2)/2 + k)."""
+    """φ(u) = exp(u), for which φ' = φ and both expectations are equal."""
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """exp((q1 + q2)/2 + k)."""
+        """Compute exp((q1 + q2)/2 + k)."""
         return torch.exp((q1 + q2) / 2 + k)
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """The same."""
+        """Compute exp((q1 + q2)/2 + k)."""
         return self.nngp(k, q1, q2)
 
 
@@ -145,9 +137,9 @@ class Gaussian:
     """
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """D^(-1/2)."""
+        """Compute D^(-1/2)."""
         return ((1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k).rsqrt()
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """4 k D^(-3/2)."""
+        """Compute 4 k D^(-3/2)."""
         return 4 * k * self.nngp(k, q1, q2) ** 3

@@ -1,28 +1,29 @@
-"""A network as an ordered list of covariance operations, and what each of them has to be asked for."""
+"""A network as an ordered list of covariance operations, with the offsets at which each of them is needed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ntklens.kernels.rules.operations import ORIGIN, Input, Offset, Operation, Size
+from ntklens.kernels.rules.operations import ORIGIN, Input, Offset, Operation, Size, map_size
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation on the outputs of earlier nodes."""
+    """One operation on the outputs of earlier nodes, which `inputs` gives by their index in the graph."""
 
     operation: Operation
     inputs: tuple[int, ...]
     path: str
-    """Where in the user's module it stands, such as `features.0`."""
+    """Dotted name of the submodule that calls the operation, such as `features.0`; empty for the module's own forward."""
     shape: tuple[int, ...]
     """Shape of the node's output for one input: (C, H, W), (C, L), or (d,) without positions."""
 
     @property
     def size(self) -> Size:
-        """Height and width of the positions kept apart; a height of 1 for sequences, (1, 1) without positions."""
+        """Height and width in positions: height 1 for sequences, and (1, 1) without positions."""
         if len(self.shape) == 3:
             return (self.shape[-2], self.shape[-1])
         return (1, self.shape[-1]) if len(self.shape) == 2 else (1, 1)
@@ -30,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The traced network, inputs before outputs; the last node is the output."""
+    """A traced network. Every node comes after its inputs; the first is the data and the last is the output."""
 
     nodes: tuple[Node, ...]
     _needs: dict[bool, tuple[frozenset[Offset], ...]] = field(default_factory=dict, repr=False, compare=False)
@@ -38,15 +39,17 @@ class Graph:
     """What engines made of the graph, to be made once."""
 
     def needs(self, *, output: bool = True) -> tuple[frozenset[Offset], ...]:
-        """The offsets at which each node is needed, walking back from the output.
+        """Return the offsets at which each node is needed.
 
-        With `output` the output's own map is wanted; without, only the variances that activations and normalisations
-        read, which is what an input with itself has to supply.
+        Args:
+            output: whether the covariance of the output is wanted. Without it, only the variances that activations and
+                normalisations read are wanted, which the recursion of each input with itself computes.
         """
         if output not in self._needs:
             wanted: list[set[Offset]] = [set() for _ in self.nodes]
             if output:
                 wanted[-1].add(ORIGIN)
+            # Every reader of a node comes after it, so walking backwards the wishes for a node are complete.
             for node, offsets in zip(reversed(self.nodes), reversed(wanted), strict=True):
                 for i in node.inputs:
                     if offsets:
@@ -57,7 +60,7 @@ class Graph:
         return self._needs[output]
 
     def readers(self) -> list[int]:
-        """For each node, the last node that reads it (its own index for the output)."""
+        """Return, for each node, the index of the last node that reads it; for the output, its own index."""
         last = list(range(len(self.nodes)))
         for i, node in enumerate(self.nodes):
             for j in node.inputs:
@@ -65,39 +68,44 @@ class Graph:
         return last
 
     def entries(self) -> int:
-        """The most covariance entries a pair that are alive at one node: what a block of pairs costs in memory."""
-        return max(
-            sum((n.size[0] - abs(d[0])) * (n.size[1] - abs(d[1])) for d in need)
-            for n, need in zip(self.nodes, self.needs(), strict=True)
-        )
+        """Return the largest number of covariance entries per pair of inputs that one node has in memory."""
+        return max(_entries(node, need) for node, need in zip(self.nodes, self.needs(), strict=True))
 
     def maps(self) -> int:
-        """The most maps that one node has."""
+        """Return the largest number of maps that one node has."""
         return max(len(need) for need in self.needs())
 
     def rows(self) -> Iterator[dict[str, object]]:
-        """The network as a table: one row an operation."""
+        """Yield one row of the printed table per operation.
+
+        "maps" counts the offsets between positions that are computed, and "entries per pair" the covariances in these
+        maps for one pair of inputs, which is what the operation costs in memory.
+        """
         for node, need in zip(self.nodes, self.needs(), strict=True):
             yield {
-                "path": node.path or "input",
+                "path": "input" if isinstance(node.operation, Input) else node.path or "forward",
                 "operation": node.operation,
                 "shape": "x".join(map(str, node.shape)),
-                "positions": "apart" if node.size != (1, 1) else "-",
-                "entries a pair": sum((node.size[0] - abs(d[0])) * (node.size[1] - abs(d[1])) for d in need),
+                "maps": len(need),
+                "entries per pair": _entries(node, need),
             }
 
     @property
     def input(self) -> Input:
-        """The first node's operation."""
+        """The operation of the first node."""
         operation = self.nodes[0].operation
         if not isinstance(operation, Input):
             raise TypeError("a graph starts with its input")
         return operation
 
     def __str__(self) -> str:
-        rows = [{k: str(v) for k, v in row.items()} for row in self.rows()]
-        names = list(rows[0])
-        widths = {k: max(len(k), *(len(r[k]) for r in rows)) for k in names}
-        lines = ["  ".join(k.ljust(widths[k]) for k in names)]
-        lines += ["  ".join(r[k].ljust(widths[k]) for k in names) for r in rows]
+        rows = [{name: str(value) for name, value in row.items()} for row in self.rows()]
+        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+        lines = ["  ".join(name.ljust(width) for name, width in widths.items())]
+        lines += ["  ".join(row[name].ljust(width) for name, width in widths.items()) for row in rows]
         return "\n".join(line.rstrip() for line in lines)
+
+
+def _entries(node: Node, offsets: frozenset[Offset]) -> int:
+    """Count the entries of the maps of a node at these offsets."""
+    return sum(math.prod(map_size(node.size, offset)) for offset in offsets)
