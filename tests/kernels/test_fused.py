@@ -9,7 +9,7 @@ from torch import nn
 from kernels import networks
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.engines.fused import codes, engine, layout
-from ntklens.kernels.engines.fused.program import compile_graph
+from ntklens.kernels.engines.fused.compiler import compile_graph
 
 
 def images(n: int, *shape: int) -> torch.Tensor:

@@ -1,8 +1,12 @@
-"""The program of an input gradient: cotangents carried back through the maps, a component at a time.
+"""The compiler of gradients: cotangents are carried back through the maps, one component of the graph at a time.
 
-Poolings cut the maps into components, such as one chain of layers for each offset. Where an activation needs values, the
-poolings' results are made first and kept; each component is then run again with its values kept, and swept backwards, so
-that what is alive at a time is one component and the poolings' results.
+The cotangent of a number v, written v̄, is the derivative of Σ weights · kernel with respect to v. An activation's
+adjoint reads the value of its input besides cotangents, so values have to be there when cotangents come by.
+
+Poolings cut the maps into components, such as one chain of layers for each offset. First the values of those poolings
+are computed on which a later activation depends, and they stay in the work space. Then each component, from the output
+to the input, is computed forwards with all its values retained, and swept backwards. So only the maps of one component
+and the poolings' results are alive at a time.
 """
 
 from __future__ import annotations
@@ -11,107 +15,135 @@ from collections import defaultdict
 from graphlib import TopologicalSorter
 
 from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused.compiler import (
+    IDENTITY,
+    Compiler,
+    affine,
+    mean_factor,
+    pool_shift,
+    slope,
+    window_rule,
+)
 from ntklens.kernels.engines.fused.precision import Key
-from ntklens.kernels.engines.fused.program import UNIT, Compiler, Program, affine
+from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.rules.graph import Graph
-from ntklens.kernels.rules.operations import ORIGIN, Activation, Dense, GlobalPool, Input, Normalise, Scale, Sum
-from ntklens.kernels.rules.windows import AveragePool, Conv, Pad
+from ntklens.kernels.rules.operations import ORIGIN, Activation, Dense, Input, Normalise, Offset, Scale, Sum
+from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
 
 def compile_adjoint(graph: Graph) -> Program:
-    """The gradient's program of a supported graph."""
-    return _Adjoint(graph).program()
+    """Return the program of a supported graph's gradient."""
+    return AdjointCompiler(graph).program()
 
 
-class _Adjoint(Compiler):
+class AdjointCompiler(Compiler):
+    """Writes the instructions of a gradient.
+
+    Attributes:
+        cotangents: the address of every map's cotangent that is in the work space.
+        retained: the pooled maps whose values stay in the work space.
+        pooled_from: for each map, the pooled maps that it was added to.
+        uncollected: for each pooled map, how many of its sources have not taken their share of its cotangent yet.
+    """
+
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.cotangents: dict[Key, int] = {}
-        self.kept: set[Key] = set()
-        self.left: dict[Key, int] = {}
-        self.pooled: dict[Key, list[Key]] = defaultdict(list)
+        self.retained: set[Key] = set()
+        self.pooled_from: dict[Key, list[Key]] = defaultdict(list)
+        self.uncollected: dict[Key, int] = {}
 
     def program(self) -> Program:
-        """Values of the poolings, then each component forwards and backwards."""
+        """Write the values of the poolings, then each component forwards and backwards."""
         self._number_marginals()
-        keys = [(i, offset) for i in range(len(self.graph.nodes)) for offset in sorted(self.needs[i])]
+        keys = self._all_maps()
         components = self._components(keys)
-        forward = self._values_of_poolings(components)
-        self.kept = {key for key in forward if self.gathers(key)}
-        self._make_all([key for key in keys if key in forward])
-        self.unread = defaultdict(lambda: 2)  # from here on nothing is overwritten
+        forward = self._needed_for_poolings(components)
+        self.retained = {key for key in forward if self.accumulates(key)}
+        self._compute_all([key for key in keys if key in forward])
+        # From here on values are read twice, forwards and backwards, so no map may take its source's address.
+        self.unread = defaultdict(lambda: 2)
         output = (len(self.graph.nodes) - 1, ORIGIN)
-        self._add(codes.SEED, self._cotangent(output), **self._extent(output))
+        self._add(codes.SEED, dst=self._cotangent(output), **self._extent(output))
         for component in components:
             self._sweep(component)
         return self._finished()
 
-    def _take_over(self, key: Key, source: Key) -> tuple[int, int]:
-        if source in self.kept:
-            return self._place(key), self.where[source]
-        return super()._take_over(key, source)
+    # Values
 
-    def _read(self, key: Key) -> None:
-        if key not in self.kept:
-            super()._read(key)
+    def _replace(self, key: Key, source: Key) -> tuple[int, int]:
+        if source in self.retained:
+            return self._address(key), self.addresses[source]
+        return super()._replace(key, source)
+
+    def _mark_read(self, key: Key) -> None:
+        if key not in self.retained:
+            super()._mark_read(key)
 
     def _components(self, keys: list[Key]) -> list[list[Key]]:
-        """The maps that hang together without poolings, readers before sources; a pooled map belongs to its readers."""
-        leader: dict[Key, Key] = {key: key for key in keys}
+        """Return the maps in groups that hang together without poolings, from the output's group to the inputs'.
 
-        def find(key: Key) -> Key:
-            while leader[key] != key:
-                leader[key] = leader[leader[key]]
-                key = leader[key]
+        A pooled map belongs to the group of its readers. Within a group sources stand before readers.
+        """
+        # Union-find: every map points to another of its group, and the leader points to itself.
+        parent: dict[Key, Key] = {key: key for key in keys}
+
+        def leader(key: Key) -> Key:
+            while parent[key] != key:
+                parent[key] = parent[parent[key]]  # halve the path for the next search
+                key = parent[key]
             return key
 
+        # Join each map with its sources. The edge from a source into a pooling is a cut, and only noted.
         for key in keys:
             for source in self.sources(key):
-                if self.gathers(key):
-                    self.pooled[source].append(key)
-                    self.left[key] = self.left.get(key, 0) + 1
+                if self.accumulates(key):
+                    self.pooled_from[source].append(key)
+                    self.uncollected[key] = self.uncollected.get(key, 0) + 1
                 else:
-                    leader[find(key)] = find(source)
+                    parent[leader(key)] = leader(source)
         members: dict[Key, list[Key]] = defaultdict(list)
         for key in keys:
-            members[find(key)].append(key)
+            members[leader(key)].append(key)
+        # A source's group comes after that of the pooled map, whose cotangent it needs.
         order: TopologicalSorter[Key] = TopologicalSorter(dict.fromkeys(members, ()))
-        for source, pooled in self.pooled.items():
-            for key in pooled:
-                order.add(find(source), find(key))
+        for source, pooled_maps in self.pooled_from.items():
+            for pooled in pooled_maps:
+                order.add(leader(source), leader(pooled))
         return [members[head] for head in order.static_order()]
 
-    def _values_of_poolings(self, components: list[list[Key]]) -> set[Key]:
-        """All maps that the pooled values which an activation depends on are made from."""
-        wanted: set[Key] = set()
-        for component in components:  # readers first
-            active = any(self.graph.nodes[key[0]].operation.needs_marginals for key in component)
-            feeds = any(reader in wanted for key in component for reader in self.pooled[key])
-            if active or feeds:
-                wanted.update(key for key in component if self.gathers(key))
-            if feeds:
-                wanted.update(component)
-        return wanted
-
-    def _cotangent(self, key: Key) -> int:
-        if key not in self.cotangents:
-            self.cotangents[key] = self.space.take(self._size(key))
-        return self.cotangents[key]
+    def _needed_for_poolings(self, components: list[list[Key]]) -> set[Key]:
+        """Return all maps from which those pooled values are computed that an activation depends on."""
+        needed: set[Key] = set()
+        # Readers come first, so whether a component leads to a pooling that is needed is known when its turn comes.
+        for component in components:
+            has_activation = any(self.graph.nodes[key[0]].operation.needs_marginals for key in component)
+            feeds_pooling = any(pooled in needed for key in component for pooled in self.pooled_from[key])
+            # Either way values of this component are wanted, and so are the pooled maps that it starts from.
+            if has_activation or feeds_pooling:
+                needed.update(key for key in component if self.accumulates(key))
+            # Before the first sweep the component itself is computed only if a pooling follows. Otherwise its values are
+            # computed in its own sweep.
+            if feeds_pooling:
+                needed.update(component)
+        return needed
 
     def _sweep(self, component: list[Key]) -> None:
-        values = self._values(component)
+        """Compute the values that the component's activations read, and carry its cotangents back to its sources."""
+        values = self._values_read(component)
         for key in component:
-            if key in values and key not in self.where:
+            if key in values and key not in self.addresses:
                 self._emit(key)
+        # Readers before sources: a map's cotangent is complete when all readers have added their shares.
         for key in reversed(component):
             self._collect(key)
             if key in self.cotangents:
-                self._back(key)
-        for key in values - self.kept:
-            self.space.give(self.where.pop(key), self._size(key))
+                self._propagate(key)
+        for key in values - self.retained:
+            self.space.release(self.addresses.pop(key), self._size(key))
 
-    def _values(self, component: list[Key]) -> set[Key]:
-        """The maps of a component that its activations read, with all they are made from."""
+    def _values_read(self, component: list[Key]) -> set[Key]:
+        """Return the component's maps that its activations read, with all maps of it that these are computed from."""
         inside = set(component)
         stack = [
             source
@@ -124,107 +156,108 @@ class _Adjoint(Compiler):
             key = stack.pop()
             if key in inside and key not in values:
                 values.add(key)
-                stack.extend([] if self.gathers(key) else self.sources(key))
+                # A pooled map has been retained: its own sources, in other components, are not computed again.
+                stack.extend([] if self.accumulates(key) else self.sources(key))
         return values
 
-    def _collect(self, key: Key) -> None:
-        """The share of the pooled maps that this one was added to."""
-        for pooled in self.pooled[key]:
-            operation = self.graph.nodes[pooled[0]].operation
-            src = self.cotangents[pooled]
-            if isinstance(operation, AveragePool):
-                if key not in self.cotangents:
-                    self._add(codes.ZERO, self._cotangent(key), **self._extent(key))
-                target = operation.window.source(pooled[1])
-                shift = (key[1][0] - target[0], key[1][1] - target[1])
-                geometry = self._geometry(pooled, key, operation.window, shift) | self._extent(pooled)
-                self._add(codes.WINDOW_T, self.cotangents[key], src=src, **geometry)
-            else:
-                h, w = self.graph.nodes[key[0]].size
-                pairs = (h * w) ** 2 if isinstance(operation, GlobalPool) else h * w
-                self._add(codes.FILL, self._fresh(key), (1 / pairs,), src=src, **self._extent(key))
-                self._merge(key)
-            self.left[pooled] -= 1
-            if not self.left[pooled]:
-                self.space.give(self.cotangents.pop(pooled), self._size(pooled))
+    # Cotangents
 
-    def _fresh(self, key: Key) -> int:
-        """A place for a share of this map's cotangent; `_merge` adds it to what is there."""
-        self.spare = self.space.take(self._size(key))
-        return self.spare
-
-    def _merge(self, key: Key) -> None:
+    def _cotangent(self, key: Key) -> int:
+        """Return the address of a map's cotangent, a new one if it has none yet."""
         if key not in self.cotangents:
-            self.cotangents[key] = self.spare
+            self.cotangents[key] = self.space.allocate(self._size(key))
+        return self.cotangents[key]
+
+    def _merge(self, key: Key, share: int) -> None:
+        """Add the share at an address to a map's cotangent, or make it the cotangent if it is the first."""
+        if key not in self.cotangents:
+            self.cotangents[key] = share
             return
         dst = self.cotangents[key]
-        self._add(codes.SUM, dst, src=dst, src2=self.spare, **self._extent(key))
-        self.space.give(self.spare, self._size(key))
+        self._add(codes.SUM, dst=dst, src=dst, src2=share, **self._extent(key))
+        self.space.release(share, self._size(key))
 
-    def _hand_over(self, key: Key, source: Key) -> None:
-        """The map's cotangent, changed in place, is the source's."""
-        self.spare = self.cotangents.pop(key)
-        self._merge(source)
+    def _collect(self, key: Key) -> None:
+        """Add to a map's cotangent its shares in the cotangents of the pooled maps that it was added to."""
+        for pooled in self.pooled_from[key]:
+            node = self.graph.nodes[pooled[0]]
+            src = self.cotangents[pooled]
+            if isinstance(node.operation, AveragePool):
+                shift = pool_shift(node.operation, pooled, key)
+                self._add_through_window(key, pooled, node.operation.window, shift, src)
+            else:
+                share = self.space.allocate(self._size(key))
+                factor = mean_factor(self.graph, node)
+                self._add(codes.FILL, (factor,), dst=share, src=src, **self._extent(key))
+                self._merge(key, share)
+            # The last source releases the pooled cotangent.
+            self.uncollected[pooled] -= 1
+            if not self.uncollected[pooled]:
+                self.space.release(self.cotangents.pop(pooled), self._size(pooled))
 
-    def _back(self, key: Key) -> None:
-        """Carry a complete cotangent on to the sources."""
+    def _add_through_window(self, key: Key, reader: Key, window: Window, shift: Offset, src: int) -> None:
+        """Add to a map's cotangent its share in that of a reader, which is at the address src, through a window."""
+        if key not in self.cotangents:
+            self._add(codes.ZERO, dst=self._cotangent(key), **self._extent(key))
+        geometry = self._window_columns(reader, key, window, shift)
+        del geometry["is_box"]
+        self._add(codes.WINDOW_ADJOINT, dst=self.cotangents[key], src=src, **geometry)
+
+    def _propagate(self, key: Key) -> None:
+        """Carry a map's complete cotangent on to its sources."""
         node, sources, extent = self.graph.nodes[key[0]], self.sources(key), self._extent(key)
-        operation, place = node.operation, self.cotangents[key]
-        if self.gathers(key):
+        operation, dst = node.operation, self.cotangents[key]
+        if self.accumulates(key):
+            # The sources collect it when their own components are swept; it stays until the last has done so.
             if isinstance(operation, AveragePool):
-                self._finish_cotangent(key, operation)
-            return  # kept until all of its sources have read it
+                self._finish_pool(dst, key, operation)  # a division is its own adjoint
+            return
         match operation:
             case Input():
-                self._to_inputs(key)
+                self._propagate_to_inputs(key)
                 return
             case Conv() | Pad():
-                self._back_through_window(key, operation, sources)
+                self._propagate_through_window(key, operation, sources)
                 return
             case Dense():
-                self._add(codes.AFFINE_T, place, affine(operation.scales), **extent)
+                self._add(codes.AFFINE_ADJOINT, affine(operation.scales), dst=dst, **extent)
             case Scale():
-                square = operation.factor**2
-                self._add(codes.AFFINE_T, place, (square, 0.0, 0.0, 0.0, square), **extent)
-            case Activation() | Normalise():
-                slope = float(operation.dual.slope) if isinstance(operation, Activation) else 0.0  # type: ignore[attr-defined]
-                op = codes.RELU_T if isinstance(operation, Activation) else codes.NORMALISE_T
-                value = self.where[sources[0]]
-                self._add(op, place, (slope,), src2=value, **extent, **self._ends(node, key[1]))
+                self._add(codes.AFFINE_ADJOINT, (operation.factor**2,), dst=dst, **extent)
+            case Activation():
+                columns = extent | self._marginal_columns(node, key[1])
+                value = self.addresses[sources[0]]
+                self._add(codes.RELU_ADJOINT, (slope(operation),), dst=dst, value=value, **columns)
+            case Normalise():
+                columns = extent | self._marginal_columns(node, key[1])
+                self._add(codes.NORMALISE_ADJOINT, dst=dst, value=self.addresses[sources[0]], **columns)
             case Sum():
+                # Every summand gets the whole cotangent: the others a copy, the first one the original, below.
                 for source in sources[1:]:
-                    self._add(codes.AFFINE, self._fresh(source), UNIT, src=place, **extent)
-                    self._merge(source)
-        self._hand_over(key, sources[0])
+                    share = self.space.allocate(self._size(source))
+                    self._add(codes.AFFINE, IDENTITY, dst=share, src=dst, **extent)
+                    self._merge(source, share)
+        # A mean over the one position of flat inputs has nothing to add.
+        # What is at the address has been changed in place, and is now the share of the source.
+        del self.cotangents[key]
+        self._merge(sources[0], dst)
 
-    def _finish_cotangent(self, key: Key, operation: AveragePool) -> None:
-        before = self.where.get(key)
-        self.where[key] = self.cotangents[key]
-        self._finish_pool(key, operation)  # its own transpose
-        if before is None:
-            del self.where[key]
-        else:
-            self.where[key] = before
-
-    def _to_inputs(self, key: Key) -> None:
-        place = self.cotangents.pop(key)
+    def _propagate_to_inputs(self, key: Key) -> None:
+        src = self.cotangents.pop(key)
         if self.flat:
-            self._add(codes.LOAD_T, 0, src=place, **self._extent(key))
+            self._add(codes.LOAD_ADJOINT, src=src, **self._extent(key))
         else:
-            self._add(codes.GRAM_T, 0, src=place, **self._gram_ends(key), **self._extent(key))
-        self.space.give(place, self._size(key))
+            self._add(codes.GRAM_ADJOINT, src=src, **self._extent(key), **self._pixel_columns(key))
+        self.space.release(src, self._size(key))
 
-    def _back_through_window(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
-        place, window = self.cotangents.pop(key), operation.window
-        consts = affine(operation.scales, window.kernel[0] * window.kernel[1]) if isinstance(operation, Conv) else UNIT
+    def _propagate_through_window(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
+        src, constants = self.cotangents.pop(key), window_rule(operation)
         for source in sources:
-            geometry = self._geometry(key, source, window, ORIGIN) | self._extent(key)
-            if geometry["same"]:
-                self._add(codes.BOX_T, self._fresh(source), consts, src=place, **geometry)
-                self._merge(source)
-                continue
-            self._add(codes.AFFINE_T, place, consts, **self._extent(key))
-            if source not in self.cotangents:
-                self._add(codes.ZERO, self._cotangent(source), **self._extent(source))
-            self._add(codes.WINDOW_T, self.cotangents[source], src=place, **geometry)
-        self.space.give(place, self._size(key))
+            geometry = self._window_columns(key, source, operation.window, ORIGIN)
+            if geometry["is_box"]:
+                share = self.space.allocate(self._size(source))
+                self._add(codes.BOX_ADJOINT, constants, dst=share, src=src, **geometry)
+                self._merge(source, share)
+            else:
+                self._add(codes.AFFINE_ADJOINT, constants, dst=src, **self._extent(key))
+                self._add_through_window(source, key, operation.window, ORIGIN, src)
+        self.space.release(src, self._size(key))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ntklens.kernels.engines.fused import dense, images, vm
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
+from ntklens.kernels.engines.fused.compiler import compile_graph, supported
 from ntklens.kernels.engines.fused.layout import Progress, in_threads, own_threads
-from ntklens.kernels.engines.fused.program import Program, compile_graph, supported
+from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.rules.graph import Graph
 
 _log = logging.getLogger("ntklens")

@@ -164,7 +164,7 @@ def run_adjoint(
 
 def _arrays(program: Program, panel: Array, x: Side, z: Side) -> tuple[NDArray[Any], ...]:
     """What the machine reads; it sees bare pointers, so that all must be contiguous."""
-    given = (program.code, program.consts, program.factors, panel, x.pixels, z.pixels)
+    given = (program.code, program.constants, program.factors, panel, x.pixels, z.pixels)
     return tuple(np.ascontiguousarray(array) for array in (*given, x.root, z.root))
 
 

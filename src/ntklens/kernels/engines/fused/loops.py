@@ -21,7 +21,7 @@ def copy(dst, src, n):
 @njit(**FAST)
 @no_type_check
 def write(dst, src, count):
-    """Copy this many numbers, which may be no whole number of vectors, in the precision of dst."""
+    """Copy this many numbers, which need not be a whole number of vectors, in the precision of dst."""
     whole = count // LANES * LANES
     for i in range(0, whole, LANES):
         store(dst, i, convert(load(src, i), load(dst, i)))
@@ -32,7 +32,7 @@ def write(dst, src, count):
 @njit(**FAST)
 @no_type_check
 def clear(dst, n):
-    """Zeros."""
+    """Fill dst with zeros."""
     zero = full(load(dst, 0), 0.0)
     for i in range(0, n * LANES, LANES):
         store(dst, i, zero)
@@ -41,7 +41,7 @@ def clear(dst, n):
 @njit(**FAST)
 @no_type_check
 def spread(dst, src, n, factor):
-    """One vector times a factor to every position."""
+    """Write one vector times a factor to every position."""
     value = factor * load(src, 0)
     for i in range(0, n * LANES, LANES):
         store(dst, i, value)
@@ -57,10 +57,11 @@ def add(dst, src, n):
 
 @njit(**FAST)
 @no_type_check
-def add_positions(total, src, n):
-    """Add all positions to a vector in float64: every fourth to one of four sums, so that they need not wait in turn."""
+def add_positions(sums, src, n):
+    """Add all positions of a map to one vector in float64."""
+    # Every fourth position goes to one of four sums: an addition then need not wait for the one before it.
     size = n * LANES
-    a = load(total, 0)
+    a = load(sums, 0)
     b = full(a, 0.0)
     c, d = b, b
     whole = size - size % (4 * LANES)
@@ -71,68 +72,68 @@ def add_positions(total, src, n):
         d = d + convert(load(src, i + 3 * LANES), a)
     for i in range(whole, size, LANES):
         a = a + convert(load(src, i), a)
-    store(total, 0, (a + b) + (c + d))
+    store(sums, 0, (a + b) + (c + d))
 
 
 @njit(**FAST)
 @no_type_check
-def affine(k, t, n, w, b, own, bias, wt):
-    """Θ <- own K + bias + wt Θ, K <- w K + b."""
+def affine(nngp, ntk, n, weight, bias, weight_share, bias_share):
+    """Replace Θ by weight_share K + bias_share + weight Θ, and K by weight K + bias."""
     for i in range(0, n * LANES, LANES):
-        v, tangent = load(k, i), load(t, i)
-        store(t, i, own * convert(v, tangent) + (bias + wt * tangent))
-        store(k, i, w * v + b)
+        k, theta = load(nngp, i), load(ntk, i)
+        store(ntk, i, weight_share * convert(k, theta) + (bias_share + weight * theta))
+        store(nngp, i, weight * k + bias)
 
 
 @njit(**FAST)
 @no_type_check
-def affine_t(k, t, n, w, own, wt):
-    """Back through `affine`: K̄ <- w K̄ + own Θ̄, Θ̄ <- wt Θ̄."""
+def affine_adjoint(nngp, ntk, n, weight, weight_share):
+    """Go back through `affine`: K̄ <- weight K̄ + weight_share Θ̄, Θ̄ <- weight Θ̄."""
     for i in range(0, n * LANES, LANES):
-        tangent = load(t, i)
-        store(k, i, w * load(k, i) + own * convert(tangent, load(k, i)))
-        store(t, i, wt * tangent)
+        theta_bar = load(ntk, i)
+        store(nngp, i, weight * load(nngp, i) + weight_share * convert(theta_bar, load(nngp, i)))
+        store(ntk, i, weight * theta_bar)
 
 
 @njit(**FAST)
 @no_type_check
-def scale(k, t, factors, n):
-    """Each position times its factor."""
+def scale(nngp, ntk, factors, n):
+    """Multiply each position by its factor."""
     for p in range(n):
         i = p * LANES
-        store(k, i, load(k, i) * factors[p])
-        store(t, i, load(t, i) * factors[p])
+        store(nngp, i, load(nngp, i) * factors[p])
+        store(ntk, i, load(ntk, i) * factors[p])
 
 
 @njit(**FAST)
 @no_type_check
-def gram_row(k, x, z, width, channels, positions):
-    """Covariance of the pixels of x and z along a row.
+def gram_row(nngp, x, z, width, channels, positions):
+    """Write the covariance of the pixels of x and z along a row: the mean over channels of their products.
 
     Args:
-        k: the row, filled.
-        x: the first channel of x at the row's first position.
-        z: the same of z, a vector a position.
+        nngp: the row.
+        x: the first channel of x at the row's first position, one number per position.
+        z: likewise of z, one vector per position.
         width: positions of the row.
-        channels: their number.
-        positions: of an image, from one channel to the next.
+        channels: number of channels.
+        positions: positions of an image, that is, from one channel to the next.
     """
     share = 1.0 / channels
     for p in range(width):
         i = p * LANES
-        value = full(load(k, i), 0.0)
+        value = full(load(nngp, i), 0.0)
         for c in range(channels):
             value = value + (share * x[c * positions + p]) * convert(load(z, c * positions * LANES + i), value)
-        store(k, i, value)
+        store(nngp, i, value)
 
 
 @njit(**FAST)
 @no_type_check
-def gram_row_t(xbar, k, z, width, channels, positions):
-    """Back to the pixels of x."""
+def gram_row_adjoint(x_bar, nngp, z, width, channels, positions):
+    """Go back through `gram_row`: add to x̄ the sum over the lanes of K̄ z / channels."""
     share = 1.0 / channels
     for p in range(width):
         i = p * LANES
-        value = share * load(k, i)
+        value = share * load(nngp, i)
         for c in range(channels):
-            xbar[c * positions + p] += total(value * convert(load(z, c * positions * LANES + i), value))
+            x_bar[c * positions + p] += total(value * convert(load(z, c * positions * LANES + i), value))

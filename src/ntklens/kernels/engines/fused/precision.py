@@ -1,4 +1,4 @@
-"""Which maps must be as precise as the variances that they are compared with."""
+"""Which maps must be as precise as the variances with which an activation compares them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN, Offset
 
 Key = tuple[int, Offset]
-"""A map: node and offset."""
+"""A map: the index of its node, and its offset."""
 
 
 def mixed_into_the_origin(graph: Graph) -> set[Key]:
-    """The maps that poolings mix into a map at offset zero that an activation reads.
+    """Return the maps that a pooling mixes into a map at offset zero which an activation reads.
 
-    There the covariance of near inputs is compared with their variances, so that it must be as good as those: what is only
-    good to float32 in the maps would be read as an angle.
+    In such a map the covariance of two nearly equal inputs is compared with their variances, which are computed in
+    float64 throughout. An error of float32 in one of the maps that are mixed would be taken for an angle between the
+    inputs. The map at offset zero needs no such care where no other offset is mixed into it: there the errors of a pair
+    are proportional to its own angle.
     """
     marked: set[Key] = set()
     for node in graph.nodes:
         if not node.operation.needs_marginals:
             continue
-        closure: set[Key] = set()
+        # All maps from which the activation's map at offset zero is computed.
+        ancestors: set[Key] = set()
         stack: list[Key] = [(node.inputs[0], ORIGIN)]
         while stack:
             key = stack.pop()
-            if key in closure or key in marked:
+            if key in ancestors or key in marked:
                 continue
-            closure.add(key)
+            ancestors.add(key)
             i, offset = key
             operation = graph.nodes[i].operation
             stack.extend((j, source) for j in graph.nodes[i].inputs for source in operation.sources({offset}))
-        if any(offset != ORIGIN for _, offset in closure):
-            marked |= closure
+        # Other offsets among them mean that a pooling lies in between.
+        if any(offset != ORIGIN for _, offset in ancestors):
+            marked |= ancestors
     return marked

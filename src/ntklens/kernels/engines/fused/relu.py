@@ -1,7 +1,17 @@
 """Piecewise linear activations on a row of a map, normalisations, and the way back through them.
 
-The corrections of an activation are functions of g = 1 - |c|, taken from K in float64, so that near pairs keep their
-relative precision in the precision of Θ.
+Write u and v for the Gaussians of x and z, K for their covariance, s for the product of their standard deviations,
+c = K / s, and θ = arccos |c|, the angle between them or the angle missing to π. For φ(u) = max(u, 0) + a min(u, 0)
+(Cho & Saul 2009; a leaky ReLU is (1 - a) ReLU + a times the identity):
+
+    E[φ(u) φ(v)]   = (1 - a)² / 2π (π max(K, 0) + s E) + a K,   E = sqrt(1 - c²) - |c| θ,
+    E[φ'(u) φ'(v)] = (1 - a)² / 2π (π - θ) + a for c >= 0,  (1 - a)² / 2π θ + a for c < 0.
+
+Only E and θ are difficult. Both are computed from the gap g = 1 - |c|, which is taken from K in float64: θ is near
+sqrt(2 g), so that for a near pair a small gap in the precision of Θ keeps all its digits, where a cosine near 1 would
+have lost them. In y = 2 g - 1, on [-1, 1], θ / sqrt(g) and E / (g sqrt(g)) are smooth and have short polynomials.
+
+Names: `k` and `theta` are vectors of K and Θ, `k_bar` and `theta_bar` of their cotangents K̄ and Θ̄.
 """
 
 from __future__ import annotations
@@ -55,128 +65,139 @@ _EXCESS_64 = (
 angle_over_root = polynomial(_ANGLE_32, _ANGLE_64)
 """θ / sqrt(g) at y = 2 g - 1."""
 excess_over_power = polynomial(_EXCESS_32, _EXCESS_64)
-"""E / (g sqrt(g)) at y = 2 g - 1, where E = sqrt(1 - c²) - |c| θ."""
+"""E / (g sqrt(g)) at y = 2 g - 1."""
 
 
 @njit(**INLINE)
 @no_type_check
-def gap(v, s, c):
-    """1 - |v| / s in the precision of c, which is s again; 1 where a variance vanishes."""
-    one, positive = full(c, 1.0), c > 0.0
-    g = convert(s - absolute(v), c) / select(positive, c, one)
-    return select(positive, select(g > COINCIDENT, g, full(c, 0.0)), one)
+def gap(k, s, like):
+    """Return 1 - |k| / s in the precision of `like`, which is s in that precision; 1 where a variance vanishes."""
+    one, positive = full(like, 1.0), like > 0.0
+    # The difference is taken in float64, and only then rounded: its relative error is that of one rounding.
+    g = convert(s - absolute(k), like) / select(positive, like, one)
+    return select(positive, select(g > COINCIDENT, g, full(like, 0.0)), one)
 
 
 @njit(**FAST)
 @no_type_check
-def gap_row(gaps, products, k, p1, p2, width, step):
-    """`gap` along a row, and the products of the standard deviations, in the precision of where they go."""
+def gap_row(gaps, products, nngp, std_x, std_z, width, step):
+    """Write the gaps along a row and the products of the standard deviations, in the precision of `gaps`."""
     for p in range(width):
         i = p * LANES
-        s = p1[p * step] * load(p2, i)
-        c = convert(s, load(products, i))
-        store(gaps, i, gap(load(k, i), s, c))
-        store(products, i, c)
+        s = std_x[p * step] * load(std_z, i)
+        s_rounded = convert(s, load(products, i))
+        store(gaps, i, gap(load(nngp, i), s, s_rounded))
+        store(products, i, s_rounded)
 
 
 @njit(**FAST)
 @no_type_check
-def relu_row(k, t, p1, p2, width, step, slope, room):
-    """K <- E[φφ] = (1 - a)² (π max(K, 0) + s E) / 2π + a K, and Θ times E[φ'φ'].
-
-    Two short loops: the processor sees far enough ahead in them to overlap the positions' long chains of operations.
+def relu_row(nngp, ntk, std_x, std_z, width, step, slope, scratch):
+    """Replace K by E[φφ] and Θ by Θ E[φ'φ'] along a row.
 
     Args:
-        k: a row of K, in place.
-        t: the same of Θ.
-        p1: standard deviations of x at the row's positions, or one for all with step 0.
-        p2: those of z, a vector a position.
+        nngp: the row of K.
+        ntk: the row of Θ.
+        std_x: standard deviations of x, one number per position, or one for all positions with step 0.
+        std_z: standard deviations of z, one vector per position.
         width: positions.
         step: 0 or 1.
         slope: a.
-        room: for two rows in the precision of the corrections: that of Θ, or float64 for maps that a pooling mixes.
+        scratch: two rows in the precision of the corrections E and θ: that of Θ, or float64 for maps that a pooling mixes.
     """
     both = (1.0 - slope) ** 2 / (2 * math.pi)
-    top, positive = both * math.pi + slope, both * math.pi
-    gaps, products = room, at(room, width * LANES)
-    gap_row(gaps, products, k, p1, p2, width, step)
+    top, positive = both * math.pi + slope, both * math.pi  # E[φ'φ'] at θ = 0; the factor of max(K, 0)
+    gaps, products = scratch, at(scratch, width * LANES)
+    # Two short loops: the processor looks far enough ahead in them to overlap the long chains of several positions.
+    gap_row(gaps, products, nngp, std_x, std_z, width, step)
     for p in range(width):
         i = p * LANES
-        v, tangent, g = load(k, i), load(t, i), load(gaps, i)
+        k, theta, g = load(nngp, i), load(ntk, i), load(gaps, i)
         y, root = g + g - 1.0, both * sqrt(g)
-        theta = root * angle_over_root(y)
-        more = (load(products, i) * root) * (g * excess_over_power(y))
-        factor = select(v < 0.0, theta + slope, top - theta)
-        store(t, i, tangent * convert(factor, tangent))
-        store(k, i, positive * maximum(v, full(v, 0.0)) + (slope * v + convert(more, v)))
+        # Angle and excess, times `both`: (1 - a)² / 2π θ and (1 - a)² / 2π s E.
+        angle = root * angle_over_root(y)
+        excess = (load(products, i) * root) * (g * excess_over_power(y))
+        derivative = select(k < 0.0, angle + slope, top - angle)
+        store(ntk, i, theta * convert(derivative, theta))
+        store(nngp, i, positive * maximum(k, full(k, 0.0)) + (slope * k + convert(excess, k)))
 
 
 @njit(**FAST)
 @no_type_check
-def relu_row_t(k, t, value, tangent, p1, p2, width, step, slope, out, room):
-    """Back through `relu_row`: cotangents in place, and in `out` what x's standard deviations get, times these.
+def relu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, slope, log_std_bar, scratch):
+    """Go back through `relu_row`, cotangents in place.
 
-    With F = E[φ'φ'], σ = sqrt(1 - c²) and A = Θ̄ Θ dF/dK, which is 0 at coincident pairs: K̄ <- K̄ F + A, Θ̄ <- Θ̄ F, and for
-    the standard deviation r of x, times r: K̄ both σ s - A K. K̄'s F is taken in float64: near pairs' large terms cancel to
-    what the variances' own recursion leaves, which is in float64.
+    With F = E[φ'φ'] and σ = sqrt(1 - c²), the derivatives are
+
+        dE[φφ] / dK = F,   dE[φφ] / d(log s) = (1 - a)² / 2π σ s,
+        dF / dK = (1 - a)² / (2π σ s),   dF / d(log s) = -K dF / dK.
+
+    Let A = Θ̄ Θ dF/dK, which is set to 0 for coincident pairs, where the kink has no derivative. Then
+
+        K̄ <- K̄ F + A,   Θ̄ <- Θ̄ F,   and x's log standard deviation gets K̄ (1 - a)² / 2π σ s - A K.
 
     Args:
-        k: a row of K̄, in place.
-        t: the same of Θ̄.
+        nngp: the row of K̄.
+        ntk: the row of Θ̄.
         value: the row of K before the activation.
-        tangent: the same of Θ.
-        p1: as in `relu_row`.
-        p2: as in `relu_row`.
+        tangent: the row of Θ before the activation.
+        std_x: as in `relu_row`.
+        std_z: as in `relu_row`.
         width: as in `relu_row`.
         step: as in `relu_row`.
         slope: as in `relu_row`.
-        out: a number a position, or one with step 0; added to.
-        room: for three rows in the precision of Θ.
+        log_std_bar: cotangents of the logarithms of `std_x`, as many as these; added to.
+        scratch: three rows in the precision of Θ.
     """
     both = (1.0 - slope) ** 2 / (2 * math.pi)
     top = both * math.pi + slope
-    thetas, sines, shares = room, at(room, width * LANES), at(room, 2 * width * LANES)
-    gap_row(thetas, sines, value, p1, p2, width, step)
+    # Three rows of scratch, each used twice: gaps, then angles; products s, then sines; and A.
+    angles, sines, shares = scratch, at(scratch, width * LANES), at(scratch, 2 * width * LANES)
+    gap_row(angles, sines, value, std_x, std_z, width, step)
+    # In the precision of Θ: `both` θ, `both` σ, A, and Θ̄. From here on σ² = 1 - c² = g (2 - g).
     for p in range(width):
         i = p * LANES
-        g, tbar = load(thetas, i), load(t, i)
+        g, theta_bar = load(angles, i), load(ntk, i)
         sine = both * sqrt(g * (2.0 - g))
-        theta = both * sqrt(g) * angle_over_root(g + g - 1.0)
-        apart = sine * load(sines, i)
-        regular = apart > 0.0
-        share = (both * both) * tbar * load(tangent, i) / select(regular, apart, full(g, 1.0))
-        store(thetas, i, theta)
+        angle = both * sqrt(g) * angle_over_root(g + g - 1.0)
+        # A = both Θ̄ Θ / (σ s), from both² Θ̄ Θ / (both σ s).
+        denominator = sine * load(sines, i)
+        regular = denominator > 0.0
+        share = (both * both) * theta_bar * load(tangent, i) / select(regular, denominator, full(g, 1.0))
+        store(angles, i, angle)
         store(sines, i, sine)
         store(shares, i, select(regular, share, full(g, 0.0)))
-        store(t, i, tbar * select(load(value, i) < 0.0, theta + slope, top - theta))
+        store(ntk, i, theta_bar * select(load(value, i) < 0.0, angle + slope, top - angle))
+    # In float64: K̄ and the standard deviation. The two get large terms from a near pair, which cancel up to what the
+    # variances' own recursion leaves, and that is in float64.
     for p in range(width):
         i = p * LANES
-        v, kbar = load(value, i), load(k, i)
-        s, theta, share = p1[p * step] * load(p2, i), convert(load(thetas, i), v), convert(load(shares, i), v)
-        f = select(s > 0.0, select(v < 0.0, theta + slope, top - theta), full(v, slope))
-        out[p * step] += total(kbar * (convert(load(sines, i), v) * s) - share * v)
-        store(k, i, kbar * f + share)
+        k, k_bar = load(value, i), load(nngp, i)
+        s, angle, share = std_x[p * step] * load(std_z, i), convert(load(angles, i), k), convert(load(shares, i), k)
+        derivative = select(s > 0.0, select(k < 0.0, angle + slope, top - angle), full(k, slope))
+        log_std_bar[p * step] += total(k_bar * (convert(load(sines, i), k) * s) - share * k)
+        store(nngp, i, k_bar * derivative + share)
 
 
 @njit(**FAST)
 @no_type_check
-def times_row(k, t, p1, p2, width, step):
-    """K and Θ times the product of two factors."""
+def times_row(nngp, ntk, factor_x, factor_z, width, step):
+    """Multiply K and Θ by the product of two factors, as a normalisation does."""
     for p in range(width):
         i = p * LANES
-        s, tangent = p1[p * step] * load(p2, i), load(t, i)
-        store(k, i, load(k, i) * s)
-        store(t, i, tangent * convert(s, tangent))
+        s, theta = factor_x[p * step] * load(factor_z, i), load(ntk, i)
+        store(nngp, i, load(nngp, i) * s)
+        store(ntk, i, theta * convert(s, theta))
 
 
 @njit(**FAST)
 @no_type_check
-def times_row_t(k, t, value, tangent, p1, p2, width, step, out):
-    """Back through `times_row`; `out` gets what x's factor gets, times it."""
+def times_row_adjoint(nngp, ntk, value, tangent, factor_x, factor_z, width, step, log_factor_bar):
+    """Go back through `times_row`: cotangents times the product; x's log factor gets s (K̄ K + Θ̄ Θ)."""
     for p in range(width):
         i = p * LANES
-        s, kbar, tbar = p1[p * step] * load(p2, i), load(k, i), load(t, i)
-        more = s * (kbar * load(value, i) + convert(tbar * load(tangent, i), s))
-        out[p * step] += total(more)
-        store(k, i, kbar * s)
-        store(t, i, tbar * convert(s, tbar))
+        s, k_bar, theta_bar = factor_x[p * step] * load(factor_z, i), load(nngp, i), load(ntk, i)
+        share = s * (k_bar * load(value, i) + convert(theta_bar * load(tangent, i), s))
+        log_factor_bar[p * step] += total(share)
+        store(nngp, i, k_bar * s)
+        store(ntk, i, theta_bar * convert(s, theta_bar))

@@ -1,4 +1,8 @@
-"""Sums over windows that slide over a map, and the way back through them."""
+"""Sums over windows that slide over a map, and the way back through them.
+
+A sum over a window is a sum over its rows of sums along each row. Neighbouring windows share rows, so the sums along
+rows are computed once and kept, for three rows in `box_row` and for as many as the window spans in `slide`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,22 @@ from typing import no_type_check
 from numba import njit
 
 from ntklens.kernels.engines.fused.codes import (
-    ADD,
-    DIL_X,
-    DIL_Y,
+    ADDS,
+    BIAS,
+    BIAS_SHARE,
+    DILATION_H,
+    DILATION_W,
     IN_H,
     IN_W,
-    KH,
-    KW,
+    KERNEL_H,
+    KERNEL_W,
     LANES,
-    STRIDE_X,
-    STRIDE_Y,
-    SX,
-    SY,
+    START_H,
+    START_W,
+    STRIDE_H,
+    STRIDE_W,
+    WEIGHT,
+    WEIGHT_SHARE,
     H,
     W,
 )
@@ -29,9 +37,10 @@ from ntklens.kernels.engines.fused.vectors import FAST, at, convert, full, load,
 @njit(**FAST)
 @no_type_check
 def add_rows(dst, src, width, height, y):
-    """Sum of the rows y - 1 to y + 1 that the map has, with a position of zeros on either side."""
+    """Write the sum of the rows y - 1, y and y + 1 of a map, as far as it has them, between two positions of zeros."""
     line = width * LANES
     row = at(src, y * line)
+    # The zeros on either side stand for the padding, so that `box_row` needs no case for the first and last column.
     zero = full(load(src, 0), 0.0)
     store(dst, 0, zero)
     store(dst, line + LANES, zero)
@@ -40,39 +49,39 @@ def add_rows(dst, src, width, height, y):
         for i in range(0, line, LANES):
             store(dst, i, load(row, i - line) + load(row, i) + load(row, i + line))
     elif height > 1:
-        other = line if y == 0 else -line
+        neighbour = line if y == 0 else -line
         for i in range(0, line, LANES):
-            store(dst, i, load(row, i) + load(row, i + other))
+            store(dst, i, load(row, i) + load(row, i + neighbour))
     else:
         copy(dst, row, width)
 
 
 @njit(**FAST)
 @no_type_check
-def box_row(k, t, sum_k, sum_t, width, w, b, own, bias, wt):
-    """Sums over three columns of `add_rows`, then the affine rule."""
+def box_row(nngp, ntk, nngp_sums, ntk_sums, width, weight, bias, weight_share, bias_share):
+    """Write sums over three columns of what `add_rows` has left, and apply the affine rule."""
     for i in range(0, width * LANES, LANES):
-        v = load(sum_k, i) + load(sum_k, i + LANES) + load(sum_k, i + 2 * LANES)
-        tangent = load(sum_t, i) + load(sum_t, i + LANES) + load(sum_t, i + 2 * LANES)
-        store(t, i, own * convert(v, tangent) + (bias + wt * tangent))
-        store(k, i, w * v + b)
+        k = load(nngp_sums, i) + load(nngp_sums, i + LANES) + load(nngp_sums, i + 2 * LANES)
+        theta = load(ntk_sums, i) + load(ntk_sums, i + LANES) + load(ntk_sums, i + 2 * LANES)
+        store(ntk, i, weight_share * convert(k, theta) + (bias_share + weight * theta))
+        store(nngp, i, weight * k + bias)
 
 
 @njit(**FAST)
 @no_type_check
-def box_row_t(k, t, sum_k, sum_t, width, w, own, wt):
-    """The same with the transposed rule."""
+def box_row_adjoint(nngp, ntk, nngp_sums, ntk_sums, width, weight, weight_share):
+    """Go back through `box_row` on one row: a box is its own adjoint, the affine rule has the transposed one."""
     for i in range(0, width * LANES, LANES):
-        v = load(sum_k, i) + load(sum_k, i + LANES) + load(sum_k, i + 2 * LANES)
-        tangent = load(sum_t, i) + load(sum_t, i + LANES) + load(sum_t, i + 2 * LANES)
-        store(k, i, w * v + own * convert(tangent, v))
-        store(t, i, wt * tangent)
+        k_bar = load(nngp_sums, i) + load(nngp_sums, i + LANES) + load(nngp_sums, i + 2 * LANES)
+        theta_bar = load(ntk_sums, i) + load(ntk_sums, i + LANES) + load(ntk_sums, i + 2 * LANES)
+        store(nngp, i, weight * k_bar + weight_share * convert(theta_bar, k_bar))
+        store(ntk, i, weight * theta_bar)
 
 
 @njit(**FAST)
 @no_type_check
 def columns_within(first, stride, width, in_width):
-    """The columns of a result whose place of a window, at first + stride * column, lies inside."""
+    """Return the range of output columns whose input column, first + stride * column, lies inside the map."""
     low = 0 if first >= 0 else (-first + stride - 1) // stride
     high = 0 if first >= in_width else min(width, (in_width - 1 - first) // stride + 1)
     return low, high
@@ -81,69 +90,85 @@ def columns_within(first, stride, width, in_width):
 @njit(**FAST)
 @no_type_check
 def slide_row(dst, src, ins):
-    """Sum over a window along one row; what lies outside is zero."""
+    """Write the sums over a window's columns along one row; what lies outside the map is zero."""
     clear(dst, ins[W])
-    for place in range(ins[KW]):
-        first = ins[SX] + place * ins[DIL_X]
-        low, high = columns_within(first, ins[STRIDE_X], ins[W], ins[IN_W])
+    for place in range(ins[KERNEL_W]):
+        first = ins[START_W] + place * ins[DILATION_W]
+        low, high = columns_within(first, ins[STRIDE_W], ins[W], ins[IN_W])
         for column in range(low, high):
-            o, i = column * LANES, (first + ins[STRIDE_X] * column) * LANES
+            o, i = column * LANES, (first + ins[STRIDE_W] * column) * LANES
             store(dst, o, load(dst, o) + load(src, i))
 
 
 @njit(**FAST)
 @no_type_check
-def window(k, t, dst, src, ins, c, ring_k, ring_t):
-    """Sum over a window, rows by a ring of row sums; then the affine rule, or added to what is there."""
+def slide(nngp, ntk, dst, src, ins, c, nngp_ring, ntk_ring):
+    """Write the sums over a window and apply the affine rule, or add the sums to what is at dst.
+
+    Args:
+        nngp: the work space of K.
+        ntk: the work space of Θ.
+        dst: first element of the output map.
+        src: first element of the input map.
+        ins: columns of the instruction.
+        c: constants of the instruction.
+        nngp_ring: for as many output rows as the window spans input rows, for the sums along rows of K.
+        ntk_ring: likewise for Θ.
+    """
     size_in, size = ins[IN_W] * LANES, ins[W] * LANES
-    start, stride, dilation = ins[SY], ins[STRIDE_Y], ins[DIL_Y]
-    span = dilation * (ins[KH] - 1) + 1
-    done = -1  # sums of rows up to this one are in the ring
+    start, stride, dilation = ins[START_H], ins[STRIDE_H], ins[DILATION_H]
+    span = dilation * (ins[KERNEL_H] - 1) + 1
+    done = -1  # the ring holds the sums along all input rows up to this one that are read from now on
     for y in range(ins[H]):
+        # The window reads the rows first, first + dilation, ..., at most first + span - 1, of which some are padding.
         first = start + stride * y
         last = min(first + span - 1, ins[IN_H] - 1)
+        # Sums along the rows that this window is the first to reach. Row r has slot r modulo the span: whatever is
+        # overwritten lies above this window.
         for r in range(max(done + 1, first, 0), last + 1):
             if dilation > 1 and (r - first) % dilation != 0 and stride % dilation == 0:
-                continue  # never read
+                continue  # a row between the window's places, for this output row and all others
             slot = (r % span) * size
-            slide_row(at(ring_k, slot), at(k, src + r * size_in), ins)
-            slide_row(at(ring_t, slot), at(t, src + r * size_in), ins)
+            slide_row(at(nngp_ring, slot), at(nngp, src + r * size_in), ins)
+            slide_row(at(ntk_ring, slot), at(ntk, src + r * size_in), ins)
         done = max(done, last)
-        ko, to = at(k, dst + y * size), at(t, dst + y * size)
-        if not ins[ADD]:
-            clear(ko, ins[W])
-            clear(to, ins[W])
-        for place in range(ins[KH]):
+        # The sum over the window's rows.
+        nngp_row, ntk_row = at(nngp, dst + y * size), at(ntk, dst + y * size)
+        if not ins[ADDS]:
+            clear(nngp_row, ins[W])
+            clear(ntk_row, ins[W])
+        for place in range(ins[KERNEL_H]):
             r = first + dilation * place
             if 0 <= r < ins[IN_H]:
                 slot = (r % span) * size
-                add(ko, at(ring_k, slot), ins[W])
-                add(to, at(ring_t, slot), ins[W])
-        if not ins[ADD]:
-            affine(ko, to, ins[W], c[0], c[1], c[2], c[3], c[4])
+                add(nngp_row, at(nngp_ring, slot), ins[W])
+                add(ntk_row, at(ntk_ring, slot), ins[W])
+        if not ins[ADDS]:
+            affine(nngp_row, ntk_row, ins[W], c[WEIGHT], c[BIAS], c[WEIGHT_SHARE], c[BIAS_SHARE])
 
 
 @njit(**FAST)
 @no_type_check
-def slide_row_t(dst, src, ins):
-    """Add each entry of a row to the places that its window saw."""
-    for place in range(ins[KW]):
-        first = ins[SX] + place * ins[DIL_X]
-        low, high = columns_within(first, ins[STRIDE_X], ins[W], ins[IN_W])
+def slide_row_adjoint(dst, src, ins):
+    """Add each entry of an output row to the entries of an input row that its window read."""
+    for place in range(ins[KERNEL_W]):
+        first = ins[START_W] + place * ins[DILATION_W]
+        low, high = columns_within(first, ins[STRIDE_W], ins[W], ins[IN_W])
         for column in range(low, high):
-            o, i = (first + ins[STRIDE_X] * column) * LANES, column * LANES
+            o, i = (first + ins[STRIDE_W] * column) * LANES, column * LANES
             store(dst, o, load(dst, o) + load(src, i))
 
 
 @njit(**FAST)
 @no_type_check
-def window_t(dst, src, ins, row):
-    """Add each entry of a map to the places that its window saw."""
+def slide_adjoint(dst, src, ins, row):
+    """Add each entry of the output map src to the entries of the input map dst that its window read."""
     size_in, size = ins[IN_W] * LANES, ins[W] * LANES
     for y in range(ins[H]):
+        # Along the row first, once; then the result goes to every row of the window.
         clear(row, ins[IN_W])
-        slide_row_t(row, at(src, y * size), ins)
-        for place in range(ins[KH]):
-            r = ins[SY] + ins[STRIDE_Y] * y + ins[DIL_Y] * place
+        slide_row_adjoint(row, at(src, y * size), ins)
+        for place in range(ins[KERNEL_H]):
+            r = ins[START_H] + ins[STRIDE_H] * y + ins[DILATION_H] * place
             if 0 <= r < ins[IN_H]:
                 add(at(dst, r * size_in), row, ins[IN_W])

@@ -1,8 +1,12 @@
-"""The instructions, one function each: they find their maps in the work space and run the loops over their rows.
+"""The operations of the forward pass, one function each, named after the operation or after the loop that it runs.
 
-`ins` and `c` point to the columns and the constants of an instruction, `k` and `t` to the work spaces; `sides` holds what
-depends on the two inputs: pointers to the marginals of x and of z. `room` is for a few rows in float64, and in the dtype
-of Θ.
+A step finds its maps in the work spaces and runs the loops over their rows. What the arguments are called:
+
+    ins, c              the columns and the constants of the instruction, as pointers
+    nngp, ntk           the work spaces of K and of Θ
+    dst, src            first elements of the output and input maps in them
+    marginals           pointers to the marginals of x and of z
+    scratch             pointers to a few rows, in float64 and in the dtype of Θ
 """
 
 from __future__ import annotations
@@ -11,291 +15,214 @@ from typing import no_type_check
 
 from numba import njit
 
-from ntklens.kernels.engines.fused.angle import angles_row, zonal_row, zonal_row_t
+from ntklens.kernels.engines.fused import loops
+from ntklens.kernels.engines.fused.angle import angles_row, zonal_row
 from ntklens.kernels.engines.fused.codes import (
-    ADD,
+    ADDS,
+    BIAS,
+    BIAS_SHARE,
     COLUMNS,
+    CONSTANTS,
     DST,
-    EXACT,
+    FACTOR,
+    FACTORS,
+    IN_FLOAT64,
     IN_H,
     IN_W,
-    KH,
-    KW,
+    INVERSE_SQUARE,
     LANES,
-    MX,
-    MZ,
+    NNGP_DRIFT_TERMS,
+    NNGP_TERMS,
     NORMALISE,
-    NUMBERS,
+    NTK_DRIFT_TERMS,
+    NTK_TERMS,
     OP,
-    RELU_T,
-    ROW,
+    POSITION_STEP,
+    ROW_STEP,
+    SLOPE,
     SRC,
     SRC2,
-    STEP,
-    SX,
-    SY,
+    WEIGHT,
+    WEIGHT_SHARE,
+    X_START,
+    Z_START,
     H,
     W,
 )
-from ntklens.kernels.engines.fused.loops import (
-    add,
-    add_positions,
-    affine,
-    affine_t,
-    clear,
-    copy,
-    gram_row,
-    gram_row_t,
-    scale,
-    spread,
-)
-from ntklens.kernels.engines.fused.relu import gap_row, relu_row, relu_row_t, times_row, times_row_t
-from ntklens.kernels.engines.fused.sliding import add_rows, box_row, box_row_t, window, window_t
+from ntklens.kernels.engines.fused.relu import gap_row, relu_row, times_row
+from ntklens.kernels.engines.fused.sliding import add_rows, box_row, slide
 from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at
 
 
 @njit(**INLINE)
 @no_type_check
-def moved(ins, k, t):
-    """Where the result goes, with the source copied there if that is elsewhere."""
-    d, a, n = ins[DST] * LANES, ins[SRC] * LANES, ins[H] * ins[W]
-    if a != d:
-        copy(at(k, d), at(k, a), n)
-        copy(at(t, d), at(t, a), n)
-    return d
+def copy_source(ins, nngp, ntk):
+    """Copy the source to the destination, unless they are one, for a step that works in place; return the destination."""
+    dst, src, n = ins[DST] * LANES, ins[SRC] * LANES, ins[H] * ins[W]
+    if src != dst:
+        loops.copy(at(nngp, dst), at(nngp, src), n)
+        loops.copy(at(ntk, dst), at(ntk, src), n)
+    return dst
 
 
 @njit(**FAST)
 @no_type_check
-def gram(ins, k, t, x, z, channels, positions):
-    """Covariance of the pixels at an offset; Θ is zero."""
-    d, line = ins[DST] * LANES, ins[W] * LANES
+def gram(ins, nngp, ntk, x, z, channels, positions):
+    """Write the covariance of the pixels at an offset; Θ is zero."""
+    dst, line = ins[DST] * LANES, ins[W] * LANES
     for y in range(ins[H]):
-        p, q = ins[MX] + y * ins[ROW], ins[MZ] + y * ins[ROW]
-        gram_row(at(k, d + y * line), at(x, p), at(z, q * LANES), ins[W], channels, positions)
-    clear(at(t, d), ins[H] * ins[W])
+        p, q = ins[X_START] + y * ins[ROW_STEP], ins[Z_START] + y * ins[ROW_STEP]
+        loops.gram_row(at(nngp, dst + y * line), at(x, p), at(z, q * LANES), ins[W], channels, positions)
+    loops.clear(at(ntk, dst), ins[H] * ins[W])
 
 
 @njit(**FAST)
 @no_type_check
-def input_given(ins, k, t, panel):
-    """Covariance of inputs without positions, made before; Θ is zero."""
-    d, n = ins[DST] * LANES, ins[H] * ins[W]
-    copy(at(k, d), panel, n)
-    clear(at(t, d), n)
+def load_panel(ins, nngp, ntk, panel):
+    """Copy the covariance of inputs without positions from the panel; Θ is zero."""
+    dst, n = ins[DST] * LANES, ins[H] * ins[W]
+    loops.copy(at(nngp, dst), panel, n)
+    loops.clear(at(ntk, dst), n)
 
 
 @njit(**FAST)
 @no_type_check
-def activation_row(ins, c, y, k, t, sides, room):
-    """An activation or a normalisation on one row."""
-    p1, p2 = sides
-    here, there = ins[MX] + y * ins[ROW] * ins[STEP], (ins[MZ] + y * ins[ROW]) * LANES
-    p1, p2 = at(p1, here), at(p2, there)
+def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
+    """Apply an activation or a normalisation to row y of a map, in place."""
+    # x has one number per position and z one vector, or a flat map one number for x in all its blocks of lanes (step 0).
+    marginals_x, marginals_z = marginals
+    x_first = ins[X_START] + y * ins[ROW_STEP] * ins[POSITION_STEP]
+    z_first = (ins[Z_START] + y * ins[ROW_STEP]) * LANES
+    of_x, of_z = at(marginals_x, x_first), at(marginals_z, z_first)
     if ins[OP] == NORMALISE:
-        times_row(k, t, p1, p2, ins[W], ins[STEP])
-    elif ins[EXACT]:
-        relu_row(k, t, p1, p2, ins[W], ins[STEP], c[0], room[0])
+        times_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP])
+    elif ins[IN_FLOAT64]:
+        relu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], c[SLOPE], scratch[0])
     else:
-        relu_row(k, t, p1, p2, ins[W], ins[STEP], c[0], room[1])
+        relu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], c[SLOPE], scratch[1])
 
 
 @njit(**FAST)
 @no_type_check
-def activation(ins, c, k, t, sides, room):
-    """An activation or a normalisation."""
-    d, line = moved(ins, k, t), ins[W] * LANES
+def activation(ins, c, nngp, ntk, marginals, scratch):
+    """Apply an activation or a normalisation."""
+    dst, line = copy_source(ins, nngp, ntk), ins[W] * LANES
     for y in range(ins[H]):
-        activation_row(ins, c, y, at(k, d + y * line), at(t, d + y * line), sides, room)
+        activation_row(ins, c, y, at(nngp, dst + y * line), at(ntk, dst + y * line), marginals, scratch)
 
 
 @njit(**FAST)
 @no_type_check
-def box(ins, c, k, t, sides, room, fused):
-    """A window of 3 x 3 that keeps the size; with `fused` also the activation after it, on rows still in the cache."""
-    after, consts, sum_k, sum_t = at(ins, COLUMNS), at(c, NUMBERS), room[0], room[1]
+def box(ins, c, nngp, ntk, marginals, scratch, fused):
+    """Apply a window of 3 x 3 that keeps the size and, with `fused`, the activation after it to each row at once.
+
+    The row is then still in the processor's first cache, and the activation costs no second passage through the map.
+    """
+    next_ins, next_c = at(ins, COLUMNS), at(c, CONSTANTS)
+    nngp_sums, ntk_sums = scratch
     line = ins[W] * LANES
-    ki, ti, ko, to = at(k, ins[SRC] * LANES), at(t, ins[SRC] * LANES), at(k, ins[DST] * LANES), at(t, ins[DST] * LANES)
+    nngp_src, ntk_src = at(nngp, ins[SRC] * LANES), at(ntk, ins[SRC] * LANES)
+    nngp_dst, ntk_dst = at(nngp, ins[DST] * LANES), at(ntk, ins[DST] * LANES)
     for y in range(ins[H]):
-        add_rows(sum_k, ki, ins[W], ins[H], y)
-        add_rows(sum_t, ti, ins[W], ins[H], y)
-        row_k, row_t = at(ko, y * line), at(to, y * line)
-        box_row(row_k, row_t, sum_k, sum_t, ins[W], c[0], c[1], c[2], c[3], c[4])
+        # Three rows into one, then three columns into one, then the affine rule.
+        add_rows(nngp_sums, nngp_src, ins[W], ins[H], y)
+        add_rows(ntk_sums, ntk_src, ins[W], ins[H], y)
+        nngp_row, ntk_row = at(nngp_dst, y * line), at(ntk_dst, y * line)
+        box_row(
+            nngp_row, ntk_row, nngp_sums, ntk_sums, ins[W], c[WEIGHT], c[BIAS], c[WEIGHT_SHARE], c[BIAS_SHARE]
+        )  # fmt: skip
         if fused:
-            if after[DST] != ins[DST]:
-                d = after[DST] * LANES + y * line
-                copy(at(k, d), row_k, ins[W])
-                copy(at(t, d), row_t, ins[W])
-                row_k, row_t = at(k, d), at(t, d)
-            activation_row(after, consts, y, row_k, row_t, sides, room)
+            # The activation may have another destination, as its source is needed again in a gradient's sweep.
+            if next_ins[DST] != ins[DST]:
+                next_row = next_ins[DST] * LANES + y * line
+                loops.copy(at(nngp, next_row), nngp_row, ins[W])
+                loops.copy(at(ntk, next_row), ntk_row, ins[W])
+                nngp_row, ntk_row = at(nngp, next_row), at(ntk, next_row)
+            # The row sums are done with, so their scratch is free for the activation.
+            activation_row(next_ins, next_c, y, nngp_row, ntk_row, marginals, scratch)
 
 
 @njit(**FAST)
 @no_type_check
-def sliding(ins, c, k, t, room):
-    """Any window."""
-    window(k, t, ins[DST] * LANES, ins[SRC] * LANES, ins, c, room[0], room[1])
+def window(ins, c, nngp, ntk, scratch):
+    """Apply any window."""
+    slide(nngp, ntk, ins[DST] * LANES, ins[SRC] * LANES, ins, c, scratch[0], scratch[1])
 
 
 @njit(**FAST)
 @no_type_check
-def dense(ins, c, k, t):
-    """The dense rule."""
-    d = moved(ins, k, t)
-    affine(at(k, d), at(t, d), ins[H] * ins[W], c[0], c[1], c[2], c[3], c[4])
+def affine(ins, c, nngp, ntk):
+    """Apply the affine rule."""
+    dst = copy_source(ins, nngp, ntk)
+    n = ins[H] * ins[W]
+    loops.affine(at(nngp, dst), at(ntk, dst), n, c[WEIGHT], c[BIAS], c[WEIGHT_SHARE], c[BIAS_SHARE])
 
 
 @njit(**FAST)
 @no_type_check
-def plus(ins, k, t):
-    """The sum of two maps."""
-    d, a, n = moved(ins, k, t), ins[SRC2] * LANES, ins[H] * ins[W]
-    add(at(k, d), at(k, a), n)
-    add(at(t, d), at(t, a), n)
+def add(ins, nngp, ntk):
+    """Add two maps."""
+    dst, src2, n = copy_source(ins, nngp, ntk), ins[SRC2] * LANES, ins[H] * ins[W]
+    loops.add(at(nngp, dst), at(nngp, src2), n)
+    loops.add(at(ntk, dst), at(ntk, src2), n)
 
 
 @njit(**FAST)
 @no_type_check
-def reduce(ins, k, t):
-    """Add all positions to a sum, K and Θ side by side in float64."""
-    d, a, n = ins[DST] * LANES, ins[SRC] * LANES, ins[IN_H] * ins[IN_W]
-    if not ins[ADD]:
-        clear(at(k, d), 2)
-    add_positions(at(k, d), at(k, a), n)
-    add_positions(at(k, d + LANES), at(t, a), n)
+def reduce(ins, nngp, ntk):
+    """Add all positions to two sums in float64, that of K and, one vector further in the work space of K, that of Θ."""
+    dst, src, n = ins[DST] * LANES, ins[SRC] * LANES, ins[IN_H] * ins[IN_W]
+    if not ins[ADDS]:
+        loops.clear(at(nngp, dst), 2)
+    loops.add_positions(at(nngp, dst), at(nngp, src), n)
+    loops.add_positions(at(nngp, dst + LANES), at(ntk, src), n)
 
 
 @njit(**FAST)
 @no_type_check
-def mean(ins, c, k, t):
-    """The sum times a constant, as a map of one position."""
-    d, a = ins[DST] * LANES, ins[SRC] * LANES
+def mean(ins, c, nngp, ntk):
+    """Multiply the two sums of `reduce` by a constant and write them as a map of one position."""
+    dst, src = ins[DST] * LANES, ins[SRC] * LANES
     for i in range(LANES):
-        t[d + i] = c[0] * k[a + LANES + i]
-        k[d + i] = c[0] * k[a + i]
+        ntk[dst + i] = c[FACTOR] * nngp[src + LANES + i]
+        nngp[dst + i] = c[FACTOR] * nngp[src + i]
 
 
 @njit(**FAST)
 @no_type_check
-def zero(ins, k, t):
-    """Zeros."""
-    clear(at(k, ins[DST] * LANES), ins[H] * ins[W])
-    clear(at(t, ins[DST] * LANES), ins[H] * ins[W])
+def zero(ins, nngp, ntk):
+    """Write zeros."""
+    loops.clear(at(nngp, ins[DST] * LANES), ins[H] * ins[W])
+    loops.clear(at(ntk, ins[DST] * LANES), ins[H] * ins[W])
 
 
 @njit(**FAST)
 @no_type_check
-def times_factors(ins, k, t, factors):
-    """Each position times its factor."""
-    d = ins[DST] * LANES
-    scale(at(k, d), at(t, d), at(factors, ins[SRC2]), ins[H] * ins[W])
+def scale(ins, nngp, ntk, factors):
+    """Multiply each position by its factor."""
+    dst = ins[DST] * LANES
+    loops.scale(at(nngp, dst), at(ntk, dst), at(factors, ins[FACTORS]), ins[H] * ins[W])
 
 
 @njit(**FAST)
 @no_type_check
-def zonal(ins, c, k, t, sides, room, factors):
-    """Series in the angle, on a flat map."""
-    d, width, (p1, p2), row = ins[DST] * LANES, ins[W], sides, room[1]
-    products, ys, c_t = at(row, width * LANES), at(row, 2 * width * LANES), at(factors, ins[KH] + ins[SY])
-    gap_row(row, products, at(k, d), p1, p2, width, 0)
-    angles_row(ys, row, at(k, d), width)
-    if ins[KH]:
-        zonal_row(at(k, d), products, ys, p1, p2, width, factors, ins[KH], ins[SY], c[0], row)
-    if ins[KW]:
-        zonal_row(at(t, d), products, ys, p1, p2, width, c_t, ins[KW], ins[SX], c[0], row)
-
-
-# Backwards
-
-
-@njit(**FAST)
-@no_type_check
-def seed(ins, k, t, weights, ntk):
-    """The cotangents of the output."""
-    d, n = ins[DST] * LANES, ins[H] * ins[W] * LANES
-    for i in range(n):
-        k[d + i] = 0.0 if ntk else weights[i]
-        t[d + i] = weights[i] if ntk else 0.0
-
-
-@njit(**FAST)
-@no_type_check
-def fill(ins, c, k, t):
-    """Back through a mean: the same for all positions."""
-    d, a, n = ins[DST] * LANES, ins[SRC] * LANES, ins[H] * ins[W]
-    spread(at(k, d), at(k, a), n, c[0])
-    spread(at(t, d), at(t, a), n, c[0])
-
-
-@njit(**FAST)
-@no_type_check
-def dense_t(ins, c, k, t):
-    """Back through the dense rule."""
-    d = ins[DST] * LANES
-    affine_t(at(k, d), at(t, d), ins[H] * ins[W], c[0], c[2], c[4])
-
-
-@njit(**FAST)
-@no_type_check
-def sliding_t(ins, k, t, room):
-    """Back through a window, added to what is there."""
-    a, d = ins[SRC] * LANES, ins[DST] * LANES
-    window_t(at(k, d), at(k, a), ins, room[0])
-    window_t(at(t, d), at(t, a), ins, room[1])
-
-
-@njit(**FAST)
-@no_type_check
-def activation_row_t(ins, c, y, k, t, value, tangent, sides, rbar, room):
-    """Back through an activation or a normalisation on one row, with x's marginals' share."""
-    p1, p2 = sides
-    here, there = ins[MX] + y * ins[ROW] * ins[STEP], (ins[MZ] + y * ins[ROW]) * LANES
-    p1, p2, share = at(p1, here), at(p2, there), at(rbar, here)
-    if ins[OP] == RELU_T:
-        relu_row_t(k, t, value, tangent, p1, p2, ins[W], ins[STEP], c[0], share, room[1])
-    else:
-        times_row_t(k, t, value, tangent, p1, p2, ins[W], ins[STEP], share)
-
-
-@njit(**FAST)
-@no_type_check
-def activation_t(ins, c, k, t, sides, rbar, room):
-    """Back through an activation or a normalisation."""
-    d, v, line = ins[DST] * LANES, ins[SRC2] * LANES, ins[W] * LANES
-    for y in range(ins[H]):
-        e, o = d + y * line, v + y * line
-        activation_row_t(ins, c, y, at(k, e), at(t, e), at(k, o), at(t, o), sides, rbar, room)
-
-
-@njit(**FAST)
-@no_type_check
-def box_t(ins, c, k, t, sides, rbar, room, fused):
-    """Back through `box`; with `fused` also through the activation before it."""
-    after, consts, sum_k, sum_t = at(ins, COLUMNS), at(c, NUMBERS), room[0], room[1]
-    line = ins[W] * LANES
-    ki, ti, d = at(k, ins[SRC] * LANES), at(t, ins[SRC] * LANES), ins[DST] * LANES
-    for y in range(ins[H]):
-        add_rows(sum_k, ki, ins[W], ins[H], y)
-        add_rows(sum_t, ti, ins[W], ins[H], y)
-        e, o = d + y * line, after[SRC2] * LANES + y * line
-        box_row_t(at(k, e), at(t, e), sum_k, sum_t, ins[W], c[0], c[2], c[4])
-        if fused:
-            activation_row_t(after, consts, y, at(k, e), at(t, e), at(k, o), at(t, o), sides, rbar, room)
-
-
-@njit(**FAST)
-@no_type_check
-def zonal_t(ins, k, t, sides, rbar, room, factors):
-    """Back through a series in the angle."""
-    d, v, (p1, p2) = ins[DST] * LANES, ins[SRC2] * LANES, sides
-    zonal_row_t(at(k, d), at(t, d), at(k, v), p1, p2, ins[W], factors, ins[KW], rbar, room[0])
-
-
-@njit(**FAST)
-@no_type_check
-def gram_t(ins, k, xbar, z, channels, positions):
-    """Back to the pixels of x."""
-    a, line = ins[SRC] * LANES, ins[W] * LANES
-    for y in range(ins[H]):
-        p, q = ins[MX] + y * ins[ROW], ins[MZ] + y * ins[ROW]
-        gram_row_t(at(xbar, p), at(k, a + y * line), at(z, q * LANES), ins[W], channels, positions)
+def zonal(ins, c, nngp, ntk, marginals, scratch, factors):
+    """Replace the inputs' covariance, on a flat map, by kernels that are series in the angle."""
+    dst, width, (std_x, std_z) = ins[DST] * LANES, ins[W], marginals
+    # Three rows in the precision of the series: the gaps, later values of the series; products of deviations; and y.
+    row = scratch[1]
+    products, ys = at(row, width * LANES), at(row, 2 * width * LANES)
+    gap_row(row, products, at(nngp, dst), std_x, std_z, width, 0)
+    angles_row(ys, row, at(nngp, dst), width)
+    # The coefficients of K and its drift stand first in `factors`, those of Θ and its drift after them.
+    ntk_factors = at(factors, ins[NNGP_TERMS] + ins[NNGP_DRIFT_TERMS])
+    if ins[NNGP_TERMS]:
+        zonal_row(
+            at(nngp, dst), products, ys, std_x, std_z, width,
+            factors, ins[NNGP_TERMS], ins[NNGP_DRIFT_TERMS], c[INVERSE_SQUARE], row,
+        )  # fmt: skip
+    if ins[NTK_TERMS]:
+        zonal_row(
+            at(ntk, dst), products, ys, std_x, std_z, width,
+            ntk_factors, ins[NTK_TERMS], ins[NTK_DRIFT_TERMS], c[INVERSE_SQUARE], row,
+        )  # fmt: skip

@@ -1,6 +1,7 @@
-"""The machine: runs a program for LANES pairs at once, one input x against a block of inputs z.
+"""The machine: runs a program for LANES pairs at once, one input x against a block of LANES inputs z.
 
-A map is contiguous: rows, then columns, then lanes. K is float64 throughout; Θ has the dtype of the inputs.
+Each pair of a row of x and a block of z is an item. The machine runs the whole program for one item and then goes on to
+the next: all maps of an item stay in the cache, and nothing but the result is written to memory.
 """
 
 from __future__ import annotations
@@ -10,202 +11,202 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from ntklens.kernels.engines.fused import steps
+from ntklens.kernels.engines.fused import codes, steps, steps_adjoint
 from ntklens.kernels.engines.fused.codes import (
-    AFFINE,
-    AFFINE_T,
-    BOX_T,
     COLUMNS,
-    DIL_Y,
+    CONSTANTS,
+    DILATION_H,
     DST,
-    FILL,
     FUSED,
-    GRAM,
-    GRAM_T,
     IN_W,
-    KH,
+    IS_BOX,
+    KERNEL_H,
     LANES,
-    LOAD,
-    LOAD_T,
-    MEAN,
-    NORMALISE,
-    NORMALISE_T,
-    NUMBERS,
     OP,
-    REDUCE,
-    RELU,
-    RELU_T,
-    SAME,
-    SCALE,
-    SEED,
-    SRC,
-    SUM,
-    WINDOW,
-    WINDOW_T,
-    ZERO,
-    ZONAL,
-    ZONAL_T,
     H,
     W,
 )
-from ntklens.kernels.engines.fused.loops import copy, write
+from ntklens.kernels.engines.fused.loops import write
 from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at, pointer
 
 
 @njit(**FAST)
 @no_type_check
-def scratch(code, k):
-    """Room for a few rows of the widest map, in the dtype of another array."""
+def scratch_rows(code, like):
+    """Return room for the rows that any instruction of the program needs at a time, in the dtype of another array."""
+    # Three rows for activations and series, and the ring of row sums for windows; two positions of padding for boxes.
     width, rows = 0, 3
     for n in range(len(code)):
         width = max(width, code[n, W], code[n, IN_W])
-        if code[n, OP] in (WINDOW, WINDOW_T):
-            rows = max(rows, code[n, DIL_Y] * (code[n, KH] - 1) + 1)
+        if code[n, OP] in (codes.WINDOW, codes.WINDOW_ADJOINT):
+            rows = max(rows, code[n, DILATION_H] * (code[n, KERNEL_H] - 1) + 1)
     size = rows * (width + 2) * LANES
-    raw = np.empty(size + 64 // k.itemsize, k.dtype)
-    skip = (-raw.ctypes.data % 64) // k.itemsize
+    # Begin on a cache line of 64 bytes.
+    raw = np.empty(size + 64 // like.itemsize, like.dtype)
+    skip = (-raw.ctypes.data % 64) // like.itemsize
     return raw[skip : skip + size]
 
 
 @njit(**INLINE)
 @no_type_check
-def step(ins, c, k, t, sides, room, panel, x, z, factors, channels, positions):
-    """One instruction; the number of instructions done."""
+def step(ins, c, nngp, ntk, marginals, scratch, panel, x, z, factors, channels, positions):
+    """Run one instruction of the forward pass, and return how many instructions have been run with it."""
     op = ins[OP]
-    if op == WINDOW and ins[SAME]:
-        steps.box(ins, c, k, t, sides, room, ins[FUSED] > 0)
+    # The operations that take most time come first.
+    if op == codes.WINDOW and ins[IS_BOX]:
+        steps.box(ins, c, nngp, ntk, marginals, scratch, ins[FUSED] > 0)
         return 1 + ins[FUSED]
-    if op in (RELU, NORMALISE):
-        steps.activation(ins, c, k, t, sides, room)
-    elif op == AFFINE:
-        steps.dense(ins, c, k, t)
-    elif op == WINDOW:
-        steps.sliding(ins, c, k, t, room)
-    elif op == GRAM:
-        steps.gram(ins, k, t, x, z, channels, positions)
-    elif op == LOAD:
-        steps.input_given(ins, k, t, panel)
-    elif op == SUM:
-        steps.plus(ins, k, t)
-    elif op == REDUCE:
-        steps.reduce(ins, k, t)
-    elif op == MEAN:
-        steps.mean(ins, c, k, t)
-    elif op == ZERO:
-        steps.zero(ins, k, t)
-    elif op == SCALE:
-        steps.times_factors(ins, k, t, factors)
-    elif op == ZONAL:
-        steps.zonal(ins, c, k, t, sides, room, factors)
+    if op in (codes.RELU, codes.NORMALISE):
+        steps.activation(ins, c, nngp, ntk, marginals, scratch)
+    elif op == codes.AFFINE:
+        steps.affine(ins, c, nngp, ntk)
+    elif op == codes.WINDOW:
+        steps.window(ins, c, nngp, ntk, scratch)
+    elif op == codes.GRAM:
+        steps.gram(ins, nngp, ntk, x, z, channels, positions)
+    elif op == codes.LOAD:
+        steps.load_panel(ins, nngp, ntk, panel)
+    elif op == codes.SUM:
+        steps.add(ins, nngp, ntk)
+    elif op == codes.REDUCE:
+        steps.reduce(ins, nngp, ntk)
+    elif op == codes.MEAN:
+        steps.mean(ins, c, nngp, ntk)
+    elif op == codes.ZERO:
+        steps.zero(ins, nngp, ntk)
+    elif op == codes.SCALE:
+        steps.scale(ins, nngp, ntk, factors)
+    elif op == codes.ZONAL:
+        steps.zonal(ins, c, nngp, ntk, marginals, scratch, factors)
     return 1
+
+
+@njit(**INLINE)
+@no_type_check
+def inputs_of(row, block, panel, x, z, marginals_x, marginals_z):
+    """Return pointers to what the program reads of an item: marginals of both sides, panel, pixels of x and of z."""
+    marginals = (
+        at(pointer(marginals_x), row * marginals_x.shape[1]),
+        at(pointer(marginals_z), block * marginals_z.shape[1]),
+    )
+    item_panel = at(pointer(panel), (row * panel.shape[1] + block) * panel.shape[2])
+    item_x = at(pointer(x), row * x.shape[1] * x.shape[2])
+    item_z = at(pointer(z), block * x.shape[1] * x.shape[2] * LANES)
+    return marginals, item_panel, item_x, item_z
 
 
 @njit(**FAST)
 @no_type_check
-def run(items, code, consts, factors, panel, x, z, r1, r2, k, t, out_k, out_t, stride, columns):
-    """Run the program for each item (row of x, block of z).
+def run(
+    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, nngp, ntk,
+    nngp_out, ntk_out, stride, columns,
+):  # fmt: skip
+    """Run the program for each item and write its results into the matrices.
 
     Args:
-        items: (m, 2) int64.
+        items: (m, 2) int64: row of x, block of z.
         code: (n, COLUMNS) int64; the last instruction's destination is the output.
-        consts: (n, NUMBERS) float64.
-        factors: (p,) float64: factors of positions, for SCALE.
-        panel: (n1, blocks, entries) float64, for LOAD the rows of K itself.
+        constants: (n, CONSTANTS) float64.
+        factors: (p,) float64: factors of positions for SCALE, or coefficients for ZONAL.
+        panel: (n1, blocks, entries) float64: for LOAD, the covariances of the inputs.
         x: (n1, C, positions).
         z: (blocks, C, positions * LANES).
-        r1: (n1, m) float64: standard deviations at the nodes that need them (for NORMALISE their inverses).
-        r2: (blocks, m * LANES) float64, the same of z.
-        k: work space, (size,) float64.
-        t: the same for Θ, in its dtype.
-        out_k: the rows of the result one after the other; empty where K is not wanted.
-        out_t: the same for Θ.
-        stride: from one of their rows to the next.
-        columns: of a row.
+        marginals_x: (n1, marginal_size) float64: standard deviations, or inverse ones for NORMALISE.
+        marginals_z: (blocks, marginal_size * LANES) float64, likewise of z.
+        nngp: work space of K, (size * LANES,) float64.
+        ntk: work space of Θ, likewise in its dtype.
+        nngp_out: the rows of the matrix one after the other; empty where K is not wanted.
+        ntk_out: likewise for Θ.
+        stride: numbers from one row of the matrices to the next.
+        columns: numbers of a row; the last block may reach beyond it.
     """
-    row_k, row_t = scratch(code, k), scratch(code, t)
-    kp, tp, room = pointer(k), pointer(t), (pointer(row_k), pointer(row_t))
+    nngp_scratch, ntk_scratch = scratch_rows(code, nngp), scratch_rows(code, ntk)
+    k, theta, scratch = pointer(nngp), pointer(ntk), (pointer(nngp_scratch), pointer(ntk_scratch))
     channels, positions = x.shape[1], x.shape[2]
     last = code[len(code) - 1]
-    d, entries = last[DST] * LANES, last[H] * last[W] * LANES
+    dst, entries = last[DST] * LANES, last[H] * last[W] * LANES
     for item in range(len(items)):
         row, block = items[item, 0], items[item, 1]
-        sides = (at(pointer(r1), row * r1.shape[1]), at(pointer(r2), block * r2.shape[1]))
-        panel_p = at(pointer(panel), (row * panel.shape[1] + block) * panel.shape[2])
-        xp = at(pointer(x), row * channels * positions)
-        zp = at(pointer(z), block * channels * positions * LANES)
+        marginals, item_panel, item_x, item_z = inputs_of(row, block, panel, x, z, marginals_x, marginals_z)
         n = 0
         while n < len(code):
-            ins, c = at(pointer(code), n * COLUMNS), at(pointer(consts), n * NUMBERS)
-            n += step(ins, c, kp, tp, sides, room, panel_p, xp, zp, pointer(factors), channels, positions)
+            ins, c = at(pointer(code), n * COLUMNS), at(pointer(constants), n * CONSTANTS)
+            n += step(
+                ins, c, k, theta, marginals, scratch, item_panel, item_x, item_z, pointer(factors), channels, positions
+            )
+        # The output map has one position with one entry per lane; a flat one, FLAT_WIDTH blocks of lanes.
         first = block * entries
         place, count = row * stride + first, min(entries, columns - first)
-        if len(out_k):
-            write(at(pointer(out_k), place), at(kp, d), count)
-        if len(out_t):
-            write(at(pointer(out_t), place), at(tp, d), count)
+        if len(nngp_out):
+            write(at(pointer(nngp_out), place), at(k, dst), count)
+        if len(ntk_out):
+            write(at(pointer(ntk_out), place), at(theta, dst), count)
 
 
 @njit(**FAST)
 @no_type_check
 def run_adjoint(
-    items, code, consts, factors, panel, x, z, r1, r2, weights, ntk, k, t, xbar, rbar, kbar
+    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, weights, of_ntk, nngp, ntk,
+    x_bar, log_marginals_bar, panel_bar,
 ):  # fmt: skip
-    """Run the program of a gradient for each item (row of x, block of z, place of what it adds to).
+    """Run the program of a gradient for each item, and add its results to the cotangents of x.
 
     Args:
-        items: (m, 3) int64.
-        code: (n, COLUMNS) int64.
-        consts: as in `run`.
+        items: (m, 3) int64: row of x, block of z, and the slot of x̄ and of the marginals' cotangents that is added to.
+        code: as in `run`.
+        constants: as in `run`.
         factors: as in `run`.
         panel: as in `run`.
         x: as in `run`.
         z: as in `run`.
-        r1: as in `run`.
-        r2: as in `run`.
-        weights: (m, entries), the cotangents of the output.
-        ntk: whether they are of Θ, or else of K.
-        k: work space for K and its cotangents.
-        t: the same for Θ.
-        xbar: (places, C, positions), to which the cotangents of x are added.
-        rbar: (places, m), likewise those of its standard deviations, times these.
-        kbar: (m, entries), for LOAD the cotangents of K itself.
+        marginals_x: as in `run`.
+        marginals_z: as in `run`.
+        weights: (m, entries) float64, the cotangents of the output.
+        of_ntk: whether they are cotangents of Θ; otherwise they are of K.
+        nngp: as in `run`, for values of K and for K̄.
+        ntk: as in `run`, for values of Θ and for Θ̄.
+        x_bar: (slots, C, positions) float64: cotangents of x, added to.
+        log_marginals_bar: (slots, marginal_size) float64: cotangents of the logarithms of x's marginals, added to.
+        panel_bar: (m, entries) float64: for LOAD_ADJOINT, the cotangents of the panel, written.
     """
-    row_k, row_t = scratch(code, k), scratch(code, t)
-    kp, tp, room = pointer(k), pointer(t), (pointer(row_k), pointer(row_t))
+    nngp_scratch, ntk_scratch = scratch_rows(code, nngp), scratch_rows(code, ntk)
+    k, theta, scratch = pointer(nngp), pointer(ntk), (pointer(nngp_scratch), pointer(ntk_scratch))
     channels, positions = x.shape[1], x.shape[2]
     for item in range(len(items)):
-        row, block, place = items[item, 0], items[item, 1], items[item, 2]
-        sides = (at(pointer(r1), row * r1.shape[1]), at(pointer(r2), block * r2.shape[1]))
-        panel_p = at(pointer(panel), (row * panel.shape[1] + block) * panel.shape[2])
-        xp = at(pointer(x), row * channels * positions)
-        zp = at(pointer(z), block * channels * positions * LANES)
-        given = at(pointer(weights), item * weights.shape[1])
-        xbar_p = at(pointer(xbar), place * xbar.shape[1] * xbar.shape[2])
-        rbar_p = at(pointer(rbar), place * rbar.shape[1])
+        row, block, slot = items[item, 0], items[item, 1], items[item, 2]
+        marginals, item_panel, item_x, item_z = inputs_of(row, block, panel, x, z, marginals_x, marginals_z)
+        item_weights = at(pointer(weights), item * weights.shape[1])
+        item_x_bar = at(pointer(x_bar), slot * x_bar.shape[1] * x_bar.shape[2])
+        item_log_bar = at(pointer(log_marginals_bar), slot * log_marginals_bar.shape[1])
+        item_panel_bar = at(pointer(panel_bar), item * panel_bar.shape[1])
         n = 0
         while n < len(code):
-            ins, c = at(pointer(code), n * COLUMNS), at(pointer(consts), n * NUMBERS)
+            ins, c = at(pointer(code), n * COLUMNS), at(pointer(constants), n * CONSTANTS)
             op = ins[OP]
-            if op < SEED:
-                n += step(ins, c, kp, tp, sides, room, panel_p, xp, zp, pointer(factors), channels, positions)
+            # Values are computed as in `run`.
+            if op < codes.SEED:
+                n += step(
+                    ins, c, k, theta, marginals, scratch, item_panel, item_x, item_z,
+                    pointer(factors), channels, positions,
+                )  # fmt: skip
                 continue
             n += 1
-            if op == BOX_T:
-                steps.box_t(ins, c, kp, tp, sides, rbar_p, room, ins[FUSED] > 0)
+            if op == codes.BOX_ADJOINT:
+                steps_adjoint.box(ins, c, k, theta, marginals, item_log_bar, scratch, ins[FUSED] > 0)
                 n += ins[FUSED]
-            elif op in (RELU_T, NORMALISE_T):
-                steps.activation_t(ins, c, kp, tp, sides, rbar_p, room)
-            elif op == AFFINE_T:
-                steps.dense_t(ins, c, kp, tp)
-            elif op == WINDOW_T:
-                steps.sliding_t(ins, kp, tp, room)
-            elif op == SEED:
-                steps.seed(ins, kp, tp, given, ntk)
-            elif op == FILL:
-                steps.fill(ins, c, kp, tp)
-            elif op == GRAM_T:
-                steps.gram_t(ins, kp, xbar_p, zp, channels, positions)
-            elif op == ZONAL_T:
-                steps.zonal_t(ins, kp, tp, sides, rbar_p, room, pointer(factors))
-            elif op == LOAD_T:
-                copy(at(pointer(kbar), item * kbar.shape[1]), at(kp, ins[SRC] * LANES), ins[H] * ins[W])
+            elif op in (codes.RELU_ADJOINT, codes.NORMALISE_ADJOINT):
+                steps_adjoint.activation(ins, c, k, theta, marginals, item_log_bar, scratch)
+            elif op == codes.AFFINE_ADJOINT:
+                steps_adjoint.affine(ins, c, k, theta)
+            elif op == codes.WINDOW_ADJOINT:
+                steps_adjoint.window(ins, k, theta, scratch)
+            elif op == codes.SEED:
+                steps_adjoint.seed(ins, k, theta, item_weights, of_ntk)
+            elif op == codes.FILL:
+                steps_adjoint.fill(ins, c, k, theta)
+            elif op == codes.GRAM_ADJOINT:
+                steps_adjoint.gram(ins, k, item_x_bar, item_z, channels, positions)
+            elif op == codes.ZONAL_ADJOINT:
+                steps_adjoint.zonal(ins, k, theta, marginals, item_log_bar, scratch, pointer(factors))
+            elif op == codes.LOAD_ADJOINT:
+                steps_adjoint.store_panel(ins, k, item_panel_bar)

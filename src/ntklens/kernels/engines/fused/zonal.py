@@ -100,7 +100,7 @@ class AngleSeries:
         """Return a program for inputs of this |x|² / d (any, if the graph is homogeneous); None where layers are faster."""
         coefficients: list[float] = []
         counts: dict[str, int] = {}
-        for kind, n, m in (("nngp", "kh", "sy"), ("ntk", "kw", "sx")):
+        for kind, n, m in (("nngp", "nngp_terms", "nngp_drift_terms"), ("ntk", "ntk_terms", "ntk_drift_terms")):
             if kind not in kinds:
                 continue
             series = self._coefficients(kind, dtype, norm or 1.0)
@@ -121,8 +121,8 @@ class AngleSeries:
         rows = [
             _row(codes.LOAD, 0),
             _row(codes.SEED, FLAT_WIDTH),
-            _row(codes.ZONAL_T, FLAT_WIDTH, src2=0, kw=len(series)),
-            _row(codes.LOAD_T, 0, src=FLAT_WIDTH),
+            _row(codes.ZONAL_ADJOINT, FLAT_WIDTH, value=0, terms=len(series)),
+            _row(codes.LOAD_ADJOINT, 0, src=FLAT_WIDTH),
         ]
         return _program(rows, [*series, *slopes], 2)
 
@@ -170,10 +170,10 @@ def _row(op: int, dst: int, **columns: int) -> list[int]:
 
 
 def _program(rows: list[list[int]], coefficients: Sequence[float], maps: int, constant: float = 0.0) -> Program:
-    consts = np.full((len(rows), codes.NUMBERS), constant)
+    constants = np.full((len(rows), codes.CONSTANTS), constant)
     marginals: dict[Marginal, int] = {(0, None): 0}
     return Program(
-        np.array(rows, np.int64), consts, np.array(coefficients), maps * FLAT_WIDTH, marginals, 1, FLAT_WIDTH
+        np.array(rows, np.int64), constants, np.array(coefficients), maps * FLAT_WIDTH, marginals, 1, FLAT_WIDTH
     )
 
 

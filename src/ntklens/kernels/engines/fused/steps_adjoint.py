@@ -1,0 +1,152 @@
+"""The operations of the backward pass, one function each; the arguments are called as in `steps`.
+
+In `nngp` and `ntk`, dst and src hold cotangents K̄ and Θ̄. `log_marginals_bar` points to the cotangents of the logarithms
+of x's marginals: a marginal m enters every rule as a factor of m, and m m̄, which is the cotangent of log m, is what the
+rules yield without a division.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+from numba import njit
+
+from ntklens.kernels.engines.fused import loops
+from ntklens.kernels.engines.fused.angle import zonal_row_adjoint
+from ntklens.kernels.engines.fused.codes import (
+    COLUMNS,
+    CONSTANTS,
+    DST,
+    FACTOR,
+    LANES,
+    OP,
+    POSITION_STEP,
+    RELU_ADJOINT,
+    ROW_STEP,
+    SLOPE,
+    SRC,
+    TERMS,
+    VALUE,
+    WEIGHT,
+    WEIGHT_SHARE,
+    X_START,
+    Z_START,
+    H,
+    W,
+)
+from ntklens.kernels.engines.fused.relu import relu_row_adjoint, times_row_adjoint
+from ntklens.kernels.engines.fused.sliding import add_rows, box_row_adjoint, slide_adjoint
+from ntklens.kernels.engines.fused.vectors import FAST, at
+
+
+@njit(**FAST)
+@no_type_check
+def seed(ins, nngp, ntk, weights, of_ntk):
+    """Write the cotangents of the output: the weights for one kernel, zero for the other."""
+    dst, n = ins[DST] * LANES, ins[H] * ins[W] * LANES
+    for i in range(n):
+        nngp[dst + i] = 0.0 if of_ntk else weights[i]
+        ntk[dst + i] = weights[i] if of_ntk else 0.0
+
+
+@njit(**FAST)
+@no_type_check
+def fill(ins, c, nngp, ntk):
+    """Go back through a mean: every position gets the same share."""
+    dst, src, n = ins[DST] * LANES, ins[SRC] * LANES, ins[H] * ins[W]
+    loops.spread(at(nngp, dst), at(nngp, src), n, c[FACTOR])
+    loops.spread(at(ntk, dst), at(ntk, src), n, c[FACTOR])
+
+
+@njit(**FAST)
+@no_type_check
+def affine(ins, c, nngp, ntk):
+    """Go back through the affine rule."""
+    dst = ins[DST] * LANES
+    loops.affine_adjoint(at(nngp, dst), at(ntk, dst), ins[H] * ins[W], c[WEIGHT], c[WEIGHT_SHARE])
+
+
+@njit(**FAST)
+@no_type_check
+def window(ins, nngp, ntk, scratch):
+    """Go back through a window, and add the result to what is at the destination."""
+    dst, src = ins[DST] * LANES, ins[SRC] * LANES
+    slide_adjoint(at(nngp, dst), at(nngp, src), ins, scratch[0])
+    slide_adjoint(at(ntk, dst), at(ntk, src), ins, scratch[1])
+
+
+@njit(**FAST)
+@no_type_check
+def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_marginals_bar, scratch):
+    """Go back through an activation or a normalisation on row y, in place; `value` and `tangent` are K and Θ before it."""
+    marginals_x, marginals_z = marginals
+    x_first = ins[X_START] + y * ins[ROW_STEP] * ins[POSITION_STEP]
+    z_first = (ins[Z_START] + y * ins[ROW_STEP]) * LANES
+    of_x, of_z, bar = at(marginals_x, x_first), at(marginals_z, z_first), at(log_marginals_bar, x_first)
+    step = ins[POSITION_STEP]
+    if ins[OP] == RELU_ADJOINT:
+        relu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, c[SLOPE], bar, scratch[1])
+    else:
+        times_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)
+
+
+@njit(**FAST)
+@no_type_check
+def activation(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch):
+    """Go back through an activation or a normalisation."""
+    dst, value, line = ins[DST] * LANES, ins[VALUE] * LANES, ins[W] * LANES
+    for y in range(ins[H]):
+        row, value_row = dst + y * line, value + y * line
+        activation_row(
+            ins, c, y, at(nngp, row), at(ntk, row), at(nngp, value_row), at(ntk, value_row),
+            marginals, log_marginals_bar, scratch,
+        )  # fmt: skip
+
+
+@njit(**FAST)
+@no_type_check
+def box(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, fused):
+    """Go back through a window of 3 x 3 that keeps the size and, with `fused`, through the activation before it."""
+    next_ins, next_c = at(ins, COLUMNS), at(c, CONSTANTS)
+    nngp_sums, ntk_sums = scratch
+    line = ins[W] * LANES
+    nngp_src, ntk_src, dst = at(nngp, ins[SRC] * LANES), at(ntk, ins[SRC] * LANES), ins[DST] * LANES
+    for y in range(ins[H]):
+        # The window is symmetric, so the sum over a window is its own adjoint; see `steps.box`.
+        add_rows(nngp_sums, nngp_src, ins[W], ins[H], y)
+        add_rows(ntk_sums, ntk_src, ins[W], ins[H], y)
+        row, value_row = dst + y * line, next_ins[VALUE] * LANES + y * line
+        box_row_adjoint(at(nngp, row), at(ntk, row), nngp_sums, ntk_sums, ins[W], c[WEIGHT], c[WEIGHT_SHARE])
+        if fused:
+            activation_row(
+                next_ins, next_c, y, at(nngp, row), at(ntk, row), at(nngp, value_row), at(ntk, value_row),
+                marginals, log_marginals_bar, scratch,
+            )  # fmt: skip
+
+
+@njit(**FAST)
+@no_type_check
+def zonal(ins, nngp, ntk, marginals, log_marginals_bar, scratch, factors):
+    """Go back through a series in the angle."""
+    dst, value, (std_x, std_z) = ins[DST] * LANES, ins[VALUE] * LANES, marginals
+    zonal_row_adjoint(
+        at(nngp, dst), at(ntk, dst), at(nngp, value), std_x, std_z, ins[W],
+        factors, ins[TERMS], log_marginals_bar, scratch[0],
+    )  # fmt: skip
+
+
+@njit(**FAST)
+@no_type_check
+def gram(ins, nngp, x_bar, z, channels, positions):
+    """Go back to the pixels of x."""
+    src, line = ins[SRC] * LANES, ins[W] * LANES
+    for y in range(ins[H]):
+        p, q = ins[X_START] + y * ins[ROW_STEP], ins[Z_START] + y * ins[ROW_STEP]
+        loops.gram_row_adjoint(at(x_bar, p), at(nngp, src + y * line), at(z, q * LANES), ins[W], channels, positions)
+
+
+@njit(**FAST)
+@no_type_check
+def store_panel(ins, nngp, panel_bar):
+    """Go back to the panel of inputs without positions."""
+    loops.copy(panel_bar, at(nngp, ins[SRC] * LANES), ins[H] * ins[W])
