@@ -144,7 +144,7 @@ REFUSED = {
     ),
     "a function without a rule": (
         Forward(lambda s, x: s.b(torch.cumsum(s.a(x.flatten(1)), 1)), a=nn.Linear(108, 4), b=nn.Linear(4, 1)),
-        "no rule is known for it",
+        "cumsum: it has no infinite-width rule in ntklens, though theory may have one",
     ),
     "positions at the end": (nn.Sequential(nn.Conv2d(3, 2, 3)), "still has positions"),
 }

@@ -1,4 +1,8 @@
-"""The activations that are understood by torch's names, and the door for others."""
+"""Handlers of the activations: a table from torch functions to their Gaussian expectations, and the user's own ones.
+
+There are three ways to give an activation its expectations: a closed form (`duals`), kinks and slopes of a piecewise linear
+function (`PiecewiseLinear`), and a Hermite series, which takes any elementwise function (`Series`).
+"""
 
 from __future__ import annotations
 
@@ -17,41 +21,26 @@ from ntklens.kernels.rules.duals import Dual
 from ntklens.kernels.rules.operations import Activation
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
-from ntklens.kernels.tracing.tracer import HANDLERS, Traced, Tracer
+from ntklens.kernels.tracing.tracer import HANDLER, Handler, Traced, Tracer
 
-Make = Callable[..., Dual]
-
-
-def register(make: Make, *functions: Any) -> None:
-    """Record these torch functions as pointwise, with the dual that `make` gives for their further arguments."""
-
-    def handler(tracer: Tracer, x: Traced, *args: Any, inplace: bool = False, **kwargs: Any) -> Traced:
-        if tracer.roots[x.node] is None:
-            why = "it must follow a layer with weights: only then is its input a centred Gaussian"
-            if x.node in tracer.mixed:
-                why = (
-                    "it reads the sum of a layer's output and of something not Gaussian, such as a shortcut from an "
-                    "activation or a pooling; put the activation before the block's layers, x + conv(relu(x)), or a 1x1 "
-                    "convolution on the shortcut"
-                )
-            raise tracer.refusal(f"the activation {getattr(functions[0], '__name__', 'given')}", why)
-        return tracer.add(Activation(make(*args, **kwargs)), [x], x.shape)
-
-    HANDLERS.update(dict.fromkeys(functions, handler))
+MakeDual = Callable[..., Dual]
+"""Makes the dual of an activation from the arguments of its call other than the input, such as a slope."""
 
 
 def activation(
     function: Callable[[Tensor], Tensor], dual: Dual | None = None, *, degree: int = 128
 ) -> Callable[[Tensor], Tensor]:
-    """An elementwise function of your own, to be used in a module's forward and understood by `analytic_kernel`.
+    """Make an elementwise function of your own known to `analytic_kernel`.
+
+    Use the returned function in the forward of a module.
 
     Args:
-        function: elementwise on tensors, with a kink at zero at most.
-        dual: its two Gaussian expectations in closed form; without them a Hermite series is used.
-        degree: terms of that series; `Series(function, degree).truncation(q)` says what it leaves out.
+        function: elementwise on tensors, smooth but for a kink at zero.
+        dual: its two Gaussian expectations in closed form; without them, a Hermite series is used.
+        degree: highest power of that series; `Series(function, degree).truncation(q)` tells its error at variance q.
 
     Returns:
-        The function, which computes as before on tensors and is recorded when a network is traced.
+        A function with the values of `function`, which is recorded when a network is traced.
 
     Example:
         >>> square = activation(lambda u: u * u, degree=2)
@@ -66,13 +55,37 @@ def activation(
             return result
         return function(x)
 
-    given = Series(function, degree) if dual is None else dual
-    register(lambda: given, wrapped)
+    known = Series(function, degree) if dual is None else dual
+    # The function carries its handler with it, so that no table grows with every function a user makes.
+    setattr(wrapped, HANDLER, _handler(getattr(function, "__name__", "given"), lambda: known))
     return wrapped
 
 
-def _series(function: Callable[..., Tensor], **options: Any) -> Make:
-    """A maker of the Hermite series of a torch function, its further arguments bound."""
+def _handler(name: str, make_dual: MakeDual) -> Handler:
+    """Return a handler that records a pointwise function under this name."""
+
+    def handler(tracer: Tracer, x: Traced, *args: Any, inplace: bool = False, **kwargs: Any) -> Traced:
+        return _add(tracer, x, name, make_dual(*args, **kwargs))
+
+    return handler
+
+
+def _add(tracer: Tracer, x: Traced, name: str, dual: Dual) -> Traced:
+    """Record an activation, whose input must be a centred Gaussian."""
+    if tracer.roots[x.node] is None:
+        why = "it must follow a layer with weights: only then is its input a centred Gaussian"
+        if x.node in tracer.mixed:
+            why = (
+                "it reads the sum of a layer's output and of something not Gaussian, such as a shortcut from an "
+                "activation or a pooling; put the activation before the block's layers, x + conv(relu(x)), or a 1x1 "
+                "convolution on the shortcut"
+            )
+        raise tracer.refusal(f"the activation {name}", why)
+    return tracer.add(Activation(dual), [x], x.shape)
+
+
+def _series(function: Callable[..., Tensor], **options: Any) -> MakeDual:
+    """Return a maker of the Hermite series of a torch function; the arguments of the call are bound to the function."""
 
     def make(*args: Any, **kwargs: Any) -> Dual:
         return Series(functools.partial(_call, function, args, tuple(sorted(kwargs.items()))), **options)
@@ -92,48 +105,69 @@ def _gelu(approximate: str = "none") -> Dual:
     return Series(functools.partial(F.gelu, approximate="tanh"))
 
 
-def _clamp(low: float = -1.0, high: float = 1.0, *, min_val: float | None = None, max_val: float | None = None) -> Dual:
+def _hardtanh(
+    low: float = -1.0, high: float = 1.0, *, min_val: float | None = None, max_val: float | None = None
+) -> Dual:
     low, high = (low if min_val is None else min_val), (high if max_val is None else max_val)
     return PiecewiseLinear((low, high), (0.0, 1.0, 0.0), min(max(0.0, low), high))
 
 
-def _power(exponent: float) -> Dual:
-    if exponent != int(exponent) or exponent < 0:
-        raise ValueError(f"a power of a Gaussian has a rule for whole exponents from 0 on; {exponent} came")
-    return Series(functools.partial(torch.pow, exponent=int(exponent)), degree=int(exponent), nodes=100)
+def _power(exponent: int) -> Dual:
+    # The power m has a Hermite series of degree m, and its integrals are those of polynomials.
+    return Series(functools.partial(torch.pow, exponent=exponent), degree=exponent, nodes=100)
+
+
+TABLE: list[tuple[MakeDual, tuple[Any, ...]]] = [
+    # Closed forms
+    (lambda: duals.LeakyReLU(0.0), (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)),
+    (lambda negative_slope=0.01: duals.LeakyReLU(negative_slope), (F.leaky_relu, F.leaky_relu_)),
+    (lambda: duals.LeakyReLU(-1.0), (torch.abs, Tensor.abs, Tensor.__abs__)),
+    (duals.Erf, (torch.erf, Tensor.erf, torch.special.erf)),
+    (_gelu, (F.gelu,)),
+    (duals.Sin, (torch.sin, Tensor.sin)),
+    (lambda: duals.Sin(math.pi / 2), (torch.cos, Tensor.cos)),
+    (duals.Exp, (torch.exp, Tensor.exp)),
+    # Piecewise linear functions
+    (lambda: PiecewiseLinear((0.0, 6.0), (0.0, 1.0, 0.0)), (F.relu6,)),
+    (_hardtanh, (F.hardtanh, F.hardtanh_)),
+    (lambda: PiecewiseLinear((-3.0, 3.0), (0.0, 1 / 6, 0.0), 0.5), (F.hardsigmoid,)),
+    # Hermite series
+    (lambda: _power(2), (torch.square, Tensor.square)),
+    (_series(torch.tanh), (torch.tanh, Tensor.tanh, F.tanh)),
+    (_series(torch.sigmoid), (torch.sigmoid, Tensor.sigmoid, F.sigmoid)),
+    (_series(F.silu), (F.silu,)),
+    (_series(F.softplus), (F.softplus,)),
+    (_series(F.logsigmoid), (F.logsigmoid,)),
+    (_series(F.mish), (F.mish,)),
+    (_series(F.elu), (F.elu,)),
+    (_series(F.selu), (F.selu, torch.selu)),
+    (_series(F.celu), (F.celu, torch.celu)),
+    (_series(F.softsign), (F.softsign,)),
+    (_series(F.hardswish, nodes=3000), (F.hardswish,)),  # its kinks at -3 and 3 need a fine quadrature
+]
+"""One row per activation: what makes its dual, and every torch function that computes it."""
 
 
 def _prelu(tracer: Tracer, x: Traced, weight: Tensor) -> Traced:
-    """LeakyReLU at the slope that the module has now, which is then held fixed."""
+    """Record PReLU as a LeakyReLU of the slope that the module has, which is then held fixed."""
     slope = tracer.constant(weight, 0.0)
     if slope is None:
         raise tracer.refusal("PReLU", "its slopes differ between the channels; give them one value")
-    made: Traced = HANDLERS[F.leaky_relu](tracer, x, slope)
-    return made
+    return _add(tracer, x, "prelu", duals.LeakyReLU(slope))
 
 
-HANDLERS.update(dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu))
-register(lambda: duals.LeakyReLU(0.0), F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-register(lambda negative_slope=0.01: duals.LeakyReLU(negative_slope), F.leaky_relu, F.leaky_relu_)
-register(lambda: duals.LeakyReLU(-1.0), torch.abs, Tensor.abs, Tensor.__abs__)
-register(duals.Erf, torch.erf, Tensor.erf, torch.special.erf)
-register(_gelu, F.gelu)
-register(duals.Sin, torch.sin, Tensor.sin)
-register(lambda: duals.Sin(math.pi / 2), torch.cos, Tensor.cos)
-register(duals.Exp, torch.exp, Tensor.exp)
-register(_power, torch.pow, Tensor.pow, Tensor.__pow__)
-register(lambda: _power(2), torch.square, Tensor.square)
-register(_series(torch.tanh), torch.tanh, Tensor.tanh, F.tanh)
-register(_series(torch.sigmoid), torch.sigmoid, Tensor.sigmoid, F.sigmoid)
-register(_series(F.silu), F.silu)
-register(_series(F.softplus), F.softplus)
-register(_series(F.logsigmoid), F.logsigmoid)
-register(_series(F.mish), F.mish)
-register(_series(F.elu), F.elu)
-register(_series(F.selu), F.selu, torch.selu)
-register(_series(F.celu), F.celu, torch.celu)
-register(_series(F.softsign), F.softsign)
-register(_series(F.hardswish, nodes=3000), F.hardswish)
-register(lambda: PiecewiseLinear((0.0, 6.0), (0.0, 1.0, 0.0)), F.relu6)
-register(_clamp, F.hardtanh, F.hardtanh_)
-register(lambda: PiecewiseLinear((-3.0, 3.0), (0.0, 1 / 6, 0.0), 0.5), F.hardsigmoid)
+def _pow(tracer: Tracer, x: Traced, exponent: Any) -> Traced:
+    """Record a power with a whole exponent, which is 0 or above."""
+    if not isinstance(exponent, (int, float)) or exponent != int(exponent) or exponent < 0:
+        raise tracer.refusal(
+            "a power", f"only whole exponents from 0 on have a rule, because bases can be negative; got {exponent}"
+        )
+    return _add(tracer, x, "pow", _power(int(exponent)))
+
+
+HANDLERS: dict[Any, Handler] = {
+    **{function: _handler(functions[0].__name__, make) for make, functions in TABLE for function in functions},
+    **dict.fromkeys((F.prelu, torch.prelu, Tensor.prelu), _prelu),
+    **dict.fromkeys((torch.pow, Tensor.pow, Tensor.__pow__), _pow),
+}
+"""Torch function -> how a call of it is recorded."""

@@ -1,8 +1,8 @@
-"""From a torch module to a graph of covariance operations, by running its own `forward` on tensors without values.
+"""From a torch module to a graph of covariance operations, by running the module's own `forward` on tensors without values.
 
-The forward runs once on meta tensors of a subclass that records each torch function applied to it, so that any Python
-in it works: nested modules, functional calls, views computed from shapes, loops over layers. Whatever is not in the
-list of understood functions is refused with its name, where it stands and what to do; nothing is skipped or guessed.
+The forward runs once on meta tensors of a subclass that records each torch function applied to it. Any Python in it
+therefore works: nested modules, functional calls, views computed from shapes, loops over layers. A function that is not
+in the tables is refused with its name, its place and an alternative; none is skipped or guessed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from ntklens.errors import InputError, UnsupportedLayer
 from ntklens.kernels.parametrisation import Parametrisation
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import Flatten, Input
-from ntklens.kernels.tracing import activations, layers  # noqa: F401 - they fill the tracer's table
-from ntklens.kernels.tracing.tracer import Traced, Tracer, tensors
+from ntklens.kernels.tracing import activations, layers
+from ntklens.kernels.tracing.tracer import BATCH, Traced, Tracer, tensors
+
+HANDLERS = layers.HANDLERS | activations.HANDLERS
+"""Torch function -> how a call of it is recorded."""
 
 
 class ShapeMismatch(InputError):
-    """The module's own forward failed on inputs of this shape."""
+    """The module's own forward fails on inputs of this shape."""
 
 
 def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametrisation) -> Graph:
-    """The graph of a module for inputs of this shape (without the batch axis).
+    """Trace a module for inputs of this shape, which is given without the batch axis.
 
     Raises:
         UnsupportedLayer: something in the forward has no infinite-width rule.
@@ -32,15 +35,17 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
     """
     if any(nn.parameter.is_lazy(p) for p in module.parameters()):
         raise InputError("the module has lazy layers without a size yet; run it once on a batch of inputs first.")
+    # A copy is traced, so that the user's module keeps its device, its mode and its hooks.
     twin = copy.deepcopy(module).to("meta").eval()
-    tracer = Tracer(twin, tensors(module), parametrisation)
-    start = tracer.add(Input(), [], (2, *shape))
+    tracer = Tracer(twin, tensors(module), parametrisation, handlers=HANDLERS, refusals=layers.REFUSALS)
+    x = tracer.add(Input(), [], (BATCH, *shape))
     try:
         with tracer.hooked(twin):
-            out = twin(start)
+            out = twin(x)
     except (UnsupportedLayer, InputError):
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        # These come from the forward itself, such as a convolution of an image with too few channels.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ShapeMismatch(
             f"{type(module).__name__} does not accept inputs of shape (n, {', '.join(map(str, shape))}): {first}; "
@@ -54,7 +59,7 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
 
 
 def _finish(tracer: Tracer, out: Traced) -> Graph:
-    """Check the output, drop what it does not read, and join the input's axes when nothing keeps positions apart."""
+    """Check the output, drop the nodes that it does not depend on, and simplify the input."""
     if tracer.roots[out.node] is None:
         raise tracer.refusal(
             "the output",
@@ -62,12 +67,11 @@ def _finish(tracer: Tracer, out: Traced) -> Graph:
         )
     if tracer.nodes[out.node].size != (1, 1):
         raise tracer.refusal("the output", "it still has positions; pool or flatten it, then add a Linear layer.")
-    keep = {out.node}
+    needed = {0, out.node}  # the data is always the first node
     for i in range(out.node, -1, -1):
-        if i in keep:
-            keep |= set(tracer.nodes[i].inputs)
-    keep.add(0)
-    order = sorted(keep)
+        if i in needed:
+            needed |= set(tracer.nodes[i].inputs)
+    order = sorted(needed)
     index = {old: new for new, old in enumerate(order)}
     nodes = [tracer.nodes[i] for i in order]
     nodes = [Node(n.operation, tuple(index[j] for j in n.inputs), n.path, n.shape) for n in nodes]
@@ -75,17 +79,21 @@ def _finish(tracer: Tracer, out: Traced) -> Graph:
 
 
 def _join_axes(nodes: list[Node]) -> list[Node]:
-    """Input, then Flatten as its only reader: one flat input."""
-    readers = [i for i, n in enumerate(nodes) if 0 in n.inputs]
-    flat = len(nodes[0].shape) == 1
-    if not flat and len(readers) == 1 and isinstance(nodes[readers[0]].operation, Flatten):
-        (gone,) = readers
-        nodes[0] = Node(Input(flat=True), (), "", nodes[gone].shape)
-        rest = [n for i, n in enumerate(nodes) if i not in (0, gone)]
-        return [nodes[0]] + [
-            Node(n.operation, tuple(0 if j == gone else j - (j > gone) for j in n.inputs), n.path, n.shape)
-            for n in rest
-        ]
-    if flat:
-        nodes[0] = Node(Input(flat=True), (), "", nodes[0].shape)
-    return nodes
+    """Make the input flat where the network has no positions.
+
+    That is so where the input has a single axis, and where its only reader flattens it; the flattening is then dropped.
+    """
+    data, *others = nodes
+    if len(data.shape) == 1:
+        return [Node(Input(flat=True), (), "", data.shape), *others]
+    readers = [i for i, node in enumerate(nodes) if 0 in node.inputs]
+    if len(readers) != 1 or not isinstance(nodes[readers[0]].operation, Flatten):
+        return nodes
+    flatten = readers[0]
+    flat = Node(Input(flat=True), (), "", nodes[flatten].shape)
+    remaining = [node for i, node in enumerate(nodes) if i not in (0, flatten)]
+    # Readers of the flattening now read the input, and the nodes after it move up by one place.
+    return [flat] + [
+        Node(n.operation, tuple(0 if j == flatten else j - (j > flatten) for j in n.inputs), n.path, n.shape)
+        for n in remaining
+    ]

@@ -1,11 +1,13 @@
-"""A tensor that records what a module's forward does to it, and the nodes that this yields.
+"""A tensor that records what a module's forward does to it, and the nodes of the graph that the record consists of.
 
-Which torch functions are understood, and how, stands in `ntklens.kernels.tracing.layers`.
+Which torch functions have a rule is told by two tables that `ntklens.kernels.tracing.trace` passes in. A function may also
+carry its own handler, in the attribute `HANDLER`, as those of `ntklens.kernels.tracing.activations.activation` do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,15 +20,19 @@ from ntklens.kernels.rules.graph import Node
 from ntklens.kernels.rules.operations import Operation, Scales
 
 Handler = Callable[..., "Traced"]
-HANDLERS: dict[Any, Handler] = {}
-"""Torch function -> how it is recorded; filled by `ntklens.kernels.tracing.layers`."""
+"""Records one call of a torch function: the tracer, then the arguments of the call -> the traced output."""
 
-REFUSALS: dict[Any, str] = {}
-"""Torch function -> why it has no infinite-width rule and what to use in its place."""
+HANDLER = "_ntklens_handler"
+"""Name of the attribute in which a function of the user carries its handler."""
+
+_NO_RULE = "it has no infinite-width rule in ntklens, though theory may have one"
+
+BATCH = 2
+"""Inputs in the batch of a traced tensor. With more than one, `squeeze` cannot take the batch axis for a channel."""
 
 
 class Traced(Tensor):
-    """A meta tensor that knows the graph node it is the output of."""
+    """A tensor without values that knows which node of the graph it is the output of."""
 
     node: int
     tracer: Tracer
@@ -35,41 +41,63 @@ class Traced(Tensor):
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Record the function, or refuse it; shapes and other plain facts are simply answered."""
+        """Record a call of a torch function, or refuse it; questions for plain facts, such as a shape, are answered."""
         kwargs = kwargs or {}
-        tracer = next(a.tracer for a in _flat((args, kwargs)) if isinstance(a, Traced))
-        if func in HANDLERS:
-            made = HANDLERS[func](tracer, *args, **kwargs)
-            if kwargs.get("inplace") or _is_inplace(_name(func)):
-                args[0].node = made.node  # every name the user has for this tensor sees the change
+        tracer = next(a.tracer for a in _leaves((args, kwargs)) if isinstance(a, Traced))
+        name = _name(func)
+        handler = tracer.handlers.get(func) or getattr(func, HANDLER, None)
+        if handler is not None:
+            output = _call(handler, name, tracer, args, kwargs)
+            if kwargs.get("inplace") or _is_inplace(name):
+                # The tensor itself changes, so that every variable that refers to it sees the change.
+                args[0].node = output.node
                 return args[0]
-            return made
-        if func in REFUSALS:
-            raise tracer.refusal(_name(func), REFUSALS[func])
+            return output
+        if func in tracer.refusals:
+            raise tracer.refusal(name, tracer.refusals[func])
+        # Without a rule, a function may only tell facts about the tensor. It is run to see whether it does.
         try:
             with torch._C.DisableTorchFunctionSubclass():
                 result = func(*args, **kwargs)
         except (NotImplementedError, RuntimeError) as error:
-            why = "its result depends on the values of the input, which a kernel does not have"
-            raise tracer.refusal(_name(func), why) from error
-        if any(isinstance(t, Tensor) for t in _flat(result)):
-            raise tracer.refusal(_name(func), "no rule is known for it")
+            raise tracer.refusal(name, _NO_RULE) from error
+        if any(isinstance(t, Tensor) for t in _leaves(result)):
+            raise tracer.refusal(name, _NO_RULE)
         return result
 
 
 class Tracer:
     """Collects the nodes of one forward pass.
 
-    `roots` says for each node which layers' outputs it is linear in. A node with roots is a centred Gaussian in the
-    limit; nodes with disjoint roots are uncorrelated, because the layers' weights are independent and have mean zero.
-    The data and the outputs of activations have none (None). Nor has a sum of one of them with such a Gaussian, whose
-    covariances add all the same: a layer or a pooling may read it, an activation may not (`mixed` tells why).
+    `roots` tells for each node which layers' outputs it is a linear function of. A node with roots is a centred Gaussian
+    at infinite width, and nodes without a common root are uncorrelated, because the weights of different layers are
+    independent and have mean zero. The data and the outputs of activations have no roots (None).
+
+    The sum of such a node and a Gaussian has no roots either. Its covariance is still the sum of the two, so layers and
+    poolings may follow, but activations may not; `mixed` holds these sums and what was computed linearly from them.
+
+    Args:
+        module: the copy of the user's module that is traced, on the meta device.
+        values: parameters and buffers of the user's module by name, with their values.
+        parametrisation: standard deviations of the weights and biases.
+        handlers: torch function -> how a call of it is recorded.
+        refusals: torch function -> why it has no infinite-width rule, and what to use instead.
     """
 
-    def __init__(self, module: nn.Module, values: dict[str, Tensor], parametrisation: Parametrisation) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        values: dict[str, Tensor],
+        parametrisation: Parametrisation,
+        *,
+        handlers: Mapping[Any, Handler],
+        refusals: Mapping[Any, str],
+    ) -> None:
         self.module = module
         self.values = values
         self.parametrisation = parametrisation
+        self.handlers = handlers
+        self.refusals = refusals
         self.nodes: list[Node] = []
         self.roots: list[frozenset[int] | None] = []
         self.mixed: set[int] = set()
@@ -78,48 +106,49 @@ class Tracer:
         self.used: dict[str, str] = {}
 
     def add(self, operation: Operation, inputs: list[Traced], shape: Iterable[int]) -> Traced:
-        """Append a node whose output has this shape (the first axis is the batch)."""
+        """Append a node whose output has this shape, of which the first axis is the batch."""
         _, *rest = shape
+        index = len(self.nodes)
         self.nodes.append(Node(operation, tuple(t.node for t in inputs), self.where, tuple(rest)))
-        before = [self.roots[t.node] for t in inputs]
-        self.roots.append(self._roots_of_new(operation, before))
-        if operation.is_linear and not operation.is_layer and self._mixes(inputs, before):
-            self.mixed.add(len(self.nodes) - 1)
-        return self.tag((2, *rest), len(self.nodes) - 1)
+        input_roots = [self.roots[t.node] for t in inputs]
+        self.roots.append(_roots(operation, index, input_roots))
+        if operation.is_linear and not operation.is_layer and self._is_mixture(inputs, input_roots):
+            self.mixed.add(index)
+        return self.tag((BATCH, *rest), index)
 
-    def _mixes(self, inputs: list[Traced], before: list[frozenset[int] | None]) -> bool:
-        return any(t.node in self.mixed for t in inputs) or (None in before and any(before))
-
-    def _roots_of_new(self, operation: Operation, before: list[frozenset[int] | None]) -> frozenset[int] | None:
-        if operation.is_layer:
-            return frozenset({len(self.nodes) - 1})
-        if not before or not operation.is_linear or None in before:
-            return None
-        return frozenset().union(*(r for r in before if r is not None))
+    def _is_mixture(self, inputs: list[Traced], input_roots: list[frozenset[int] | None]) -> bool:
+        """Whether one of the inputs is a mixture, or a Gaussian meets something that is not Gaussian."""
+        return any(t.node in self.mixed for t in inputs) or (None in input_roots and any(input_roots))
 
     def tag(self, shape: Iterable[int], node: int) -> Traced:
-        """A tensor of this shape that stands for a node."""
+        """Return a tensor of this shape that stands for a node."""
         traced: Traced = torch.empty(tuple(shape), device="meta").as_subclass(Traced)
-        traced.node, traced.tracer = node, self
+        traced.node = node
+        traced.tracer = self
         return traced
 
     def layers_behind(self, t: Traced) -> set[int]:
-        """The layers with parameters between the input and this tensor; empty for the data."""
-        seen, stack = set(), [t.node]
-        while stack:
-            i = stack.pop()
-            if i not in seen:
-                seen.add(i)
-                stack.extend(self.nodes[i].inputs)
-        return {i for i in seen if self.nodes[i].operation.is_layer}
+        """Return the nodes of all layers with weights between the input and this tensor; none for the data."""
+        visited: set[int] = set()
+        waiting = [t.node]
+        while waiting:
+            i = waiting.pop()
+            if i not in visited:
+                visited.add(i)
+                waiting.extend(self.nodes[i].inputs)
+        return {i for i in visited if self.nodes[i].operation.is_layer}
 
     @property
     def where(self) -> str:
-        """Dotted name of the module whose forward runs now."""
+        """Dotted name of the submodule whose forward is running."""
         return self.path[-1] if self.path else ""
 
     def layer(self, weight: Tensor, bias: Tensor | None) -> Scales:
-        """The scales of the layer that owns this weight, which must be a parameter that no other layer has used."""
+        """Return the scales of the layer that owns this weight.
+
+        Raises:
+            UnsupportedLayer: the weight is not a parameter of the module, or an earlier layer has used it.
+        """
         name = self.names.get(id(weight))
         if name is None:
             raise self.refusal("a weight", "it is computed from others, so that it is not a free Gaussian parameter")
@@ -129,26 +158,31 @@ class Tracer:
         self.used[name] = self.where
         w_std, b_std = self.parametrisation.of(name.rpartition(".")[0])
         b_std = 0.0 if bias is None else b_std
+        # The layer contributes Σ_W ∂z/∂W ∂z'/∂W + ∂z/∂b ∂z'/∂b to Θ. Where W and b themselves are the parameters, that
+        # is fan_in K + 1; in the NTK parametrisation z = (w_std / sqrt(fan_in)) W h + b_std b, it is w_std² K + b_std².
         if self.parametrisation.kind == "standard":
             return Scales(w_std, b_std, float(weight[0].numel()), float(bias is not None))
         return Scales(w_std, b_std, w_std**2, b_std**2)
 
     def constant(self, parameter: Tensor | None, default: float) -> float | None:
-        """The one value of a parameter or buffer of the user's module; `default` without it, None when it varies."""
+        """Return the value that all entries of a parameter or buffer of the user's module share.
+
+        Without a parameter that is `default`; where the entries differ, or the tensor is not the module's, it is None.
+        """
         if parameter is None:
             return default
-        held = self.values.get(self.names.get(id(parameter), ""))
-        if held is None:
+        value = self.values.get(self.names.get(id(parameter), ""))
+        if value is None:
             return None
-        value = held.detach().flatten()
-        return float(value[0]) if bool((value == value[0]).all()) else None
+        entries = value.detach().flatten()
+        return float(entries[0]) if bool((entries == entries[0]).all()) else None
 
     def refusal(self, what: str, why: str) -> UnsupportedLayer:
-        """The sentence for something that has no rule: where, what, why, the path to it and a way out."""
+        """Return the error for something without a rule: its place, its name, the reason, the path to it, a way out."""
         owner = self.module.get_submodule(self.where) if self.where else self.module
         label = f"`{self.where}` ({type(owner).__name__})" if self.where else f"the forward of {type(owner).__name__}"
-        seen = [n.path for n in self.nodes if n.path]
-        trail = " -> ".join(["input", *dict.fromkeys(seen), self.where or what])
+        paths = [node.path for node in self.nodes if node.path]
+        trail = " -> ".join(["input", *dict.fromkeys(paths), self.where or what])
         return UnsupportedLayer(
             f"no infinite-width rule for {label}: {what}: {why}\n  path: {trail}\n"
             "  or: ntklens.empirical_kernel(module) takes the network as it is, at its own width."
@@ -156,47 +190,66 @@ class Tracer:
 
     @contextmanager
     def hooked(self, module: nn.Module) -> Iterator[None]:
-        """Follow which submodule is running, for as long as the trace lasts."""
+        """Keep `path` up to date with the submodule that is running, for as long as the context lasts."""
 
         def leave(child: nn.Module, args: Any, out: Any) -> None:
             self.path.pop()
 
-        handles = []
+        hooks = []
         for name, child in module.named_modules():
 
             def enter(child: nn.Module, args: Any, name: str = name) -> None:
                 self.path.append(name)
 
-            handles.append(child.register_forward_pre_hook(enter))
-            handles.append(child.register_forward_hook(leave))
+            hooks.append(child.register_forward_pre_hook(enter))
+            hooks.append(child.register_forward_hook(leave))
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for hook in hooks:
+                hook.remove()
+
+
+def _roots(operation: Operation, index: int, input_roots: list[frozenset[int] | None]) -> frozenset[int] | None:
+    """Return the layers that the output of a new node is linear in, from those of its inputs."""
+    if operation.is_layer:
+        return frozenset({index})
+    if not input_roots or not operation.is_linear or None in input_roots:
+        return None
+    return frozenset().union(*(roots for roots in input_roots if roots is not None))
+
+
+def _call(handler: Handler, name: str, tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+    """Record a call, unless its arguments are not among those that the handler has a rule for."""
+    try:
+        inspect.signature(handler).bind(tracer, *args, **kwargs)
+    except TypeError as error:
+        raise tracer.refusal(name, f"it has no infinite-width rule with these arguments ({error})") from error
+    return handler(tracer, *args, **kwargs)
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name."""
+    """Return the parameters and buffers of a module by name."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _flat(value: Any) -> Iterator[Any]:
-    """The leaves of nested tuples, lists and dicts."""
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the leaves of nested tuples, lists and dicts."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (tuple, list)):
         for item in value:
-            yield from _flat(item)
+            yield from _leaves(item)
     else:
         yield value
 
 
 def _name(func: Any) -> str:
+    """Return the name of a torch function for messages; that of an attribute tells which attribute is read."""
     name = getattr(func, "__name__", str(func))
     return name if name != "__get__" else str(func)
 
 
 def _is_inplace(name: str) -> bool:
-    """Torch's spelling of in-place functions: `add_`, and `__iadd__` of Python's."""
+    """Whether a function changes its first argument, by torch's spelling `add_` or by Python's `__iadd__`."""
     return name.startswith("__i") if name.startswith("__") else name.endswith("_")
