@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import ntklens as nl
-from kernels.zoo import ZOO, batch, made
+from kernels.empirical.zoo import ZOO, inputs_of, network_of
 from ntklens.kernels.empirical.weights import ThroughWeights
 from ntklens.kernels.expansion import ThroughMatrix, expansion
 from ntklens.kernels.parametrisation import Parametrisation
@@ -22,8 +22,8 @@ def error(found, truth):
 def sides(request):
     """One case, its kernel, inputs and coefficients."""
     case = PICTURES[request.param]
-    net, generator = made(case, DTYPE), torch.Generator().manual_seed(2)
-    x, z = batch(case, 5, 0, DTYPE), batch(case, 4, 1, DTYPE)
+    net, generator = network_of(case, DTYPE), torch.Generator().manual_seed(2)
+    x, z = inputs_of(case, 5, 0, DTYPE), inputs_of(case, 4, 1, DTYPE)
     return net, x, z, torch.randn(4, 3, generator=generator, dtype=DTYPE)
 
 

@@ -131,7 +131,7 @@ def test_linearisation_frozen_parts_and_modes(net):
     lin = nl.linearize(net)
     assert [n for n, p in lin.named_parameters() if p.requires_grad] == ["network.3.weight", "network.3.bias"]
     dropped = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
-    with pytest.raises(nl.InputError, match=r"`1` \(Dropout\).*call model\.eval"):
+    with pytest.raises(nl.InputError, match=r"`1` \(Dropout\).*Call model\.eval"):
         nl.linearize(dropped)
     x = torch.rand(4, 3)
     torch.testing.assert_close(nl.linearize(dropped.eval()).train()(x), dropped(x))

@@ -1,8 +1,8 @@
-"""Tangents of layers from what enters them and what comes back to them: no Jacobian is formed.
+"""Structured tangents of layers, from what enters them and what comes back to them: no Jacobian is formed.
 
-One forward and O backward passes of the whole batch give all inputs h and signals δ = ∂f_o/∂z of the layers that
-`observe` has understood (Novak et al. 2022, section 3.3); `sites` says what each kind of layer makes of them. Other
-parameters are left to `tangents.jacobians`, which is also the readable twin of this way.
+One forward and O backward passes of the whole batch give the inputs h and the cotangents δ = ∂f_o/∂z of all layers that
+`observe` has found to be structured (Novak et al. 2022, section 3.3); `layers.tangent` turns them into tangents. The
+other parameters are left to `tangents.jacobians`, which is also the readable twin of this way.
 """
 
 from __future__ import annotations
@@ -13,79 +13,98 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ntklens.kernels.empirical.observe import Hook, Plan, hooked
-from ntklens.kernels.empirical.sites import Call, tangent
+from ntklens.kernels.empirical.layers import Call, tangent
+from ntklens.kernels.empirical.plan import Plan
+from ntklens.kernels.empirical.recording import Hook, hooked
 from ntklens.kernels.empirical.tangents import Tangents
 
-_SMALL = 1 << 22
-"""Numbers that come back in one pass, below which the passes of all outputs are made as one."""
+_BATCHED_PASS = 1 << 22
+"""Numbers of all cotangents of one output below which the backward passes of all outputs run as one batch.
+
+The overhead of operations dominates small passes, and a batch pays it once. Large passes gain nothing, and a batch of
+them would hold the intermediate results of all outputs at the same time.
+"""
 
 
-class Pass:
-    """A forward pass of a batch, from which the tangents of any of its outputs can be had.
+class ForwardPass:
+    """A forward pass of a batch, from which the tangents of any of its outputs can be computed.
 
-    They keep a graph to x where it requires a gradient, and none otherwise.
+    The tangents keep a graph to x where x requires a gradient, and none otherwise.
+
+    Args:
+        network: the network; it is not altered.
+        plan: which of its layers are structured.
+        x: (n, *shape).
     """
 
     def __init__(self, network: nn.Module, plan: Plan, x: Tensor) -> None:
-        self._network, self._plan, self._keep = network, plan, x.requires_grad
-        self._seen: list[tuple[str, Tensor, Tensor]] = []
-        self._names = dict.fromkeys(name for layer in plan.layers.values() for name in layer.sites)
-        with torch.enable_grad(), hooked(network, {name: self._watch(name) for name in self._names}):
+        self._network = network
+        self._plan = plan
+        self._keep_graph = x.requires_grad
+        self._calls: list[tuple[str, Tensor, Tensor]] = []  # name of the module, its input h, the zero added to z
+        self._modules = dict.fromkeys(module for layer in plan.layers.values() for module in layer.modules)
+        with torch.enable_grad(), hooked(network, {name: self._watch(name) for name in self._modules}):
             self._f: Tensor = network(x)
 
     def tangents(self, output: Callable[[Tensor], Tensor]) -> Tangents:
-        """Of the layers of the plan; `output` takes the outputs (n, O) to those that are differentiated."""
-        keep = self._keep
+        """Return the tangents of the plan's layers.
+
+        Args:
+            output: takes the network's outputs (n, O) to those that are differentiated.
+        """
+        keep_graph = self._keep_graph
         with torch.enable_grad():
-            returned = _returned(output(self._f), [change for _, _, change in self._seen], keep=keep)
-        calls: dict[str, list[Call]] = {name: [] for name in self._names}
-        for (name, entered, _), back in zip(self._seen, returned, strict=True):
-            layer = self._network.get_submodule(name)
-            calls[name].append((layer, entered if keep else entered.detach(), back))
-        with torch.set_grad_enabled(keep):
+            cotangents = _cotangents(output(self._f), [zero for _, _, zero in self._calls], keep_graph=keep_graph)
+        calls: dict[str, list[Call]] = {name: [] for name in self._modules}
+        for (name, h, _), cotangent in zip(self._calls, cotangents, strict=True):
+            calls[name].append((self._network.get_submodule(name), h if keep_graph else h.detach(), cotangent))
+        with torch.set_grad_enabled(keep_graph):
             return {
-                key: tangent([call for name in layer.sites for call in calls[name]], layer.weight, layer.bias)
-                for key, layer in self._plan.layers.items()
+                name: tangent(
+                    [call for module in layer.modules for call in calls[module]], layer.weight_scale, layer.bias_scale
+                )
+                for name, layer in self._plan.layers.items()
             }
 
     def _watch(self, name: str) -> Hook:
-        def hook(_: nn.Module, inputs: Any, out: Tensor) -> Tensor:
-            # δ is taken at a zero added to z: z itself may be overwritten, as nn.ReLU(inplace=True) does.
-            change = out.new_zeros(()).requires_grad_().expand_as(out)
-            self._seen.append((name, inputs[0], change))
-            return out + change
+        def hook(_: nn.Module, arguments: Any, z: Tensor) -> Tensor:
+            # δ is taken at a zero that is added to z: z itself may be overwritten, as nn.ReLU(inplace=True) does.
+            zero = z.new_zeros(()).requires_grad_().expand_as(z)
+            self._calls.append((name, arguments[0], zero))
+            return z + zero
 
         return hook
 
 
-def _returned(f: Tensor, changes: list[Tensor], *, keep: bool) -> list[Tensor]:
-    """∂f_o/∂z of each change, (O, n, *), from outputs (n, O)."""
-    rows = f.unbind(1)
-    if keep:
-        passes = [torch.autograd.grad(row.sum(), changes, create_graph=True, materialize_grads=True) for row in rows]
-        return [torch.stack(part) for part in zip(*passes, strict=True)]
-    if len(rows) > 1 and sum(change.numel() for change in changes) < _SMALL:
-        together = _at_once(f, changes)
-        if together is not None:
-            return together
-    returned = [change.new_empty(len(rows), *change.shape) for change in changes]
-    for o, row in enumerate(rows):
-        passed = torch.autograd.grad(row.sum(), changes, retain_graph=True, materialize_grads=True)
-        for place, back in zip(returned, passed, strict=True):
-            place[o] = back
-    return returned
+def _cotangents(f: Tensor, zeros: list[Tensor], *, keep_graph: bool) -> list[Tensor]:
+    """Return ∂f_o/∂z (O, n, *) at each of the zeros added to z, from outputs f (n, O)."""
+    # An output of one input depends on no other input, so the gradient of Σ_i f_o(x_i) holds those of all inputs.
+    outputs = f.unbind(1)
+    if keep_graph:
+        passes = [torch.autograd.grad(f_o.sum(), zeros, create_graph=True, materialize_grads=True) for f_o in outputs]
+        return [torch.stack(per_output) for per_output in zip(*passes, strict=True)]
+    if len(outputs) > 1 and sum(zero.numel() for zero in zeros) < _BATCHED_PASS:
+        batched = _batched_cotangents(f, zeros)
+        if batched is not None:
+            return batched
+    cotangents = [zero.new_empty(len(outputs), *zero.shape) for zero in zeros]
+    for o, f_o in enumerate(outputs):
+        gradients = torch.autograd.grad(f_o.sum(), zeros, retain_graph=True, materialize_grads=True)
+        for place, gradient in zip(cotangents, gradients, strict=True):
+            place[o] = gradient
+    return cotangents
 
 
-def _at_once(f: Tensor, changes: list[Tensor]) -> list[Tensor] | None:
-    """All outputs in one pass, or None where an operation of the network has no rule for it."""
+def _batched_cotangents(f: Tensor, zeros: list[Tensor]) -> list[Tensor] | None:
+    """Return the cotangents of all outputs from one batched pass, or None where torch cannot batch an operation."""
     n, o = f.shape
-    each = torch.eye(o, dtype=f.dtype, device=f.device)[:, None].expand(o, n, o).contiguous()  # for one product
+    # one cotangent of f per output, (O, n, O); contiguous, so that the last layer multiplies them in a single product
+    unit = torch.eye(o, dtype=f.dtype, device=f.device)[:, None].expand(o, n, o).contiguous()
     try:
-        passed = torch.autograd.grad(f, changes, each, retain_graph=True, is_grads_batched=True, allow_unused=True)
+        gradients = torch.autograd.grad(f, zeros, unit, retain_graph=True, is_grads_batched=True, allow_unused=True)
     except RuntimeError:
         return None
     return [
-        change.new_zeros(o, *change.shape) if back is None else back.detach()
-        for back, change in zip(passed, changes, strict=True)
+        zero.new_zeros(o, *zero.shape) if gradient is None else gradient.detach()
+        for gradient, zero in zip(gradients, zeros, strict=True)
     ]

@@ -1,208 +1,224 @@
-"""Tangents of a weight that multiplies what enters its layer: no Jacobian need be formed.
+"""The tangent of a weight that multiplies its layer's inputs: products are taken without forming the Jacobian.
 
-A layer z_t = W h_t, at one or many positions t, has ∂f_o/∂W = Σ_t δ_ot ⊗ h_t with δ_ot = ∂f_o/∂z_t, so its part of the
-tangent kernel is Σ_tt' <h_t, h'_t'> <δ_ot, δ'_o't'> (Novak et al. 2022, section 3). There are three orders to sum in,
-and the cheapest by the count of multiplications is taken (k = fan-in, c = channels out, T positions):
+A layer z_t = W h_t, at one or many positions t, has ∂f_o/∂W = Σ_t δ_ot ⊗ h_t with the cotangents δ_ot = ∂f_o/∂z_t, so
+its part of the tangent kernel of two inputs is (Novak et al. 2022, section 3)
 
-- "gradients": form Σ_t δ_ot ⊗ h_t for each input, then take products: n O T c k + n² O² c k;
-- "kernels": <h_t, h'_t'> and <δ_ot, δ'_o't'> for each pair, then their products: n² T² (k + O² c);
-- "signals": Σ_t' <h_t, h'_t'> δ'_o't' for each pair, then products with δ_ot, for full outputs: n² (T² (k + O c) + T O² c).
+    Θ_oo' = Σ_tt' <h_t, h'_t'> <δ_ot, δ'_o't'>.
+
+The two sums and the two inner products can be taken in three orders, and `cheapest` chooses the one with the fewest
+multiplications (n inputs, O outputs, T positions, K = fan-in, C = channels of the layer's output):
+
+- "gradients": form Σ_t δ_ot ⊗ h_t for each input, then their products: n O T C K + n² O² C K;
+- "kernels": <h_t, h'_t'> and <δ_ot, δ'_o't'> for each pair, then their products: n² T² (K + O² C);
+- "signals", for full outputs: Σ_t' <h_t, h'_t'> δ'_o't' for each pair, then the products with δ_ot:
+  n² (T² (K + O C) + T O² C).
+
+A trace needs only o = o', so O takes the place of O². Groups of channels are separate layers whose terms are added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ntklens.kernels.empirical.tangents import ALL, Piece, Tangent, gram, inner
-
-
-@runtime_checkable
-class Entered(Protocol):
-    """What entered a layer in one or several calls, position by position."""
-
-    @property
-    def groups(self) -> int:
-        """Into which the channels are divided."""
-        ...
-
-    @property
-    def width(self) -> int | None:
-        """Fan-in, or None where `columns` cannot be had."""
-        ...
-
-    @property
-    def units(self) -> int:
-        """Parts into which the columns can be cut."""
-        ...
-
-    def tensors(self) -> list[Tensor]:
-        """All that holds floating point numbers."""
-        ...
-
-    def replaced(self, tensors: Iterator[Tensor]) -> Entered:
-        """The same with other tensors."""
-        ...
-
-    def columns(self, part: slice) -> Tensor:
-        """What each position sees of some units: (n, groups, fan-in, positions), or fewer groups or fan-in."""
-        ...
-
-    def kernel(self, rows: slice, other: Entered, columns: slice, group: int) -> Tensor:
-        """<h_t, h'_t'>: (n1 T, n2 T')."""
-        ...
+from ntklens.kernels.empirical.inputs import LayerInputs
+from ntklens.kernels.empirical.tangents import ALL, Tangent, Term, gram, inner_products
 
 
 @dataclass(frozen=True)
-class Product:
-    """The tangents of a weight, and of the bias that is added beside it.
+class WeightTangent:
+    """The tangent of a weight, and of the bias that is added beside it.
 
     Attributes:
-        entered: what entered the layer.
-        back: what came back to its output, (O, n, groups, channels a group, positions).
-        weight: the scale of the weight.
-        bias: the scale of the bias; 0 where there is none.
+        inputs: the inputs h of the layer.
+        cotangents: δ = ∂f/∂z of the layer's output, (O, n, G, C, T).
+        weight_scale: factor of the weight.
+        bias_scale: factor of the bias; 0 where there is none.
     """
 
-    entered: Entered
-    back: Tensor
-    weight: float
-    bias: float
+    inputs: LayerInputs
+    cotangents: Tensor
+    weight_scale: float
+    bias_scale: float
 
     def tensors(self) -> list[Tensor]:
-        """What entered and what came back."""
-        return [*self.entered.tensors(), self.back]
+        """Return the inputs and the cotangents."""
+        return [*self.inputs.tensors(), self.cotangents]
 
-    def replaced(self, tensors: Iterator[Tensor]) -> Product:
-        """The same on other tensors."""
-        entered = self.entered.replaced(tensors)
-        return replace(self, entered=entered, back=next(tensors))
+    def with_tensors(self, tensors: Iterator[Tensor]) -> WeightTangent:
+        """Return a copy with other inputs and cotangents."""
+        inputs = self.inputs.with_tensors(tensors)
+        return replace(self, inputs=inputs, cotangents=next(tensors))
 
-    def pieces(self, other: Tangent, *, full: bool, room: int) -> Iterator[Piece]:
-        """Terms in the cheapest order."""
-        assert isinstance(other, Product)
-        o, n, g, c, t = self.back.shape
-        n2, t2 = other.back.shape[1], other.back.shape[4]
-        order = cheapest(n, n2, o, g, c, self.entered.width, t, t2, full=full, same=self is other)
-        terms = {"gradients": self._by_gradients, "kernels": self._by_kernels, "signals": self._by_signals}
-        return terms[order](other, full, room)
+    def terms(self, other: Tangent, *, full: bool, capacity: int) -> Iterator[Term]:
+        """Yield the terms of <J(x), J(x')> in the cheapest order of summation."""
+        assert isinstance(other, WeightTangent)
+        o, n, g, c, t = self.cotangents.shape
+        n2, t2 = other.cotangents.shape[1], other.cotangents.shape[4]
+        order = cheapest(n, n2, o, g, c, self.inputs.fan_in, t, t2, full=full, same=self is other)
+        orders = {"gradients": self._by_gradients, "kernels": self._by_kernels, "signals": self._by_signals}
+        return orders[order](other, full, capacity)
 
-    def combined(self, coefficients: Tensor) -> list[Tensor]:
-        """Sums of gradients of the weight, (O, k, groups, c, fan-in), and of the bias, (O, k, channels)."""
-        h, (_, n, g, c, t), k = self.entered.columns(ALL), self.back.shape, coefficients.shape[1]
-        made = []
-        for back in self.back:
+    def weighted_sum(self, coefficients: Tensor) -> list[Tensor]:
+        """Return Σ_i A_ic J_o(x_i) of the weight, (O, k, G, C, K), and of the bias, (O, k, G C)."""
+        h, (_, n, g, c, t), k = self.inputs.columns(ALL), self.cotangents.shape, coefficients.shape[1]
+        per_output = []
+        for cotangent in self.cotangents:
             if _is_direct(t, k):
-                scaled = coefficients.T[:, :, None, None, None] * back  # (k, n, groups, c, T)
+                # Σ_i Σ_t (A_ic δ_it) ⊗ h_it: one product over the n T positions of all inputs, for each group,
+                # (k C, n T) @ (n T, K), where the gradient of no single input is formed.
+                scaled = coefficients.T[:, :, None, None, None] * cotangent  # (k, n, G, C, T)
                 left = scaled.permute(2, 0, 3, 1, 4).reshape(g, k * c, n * t)
                 right = h.permute(1, 0, 3, 2).reshape(h.shape[1], n * t, -1)
-                made.append((left @ right).view(g, k, c, -1).transpose(0, 1))
+                per_output.append((left @ right).view(g, k, c, -1).transpose(0, 1))
             else:
-                made.append((coefficients.T @ _gradient(back, h).flatten(1)).view(k, g, c, -1))
-        found = [self.weight * torch.stack(made)]
-        return [*found, coefficients.T @ (self.bias * self.back.sum(4).flatten(2))] if self.bias else found
+                # Σ_i A_ic (Σ_t δ_it ⊗ h_it): (k, n) @ (n, G C K)
+                per_output.append((coefficients.T @ _gradients(cotangent, h).flatten(1)).view(k, g, c, -1))
+        sums = [self.weight_scale * torch.stack(per_output)]
+        return [*sums, coefficients.T @ self._bias_gradients()] if self.bias_scale else sums
 
-    def against(self, directions: list[Tensor]) -> Tensor:
-        """Without a product for each position where there is one position, or one column."""
-        h, (_, n, g, c, t) = self.entered.columns(ALL), self.back.shape
+    def dot(self, directions: list[Tensor]) -> Tensor:
+        """Return <J(x_i), w> for each direction; gradients of inputs are not formed where T = 1 or k = 1."""
+        h, (_, n, g, c, t) = self.inputs.columns(ALL), self.cotangents.shape
         total: Tensor | None = None
-        for back, w in zip(self.back, directions[0], strict=True):
+        for cotangent, w in zip(self.cotangents, directions[0], strict=True):
             k = len(w)
             if _is_direct(t, k):
-                left = back.permute(1, 0, 3, 2).reshape(g, n * t, c)
+                # Σ_t δ_tᵀ w h_t: first δ_tᵀ w for all positions of all inputs, (n T, C) @ (C, k K) for each group,
+                # then the product with h_t, summed over groups, positions and the fan-in.
+                left = cotangent.permute(1, 0, 3, 2).reshape(g, n * t, c)
                 through = (left @ w.permute(1, 2, 0, 3).reshape(g, c, -1)).view(g, n, t, k, -1)
                 term = (through * h.permute(1, 0, 3, 2)[:, :, :, None]).sum((0, 2, 4))
             else:
-                term = _gradient(back, h).flatten(1) @ w.flatten(1).T
+                # <Σ_t δ_t ⊗ h_t, w>: (n, G C K) @ (G C K, k)
+                term = _gradients(cotangent, h).flatten(1) @ w.flatten(1).T
             total = term if total is None else total + term
         assert total is not None
-        total = self.weight * total
-        if self.bias:
-            total = total + (self.bias * self.back.sum(4).flatten(2) @ directions[1].transpose(1, 2)).sum(0)
+        total = self.weight_scale * total
+        if self.bias_scale:
+            total = total + (self._bias_gradients() @ directions[1].transpose(1, 2)).sum(0)
         return total
 
-    def _by_gradients(self, other: Product, full: bool, room: int) -> Iterator[Piece]:
-        o, n, g, c, t = self.back.shape
-        units, fan_in = self.entered.units, self.entered.width or 1
-        each = (c * (o if full else 1) + t) * g * fan_in // units
-        step = min(units, max(1, room // (each * (n if other is self else n + other.back.shape[1]))))
-        for start in range(0, units, step):
-            part = slice(start, start + step)
-            a, back = self.entered.columns(part), self.back
-            b, forth = (a, back) if other is self else (other.entered.columns(part), other.back)
-            if self.entered.groups > 1:
-                back, forth = back[:, :, part], forth[:, :, part]
-            if full:
-                u = _formed(back, a)
-                v = u if other is self else _formed(forth, b)
-                yield Piece(ALL, ALL, self.weight**2 * inner(u, v, full=True))
-                continue
-            for u, v in _pairs(back, a, forth, b, same=other is self):
-                yield Piece(ALL, ALL, self.weight**2 * gram(u, v, same=other is self))
-        if self.bias:
-            u = self.bias * self.back.sum(4).flatten(2)
-            yield Piece(
-                ALL, ALL, inner(u, u if other is self else other.bias * other.back.sum(4).flatten(2), full=full)
-            )
+    def _bias_gradients(self) -> Tensor:
+        """Return ∂f_o/∂b = Σ_t δ_ot, scaled: (O, n, G C)."""
+        return self.bias_scale * self.cotangents.sum(4).flatten(2)
 
-    def _by_kernels(self, other: Product, full: bool, room: int) -> Iterator[Piece]:
-        o, n, g, c, t = self.back.shape
-        n2, t2 = other.back.shape[1], other.back.shape[4]
-        for i, j in _tiles(n, n2, room // (t * t2 * (o * o + 1 if full else 2)), same=self is other):
+    def _by_gradients(self, other: WeightTangent, full: bool, capacity: int) -> Iterator[Term]:
+        """Yield the products of the gradients u_io = Σ_t δ_iot ⊗ h_it of single inputs.
+
+        <u_io, v_jp> is a sum over the entries (G, C, K) of the weight. It is cut along the units of the inputs (groups,
+        or channels, which are parts of K), so that the gradients of one cut fit the capacity:
+
+            u  (O, n1, G C K)  x  v  (O, n2, G C K)  ->  (O, n1, O, n2), or (n1, n2) summed over o.
+
+        For a trace, the gradients of one output at a time are formed.
+        """
+        o, n, g, c, t = self.cotangents.shape
+        same = other is self
+        units, fan_in = self.inputs.units, self.inputs.fan_in or 1
+        # numbers that one unit of one input takes: its gradients (of all outputs at once, where full) and its columns
+        per_unit = (c * (o if full else 1) + t) * g * fan_in // units
+        step = min(units, max(1, capacity // (per_unit * (n if same else n + other.cotangents.shape[1]))))
+        for start in range(0, units, step):
+            cut = slice(start, start + step)
+            h, cotangents = self.inputs.columns(cut), self.cotangents
+            h2, cotangents2 = (h, cotangents) if same else (other.inputs.columns(cut), other.cotangents)
+            if self.inputs.groups > 1:
+                # A cut of the groups is one of the cotangents too; channels of one group all have the same cotangents.
+                cotangents, cotangents2 = cotangents[:, :, cut], cotangents2[:, :, cut]
+            if full:
+                u = _gradients_of_all_outputs(cotangents, h)
+                v = u if same else _gradients_of_all_outputs(cotangents2, h2)
+                yield Term(ALL, ALL, self.weight_scale**2 * inner_products(u, v, full=True))
+                continue
+            for u, v in _gradients_by_output(cotangents, h, cotangents2, h2, same=same):
+                yield Term(ALL, ALL, self.weight_scale**2 * gram(u, v, same=same))
+        if self.bias_scale:
+            u = self._bias_gradients()
+            yield Term(ALL, ALL, inner_products(u, u if same else other._bias_gradients(), full=full))
+
+    def _by_kernels(self, other: WeightTangent, full: bool, capacity: int) -> Iterator[Term]:
+        """Yield Σ_tt' H D with H = <h_t, h'_t'> and D = <δ_ot, δ'_o't'>, for tiles of pairs that fit the capacity.
+
+        For each group, with n1 and n2 the inputs of a tile:
+
+            H:        (n1 T, K)   @ (K, n2 T')    ->  (n1 T, n2 T')
+            D, full:  (O n1 T, C) @ (C, O n2 T')  ->  (O, n1, T, O, n2, T')
+            D, trace: (n1 T, O C) @ (O C, n2 T')  ->  (n1 T, n2 T'), the sum over o taken inside the product
+        """
+        o, n, g, c, t = self.cotangents.shape
+        n2, t2 = other.cotangents.shape[1], other.cotangents.shape[4]
+        pairs = capacity // (t * t2 * (o * o + 1 if full else 2))
+        for rows, columns in _tiles(n, n2, pairs, same=self is other):
             total: Tensor | None = None
-            same = self is other and i == j
+            same = self is other and rows == columns
             for group in range(g):
-                h = self._shared(other, i, j, group)
-                d, e = self.back[:, i, group], other.back[:, j, group]  # (O, n, c, T)
+                h = self._input_products(other, rows, columns, group)
+                d, d2 = self.cotangents[:, rows, group], other.cotangents[:, columns, group]  # (O, n, C, T)
                 if full:
                     u = d.transpose(2, 3).reshape(-1, c)
-                    flat = gram(u, u if same else e.transpose(2, 3).reshape(-1, c), same=same)
-                    sides = flat.view(o, -1, t, o, flat.shape[1] // (o * t2), t2)
+                    flat = gram(u, u if same else d2.transpose(2, 3).reshape(-1, c), same=same)
+                    products = flat.view(o, -1, t, o, flat.shape[1] // (o * t2), t2)
                     if t == t2 == 1:
-                        term = sides[:, :, 0, :, :, 0] * h[:, None]
+                        term = products[:, :, 0, :, :, 0] * h[:, None]
                     else:
-                        term = torch.einsum("anpbmq,npmq->anbm", sides, h.view(-1, t, h.shape[1] // t2, t2))
+                        term = torch.einsum("anpbmq,npmq->anbm", products, h.view(-1, t, h.shape[1] // t2, t2))
                 else:
                     u = d.permute(1, 3, 0, 2).reshape(-1, o * c)
-                    term = gram(u, u if same else e.permute(1, 3, 0, 2).reshape(-1, o * c), same=same) * h
+                    term = gram(u, u if same else d2.permute(1, 3, 0, 2).reshape(-1, o * c), same=same) * h
                     if t * t2 > 1:
                         term = term.view(-1, t, h.shape[1] // t2, t2).sum((1, 3))
                 total = term if total is None else total + term
             assert total is not None
-            yield Piece(i, j, total)
+            yield Term(rows, columns, total)
 
-    def _by_signals(self, other: Product, full: bool, room: int) -> Iterator[Piece]:
-        o, n, g, c, t = self.back.shape
-        n2, t2 = other.back.shape[1], other.back.shape[4]
-        sent = other.back.permute(0, 2, 1, 4, 3)  # (O, groups, n2, T', c)
-        for i, j in _tiles(n, n2, room // (t * (t2 + c)), same=self is other):
+    def _by_signals(self, other: WeightTangent, full: bool, capacity: int) -> Iterator[Term]:
+        """Yield the products of δ_ot with the signals s_pt = Σ_t' <h_t, h'_t'> δ'_pt', for full outputs.
+
+        The signals of one output p of the second batch at a time, for each group and tile of pairs:
+
+            s:     for each of n2, (n1 T, T') @ (T', C)  ->  (n2, n1, T C)
+            term:  for each of n1, (O, T C) @ (T C, n2)  ->  (n1, O, n2)
+
+        The terms of all p are stacked to (p, n1, O, n2) and turned into (O, n1, p, n2).
+        """
+        o, n, g, c, t = self.cotangents.shape
+        n2, t2 = other.cotangents.shape[1], other.cotangents.shape[4]
+        cotangents2 = other.cotangents.permute(0, 2, 1, 4, 3)  # (O, G, n2, T', C)
+        for rows, columns in _tiles(n, n2, capacity // (t * (t2 + c)), same=self is other):
             totals: list[Tensor | None] = [None] * o
             for group in range(g):
-                h = self._shared(other, i, j, group)
+                h = self._input_products(other, rows, columns, group)
                 h = h.view(len(h), -1, t2).transpose(0, 1)  # (n2, n1 T, T')
-                own = self.back[:, i, group].permute(1, 0, 3, 2).flatten(2)  # (n1, O, T c)
-                for p, one in enumerate(sent[:, group, j]):
-                    through = torch.bmm(h, one).view(len(h), -1, t * c)  # Σ_t' <h_t, h'_t'> δ'_t'
-                    term = torch.bmm(own, through.permute(1, 2, 0))
-                    before = totals[p]
-                    totals[p] = term if before is None else before + term
-            yield Piece(i, j, torch.stack([term for term in totals if term is not None]).permute(2, 1, 0, 3))
+                d = self.cotangents[:, rows, group].permute(1, 0, 3, 2).flatten(2)  # (n1, O, T C)
+                for p, d2 in enumerate(cotangents2[:, group, columns]):
+                    signals = torch.bmm(h, d2).view(len(h), -1, t * c)
+                    term = torch.bmm(d, signals.permute(1, 2, 0))
+                    total = totals[p]
+                    totals[p] = term if total is None else total + term
+            stacked = torch.stack([total for total in totals if total is not None])
+            yield Term(rows, columns, stacked.permute(2, 1, 0, 3))
 
-    def _shared(self, other: Product, i: slice, j: slice, group: int) -> Tensor:
-        h = self.entered.kernel(i, other.entered, j, group)
-        if self.weight != 1:
-            h = self.weight**2 * h
-        return h + self.bias**2 if self.bias else h
+    def _input_products(self, other: WeightTangent, rows: slice, columns: slice, group: int) -> Tensor:
+        """Return <h_t, h'_t'>, scaled: (n1 T, n2 T'). A bias is a weight whose input is 1, so it adds its scale squared."""
+        h = self.inputs.inner_products(rows, other.inputs, columns, group)
+        if self.weight_scale != 1:
+            h = self.weight_scale**2 * h
+        return h + self.bias_scale**2 if self.bias_scale else h
 
 
 def cheapest(
     n1: int, n2: int, o: int, g: int, c: int, k: int | None, t: int, t2: int, *, full: bool, same: bool
 ) -> str:
-    """The order of summation with the fewest multiplications; `k` is None where no gradient can be formed."""
+    """Return the order of summation with the fewest multiplications.
+
+    All letters are as at the top of this file; `k` is None where no gradient can be formed. The groups multiply all
+    orders alike, so `g` does not matter. Constants beside the leading terms stand for the additions and copies of an
+    order, and 0.6 for the little more than half of the pairs where a batch meets itself.
+    """
     pairs = n1 * n2 * (0.6 if same else 1.0)
     costs = {"kernels": pairs * t * t2 * ((k or 1) + (o * o * (c + 4) if full else o * c + 8))}
     if full:
@@ -214,43 +230,52 @@ def cheapest(
 
 
 def _is_direct(t: int, k: int) -> bool:
-    """Whether k sums over t positions take fewer multiplications one by one than by the gradients of each input."""
+    """Return whether k sums over t positions cost fewer multiplications directly than by the gradients of each input."""
     return t * k <= t + k
 
 
-def _gradient(back: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
-    """Σ_t δ_t ⊗ h_t for each input: (n, groups, c, k)."""
-    n, g = back.shape[:2]
-    found = torch.bmm(back.flatten(0, 1), columns.flatten(0, 1).transpose(1, 2), out=out)
-    return found.view(n, g, back.shape[2], -1)
+def _gradients(cotangent: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return Σ_t δ_t ⊗ h_t for each input, from (n, G, C, T) and (n, G, K, T): (n, G, C, K)."""
+    n, g = cotangent.shape[:2]
+    flat = torch.bmm(cotangent.flatten(0, 1), columns.flatten(0, 1).transpose(1, 2), out=out)
+    return flat.view(n, g, cotangent.shape[2], -1)
 
 
-def _pairs(a: Tensor, h: Tensor, b: Tensor, h2: Tensor, *, same: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """The gradients of both sides, flat, (n, m), output by output; without a graph they are written over each other."""
-    if any(t.requires_grad for t in (a, h, b, h2)):
-        yield from ((_gradient(p, h).flatten(1), _gradient(q, h2).flatten(1)) for p, q in zip(a, b, strict=True))
+def _gradients_by_output(
+    d: Tensor, h: Tensor, d2: Tensor, h2: Tensor, *, same: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the flat gradients (n, G C K) of both batches, output by output.
+
+    Where no graph is kept, those of each output are written over those of the last, so that no memory is asked for anew.
+    """
+    if any(t.requires_grad for t in (d, h, d2, h2)):
+        yield from ((_gradients(p, h).flatten(1), _gradients(q, h2).flatten(1)) for p, q in zip(d, d2, strict=True))
         return
-    u = h.new_empty(a.shape[1] * a.shape[2], a.shape[3], h.shape[2])
-    v = u if same else h2.new_empty(b.shape[1] * b.shape[2], b.shape[3], h2.shape[2])
-    for p, q in zip(a, b, strict=True):
-        first = _gradient(p, h, u).flatten(1)
-        yield first, first if same else _gradient(q, h2, v).flatten(1)
+    u = h.new_empty(d.shape[1] * d.shape[2], d.shape[3], h.shape[2])
+    v = u if same else h2.new_empty(d2.shape[1] * d2.shape[2], d2.shape[3], h2.shape[2])
+    for p, q in zip(d, d2, strict=True):
+        first = _gradients(p, h, u).flatten(1)
+        yield first, first if same else _gradients(q, h2, v).flatten(1)
 
 
-def _formed(back: Tensor, columns: Tensor) -> Tensor:
-    """The same for each output, flat: (O, n, m)."""
-    if back.requires_grad or columns.requires_grad:
-        return torch.stack([_gradient(row, columns) for row in back]).flatten(2)
-    o, n, g, c, _ = back.shape
-    out = back.new_empty(o, n * g, c, columns.shape[2])
+def _gradients_of_all_outputs(cotangents: Tensor, columns: Tensor) -> Tensor:
+    """Return the flat gradients of all outputs: (O, n, G C K)."""
+    if cotangents.requires_grad or columns.requires_grad:
+        return torch.stack([_gradients(row, columns) for row in cotangents]).flatten(2)
+    # written in place, so that no copy of one output's gradients is made
+    o, n, g, c, _ = cotangents.shape
+    out = cotangents.new_empty(o, n * g, c, columns.shape[2])
     h = columns.flatten(0, 1).transpose(1, 2)
-    for row, place in zip(back, out, strict=True):
-        torch.bmm(row.flatten(0, 1), h, out=place)
+    for cotangent, place in zip(cotangents, out, strict=True):
+        torch.bmm(cotangent.flatten(0, 1), h, out=place)
     return out.view(o, n, -1)
 
 
 def _tiles(n1: int, n2: int, pairs: int, *, same: bool) -> Iterator[tuple[slice, slice]]:
-    """Tiles of at most about so many pairs; of the upper triangle, cut in equal parts, where a batch meets itself."""
+    """Yield square tiles of about `pairs` pairs at most; where a batch meets itself, of the upper triangle only.
+
+    The triangle is cut into four rows of tiles or more, so that little work is done below the diagonal.
+    """
     if n1 * n2 <= pairs:
         yield slice(0, n1), slice(0, n2)
         return

@@ -1,4 +1,8 @@
-"""Random projections of the tangents, in memory that does not grow with the number of parameters."""
+"""Random projections of the tangents, in memory that does not grow with the number of parameters.
+
+Each gradient ∂f_o/∂θ is replaced by its k numbers ∂f_o/∂θ · u / sqrt(k) for k directions u of random signs. Since
+E[u uᵀ] = 1, inner products of projections have those of the gradients as their mean.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ntklens.kernels.empirical.tangents import Rows, Tangents, jacobians
+from ntklens.kernels.empirical.tangents import PlainTangent, Tangents, jacobians
 
 
 def projected(
@@ -20,45 +24,60 @@ def projected(
     output: Callable[[Tensor], Tensor],
     seeds: list[int],
 ) -> Tangents:
-    """∂f/∂θ · u / sqrt(k) for k directions u of random signs, one a seed: (O, n, k), by k forward-mode passes.
+    """Compute the projections (O, n, k) on one random direction per seed, each by one forward-mode pass.
 
-    A direction is drawn anew from its seed at every call, so that it is the same for all batches.
+    A direction is drawn from its seed at every call, so that it is the same for all batches and takes no memory between
+    them.
+
+    Args:
+        network: the network.
+        scales: factor of each parameter that is moved, by its name.
+        x: (n, *shape).
+        output: takes the network's outputs (n, O) to those that are differentiated.
+        seeds: seeds of the k directions.
     """
     moving: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if name in scales}
 
-    def outputs(moved: dict[str, Tensor]) -> Tensor:
-        return output(functional_call(network, moved, (x,)))
+    def outputs(values: dict[str, Tensor]) -> Tensor:
+        return output(functional_call(network, values, (x,)))
 
     if x.requires_grad:
-        return {"projection": Rows(_by_jacobians(jacobians(network, scales, x, output), moving, seeds))}
+        blocks = jacobians(network, scales, x, output)
+        return {"projection": PlainTangent(_projected_jacobians(blocks, moving, seeds))}
     directions = (_signs(moving, seed) for seed in seeds)
-    with _plain_attention():
-        found = [jvp(outputs, (moving,), ({n: scales[n] * t for n, t in u.items()},))[1].detach() for u in directions]
-    return {"projection": Rows(torch.stack(found, 2).transpose(0, 1) / len(seeds) ** 0.5)}
+    with _attention_with_forward_mode():
+        columns = [
+            jvp(outputs, (moving,), ({name: scales[name] * signs for name, signs in u.items()},))[1].detach()
+            for u in directions
+        ]
+    return {"projection": PlainTangent(torch.stack(columns, 2).transpose(0, 1) / len(seeds) ** 0.5)}
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Torch's attention layers by operations that have a forward mode: their fused ones have none."""
-    fused = torch.backends.mha.get_fastpath_enabled()
+def _attention_with_forward_mode() -> Iterator[None]:
+    """Run torch's attention layers by operations that have a forward mode: their fused ones have none."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _by_jacobians(blocks: Tangents, moving: Mapping[str, Tensor], seeds: list[int]) -> Tensor:
-    """The same with a graph to the inputs: torch's forward mode has no right derivative where there is a layer_norm."""
-    rows: Tensor = torch.cat([block.tensors()[0] for block in blocks.values()], 2)
+def _projected_jacobians(blocks: Tangents, moving: Mapping[str, Tensor], seeds: list[int]) -> Tensor:
+    """Multiply plain Jacobians with the directions, where a graph to the inputs is wanted.
+
+    Torch's forward mode has a wrong derivative where there is a layer_norm, so it cannot serve here.
+    """
+    jacobian: Tensor = torch.cat([block.tensors()[0] for block in blocks.values()], 2)
     signs = (_signs(moving, seed) for seed in seeds)
     directions: Tensor = torch.stack([torch.cat([u[name].flatten() for name in blocks]) for u in signs], 1)
-    return (rows @ directions).div(len(seeds) ** 0.5)
+    return (jacobian @ directions).div(len(seeds) ** 0.5)
 
 
 def _signs(moving: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Random signs, drawn on the CPU so that every device and precision gets the same."""
+    """Draw a direction of random signs, on the CPU so that every device and precision gets the same."""
     generator = torch.Generator().manual_seed(seed)
     signs = {}
     for name, p in moving.items():

@@ -1,4 +1,14 @@
-"""Blocks of ∂f/∂θ for a batch, and what a kernel makes of two batches of them."""
+"""Blocks of the Jacobian ∂f/∂θ of a batch, and the inner products of two batches of them.
+
+A `Tangent` is the block of one layer or of one parameter: J_o(x_i), the gradient of output o at input i in these
+parameters. How it is stored is its own affair, as long as it can be multiplied with a block of the same kind.
+
+The axes of tensors have the same letters in the whole package:
+
+    O  outputs of the network          n  inputs of a batch
+    G  groups of a layer's channels    C  channels of a layer's output in one group
+    K  fan-in of one channel           T  positions: pixels, tokens, and calls of a layer
+"""
 
 from __future__ import annotations
 
@@ -11,17 +21,20 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-_LEAF = 192
+ALL = slice(None)
+
+_SMALLEST_HALF = 192
 """Rows below which the product of a matrix with its own transpose is not halved further."""
 
 
-class Piece(NamedTuple):
-    """A term of <J(x), J(x')> for some of the pairs.
+class Term(NamedTuple):
+    """A term of the sum <J(x), J(x')> for a rectangle of pairs.
 
     Attributes:
-        rows: which of the first inputs.
-        columns: which of the second ones; where a batch meets itself, pieces off the diagonal stand for their mirror too.
-        value: (O, n1, O, n2) with full outputs, else (n1, n2), the sum over outputs.
+        rows: inputs of the first batch.
+        columns: inputs of the second batch. Where a batch meets itself, a term off the diagonal stands for its mirror
+            image as well.
+        value: (O, n1, O, n2) for full outputs, otherwise (n1, n2), the sum over outputs.
     """
 
     rows: slice
@@ -31,137 +44,105 @@ class Piece(NamedTuple):
 
 @runtime_checkable
 class Tangent(Protocol):
-    """One block of ∂f/∂θ for a batch, in whatever form its contraction is cheapest."""
+    """One block of ∂f/∂θ for a batch, in the form in which its products are cheapest."""
 
     def tensors(self) -> list[Tensor]:
-        """All that depends on the inputs and on floating point numbers."""
+        """Return all floating point tensors of the block that depend on the inputs."""
         ...
 
-    def replaced(self, tensors: Iterator[Tensor]) -> Tangent:
-        """The same block on other tensors."""
+    def with_tensors(self, tensors: Iterator[Tensor]) -> Tangent:
+        """Return a copy of this block with its tensors replaced, in the order of `tensors()`."""
         ...
 
-    def pieces(self, other: Tangent, *, full: bool, room: int) -> Iterator[Piece]:
-        """<J(x), J(x')> in terms that each take about `room` numbers beside their result; `other` may be self."""
+    def terms(self, other: Tangent, *, full: bool, capacity: int) -> Iterator[Term]:
+        """Yield terms whose sum is <J(x), J(x')>; each takes about `capacity` numbers beside its value.
+
+        `other` may be this very block, in which case only one half of the pairs need be yielded.
+        """
         ...
 
-    def combined(self, coefficients: Tensor) -> list[Tensor]:
-        """w_oc = Σ_i A_ic J_o(x_i) for coefficients (n, k), in the form that `against` takes."""
+    def weighted_sum(self, coefficients: Tensor) -> list[Tensor]:
+        """Return w_oc = Σ_i A_ic J_o(x_i) for coefficients A (n, k), in the form that `dot` takes."""
         ...
 
-    def against(self, directions: list[Tensor]) -> Tensor:
-        """Σ_o <J_o(x_i), w_oc>: (n, k)."""
+    def dot(self, directions: list[Tensor]) -> Tensor:
+        """Return Σ_o <J_o(x_i), w_oc> for directions w from `weighted_sum`: (n, k)."""
         ...
 
 
 Tangents = dict[str, Tangent]
-"""Blocks by the name of a layer or parameter."""
-
-ALL = slice(None)
+"""Blocks by the name of their layer or parameter."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A block as it is: (O, n, m)."""
+class PlainTangent:
+    """A block stored as the Jacobian itself.
 
-    rows: Tensor
+    Attributes:
+        jacobian: (O, n, parameters).
+    """
+
+    jacobian: Tensor
 
     def tensors(self) -> list[Tensor]:
-        """The rows."""
-        return [self.rows]
+        """Return the Jacobian."""
+        return [self.jacobian]
 
-    def replaced(self, tensors: Iterator[Tensor]) -> Rows:
-        """The same block on other rows."""
-        return Rows(next(tensors))
+    def with_tensors(self, tensors: Iterator[Tensor]) -> PlainTangent:
+        """Return a block with another Jacobian."""
+        return PlainTangent(next(tensors))
 
-    def pieces(self, other: Tangent, *, full: bool, room: int) -> Iterator[Piece]:
-        """One product, for all pairs."""
-        assert isinstance(other, Rows)
-        yield Piece(ALL, ALL, inner(self.rows, other.rows, full=full))
+    def terms(self, other: Tangent, *, full: bool, capacity: int) -> Iterator[Term]:
+        """Yield a single term, for all pairs."""
+        assert isinstance(other, PlainTangent)
+        yield Term(ALL, ALL, inner_products(self.jacobian, other.jacobian, full=full))
 
-    def combined(self, coefficients: Tensor) -> list[Tensor]:
-        """Sums of rows: (O, k, m)."""
-        return [coefficients.T @ self.rows]
+    def weighted_sum(self, coefficients: Tensor) -> list[Tensor]:
+        """Return the weighted sums of gradients: (O, k, parameters)."""
+        return [coefficients.T @ self.jacobian]
 
-    def against(self, directions: list[Tensor]) -> Tensor:
-        """Products with them."""
-        return (self.rows @ directions[0].transpose(1, 2)).sum(0)
+    def dot(self, directions: list[Tensor]) -> Tensor:
+        """Return the products with directions (O, k, parameters), summed over outputs."""
+        return (self.jacobian @ directions[0].transpose(1, 2)).sum(0)
 
 
-def inner(a: Tensor, b: Tensor, *, full: bool) -> Tensor:
-    """Products of the rows (O, n, m) of two batches, as in `Piece`; half of them where the batch is the same."""
+def inner_products(a: Tensor, b: Tensor, *, full: bool) -> Tensor:
+    """Multiply the Jacobians (O, n, m) of two batches as in `Term.value`; half of the work where both are one tensor."""
     if full:
         flat = gram(a.flatten(0, 1), a.flatten(0, 1) if a is b else b.flatten(0, 1), same=a is b)
         return flat.view(len(a), -1, len(b), b.shape[1])
-    values = [gram(u, v, same=a is b) for u, v in zip(a, b, strict=True)]
-    return sum(values[1:], start=values[0])
+    per_output = [gram(u, v, same=a is b) for u, v in zip(a, b, strict=True)]
+    return sum(per_output[1:], start=per_output[0])
 
 
 def gram(a: Tensor, b: Tensor, *, same: bool) -> Tensor:
-    """The matrix a bᵀ; exactly symmetric, for little more than half of the work, where both are the same."""
+    """Compute a bᵀ; where both are the same, for little more than half of the work.
+
+    The result is then symmetric up to the rounding within blocks of `_SMALLEST_HALF` rows.
+    """
     if not same or a.requires_grad:
         return a @ b.T
     out = a.new_empty(len(a), len(a))
-    _triangle(a, out)
+    _symmetric_product(a, out)
     return out
 
 
-def _triangle(a: Tensor, out: Tensor) -> None:
+def _symmetric_product(a: Tensor, out: Tensor) -> None:
+    """Write a aᵀ into `out`: the two diagonal quarters by recursion, one other quarter and its mirror image."""
     n, half = len(a), len(a) // 2
-    if n <= _LEAF:
+    if n <= _SMALLEST_HALF:
         torch.mm(a, a.T, out=out) if out.is_contiguous() else out.copy_(a @ a.T)
         return
-    _triangle(a[:half], out[:half, :half])
-    _triangle(a[half:], out[half:, half:])
+    _symmetric_product(a[:half], out[:half, :half])
+    _symmetric_product(a[half:], out[half:, half:])
     upper = a[:half] @ a[half:].T
     out[:half, half:] = upper
     out[half:, :half] = upper.T
 
 
-def jacobians(
-    network: nn.Module, scales: Mapping[str, float], x: Tensor, output: Callable[[Tensor], Tensor]
-) -> Tangents:
-    """The Jacobian of each parameter named in `scales`, times its scale: the plain way, for any parameter.
-
-    Memory is n O times the number of parameters. `output` takes the outputs (n, O) to those that are differentiated.
-    Inputs are taken together by torch.func where it has rules for all operations of the network, and else one by one; so
-    too where x requires a gradient, since torch.func loses a term in the second derivative of layer_norm (torch 2.13).
-    """
-    parameters = dict(network.named_parameters())
-    moving = {name: parameters[name] for name in scales}
-
-    def outputs(moved: dict[str, Tensor], one: Tensor) -> Tensor:
-        return output(functional_call(network, moved, (one[None],)))[0]
-
-    def one_by_one() -> dict[str, Tensor]:
-        with torch.enable_grad():
-            leaves = {name: p.detach().requires_grad_() for name, p in moving.items()}
-            found = [
-                torch.autograd.grad(
-                    f, list(leaves.values()), retain_graph=True, create_graph=x.requires_grad, materialize_grads=True
-                )
-                for one in x
-                for f in outputs(leaves, one)
-            ]
-        stacked = [torch.stack(part) for part in zip(*found, strict=True)]
-        by_output = [t.view(len(x), -1, *t.shape[1:]).transpose(0, 1) for t in stacked]
-        return dict(zip(leaves, by_output, strict=True))
-
-    if x.requires_grad:
-        blocks = one_by_one()
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "There is a performance drop")  # an operation that is taken in a loop
-                blocks = vmap(jacrev(outputs), (None, 0), out_dims=1)(moving, x)
-        except RuntimeError:
-            blocks = one_by_one()
-    return {name: Rows(scales[name] * block.reshape(*block.shape[:2], -1)) for name, block in blocks.items()}
-
-
-def contract(a: Tangent, b: Tangent, total: Tensor, *, full: bool, room: int) -> None:
-    """Add <J(x), J(x')> of one block to a total of the shape of a `Piece` for all pairs."""
-    for rows, columns, value in a.pieces(b, full=full, room=room):
+def add_products(a: Tangent, b: Tangent, total: Tensor, *, full: bool, capacity: int) -> None:
+    """Add <J(x), J(x')> of one block to `total`, which has the shape of a `Term.value` of all pairs."""
+    for rows, columns, value in a.terms(b, full=full, capacity=capacity):
         if full:
             total[:, rows, :, columns] += value
         else:
@@ -169,3 +150,52 @@ def contract(a: Tangent, b: Tangent, total: Tensor, *, full: bool, room: int) ->
         if a is b and rows != columns:
             mirror = value.permute(2, 3, 0, 1) if full else value.T
             (total[:, columns, :, rows] if full else total[columns, rows]).add_(mirror)
+
+
+def jacobians(
+    network: nn.Module, scales: Mapping[str, float], x: Tensor, output: Callable[[Tensor], Tensor]
+) -> Tangents:
+    """Compute the Jacobian of each parameter named in `scales`, times its scale: the plain way, for any parameter.
+
+    It takes n O times as many numbers as there are parameters.
+
+    Args:
+        network: the network.
+        scales: factor of each parameter by its name.
+        x: (n, *shape).
+        output: takes the network's outputs (n, O) to those that are differentiated.
+    """
+    parameters = dict(network.named_parameters())
+    moving = {name: parameters[name] for name in scales}
+
+    def outputs(values: dict[str, Tensor], one: Tensor) -> Tensor:
+        return output(functional_call(network, values, (one[None],)))[0]
+
+    def one_by_one() -> dict[str, Tensor]:
+        with torch.enable_grad():
+            leaves = {name: p.detach().requires_grad_() for name, p in moving.items()}
+            gradients = [
+                torch.autograd.grad(
+                    f, list(leaves.values()), retain_graph=True, create_graph=x.requires_grad, materialize_grads=True
+                )
+                for one in x
+                for f in outputs(leaves, one)
+            ]
+        # One row per (input, output), in this order; the rows become (O, n, *shape of the parameter).
+        stacked = [torch.stack(per_parameter) for per_parameter in zip(*gradients, strict=True)]
+        by_output = [t.view(len(x), -1, *t.shape[1:]).transpose(0, 1) for t in stacked]
+        return dict(zip(leaves, by_output, strict=True))
+
+    # torch.func takes all inputs together, but lacks rules for some operations. In its second derivative of layer_norm
+    # it also loses a term (torch 2.13), so it is not used where x requires a gradient.
+    if x.requires_grad:
+        blocks = one_by_one()
+    else:
+        try:
+            with warnings.catch_warnings():
+                # an operation without a batching rule is run in a loop, with a warning
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                blocks = vmap(jacrev(outputs), (None, 0), out_dims=1)(moving, x)
+        except RuntimeError:
+            blocks = one_by_one()
+    return {name: PlainTangent(scales[name] * block.reshape(*block.shape[:2], -1)) for name, block in blocks.items()}

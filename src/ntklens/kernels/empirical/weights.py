@@ -1,8 +1,8 @@
 """Sums over inputs as directions in weight space: what a fitted machine evaluates without its training inputs.
 
-Σ_j Θ(x, z_j) A_jc = Σ_o <∂f_o(x)/∂θ, w_oc> with w_oc = Σ_j A_jc ∂f_o(z_j)/∂θ: the machine on an empirical kernel is the
-network's own first-order expansion. Its cost does not grow with the number of the z, and float32 loses little in it, since
-the large coefficients of either sign have met in the sum.
+Σ_j Θ(x, z_j) A_jc = Σ_o <∂f_o(x)/∂θ, w_oc> with w_oc = Σ_j A_jc ∂f_o(z_j)/∂θ: a machine on an empirical kernel is a
+first-order expansion of the network. Its cost does not grow with the number of z, and float32 loses little in it, since
+the large coefficients of either sign have cancelled in the sum, which is taken in float64.
 """
 
 from __future__ import annotations
@@ -10,25 +10,62 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ntklens.kernels.empirical.snapshot import Snapshot
 from ntklens.kernels.empirical.tangents import Tangents
 from ntklens.kernels.expansion import Slope
 
 Directions = Mapping[str, list[Tensor]]
-"""w_oc by block of the tangents."""
+"""w_oc by the name of its block, as `Tangent.weighted_sum` gives them."""
+
+
+def through_weights(
+    snapshot: Snapshot, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype
+) -> ThroughWeights | None:
+    """Sum up the directions of Σ_j Θ(x, z_j) A_j.
+
+    Args:
+        snapshot: the network, with outputs "trace" or "pseudo".
+        z: (m, *shape) in float64.
+        coefficients: A, (m, k) in float64.
+        arithmetic: dtype in which the function is evaluated.
+
+    Returns:
+        The function; None where the network has embeddings, whose gradients are not formed, or where the directions
+        exceed the memory limit.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        plan = snapshot.plan(z)
+        outputs = snapshot.differentiated_outputs(plan)
+        # One direction has as many numbers as there are moved parameters, or random projections, for each output.
+        sizes = [p.numel() for name, p in snapshot.network.named_parameters() if name in snapshot.scales]
+        direction = outputs * (sum(sizes) if snapshot.seeds is None else len(snapshot.seeds))
+        has_embeddings = any(issubclass(layer.layer_class, nn.Embedding) for layer in plan.layers.values())
+        # The directions themselves, and the new terms that are added to them, must fit.
+        if has_embeddings or 2 * direction * coefficients.shape[1] > snapshot.capacity(z):
+            return None
+        # An input takes its tangents, with a graph where it is differentiated, and what they make of one direction.
+        block_size = max(1, snapshot.capacity(z) // (4 * plan.numbers(outputs) + 3 * direction))
+        sums: dict[str, list[Tensor]] = {}
+        for z_block, a in zip(torch.split(z, block_size), torch.split(coefficients, block_size), strict=True):
+            for name, block in snapshot.tangents(z_block).items():
+                terms = block.weighted_sum(a)
+                sums[name] = [s + term for s, term in zip(sums[name], terms, strict=True)] if name in sums else terms
+        directions = {name: [t.to(arithmetic) for t in totals] for name, totals in sums.items()}
+    return ThroughWeights(snapshot.tangents, directions, snapshot.output_scale(plan), arithmetic, block_size)
 
 
 class ThroughWeights:
-    """The function Σ_o <J_o(x), w_oc>, (n, k), and its gradients.
+    """The function f_c(x) = Σ_o <J_o(x), w_oc> with values (n, k), and its gradients.
 
     Args:
-        tangents: of a batch; with a graph where it requires a gradient.
+        tangents: computes the tangents J of a batch, with a graph to x where x requires a gradient.
         directions: w_oc.
-        scale: of the sum.
-        dtype: of the arithmetic.
-        size: inputs that are taken at once.
+        scale: factor of the sum.
+        dtype: dtype of the arithmetic.
+        block_size: inputs that are taken at once.
     """
 
     def __init__(
@@ -37,108 +74,117 @@ class ThroughWeights:
         directions: Directions,
         scale: float,
         dtype: torch.dtype,
-        size: int,
+        block_size: int,
     ) -> None:
-        self._tangents, self._directions, self._scale = tangents, directions, scale
-        self.dtype, self.size = dtype, size
+        self._tangents = tangents
+        self._directions = directions
+        self._scale = scale
+        self.dtype = dtype
+        self.block_size = block_size
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Its values."""
+        """Compute the values, (n, k) in float64."""
         with torch.inference_mode(False), torch.no_grad():
-            return torch.cat([self.values(part) for part in self.parts(x)]).to(torch.float64)
+            return torch.cat([self._values(block) for block in self.blocks(x)]).to(torch.float64)
 
     def vjp(self, x: Tensor) -> tuple[Tensor, Slope]:
-        """Values, and their gradients, from the same pass where x is taken at once."""
-        parts = self.parts(x)
-        if len(parts) > 1:
-            return self(x), _Anew(self, x)
-        z, values = self.taped(parts[0])
-        return values.detach().to(torch.float64), _Taped(self, z, values, x.dtype)
+        """Compute the values, and what takes weights to their gradients.
+
+        Where x is a single block, the graph of its values is kept, and the gradients come from the same pass. The graphs
+        of several blocks would not fit the memory, so their gradients are computed by another pass.
+        """
+        blocks = self.blocks(x)
+        if len(blocks) > 1:
+            return self(x), _Recomputed(self, x)
+        leaf, values = self.taped(blocks[0])
+        return values.detach().to(torch.float64), _Taped(self, leaf, values, x.dtype)
 
     def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, Slope]:
-        """One value an input, and their gradients, found with it."""
-        found = []
-        for part, chosen in zip(self.parts(x), torch.split(columns, self.size), strict=True):
-            z, values = self.taped(part)
-            one_hot = torch.zeros_like(values).scatter_(1, chosen[:, None], 1)
-            own = values.detach().gather(1, chosen[:, None])[:, 0].to(torch.float64)
-            found.append((own, _Taped(self, z, values, x.dtype)(one_hot)))
-        values, slopes = (torch.cat(part) for part in zip(*found, strict=True))
-        return values, _Known(self, x, columns, slopes)
+        """Compute one value per input, f_c(x_i) for its column c, (n,), and the gradients of these values with them."""
+        values_and_gradients = []
+        for block, block_columns in zip(self.blocks(x), torch.split(columns, self.block_size), strict=True):
+            leaf, f = self.taped(block)
+            one_hot = torch.zeros_like(f).scatter_(1, block_columns[:, None], 1)
+            values = f.detach().gather(1, block_columns[:, None])[:, 0].to(torch.float64)
+            values_and_gradients.append((values, _Taped(self, leaf, f, x.dtype)(one_hot)))
+        values, gradients = (torch.cat(blocks) for blocks in zip(*values_and_gradients, strict=True))
+        return values, _Precomputed(self, x, columns, gradients)
 
-    def parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Batches that fit the memory, without a graph."""
+    def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Split a batch into blocks that fit the memory, without a graph and in the dtype of the arithmetic."""
         with torch.inference_mode(False):
-            inside = x.clone() if x.is_inference() else x.detach()
-            return torch.split(inside.to(self.dtype), self.size)
+            x = x.clone() if x.is_inference() else x.detach()
+            return torch.split(x.to(self.dtype), self.block_size)
 
     def taped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A leaf of the values of x, and f of it with a graph."""
+        """Return a leaf with the values of x, and f of it with a graph."""
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            z = x.clone().requires_grad_()
-            values = self.values(z)
-            return z, values if values.requires_grad else values + 0 * z.flatten(1).sum(1, keepdim=True)
+            leaf = x.clone().requires_grad_()
+            values = self._values(leaf)
+            # Where no tangent depends on x, as where only the last bias is moved, there is no graph; the gradient is 0.
+            return leaf, values if values.requires_grad else values + 0 * leaf.flatten(1).sum(1, keepdim=True)
 
-    def values(self, x: Tensor) -> Tensor:
-        """Values of one batch, in the dtype of the arithmetic."""
+    def _values(self, x: Tensor) -> Tensor:
+        """Compute the values of one block, in the dtype of the arithmetic."""
         blocks = self._tangents(x)
-        terms = [block.against(self._directions[name]) for name, block in blocks.items()]
+        terms = [block.dot(self._directions[name]) for name, block in blocks.items()]
         return self._scale * sum(terms[1:], start=terms[0])
 
 
 class _Taped:
     """Gradients from a graph that is kept."""
 
-    def __init__(self, function: ThroughWeights, z: Tensor, values: Tensor, dtype: torch.dtype) -> None:
-        self._function, self._z, self._values, self._dtype = function, z, values, dtype
+    def __init__(self, function: ThroughWeights, leaf: Tensor, values: Tensor, dtype: torch.dtype) -> None:
+        self._function, self._leaf, self._values, self._dtype = function, leaf, values, dtype
 
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
-        inside = weights.to(self._values)
-        if rows is not None:
-            if len(set(rows.tolist())) < len(rows):
-                return _Anew(self._function, self._z.detach())(weights, rows).to(self._dtype)
-            inside = torch.zeros_like(self._values).index_copy_(0, rows, inside)
-        return self._back(inside) if rows is None else self._back(inside)[rows]
+        weights = weights.to(self._values)
+        if rows is None:
+            return self._backward(weights)
+        if len(set(rows.tolist())) < len(rows):
+            # An input that stands twice among the rows has two gradients, where the graph gives only their sum.
+            return _Recomputed(self._function, self._leaf.detach())(weights, rows).to(self._dtype)
+        return self._backward(torch.zeros_like(self._values).index_copy_(0, rows, weights))[rows]
 
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
-        out = self._z.new_empty(len(rows), *self._z.shape[1:], dtype=self._dtype)
+        # Inputs do not depend on each other, so one backward pass gives the gradients of a column for all of them.
+        out = self._leaf.new_empty(len(rows), *self._leaf.shape[1:], dtype=self._dtype)
         for column in sorted(set(columns.tolist())):
             weights = torch.zeros_like(self._values)
             weights[:, column] = 1
-            here = columns == column
-            out[here] = self._back(weights)[rows[here]]
+            in_column = columns == column
+            out[in_column] = self._backward(weights)[rows[in_column]]
         return out
 
-    def _back(self, weights: Tensor) -> Tensor:
+    def _backward(self, weights: Tensor) -> Tensor:
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            return torch.autograd.grad(self._values, self._z, weights, retain_graph=True)[0].to(self._dtype)
+            return torch.autograd.grad(self._values, self._leaf, weights, retain_graph=True)[0].to(self._dtype)
 
 
-class _Anew:
-    """Gradients by another pass, part by part."""
+class _Recomputed:
+    """Gradients from another pass, block by block."""
 
     def __init__(self, function: ThroughWeights, x: Tensor) -> None:
         self._function, self._x = function, x
 
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
         x = self._x if rows is None else self._x[rows]
-        parts = zip(self._function.parts(x), torch.split(weights, self._function.size), strict=True)
-        return torch.cat([_Taped(self._function, *self._function.taped(part), x.dtype)(w) for part, w in parts])
+        blocks = zip(self._function.blocks(x), torch.split(weights, self._function.block_size), strict=True)
+        return torch.cat([_Taped(self._function, *self._function.taped(block), x.dtype)(w) for block, w in blocks])
 
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
-        return self._function.along(self._x[rows], columns)[1].along(
-            columns, torch.arange(len(rows), device=rows.device)
-        )
+        every_row = torch.arange(len(rows), device=rows.device)
+        return self._function.along(self._x[rows], columns)[1].along(columns, every_row)
 
 
-class _Known(_Anew):
-    """Gradients along some columns that were found beside their values, and others by another pass."""
+class _Precomputed(_Recomputed):
+    """Gradients of one column per input that were computed with the values; other columns need another pass."""
 
-    def __init__(self, function: ThroughWeights, x: Tensor, columns: Tensor, slopes: Tensor) -> None:
+    def __init__(self, function: ThroughWeights, x: Tensor, columns: Tensor, gradients: Tensor) -> None:
         super().__init__(function, x)
-        self._columns, self._slopes = columns, slopes
+        self._columns, self._gradients = columns, gradients
 
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
         if torch.equal(self._columns[rows], columns):
-            return self._slopes[rows]
+            return self._gradients[rows]
         return super().along(columns, rows)

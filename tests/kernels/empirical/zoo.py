@@ -1,4 +1,4 @@
-"""Networks with every kind of layer that the empirical kernel takes apart, and some that it does not."""
+"""Networks with every class of layer that the empirical kernel structures, and some that it does not; kernels by hand."""
 
 import copy
 from collections.abc import Callable
@@ -37,12 +37,7 @@ class Recurrent(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm, self.step, self.head = (
-            nn.Conv1d(2, 2, 3, padding=1),
-            nn.LayerNorm(8),
-            nn.Linear(8, 8),
-            None,
-        )
+        self.conv, self.norm, self.step = nn.Conv1d(2, 2, 3, padding=1), nn.LayerNorm(8), nn.Linear(8, 8)
         self.head = nn.Linear(16, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,6 +114,30 @@ def volume() -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm3d(2), nn.Tanh(), nn.Flatten(), nn.Linear(72, 3))
 
 
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.out = nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        x = torch.relu(x + self.norm(self.b(torch.relu(x))))
+        return self.out(x.mean((2, 3)))
+
+
+IMAGE_NETWORKS = {
+    "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(50, 7), nn.Tanh(), nn.Linear(7, 3)),
+    "strided": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)),
+    "residual": Residual,
+}
+"""Small networks for `images`."""
+
+
+def images(n: int, seed: int = 0) -> Tensor:
+    return torch.rand(n, 2, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 ATTENTION = tuple(
     f"attention.{name}" for name in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
 )
@@ -149,8 +168,8 @@ ZOO = {
 }
 
 
-def made(case: Case, dtype: torch.dtype) -> nn.Module:
-    """The network of a case in eval mode, its parameters and statistics drawn anew from a seed."""
+def network_of(case: Case, dtype: torch.dtype) -> nn.Module:
+    """Return the network of a case in eval mode, with parameters and statistics drawn from a seed."""
     network, generator = copy.deepcopy(case.make()).to(dtype).eval(), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, t in [*network.named_parameters(), *network.named_buffers()]:
@@ -160,8 +179,51 @@ def made(case: Case, dtype: torch.dtype) -> nn.Module:
     return network
 
 
-def batch(case: Case, n: int, seed: int, dtype: torch.dtype) -> Tensor:
+def inputs_of(case: Case, n: int, seed: int, dtype: torch.dtype) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if case.tokens:
         return torch.randint(0, case.tokens, (n, *case.shape), generator=generator)
     return torch.randn(n, *case.shape, generator=generator, dtype=dtype)
+
+
+def jacobians_by_hand(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Return Jacobians (n, O, P) by the name of a parameter, from one gradient at a time."""
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    rows = [
+        [torch.autograd.grad(f, parameters, retain_graph=True, materialize_grads=True) for f in net(one[None])[0]]
+        for one in x
+    ]
+    return {
+        name: torch.stack([torch.stack([grads[i].flatten() for grads in row]) for row in rows])
+        for i, name in enumerate(names)
+    }
+
+
+class ByHand(NamedTuple):
+    net: nn.Module
+    x: Tensor
+    z: Tensor
+    full: Tensor
+    """The full kernel of x and z."""
+    blocks: dict[str, Tensor]
+    """The same for each parameter alone."""
+
+
+def kernel_by_hand(case: Case, dtype: torch.dtype) -> ByHand:
+    """Return a case's network, two batches, and the kernel between them."""
+    net = network_of(case, dtype)
+    x, z = inputs_of(case, 4, 0, dtype), inputs_of(case, 3, 1, dtype)
+    a, b = jacobians_by_hand(net, x), jacobians_by_hand(net, z)
+    blocks = {name: torch.einsum("nap,mbp->nmab", a[name], b[name]) for name in a}
+    return ByHand(net, x, z, sum(blocks.values()), blocks)
+
+
+def reduced(full: Tensor, outputs: str) -> Tensor:
+    """Return the kernel for "full", "trace" or "pseudo" outputs, from the full one."""
+    o = full.shape[2]
+    return {"full": full, "trace": torch.einsum("nmaa->nm", full) / o, "pseudo": full.sum((2, 3)) / o}[outputs]
+
+
+def error(result: Tensor, truth: Tensor) -> float:
+    """Return the largest error over the largest entry."""
+    return float((result - truth).abs().max() / truth.abs().max())

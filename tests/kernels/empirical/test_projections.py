@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import ntklens as nl
-from kernels.zoo import ZOO, batch, made
+from kernels.empirical.zoo import ZOO, inputs_of, network_of
 
 DTYPE = torch.float64
 CASES = ["mlp", "residual", "temperature", "transformer"]
@@ -25,7 +25,7 @@ def bound(full: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CASES)
 def test_unbiased_with_the_stated_error(name):
     """The mean of 4096 directions: each entry within four stated standard errors, fixed seed."""
-    net, x, k = made(ZOO[name], DTYPE), batch(ZOO[name], 3, 0, DTYPE), 4096
+    net, x, k = network_of(ZOO[name], DTYPE), inputs_of(ZOO[name], 3, 0, DTYPE), 4096
     exact = nl.empirical_kernel(net, "full")(x)
     trace = nl.empirical_kernel(net)(x)
     found = nl.empirical_kernel(net, projections=k, generator=seeded(1))(x)
@@ -35,7 +35,7 @@ def test_unbiased_with_the_stated_error(name):
 
 @pytest.mark.parametrize("name", ["words", "encoder"])
 def test_layers_with_a_fast_path_of_their_own(name):
-    net, x = made(ZOO[name], DTYPE), batch(ZOO[name], 3, 0, DTYPE)
+    net, x = network_of(ZOO[name], DTYPE), inputs_of(ZOO[name], 3, 0, DTYPE)
     exact, found = nl.empirical_kernel(net)(x), nl.empirical_kernel(net, projections=1000)(x)
     z = (found - exact) / (bound(nl.empirical_kernel(net, "full")(x)) / 1000).sqrt()
     assert float(z.abs().max()) < 4
@@ -43,7 +43,7 @@ def test_layers_with_a_fast_path_of_their_own(name):
 
 
 def test_error_falls_as_the_root_of_the_number():
-    net, x = made(ZOO["mlp"], DTYPE), batch(ZOO["mlp"], 5, 0, DTYPE)
+    net, x = network_of(ZOO["mlp"], DTYPE), inputs_of(ZOO["mlp"], 5, 0, DTYPE)
     exact = nl.empirical_kernel(net)(x)
     errors = {
         k: torch.stack(
@@ -56,7 +56,11 @@ def test_error_falls_as_the_root_of_the_number():
 
 @pytest.mark.parametrize("outputs", ["trace", "full", "pseudo"])
 def test_the_batch_changes_nothing(outputs):
-    net, x, z = made(ZOO["residual"], DTYPE), batch(ZOO["residual"], 5, 0, DTYPE), batch(ZOO["residual"], 4, 1, DTYPE)
+    net, x, z = (
+        network_of(ZOO["residual"], DTYPE),
+        inputs_of(ZOO["residual"], 5, 0, DTYPE),
+        inputs_of(ZOO["residual"], 4, 1, DTYPE),
+    )
     make = {"outputs": outputs, "projections": 6}
     whole = nl.empirical_kernel(net, **make)
     k = whole(x, z)
@@ -68,25 +72,29 @@ def test_the_batch_changes_nothing(outputs):
 
 
 def test_full_pseudo_and_trace_are_of_one_estimate():
-    net, x = made(ZOO["mlp"], DTYPE), batch(ZOO["mlp"], 4, 0, DTYPE)
+    net, x = network_of(ZOO["mlp"], DTYPE), inputs_of(ZOO["mlp"], 4, 0, DTYPE)
     full, trace, pseudo = (nl.empirical_kernel(net, o, projections=5)(x) for o in ("full", "trace", "pseudo"))
     torch.testing.assert_close(torch.einsum("nmaa->nm", full) / 3, trace)
     torch.testing.assert_close(full.sum((2, 3)) / 3, pseudo)
 
 
 def test_gradient_is_the_slope():
-    net, x, z = made(ZOO["layer norm"], DTYPE), batch(ZOO["layer norm"], 3, 0, DTYPE), batch(ZOO["mlp"], 4, 1, DTYPE)
-    kernel, w, h = nl.empirical_kernel(net, projections=5), batch(ZOO["mlp"], 3, 2, DTYPE)[:, :4], 1e-6
-    direction = batch(ZOO["mlp"], 3, 3, DTYPE)
+    net, x, z = (
+        network_of(ZOO["layer norm"], DTYPE),
+        inputs_of(ZOO["layer norm"], 3, 0, DTYPE),
+        inputs_of(ZOO["mlp"], 4, 1, DTYPE),
+    )
+    kernel, w, h = nl.empirical_kernel(net, projections=5), inputs_of(ZOO["mlp"], 3, 2, DTYPE)[:, :4], 1e-6
+    direction = inputs_of(ZOO["mlp"], 3, 3, DTYPE)
     ahead, behind = ((kernel(x + s * direction, z) * w).sum() for s in (h, -h))
     slope = (kernel.gradient(x, z, w) * direction).sum()
     torch.testing.assert_close(slope, (ahead - behind) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
 def test_what_does_not_fit():
-    net = made(ZOO["mlp"], DTYPE)
-    with pytest.raises(nl.InputError, match="one or more projections were expected; 0 came"):
+    net = network_of(ZOO["mlp"], DTYPE)
+    with pytest.raises(nl.InputError, match="expected one or more projections; got 0"):
         nl.empirical_kernel(net, projections=0)
-    with pytest.raises(nl.InputError, match="random projections mix the layers"):
-        nl.empirical_kernel(net, projections=2).per_layer(batch(ZOO["mlp"], 2, 0, DTYPE))
+    with pytest.raises(nl.InputError, match="random projections, which mix the layers"):
+        nl.empirical_kernel(net, projections=2).per_layer(inputs_of(ZOO["mlp"], 2, 0, DTYPE))
     assert "projections=3" in repr(nl.empirical_kernel(net, projections=3))

@@ -1,0 +1,192 @@
+"""One run of a network, recorded: which layers were called on what, and how often each parameter was used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ntklens.errors import InputError
+from ntklens.kernels.empirical.layers import STRUCTURED, is_per_input, layer_class
+from ntklens.kernels.parametrisation import Scaled
+
+Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
+
+
+@dataclass
+class RecordedCall:
+    """One call of a layer in a run.
+
+    Attributes:
+        h: the layer's input, or None where the layer did not run on the batch with its own parameters.
+        version: torch's count of in-place changes of h at the time of the call.
+        output_numbers: numbers of the layer's output for one input.
+    """
+
+    h: Tensor | None
+    version: int
+    output_numbers: int
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the input is known and has not been overwritten since."""
+        return self.h is not None and self.h._version == self.version
+
+
+@dataclass
+class Run:
+    """One forward pass.
+
+    Attributes:
+        outputs: the network's outputs.
+        uses: how often each parameter enters the graph of the outputs, by its name.
+        calls: the calls of each layer that can be structured, by its name.
+    """
+
+    outputs: Tensor
+    uses: Counter[str]
+    calls: dict[str, list[RecordedCall]]
+
+
+class Slot(NamedTuple):
+    """A parameter of a module.
+
+    Attributes:
+        path: its dotted path in the network.
+        name: the name under which the network lists it; one of several paths where it is shared.
+        factor: what it is multiplied by in the module's forward.
+    """
+
+    path: str
+    name: str
+    factor: float
+
+
+@contextmanager
+def hooked(network: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
+    """Register forward hooks by the names of their layers, for as long as the context lasts."""
+    handles = [network.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def record_run(network: nn.Module, x: Tensor) -> Run:
+    """Run the network on a batch whose first two inputs are equal, and record it.
+
+    Raises:
+        InputError: the outputs depend on chance.
+    """
+    n = len(x)
+    layers = structured_layers(network)
+    slots = {name: [slot for slot in slots_of(network, name) if slot is not None] for name in layers}
+    leaves = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
+    calls: dict[str, list[RecordedCall]] = {name: [] for name in layers}
+
+    def watch(name: str) -> Hook:
+        def hook(layer: nn.Module, arguments: Any, output: Tensor) -> None:
+            h = arguments[0] if len(arguments) == 1 else None
+            # The layer ran on the batch if the first axis of its input has the batch's length and treats inputs apart,
+            # and equal inputs of the network have equal inputs here. It ran with its own parameters if those are the
+            # leaves: a network may call its layers with other weights (torch.func.functional_call, as linearize does).
+            is_batch = isinstance(h, Tensor) and h.ndim > 0 and len(h) == n and is_per_input(layer, h)
+            is_own = is_batch and all(attrgetter(slot.path)(network) is leaves[slot.name] for slot in slots[name])
+            if h is not None and is_own and nearly_equal(h[0], h[1], largest(h[:2])):
+                calls[name].append(RecordedCall(h, h._version, output[0].numel()))
+            else:
+                calls[name].append(RecordedCall(None, 0, 0))
+
+        return hook
+
+    devices = [x.device] if x.is_cuda else []
+    hooks = {name: watch(name) for name in layers}
+    with torch.enable_grad(), torch.random.fork_rng(devices), hooked(network, hooks):
+        before = _random_state(x)
+        f: Tensor = functional_call(network, leaves, (x,))
+        if not torch.equal(before, _random_state(x)):
+            raise not_a_function("depend on chance")
+    uses = _uses_of_leaves(f)
+    return Run(f.detach(), Counter({name: uses[id(leaf)] for name, leaf in leaves.items()}), calls)
+
+
+def structured_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that run as layers of torch do, by their names."""
+    return {name: layer for name, layer in network.named_modules() if _is_structured(layer)}
+
+
+def slots_of(network: nn.Module, module: str) -> tuple[Slot | None, Slot | None]:
+    """Return the weight and the bias of a module, None for one that it does not have."""
+    layer = network.get_submodule(module)
+    prefix = f"{module}." if module else ""
+    parametrized = getattr(layer, "parametrizations", {})
+    names = {id(p): name for name, p in network.named_parameters()}
+
+    def slot(key: str) -> Slot | None:
+        path, factor = key, 1.0
+        if key in parametrized:
+            path, factor = f"parametrizations.{key}.original", parametrized[key][0].factor
+        try:
+            name = names.get(id(attrgetter(path)(layer)))
+        except AttributeError:
+            return None
+        return None if name is None else Slot(prefix + path, name, factor)
+
+    return slot("weight"), slot("bias")
+
+
+def not_a_function(why: str) -> InputError:
+    """Return the error for a network whose outputs depend on more than their own input."""
+    return InputError(
+        f"expected outputs that each depend on one input alone; got outputs that {why}. Call model.eval() first."
+    )
+
+
+def nearly_equal(a: Tensor, b: Tensor, size: float) -> bool:
+    """Return whether two results are equal up to rounding, `size` being the largest entry around them."""
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-4 * size, equal_nan=True)
+
+
+def largest(t: Tensor) -> float:
+    """Return the largest finite magnitude in a tensor of floats, and 0 for others."""
+    return float(t.detach().nan_to_num(0, 0, 0).abs().max()) if t.is_floating_point() and t.numel() else 0.0
+
+
+def _is_structured(layer: nn.Module) -> bool:
+    """Return whether this is a layer of torch with torch's own forward, in torch's or our parametrisation."""
+    if not isinstance(layer, STRUCTURED) or type(layer).forward is not layer_class(layer).forward:
+        return False
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return False
+    parametrized = getattr(layer, "parametrizations", {})
+    return all(len(steps) == 1 and isinstance(steps[0], Scaled) for steps in parametrized.values())
+
+
+def _random_state(x: Tensor) -> Tensor:
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+
+
+def _uses_of_leaves(f: Tensor) -> Counter[int]:
+    """Count how often each leaf enters the graph of f, by the leaf's id."""
+    uses: Counter[int] = Counter()
+    waiting, visited = [f.grad_fn], {f.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        for following, _ in node.next_functions if node is not None else ():
+            leaf = getattr(following, "variable", None)  # nodes that accumulate a leaf's gradient have it
+            if leaf is not None:
+                uses[id(leaf)] += 1
+            elif following not in visited:
+                visited.add(following)
+                waiting.append(following)
+    return uses

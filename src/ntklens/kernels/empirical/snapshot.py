@@ -1,0 +1,175 @@
+"""A network as it was when its kernel was built, and the tangents of batches under it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from ntklens.errors import InputError
+from ntklens.kernels.empirical.layerwise import ForwardPass
+from ntklens.kernels.empirical.observe import observe
+from ntklens.kernels.empirical.plan import Plan
+from ntklens.kernels.empirical.projections import projected
+from ntklens.kernels.empirical.tangents import ALL, Tangents, jacobians
+
+_STEP_CAPACITY = 1 << 23
+"""Numbers that one step of a contraction takes at most, so that its memory is used again and not asked for anew."""
+
+
+class Snapshot:
+    """A copy of a network, and the tangents of batches under its weights.
+
+    The network is cast to the dtype and the device of each batch; the copy in its own precision stays as it is. Plans are
+    kept for each dtype, device and shape of inputs.
+
+    Args:
+        module: the network, which is copied with its parameters and buffers.
+        scales: factor of each parameter that is moved, by its name.
+        outputs: "trace", "full" or "pseudo".
+        memory_limit: bytes that tangents and their products may take.
+        layerwise: whether tangents may be structured.
+        seeds: seeds of the random directions that tangents are projected on; None for exact tangents.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        scales: Mapping[str, float],
+        *,
+        outputs: str,
+        memory_limit: int,
+        layerwise: bool,
+        seeds: list[int] | None,
+    ) -> None:
+        self.network = copy.deepcopy(module).requires_grad_(False)
+        self.scales = scales
+        self.outputs = outputs
+        self.seeds = seeds
+        self._memory_limit = memory_limit
+        self._layerwise = layerwise
+        self._cast: dict[tuple[torch.dtype, torch.device], nn.Module] = {}
+        self._plans: dict[tuple[torch.dtype, torch.device, torch.Size], Plan] = {}
+
+    def tangents(
+        self, x: Tensor, outputs: slice = ALL, passes: dict[str, ForwardPass] | None = None, key: str = ""
+    ) -> Tangents:
+        """Return the tangents of a batch, (O, n, ...), with a graph to x where x requires a gradient.
+
+        Args:
+            x: (n, *shape).
+            outputs: which outputs to differentiate; of no effect on the pseudo kernel, which has a single one.
+            passes: forward passes of earlier calls. One under this key is used again, and a new one is added.
+            key: name of the batch in `passes`; "" for none.
+        """
+        plan, network = self.plan(x), _private_copy(self._network_for(x))
+
+        def output(f: Tensor) -> Tensor:
+            return f.sum(1, keepdim=True) / f.shape[1] ** 0.5 if self.outputs == "pseudo" else f[:, outputs]
+
+        if self.seeds is not None:
+            return projected(network, self.scales, x, output, self.seeds)
+        blocks: Tangents = {}
+        if plan.layers:
+            known = passes.get(key) if passes else None
+            forward_pass = known if known is not None else ForwardPass(network, plan, x)
+            if passes is not None and key:
+                passes[key] = forward_pass
+            blocks = forward_pass.tangents(output)
+        return blocks | (jacobians(network, plan.rest, x, output) if plan.rest else {})
+
+    def differentiated_outputs(self, plan: Plan) -> int:
+        """Return the number of outputs that are differentiated: 1 for the pseudo kernel, otherwise O."""
+        return 1 if self.outputs == "pseudo" else plan.outputs
+
+    def output_scale(self, plan: Plan) -> float:
+        """Return what a sum over outputs is multiplied by: 1/O for a trace, otherwise 1."""
+        return 1 / plan.outputs if self.outputs == "trace" else 1.0
+
+    def capacity(self, x: Tensor) -> int:
+        """Return how many numbers fit into the memory limit."""
+        return max(1, self._memory_limit // self.plan(x).dtype.itemsize)
+
+    def step_capacity(self, x: Tensor) -> int:
+        """Return how many numbers one step of a contraction may take."""
+        return min(self.capacity(x) // 4, _STEP_CAPACITY)
+
+    def plan(self, x: Tensor) -> Plan:
+        """Return the plan for inputs like those of x.
+
+        Raises:
+            InputError: the network does not take such inputs, or is not a function of single inputs.
+        """
+        key = x.dtype, x.device, x.shape[1:]
+        if key not in self._plans:
+            one = x[:1].detach()
+            with torch.no_grad():
+                try:
+                    plan = observe(_private_copy(self._network_for(x)), self.scales, one, layerwise=self._layerwise)
+                except (RuntimeError, TypeError) as error:
+                    if x.is_floating_point():
+                        raise
+                    raise InputError(
+                        f"expected one or more inputs in floating point; got {described(x)}, which the network does not "
+                        f"take: {error}"
+                    ) from error
+            if self.seeds is not None:
+                # Projections take one number per direction and output; forward-mode passes take twice a plain pass.
+                plan = replace(plan, layers={}, rest={}, fixed=2 * plan.fixed, per_output=len(self.seeds))
+            self._plans[key] = plan
+        return self._plans[key]
+
+    def _network_for(self, x: Tensor) -> nn.Module:
+        """Return the network in the dtype and on the device of x; inputs of integers take it in its own precision."""
+        network_dtype = next(p.dtype for p in self.network.parameters() if p.is_floating_point())
+        key = x.dtype if x.is_floating_point() else network_dtype, x.device
+        if key not in self._cast:
+            self._cast[key] = copy.deepcopy(self.network).to(dtype=key[0], device=key[1])
+        return self._cast[key]
+
+
+def check_mode(module: nn.Module) -> None:
+    """Raise an error for a network that in its training mode is not a function of single inputs.
+
+    Raises:
+        InputError: a dropout or batch norm layer is in training mode; the message names it.
+    """
+    depends_on_mode = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+    for name, layer in module.named_modules():
+        if layer.training and isinstance(layer, depends_on_mode):
+            raise InputError(
+                f"expected a network in eval mode; got `{name}` ({type(layer).__name__}) in training mode, in which "
+                "outputs depend on chance or on the rest of the batch. Call model.eval() first."
+            )
+
+
+def checked_inputs(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return both inputs without a graph, in the dtype and on the device of the first; x1 twice where x2 is None.
+
+    Raises:
+        InputError: there are no inputs, or inputs of two shapes or kinds.
+    """
+    if x1.is_complex() or len(x1) == 0:
+        raise InputError(f"expected one or more inputs in floating point; got {described(x1)}.")
+    if x2 is not None and (x1.shape[1:] != x2.shape[1:] or x1.is_floating_point() != x2.is_floating_point()):
+        raise InputError(f"expected inputs of one shape; got {described(x1)} and {described(x2)}.")
+    # A tensor made in inference mode can never take part in a graph, so such inputs are copied.
+    with torch.inference_mode(False):
+        a = x1.clone() if x1.is_inference() else x1.detach()
+        b = a if x2 is None else (x2.clone() if x2.is_inference() else x2.detach()).to(a)
+        return a, b
+
+
+def described(x: Tensor) -> str:
+    """Return a tensor's dtype and shape in words, for error messages."""
+    return f"{x.dtype} of shape {tuple(x.shape)}"
+
+
+def _private_copy(network: nn.Module) -> nn.Module:
+    """Return a copy of the modules on the same tensors, so that several threads can hook into the network at once."""
+    shared = {id(t): t for t in chain(network.parameters(), network.buffers())}
+    return copy.deepcopy(network, shared)
