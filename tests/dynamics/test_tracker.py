@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -56,9 +55,9 @@ def test_a_network_in_training_mode_is_measured_in_eval_mode(data):
     assert torch.equal(kernel, nl.empirical_kernel(net.eval())(data.test.x))
 
 
-def test_saved_and_taken_up_again(tracked, data, tmp_path):
-    tracked.save(tmp_path / "track.npz")
-    again = nl.KernelTracker(data.test.x, data.test.y, top_k=4).restore(tmp_path / "track.npz")
+def test_saved_and_restored(tracked, data, tmp_path):
+    tracked.save(tmp_path / "track")
+    again = nl.KernelTracker(data.test.x, data.test.y, top_k=4).restore(tmp_path / "track")
     assert torch.equal(again.kernels, tracked.kernels)
     for mine, theirs in zip(again.rows(), tracked.rows(), strict=True):
         assert mine == pytest.approx(theirs, nan_ok=True)
@@ -70,9 +69,19 @@ def test_saved_and_taken_up_again(tracked, data, tmp_path):
     assert torch.equal(again.kernels[5], repeated)
 
 
-def test_what_is_saved_under_any_name_is_found_under_it(tracked, data, tmp_path):
-    tracked.save(tmp_path / "track")
-    assert nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "track").epochs == [0, 1, 2, 3, 4]
+def test_what_is_saved_is_what_a_tracker_writes_into_its_folder(tracked, data, tmp_path):
+    """One format: a tracker of the folder reads it, and a restored tracker with a folder writes it there."""
+    tracked.save(tmp_path / "saved")
+    assert nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "saved").epochs == [0, 1, 2, 3, 4]
+    own = nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "own")
+    own.record(build("fc1", (1, 8, 8), 2), 7)
+    own.restore(tmp_path / "saved").record(build("fc1", (1, 8, 8), 2), 6)
+    again = nl.KernelTracker(data.test.x, data.test.y, top_k=4, folder=tmp_path / "own")
+    assert again.epochs == own.epochs == [0, 1, 2, 3, 4, 6]
+    assert torch.equal(again.kernels, own.kernels)
+    assert own.restore(tmp_path / "own").epochs == own.epochs
+    tracked.save(tmp_path / "own")
+    assert nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "own").epochs == tracked.epochs
 
 
 def test_the_second_series_is_of_attacked_images(data):
@@ -124,9 +133,11 @@ def test_a_network_without_tangents_is_recorded(data):
 
 
 def test_classes_that_a_network_does_not_have(data, untyped):
-    with pytest.raises(nl.InputError, match="classes from 0 to 1, as the network has outputs"):
+    with pytest.raises(
+        nl.InputError, match="expected probe classes from 0 to 1, for which the network has outputs; got 4"
+    ):
         nl.KernelTracker(data.test.x, 3 + data.test.y).record(build("fc1", (1, 8, 8), 2), 0)
-    with pytest.raises(nl.InputError, match="classes from 0 on were expected of the probe set; -1 came"):
+    with pytest.raises(nl.InputError, match="expected probe classes from 0 on; got -1"):
         nl.KernelTracker(data.test.x, 2 * data.test.y - 1)
 
 
@@ -137,23 +148,16 @@ def test_the_probe_is_kept(data):
     assert torch.equal(tracker.probe_x, data.test.x)
 
 
-def test_top_and_bottom_take_the_kernel_apart(tracked):
-    """Each kernel in its own eigenbasis: the parts' paths are those of the restricted kernels."""
-    rows, kernels = tracked.rows(), tracked.kernels
-    for name, top in (("top", True), ("bottom", False)):
-        path = measures.polar(torch.stack([measures.restricted(k, 4, top=top) for k in kernels]))
-        assert [r[f"radius_{name}"] for r in rows] == pytest.approx(path.radius)
-        assert [r[f"angle_{name}"] for r in rows] == pytest.approx(path.angle)
-
-
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"text"])
-def test_other_files_are_named(data, tmp_path, damage):
-    (tmp_path / "bad.npz").write_bytes(damage)
-    with pytest.raises(nl.InputError, match="not a file written by"):
-        nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "bad.npz")
-    np.save(tmp_path / "array.npy", np.ones(3))
-    with pytest.raises(nl.InputError, match="not a file written by"):
-        nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "array.npy")
+def test_folders_without_records_are_named(data, tmp_path, damage):
+    tracker = nl.KernelTracker(data.test.x, data.test.y)
+    with pytest.raises(nl.InputError, match="holds no records"):
+        tracker.restore(tmp_path)
+    (tmp_path / "record-000000.npz").write_bytes(damage)
+    with pytest.raises(nl.InputError, match=r"record-000000\.npz is not a record"):
+        tracker.restore(tmp_path)
+    with pytest.raises(nl.InputError, match=r"record-000000\.npz is not a folder"):
+        tracker.restore(tmp_path / "record-000000.npz")
 
 
 def test_a_diverged_network_is_named(data):
@@ -165,18 +169,29 @@ def test_a_diverged_network_is_named(data):
 
 
 def test_what_does_not_fit(tracked, data, tmp_path, untyped):
-    with pytest.raises(nl.InputError, match="recorded in order"):
+    with pytest.raises(nl.InputError, match="expected epochs in ascending order; got 2 after 4"):
         tracked.record(build("fc1", (1, 8, 8), 2), 2)
-    with pytest.raises(nl.InputError, match="one label a probe image"):
+    with pytest.raises(nl.InputError, match="expected one label per probe image"):
         nl.KernelTracker(data.test.x, data.test.y[:5])
     with pytest.raises(nl.InputError, match="nothing is recorded"):
         nl.KernelTracker(data.test.x, data.test.y).rows()
-    with pytest.raises(nl.InputError, match="does not exist"):
-        nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "none.npz")
-    tracked.save(tmp_path / "track.npz")
+    with pytest.raises(nl.InputError, match="nothing is recorded"):
+        nl.KernelTracker(data.test.x, data.test.y).save(tmp_path / "none")
+    with pytest.raises(nl.InputError, match="is not a folder"):
+        nl.KernelTracker(data.test.x, data.test.y).restore(tmp_path / "none")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(nl.InputError, match="file is a file"):
+        tracked.save(tmp_path / "file")
+    with pytest.raises(nl.InputError, match="file is a file"):
+        nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "file")
+    tracked.save(tmp_path / "track")
     others = [(data.test.x[:20], data.test.y[:20], "trace"), (1 - data.test.x, data.test.y, "trace")]
     for x, y, outputs in [*others, (data.test.x, data.test.y, "pseudo")]:
-        with pytest.raises(nl.InputError, match="other probe images or outputs"):
-            nl.KernelTracker(x, y, outputs=outputs).restore(tmp_path / "track.npz")
-    with pytest.raises(nl.InputError, match="one value a pair"):
+        other = nl.KernelTracker(x, y, outputs=outputs)
+        with pytest.raises(nl.InputError, match="with other probe images, classes or outputs"):
+            other.restore(tmp_path / "track")
+        other.record(build("fc1", (1, 8, 8), 2), 0)
+        with pytest.raises(nl.InputError, match="with other probe images, classes or outputs"):
+            other.save(tmp_path / "track")
+    with pytest.raises(nl.InputError, match="one value per pair"):
         nl.KernelTracker(data.test.x, data.test.y, outputs="full")

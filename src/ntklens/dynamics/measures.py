@@ -16,44 +16,44 @@ from torch import Tensor
 
 
 def similarity(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
-    """<A, B>_F / (|A|_F |B|_F), in [-1, 1]."""
+    """Compute ⟨A, B⟩_F / (|A|_F |B|_F), in [-1, 1]; NaN where a kernel is zero."""
     return float((_unit(a) * _unit(b)).sum())
 
 
 def kernel_distance(a: Float[Tensor, "n n"], b: Float[Tensor, "n n"]) -> float:
-    """1 - similarity, in [0, 2]: 0 for kernels equal up to scale (Fort et al. 2020, eq. 4).
-
-    Taken from the difference of the kernels at unit norm, |A^ - B^|² / 2, so that the small distances of a kernel that
-    hardly moves keep their digits.
+    """Compute 1 - similarity, in [0, 2]: 0 for kernels that are equal up to scale (Fort et al. 2020, eq. 4).
 
     Example:
         >>> kernel_distance(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
         0.2929
     """
+    # For unit matrices |A - B|² = 2 - 2 ⟨A, B⟩. The difference keeps the digits of the small distances of a kernel that
+    # hardly moves, where 1 - ⟨A, B⟩ would cancel.
     return float((_unit(a) - _unit(b)).square().sum()) / 2
 
 
 def distance_map(kernels: Float[Tensor, "e n n"]) -> Float[Tensor, "e e"]:
-    """Kernel distance of every pair of epochs."""
+    """Compute the kernel distance of every pair of epochs."""
     unit = torch.stack([_unit(k).flatten() for k in kernels])
-    apart: Tensor = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
-    return apart.square() / 2
+    # As in `kernel_distance`, and for the same digits: differences, not the matrix product that cdist takes by default.
+    differences: Tensor = torch.cdist(unit, unit, compute_mode="donot_use_mm_for_euclid_dist")
+    return differences.square() / 2
 
 
 def velocity(kernels: Float[Tensor, "e n n"], epochs: Sequence[float]) -> list[float]:
-    """Kernel distance of each epoch from the one before, a unit of time; NaN for the first."""
-    moved = [math.nan]
+    """Compute the kernel distance per epoch between each record and the one before it; NaN for the first record."""
+    velocities = [math.nan]
     for t in range(1, len(kernels)):
-        moved.append(kernel_distance(kernels[t - 1], kernels[t]) / (epochs[t] - epochs[t - 1]))
-    return moved
+        velocities.append(kernel_distance(kernels[t - 1], kernels[t]) / (epochs[t] - epochs[t - 1]))
+    return velocities
 
 
 def lazy_epoch(
     velocities: Sequence[float], epochs: Sequence[float], threshold: float, *, patience: int = 3
 ) -> float | None:
-    """The first epoch from which on the velocity stays below the threshold.
+    """Return the first epoch from which on the velocity stays below the threshold.
 
-    None when it does not stay below it for the last `patience` epochs at least: one slow epoch at the end is no regime.
+    None where it stays below for fewer than the last `patience` records: one slow epoch at the end is no regime.
     """
     slow = 0
     while slow < len(velocities) and velocities[-1 - slow] < threshold:
@@ -63,10 +63,10 @@ def lazy_epoch(
 
 @dataclass(frozen=True)
 class Polar:
-    """A path of kernels seen from the first.
+    """A path of kernels in polar coordinates around the first kernel.
 
     Attributes:
-        radius: |K_t - K_0|_F / |K_T - K_0|_F.
+        radius: |K_t - K_0|_F / |K_T - K_0|_F with the last kernel K_T.
         angle: arccos of the similarity of K_t and K_0, in radians.
     """
 
@@ -75,68 +75,85 @@ class Polar:
 
 
 def polar(kernels: Float[Tensor, "e n n"]) -> Polar:
-    """Radius and angle of every kernel with respect to the first."""
-    moved = [float((k.double() - kernels[0].double()).norm()) for k in kernels]
-    radius = [m / moved[-1] if moved[-1] else 0.0 if m == 0 else math.inf for m in moved]
+    """Compute radius and angle of every kernel with respect to the first.
+
+    A path that ends where it began has no scale: its radius is infinite wherever it is away from its start.
+    """
+    displacements = [float((k.double() - kernels[0].double()).norm()) for k in kernels]
+    last = displacements[-1]
+    radius = [d / last if last else (0.0 if d == 0 else math.inf) for d in displacements]
     return Polar(radius, [_angle(kernels[0], k) for k in kernels])
 
 
-def restricted(kernel: Float[Tensor, "n n"], k: int, *, top: bool) -> Float[Tensor, "n n"]:
-    """The part of a kernel in its own top-k eigenspace, or in the rest."""
-    values, vectors = torch.linalg.eigh(kernel.double())
-    chosen = slice(len(values) - k, None) if top else slice(0, len(values) - k)
-    v: Tensor = vectors[:, chosen]
-    part: Tensor = (v * values[chosen]) @ v.T
-    return part
+def split(
+    kernel: Float[Tensor, "n n"], eigenvalues: Float[Tensor, " k"], eigenvectors: Float[Tensor, "n k"]
+) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+    """Split a kernel into V diag(λ) Vᵀ, its part in the span of some of its eigenvectors, and the rest.
+
+    Args:
+        kernel: K.
+        eigenvalues: λ, some of the kernel's eigenvalues.
+        eigenvectors: V, their eigenvectors, one per column.
+    """
+    within: Tensor = (eigenvectors * eigenvalues) @ eigenvectors.T
+    return within, kernel.double() - within
 
 
 def concentration(eigenvalues: Float[Tensor, " n"], k: int) -> float:
-    """C_k = Σ_{i<=k} λ_i² / Σ_i λ_i², for eigenvalues in any order; 1 for a kernel of zeros."""
+    """Compute C_k = Σ_{i≤k} λ_i² / Σ_i λ_i², for eigenvalues in any order; 1 for a kernel of zeros."""
     squares = eigenvalues.double().square().sort(descending=True).values
     return float(squares[:k].sum() / squares.sum()) if bool(squares.any()) else 1.0
 
 
 def effective_rank(eigenvalues: Float[Tensor, " n"]) -> float:
-    """Exp of the entropy of λ / Σλ: n for a flat spectrum, 1 for rank one, 0 for a kernel of zeros."""
-    share = eigenvalues.double().clamp(min=0)
-    if not bool(share.any()):
+    """Compute exp of the entropy of λ / Σλ: n for a flat spectrum, 1 for rank one, 0 for a kernel of zeros."""
+    positive = eigenvalues.double().clamp(min=0)
+    if not bool(positive.any()):
         return 0.0
-    share = share / share.sum()
-    return float(torch.special.entr(share).sum().exp())
+    return float(torch.special.entr(positive / positive.sum()).sum().exp())
 
 
 def alignment(kernel: Float[Tensor, "n n"], targets: Float[Tensor, "n O"]) -> float:
-    """Centred alignment (CKA) of a kernel with the targets' Y Yᵀ."""
+    """Compute the centred alignment (CKA) of a kernel with the kernel Y Yᵀ of the targets."""
     y = targets.double()
     return similarity(_centre(kernel.double()), _centre(y @ y.T))
 
 
 def specialisation(kernel: Float[Tensor, "n n"], y: Int[Tensor, " n"]) -> list[float]:
-    """For each class, mean similarity of its inputs' tangents with each other over that with other classes'.
+    """Compute, for each class, the mean similarity of tangents within the class over that with other classes.
 
-    An input's similarity with itself, 1 in every kernel, does not count. NaN for a class of one input, or a lone class.
+    The similarity of an input with itself, 1 in every kernel, does not count. The ratio is NaN for a class with one input
+    and for a lone class.
     """
     scale = kernel.double().diagonal().sqrt()
     cosine = kernel.double() / (scale[:, None] * scale)
     distinct = ~torch.eye(len(y), dtype=torch.bool, device=y.device)
     ratios = []
     for c in torch.unique(y):
-        own, other = y == c, y != c
-        ratios.append(float(cosine[own[:, None] & own & distinct].mean() / cosine[own[:, None] & other].mean()))
+        inside, outside = y == c, y != c
+        within = cosine[inside[:, None] & inside & distinct].mean()
+        across = cosine[inside[:, None] & outside].mean()
+        ratios.append(float(within / across))
     return ratios
 
 
 def _unit(kernel: Tensor) -> Tensor:
+    """Return the kernel over its Frobenius norm, in float64."""
     double = kernel.double()
     unit: Tensor = double / double.norm()
     return unit
 
 
 def _angle(a: Tensor, b: Tensor) -> float:
-    """Between two kernels, in radians; keeps its digits near 0, where the arc cosine loses half of them."""
+    """Return the angle between two kernels, in radians.
+
+    For unit vectors |A - B| = 2 sin(θ/2) and |A + B| = 2 cos(θ/2) (Kahan). The arc cosine of the similarity would lose half
+    of the digits of small angles.
+    """
     return 2 * math.atan2(float((_unit(a) - _unit(b)).norm()), float((_unit(a) + _unit(b)).norm()))
 
 
 def _centre(kernel: Tensor) -> Tensor:
-    rows = kernel - kernel.mean(0, keepdim=True)
-    return rows - rows.mean(1, keepdim=True)
+    """Return H K H with H = I - 1 1ᵀ / n: columns and rows have mean zero."""
+    columns = kernel - kernel.mean(0, keepdim=True)
+    return columns - columns.mean(1, keepdim=True)

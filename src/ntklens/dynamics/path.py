@@ -1,4 +1,4 @@
-"""The path of a kernel over training: what the measures say of every epoch, each eigendecomposition made once."""
+"""The path of a kernel over training: the measures of every record, with one eigendecomposition per kernel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from ntklens.dynamics import measures
 
 
-class Spectrum(NamedTuple):
-    """Eigenvalues of a kernel, ascending, and its leading eigenvectors, in float64."""
+class Eigensystem(NamedTuple):
+    """All eigenvalues of a kernel, in descending order, and the eigenvectors of the largest ones, in float64."""
 
-    values: Float[Tensor, " n"]
-    top: Float[Tensor, "n k"]
+    eigenvalues: Float[Tensor, " n"]
+    top_eigenvectors: Float[Tensor, "n k"]
 
 
 class KernelPath:
@@ -24,67 +24,70 @@ class KernelPath:
 
     Args:
         y: classes of the probe set.
-        top_k: how many eigenvectors count as the top ones.
+        top_k: number of leading eigenvectors that span the top eigenspace.
 
     Attributes:
-        epochs: of each kernel.
-        kernels: (n, n) each, on the CPU.
+        epochs: the epoch of each kernel.
+        kernels: matrices (n, n), on the CPU.
     """
 
     def __init__(self, y: Int[Tensor, " n"], top_k: int) -> None:
         self.y, self.top_k = y.long().cpu(), top_k
         self.epochs: list[float] = []
         self.kernels: list[Tensor] = []
-        self._spectra: list[Spectrum | None] = []
+        self._eigensystems: list[Eigensystem | None] = []
 
     def append(self, epoch: float, kernel: Float[Tensor, "n n"]) -> None:
         """Add the kernel of a later epoch."""
         self.epochs.append(epoch)
         self.kernels.append(kernel)
-        self._spectra.append(None)
+        self._eigensystems.append(None)
 
-    def cut(self, kept: int) -> None:
-        """Keep the first so many."""
-        del self.epochs[kept:], self.kernels[kept:], self._spectra[kept:]
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` kernels."""
+        del self.epochs[length:], self.kernels[length:], self._eigensystems[length:]
 
     def row(self, t: int) -> dict[str, float]:
-        """Measures of the kernel with number t; its cost does not grow with the length of the path."""
+        """Return the measures of kernel number t, at a cost that does not grow with the length of the path."""
         t = range(len(self.epochs))[t]
-        kernel, values = self.kernels[t], self._spectrum(t).values
+        kernel, eigenvalues = self.kernels[t], self._eigensystem(t).eigenvalues
         targets = nn.functional.one_hot(self.y).double()
         row = {
             "epoch": self.epochs[t],
             "velocity": self._velocity(t),
-            "concentration": measures.concentration(values, self.top_k),
-            "effective_rank": measures.effective_rank(values),
-            "trace": float(values.sum()),
+            "concentration": measures.concentration(eigenvalues, self.top_k),
+            "effective_rank": measures.effective_rank(eigenvalues),
+            "trace": float(eigenvalues.sum()),
             "alignment": measures.alignment(kernel, targets),
             "specialisation": float(np.mean(measures.specialisation(kernel, self.y))),
         }
-        parts = [self._parts(i) for i in (0, t, len(self.epochs) - 1)]
-        for name, through in zip(("", "_top", "_bottom"), zip(*parts, strict=True), strict=True):
-            polar = measures.polar(torch.stack(through))
-            row |= {f"radius{name}": polar.radius[1], f"angle{name}": polar.angle[1]}
+        # Radius and angle of kernel t need three kernels only: the first is the origin, and the last has radius 1.
+        first, this, last = (self._parts(i) for i in (0, t, len(self.epochs) - 1))
+        for suffix, *kernels in zip(("", "_top", "_bottom"), first, this, last, strict=True):
+            polar = measures.polar(torch.stack(kernels))
+            row |= {f"radius{suffix}": polar.radius[1], f"angle{suffix}": polar.angle[1]}
         return row
 
     def velocities(self) -> list[float]:
-        """Kernel distance of each epoch from the one before, a unit of time; NaN for the first."""
+        """Return the kernel distance per epoch between each kernel and the one before it; NaN for the first."""
         return [self._velocity(t) for t in range(len(self.epochs))]
 
     def _velocity(self, t: int) -> float:
-        first = max(t - 1, 0)
-        pair = torch.stack(self.kernels[first : t + 1])
-        return measures.velocity(pair, self.epochs[first : t + 1])[-1]
+        previous = max(t - 1, 0)
+        pair = torch.stack(self.kernels[previous : t + 1])
+        return measures.velocity(pair, self.epochs[previous : t + 1])[-1]
 
-    def _spectrum(self, t: int) -> Spectrum:
-        known = self._spectra[t]
-        if known is None:
-            values, vectors = torch.linalg.eigh(self.kernels[t].double())
-            known = self._spectra[t] = Spectrum(values, vectors[:, -self.top_k :].clone())
-        return known
+    def _eigensystem(self, t: int) -> Eigensystem:
+        eigensystem = self._eigensystems[t]
+        if eigensystem is None:
+            ascending, eigenvectors = torch.linalg.eigh(self.kernels[t].double())
+            # A flip copies, so that the other n - k eigenvectors are freed.
+            eigensystem = Eigensystem(ascending.flip(0), eigenvectors[:, -self.top_k :].flip(1))
+            self._eigensystems[t] = eigensystem
+        return eigensystem
 
     def _parts(self, t: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The whole kernel, its part in its own top eigenspace, and the rest."""
-        values, top = self._spectrum(t)
-        kernel, upper = self.kernels[t].double(), (top * values[-self.top_k :]) @ top.T
-        return kernel, upper, kernel - upper
+        """Return kernel t, its part in its own top eigenspace, and the rest."""
+        eigenvalues, top_eigenvectors = self._eigensystem(t)
+        kernel = self.kernels[t].double()
+        return kernel, *measures.split(kernel, eigenvalues[: self.top_k], top_eigenvectors)

@@ -1,9 +1,9 @@
-"""Records of a tracker on disk: one small npz an epoch, each written whole or not at all."""
+"""Records of a tracker on disk: a folder with one small npz file per recorded epoch, each written whole or not at all."""
 
 from __future__ import annotations
 
-import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 
 from ntklens.errors import InputError
+from ntklens.files import written_whole
 
 _PATTERN = "record-*.npz"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What is kept of one epoch.
+class EpochRecord:
+    """What a tracker keeps of one epoch.
 
     Attributes:
-        epoch: when.
+        epoch: number of epochs that the network has been trained for.
         kernel: (n, n), on the CPU.
         scalars: other figures of that epoch, by name.
     """
@@ -31,53 +32,84 @@ class Entry:
     scalars: dict[str, float]
 
 
-def name(number: int) -> str:
-    """The file name of a record, from 0 on."""
-    return _PATTERN.replace("*", f"{number:06d}")
-
-
-def write(path: Path, entry: Entry, probe: str) -> None:
-    """Write one record; a file of that name is replaced as a whole."""
-    names = sorted(entry.scalars)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        np.savez_compressed(
-            file,
-            kernel=entry.kernel.numpy(),
-            epoch=np.array(entry.epoch),
-            names=np.array(names, dtype=str),
-            scalars=np.array([entry.scalars[n] for n in names], dtype=np.float64),
-            probe=np.array(probe),
-        )
-    os.replace(part, path)
-
-
-def read_all(folder: Path, probe: str) -> list[Entry]:
-    """All records in a folder, in order.
+def make_folder(folder: Path) -> None:
+    """Make the folder unless it exists.
 
     Raises:
-        InputError: a file that is no record, or one of other probe images.
+        InputError: there is a file of that name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"expected a folder for the records; {folder} is a file, or lies in one.") from None
+
+
+def write(folder: Path, number: int, record: EpochRecord, probe: str) -> None:
+    """Write one record; a record with that number is replaced as a whole.
+
+    Args:
+        folder: an existing folder.
+        number: place in the sequence of records, from 0.
+        record: the record.
+        probe: fingerprint of the probe set and the outputs that the kernel is made of.
+    """
+    names = sorted(record.scalars)
+    with written_whole(folder / _file_name(number)) as partial, open(partial, "wb") as file:
+        np.savez_compressed(
+            file,
+            kernel=record.kernel.numpy(),
+            epoch=np.array(record.epoch),
+            names=np.array(names, dtype=str),
+            scalars=np.array([record.scalars[n] for n in names], dtype=np.float64),
+            probe=np.array(probe),
+        )
+
+
+def write_all(folder: Path, records: Sequence[EpochRecord], probe: str) -> None:
+    """Write a sequence of records into a folder, in place of earlier records of the same probe set.
+
+    Raises:
+        InputError: the folder is a file, or holds something else under the name of a record.
+    """
+    make_folder(folder)
+    read_all(folder, probe)  # refuses to replace records of another probe set
+    # The earlier records go first: whenever this is interrupted, the folder holds the beginning of one sequence.
+    remove_from(folder, 0)
+    for number, record in enumerate(records):
+        write(folder, number, record, probe)
+
+
+def read_all(folder: Path, probe: str) -> list[EpochRecord]:
+    """Return all records in a folder, in order.
+
+    Raises:
+        InputError: a file is not a record, or is one of another probe set.
     """
     return [_read(path, probe) for path in sorted(folder.glob(_PATTERN))]
 
 
-def forget(folder: Path, first: int) -> None:
-    """Remove the records from a number on, the last first, so that what is left is always a beginning."""
+def remove_from(folder: Path, number: int) -> None:
+    """Remove the records from a number on."""
+    # From the last one backwards: whenever this is interrupted, the folder holds the beginning of the sequence.
     for path in sorted(folder.glob(_PATTERN), reverse=True):
-        if path.name >= name(first):
+        if path.name >= _file_name(number):
             path.unlink()
 
 
-def _read(path: Path, probe: str) -> Entry:
+def _file_name(number: int) -> str:
+    return _PATTERN.replace("*", f"{number:06d}")
+
+
+def _read(path: Path, probe: str) -> EpochRecord:
     try:
         with open(path, "rb") as stored, np.load(stored, allow_pickle=False) as file:
-            kernel, epoch, theirs = torch.from_numpy(file["kernel"]), float(file["epoch"]), str(file["probe"])
+            kernel, epoch, saved_probe = torch.from_numpy(file["kernel"]), float(file["epoch"]), str(file["probe"])
             scalars = dict(zip([str(n) for n in file["names"]], map(float, file["scalars"]), strict=True))
     except (AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a record of a KernelTracker; remove it or choose another folder.") from error
-    if theirs != probe:
+        raise InputError(f"{path} is not a record of a KernelTracker. Remove it or choose another folder.") from error
+    if saved_probe != probe:
         raise InputError(
-            f"{path} is of other probe images, classes or outputs; give the tracker those that it was made with, or "
-            "choose another folder."
+            f"{path} was recorded with other probe images, classes or outputs. Give the tracker the same ones, or choose "
+            "another folder."
         )
-    return Entry(epoch, kernel, scalars)
+    return EpochRecord(epoch, kernel, scalars)

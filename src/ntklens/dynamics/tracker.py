@@ -1,4 +1,4 @@
-"""Recording how the kernel of a network moves while somebody trains it."""
+"""Recording how the kernel of a network moves during any training."""
 
 from __future__ import annotations
 
@@ -6,59 +6,60 @@ import copy
 import hashlib
 import math
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ntklens.dynamics import measures, store
 from ntklens.dynamics.path import KernelPath
+from ntklens.dynamics.store import EpochRecord
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels import EmpiricalKernel, empirical_kernel
+from ntklens.targets import class_logits
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(network, images, classes) -> adversarial images."""
 _BLOCK = 10
-"""Images of the second series that are taken together."""
+"""Images per block of the adversarial series: of a block's (2 · 10)² kernel values 3 · 10 are used."""
 
 
 @runtime_checkable
-class Writer(Protocol):
-    """What TensorBoard's SummaryWriter does here."""
+class ScalarWriter(Protocol):
+    """The part of TensorBoard's SummaryWriter that `KernelTracker.log` needs."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Keep one value of a plot."""
+        """Add one value to a plot."""
 
 
 class KernelTracker:
-    """The empirical kernel on one fixed probe set of clean images, epoch by epoch.
+    """The empirical kernel of a network in training on one fixed probe set of clean images, epoch by epoch.
 
-    Two lines in any training loop: make a tracker before it, and call `tracker.record(network, epoch)` in it. The network
-    is copied and put in eval mode for the measurement; its own mode, gradients and random state are left alone.
+    It takes two lines in any training loop: make a tracker before it, and call `tracker.record(network, epoch)` in it. The
+    measurement is made on a copy of the network in eval mode; the network's own mode, gradients and random state stay as
+    they are.
 
     Args:
-        probe_x: images, the same ones at every epoch, so that a distance is due to the weights alone.
-        probe_y: their classes.
+        probe_x: probe images, fixed for all epochs, so that only the weights move the kernel.
+        probe_y: their classes, indices from 0 on.
         outputs: "trace" or "pseudo" kernel.
-        top_k: how many eigenvectors count as the top ones.
-        folder: each record is written there when it is made, so that a training that is killed keeps what it had; records
-            of the same probe set that are there already are taken up.
-        attack: (network, images, classes) -> adversarial images of the probe set, for a second series beside the first:
-            `adversarial_cosine`, the mean cosine between the tangents of an image and those of its adversarial image, and
-            `adversarial_trace`, the trace of the kernel on the adversarial images. With the one-step attack that a
-            network is trained with, `overfitting_alarm` reads the first of them.
+        top_k: number of leading eigenvectors that span the top eigenspace.
+        folder: folder to which every record is written as soon as it is made, so that a training that is killed loses
+            none. Records of the same probe set that are already in it are read, and recording goes on from there.
+        attack: (network, images, classes) -> adversarial images of the probe set. It adds two figures to every row:
+            `adversarial_cosine`, the mean cosine between the tangents of an image and of its adversarial image, and
+            `adversarial_trace`, the trace of the kernel on the adversarial images. With the one-step attack that the
+            network is trained with, `overfitting_alarm` reads the cosine.
 
     Attributes:
-        scalars: the other figures of each.
-        seconds: time that `record` has taken so far, in this process.
+        scalars: for each record, the figures that are not computed from its kernel, by name.
+        seconds: time that `record` has taken so far in this process.
 
     Raises:
-        InputError: a probe set, outputs or top_k that do not fit, or a folder with records of another probe set.
+        InputError: the probe set, the outputs or top_k do not fit, or the folder has records of another probe set.
 
     Example:
         >>> tracker = KernelTracker(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]), top_k=2)
@@ -80,13 +81,15 @@ class KernelTracker:
     ) -> None:
         if len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
             raise InputError(
-                f"one label a probe image, and more images than top_k, were expected; {len(probe_x)} images, "
-                f"{len(probe_y)} labels and top_k = {top_k} came."
+                "expected one label per probe image, and more probe images than top_k; "
+                f"got {len(probe_x)} images, {len(probe_y)} labels and top_k = {top_k}."
             )
         if int(probe_y.min()) < 0:
-            raise InputError(f"classes from 0 on were expected of the probe set; {int(probe_y.min())} came.")
+            raise InputError(f"expected probe classes from 0 on; got {int(probe_y.min())}.")
         if outputs not in ("trace", "pseudo"):
-            raise InputError(f'outputs must be "trace" or "pseudo", one value a pair of images; "{outputs}" came.')
+            raise InputError(
+                f'expected outputs "trace" or "pseudo", which give one value per pair of images; got "{outputs}".'
+            )
         self.probe_x, self.probe_y = probe_x.detach().clone(), probe_y.detach().clone()
         self.outputs, self.top_k, self.attack = outputs, top_k, attack
         self.scalars: list[dict[str, float]] = []
@@ -94,88 +97,97 @@ class KernelTracker:
         self._path = KernelPath(probe_y, top_k)
         self._folder = None if folder is None else Path(folder)
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for entry in store.read_all(self._folder, self._probe()):
-                self._keep(entry)
+            store.make_folder(self._folder)
+            for record in store.read_all(self._folder, self._fingerprint()):
+                self._append(record)
 
     def record(self, module: nn.Module, epoch: float, **scalars: float) -> Tensor:
-        """Measure the kernel now and keep it, with whatever else is to stand in this epoch's row.
+        """Measure the kernel of a network and keep it.
 
-        Loss and accuracy on the probe set are kept with it as `probe_loss` (cross-entropy, mean) and `probe_accuracy`. The
-        last epoch may be recorded again, as a training that was taken up does; it is then replaced. A training taken up
-        from an older checkpoint calls `rewind` first.
+        Loss and accuracy on the probe set are kept beside it as `probe_loss` (mean cross-entropy) and `probe_accuracy`. The
+        last epoch may be recorded again, as a resumed training does; the record is then replaced. A training that is
+        resumed from an older checkpoint calls `rewind` first.
+
+        Args:
+            module: the network, on any device and in any precision.
+            epoch: number of epochs that it has been trained for.
+            scalars: further figures for the row of this epoch.
 
         Returns:
             The kernel matrix on the probe images, (n, n).
 
         Raises:
-            InputError: an epoch before the last one.
+            InputError: the epoch is before the last recorded one, or the probe set has classes that the network lacks.
             NumericalFailure: the kernel is not finite.
         """
         if self.epochs and epoch < self.epochs[-1]:
             raise InputError(
-                f"epochs are recorded in order; {epoch:g} came after {self.epochs[-1]:g}: to train again from there, call "
-                f"rewind({epoch:g}), which forgets that epoch and what came after it."
+                f"expected epochs in ascending order; got {epoch:g} after {self.epochs[-1]:g}. To train again from there, "
+                f"call rewind({epoch:g}), which removes the records from that epoch on."
             )
         start = time.perf_counter()
-        twin = copy.deepcopy(module).eval()
-        measured = empirical_kernel(twin, self.outputs)
+        network = copy.deepcopy(module).eval()
+        measured = empirical_kernel(network, self.outputs)
         kernel = measured(self.probe_x)
         if not bool(kernel.isfinite().all()):
-            raise NumericalFailure(f"the kernel at epoch {epoch} is not finite: lower the training's learning rate.")
-        entry = store.Entry(float(epoch), kernel.cpu(), self._scores(twin) | self._attacked(twin, measured) | scalars)
+            raise NumericalFailure(f"the kernel at epoch {epoch} is not finite. Lower the training's learning rate.")
+        figures = self._scores(network) | self._adversarial(network, measured) | scalars
+        record = EpochRecord(float(epoch), kernel.cpu(), figures)
         self.rewind(epoch)
         if self._folder is not None:
-            store.write(self._folder / store.name(len(self.epochs)), entry, self._probe())
-        self._keep(entry)
+            store.write(self._folder, len(self.epochs), record, self._fingerprint())
+        self._append(record)
         self.seconds += time.perf_counter() - start
         return kernel
 
     def rewind(self, epoch: float) -> None:
-        """Forget what was recorded at an epoch and after it, in the folder too."""
-        kept = sum(e < epoch for e in self.epochs)
-        if kept < len(self.epochs):
-            self._path.cut(kept)
-            del self.scalars[kept:]
+        """Remove the records from an epoch on, in the folder too."""
+        remaining = sum(e < epoch for e in self.epochs)
+        if remaining < len(self.epochs):
+            self._path.truncate(remaining)
+            del self.scalars[remaining:]
             if self._folder is not None:
-                store.forget(self._folder, kept)
+                store.remove_from(self._folder, remaining)
 
-    def _keep(self, entry: store.Entry) -> None:
-        self._path.append(entry.epoch, entry.kernel)
-        self.scalars.append(entry.scalars)
+    def _append(self, record: EpochRecord) -> None:
+        self._path.append(record.epoch, record.kernel)
+        self.scalars.append(record.scalars)
 
     @torch.no_grad()
     def _scores(self, network: nn.Module) -> dict[str, float]:
-        """Loss and accuracy on the probe set; one output f counts as the logits (-f/2, f/2)."""
-        f, y = network(self._seen_by(network)), self.probe_y.long()
-        f = torch.cat([-f / 2, f / 2], 1) if f.shape[1] == 1 else f
-        if int(y.max()) >= f.shape[1]:
+        """Compute loss and accuracy on the probe set."""
+        logits, y = class_logits(network(self._probe_for(network))), self.probe_y.long()
+        classes = logits.shape[1]
+        if int(y.max()) >= classes:
             raise InputError(
-                f"classes from 0 to {f.shape[1] - 1}, as the network has outputs, were expected of the probe set; "
-                f"{int(y.max())} came: number the classes from 0."
+                f"expected probe classes from 0 to {classes - 1}, for which the network has outputs; got {int(y.max())}. "
+                "Number the classes from 0."
             )
-        y = y.to(f.device)
-        loss = nn.functional.cross_entropy(f.double(), y)
-        return {"probe_loss": float(loss), "probe_accuracy": float((f.argmax(1) == y).double().mean())}
+        y = y.to(logits.device)
+        loss = nn.functional.cross_entropy(logits.double(), y)
+        return {"probe_loss": float(loss), "probe_accuracy": float((logits.argmax(1) == y).double().mean())}
 
-    def _seen_by(self, network: nn.Module) -> Tensor:
-        """The probe images on the network's device and, unless they are integers, in its precision."""
+    def _probe_for(self, network: nn.Module) -> Tensor:
+        """Return the probe images on the network's device and, unless they are integers, in its precision."""
         like = next((p for p in network.parameters() if p.is_floating_point()), self.probe_x)
         return self.probe_x.to(like) if self.probe_x.is_floating_point() else self.probe_x.to(like.device)
 
-    def _attacked(self, network: nn.Module, kernel: EmpiricalKernel) -> dict[str, float]:
-        """The second series, from small blocks: of the pairs of other images nothing is asked."""
+    def _adversarial(self, network: nn.Module, kernel: EmpiricalKernel) -> dict[str, float]:
+        """Compute the mean cosine between clean and adversarial tangents, and the trace on the adversarial images."""
         if self.attack is None:
             return {}
-        x = self._seen_by(network)
-        with torch.random.fork_rng():
-            adversarial = self.attack(network, x, self.probe_y.to(x.device)).to(x)
+        x = self._probe_for(network)
+        with torch.random.fork_rng():  # an attack that draws numbers leaves the training's random state as it is
+            x_adv = self.attack(network, x, self.probe_y.to(x.device)).to(x)
+        # The kernel of b images and their b adversarial images together, (2b, 2b), has Θ(x_i, x_i) and then
+        # Θ(x_adv_i, x_adv_i) on its diagonal, and Θ(x_i, x_adv_i) on the diagonal that begins b columns to the right.
+        # Nothing else of it is used, so blocks are small.
         cosines, traces = [], []
-        for here, there in zip(torch.split(x, _BLOCK), torch.split(adversarial, _BLOCK), strict=True):
-            k = kernel(torch.cat([here, there])).double()
-            own, across = k.diagonal(), k.diagonal(len(here))
-            cosines.append(across / (own[: len(here)] * own[len(here) :]).sqrt())
-            traces.append(own[len(here) :])
+        for clean, adversarial in zip(torch.split(x, _BLOCK), torch.split(x_adv, _BLOCK), strict=True):
+            theta, b = kernel(torch.cat([clean, adversarial])).double(), len(clean)
+            norms, across = theta.diagonal(), theta.diagonal(b)
+            cosines.append(across / (norms[:b] * norms[b:]).sqrt())
+            traces.append(norms[b:])
         return {
             "adversarial_cosine": float(torch.cat(cosines).mean()),
             "adversarial_trace": float(torch.cat(traces).sum()),
@@ -183,98 +195,105 @@ class KernelTracker:
 
     @property
     def epochs(self) -> list[float]:
-        """Those recorded."""
+        """The recorded epochs."""
         return self._path.epochs
 
     @property
     def kernels(self) -> Float[Tensor, "e n n"]:
-        """All kernels so far."""
-        self._begun()
+        """The recorded kernels."""
+        self._check_recorded()
         return torch.stack(self._path.kernels)
 
     def distance(self) -> Float[Tensor, "e e"]:
-        """Kernel distance of every pair of epochs."""
+        """Compute the kernel distance of every pair of epochs."""
         return measures.distance_map(self.kernels)
 
     def lazy_epoch(self, threshold: float) -> float | None:
-        """The first epoch from which on the kernel's velocity stays below the threshold."""
-        self._begun()
+        """Return the first epoch from which on the kernel's velocity stays below the threshold; None if it does not.
+
+        Args:
+            threshold: velocity, in kernel distance per epoch.
+        """
+        self._check_recorded()
         return measures.lazy_epoch(self._path.velocities(), self.epochs, threshold)
 
     def row(self, number: int = -1) -> dict[str, float]:
-        """Epoch, velocity, concentration, effective rank, trace, alignment, specialisation, polar path; the last one's.
+        """Return the measures of one record, by name: of the last one by default.
 
-        Alignment is the centred one with the labels (CKA), specialisation the mean over the classes. Polar coordinates
-        are those of the whole kernel, and of its parts in its own top-k eigenspace and in the rest; their radius is a
-        share of the last epoch's. Every scalar of any epoch stands beside them, NaN where none was given.
-        """
-        self._begun()
-        own = self.scalars[number]
-        return self._path.row(number) | {name: own.get(name, math.nan) for name in self._names()}
-
-    def rows(self) -> list[dict[str, float]]:
-        """One `row` an epoch."""
-        self._begun()
-        return [self.row(t) for t in range(len(self.epochs))]
-
-    def _begun(self) -> None:
-        if not self.epochs:
-            raise InputError("nothing is recorded yet; call record(module, epoch) first.")
-
-    def log(self, writer: Writer, tag: str = "kernel") -> None:
-        """Write the last row to TensorBoard: call it after `record`.
+        The measures are epoch, velocity, concentration, effective rank, trace, alignment (centred, with the labels: CKA),
+        specialisation (mean over the classes), and the polar path of the whole kernel and of its parts in its own top-k
+        eigenspace and in the rest; a radius is a share of the last record's. The scalars follow, with NaN for those that
+        only other records have.
 
         Args:
-            writer: a `torch.utils.tensorboard.SummaryWriter`, or anything with its `add_scalar`.
-            tag: the group of the plots.
+            number: place of the record in the sequence.
+        """
+        self._check_recorded()
+        scalars = self.scalars[number]
+        return self._path.row(number) | {name: scalars.get(name, math.nan) for name in self._names()}
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return one `row` per record."""
+        self._check_recorded()
+        return [self.row(t) for t in range(len(self.epochs))]
+
+    def _check_recorded(self) -> None:
+        if not self.epochs:
+            raise InputError("nothing is recorded yet. Call record(module, epoch) first.")
+
+    def log(self, writer: ScalarWriter, tag: str = "kernel") -> None:
+        """Write the last row to TensorBoard; call it after `record`.
+
+        Radii, which are shares of the last record's, and NaN are left out.
+
+        Args:
+            writer: a `torch.utils.tensorboard.SummaryWriter`, or an object with its `add_scalar`.
+            tag: name of the group of plots.
         """
         for name, value in self.row().items():
             if name != "epoch" and not name.startswith("radius") and not math.isnan(value):
                 writer.add_scalar(f"{tag}/{name}", value, round(self.epochs[-1]))
 
-    def save(self, path: str | Path) -> None:
-        """Write kernels, epochs and scalars as one npz, under this very name."""
-        names = self._names()
-        table = [[row.get(name, math.nan) for name in names] for row in self.scalars]
-        with open(path, "wb") as file:
-            np.savez_compressed(
-                file,
-                kernels=self.kernels.numpy(),
-                epochs=np.array(self.epochs),
-                names=np.array(names, dtype=str),
-                scalars=np.array(table).reshape(len(table), len(names)),
-                probe=np.array(self._probe()),
-            )
+    def save(self, folder: str | Path) -> None:
+        """Write the records into a folder, one file per epoch, in place of earlier records of the same probe set.
 
-    def restore(self, path: str | Path) -> KernelTracker:
-        """Take up what another tracker of the same probe set has saved; recording goes on from there.
+        Both `restore` and a tracker that is made with this folder read them.
 
         Raises:
-            InputError: no such file, another kind of file, or the kernels of other images or outputs.
+            InputError: nothing is recorded yet, or the folder is a file or has records of another probe set.
         """
-        try:
-            with open(path, "rb") as stored, np.load(stored, allow_pickle=False) as file:
-                kernels, epochs, probe = file["kernels"], file["epochs"], str(file["probe"])
-                names, table = [str(n) for n in file["names"]], file["scalars"]
-        except FileNotFoundError:
-            raise InputError(f"{path} does not exist; give a file written by KernelTracker.save.") from None
-        except (AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is not a file written by KernelTracker.save.") from error
-        if probe != self._probe():
-            raise InputError(
-                f"{path} has kernels of other probe images or outputs; give the tracker those that it was made with."
-            )
-        self._path.cut(0)
-        for epoch, kernel in zip(epochs, torch.from_numpy(kernels), strict=True):
-            self._path.append(float(epoch), kernel)
-        self.scalars = [dict(zip(names, map(float, row), strict=True)) for row in table]
+        self._check_recorded()
+        columns = zip(self.epochs, self._path.kernels, self.scalars, strict=True)
+        store.write_all(Path(folder), [EpochRecord(*fields) for fields in columns], self._fingerprint())
+
+    def restore(self, folder: str | Path) -> KernelTracker:
+        """Replace the records by those of another tracker with the same probe set; recording goes on from there.
+
+        Args:
+            folder: a folder written by `save`, or that of a tracker.
+
+        Raises:
+            InputError: the folder does not exist, holds no records or has those of another probe set.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder. Give one written by KernelTracker.save.")
+        records = store.read_all(folder, self._fingerprint())
+        if not records:
+            raise InputError(f"{folder} holds no records. Give a folder written by KernelTracker.save.")
+        self._path.truncate(0)
+        self.scalars.clear()
+        for record in records:
+            self._append(record)
+        if self._folder is not None and self._folder.resolve() != folder.resolve():
+            self.save(self._folder)
         return self
 
     def _names(self) -> list[str]:
-        return sorted({name for row in self.scalars for name in row})
+        return sorted({name for scalars in self.scalars for name in scalars})
 
-    def _probe(self) -> str:
-        """What the kernels are of, in short: outputs, and a digest of the probe set."""
+    def _fingerprint(self) -> str:
+        """Return the outputs and a digest of the probe set, which tell whether two kernels can be compared."""
         digest = hashlib.sha256()
         for t in (self.probe_x, self.probe_y):
             digest.update(str(tuple(t.shape)).encode() + t.cpu().numpy().tobytes())
