@@ -280,8 +280,8 @@ def _ways(graph: Graph, program: Program, kinds: tuple[str, ...], x: Rows, z: Ro
     Which rows those are depends on the whole of z, not on the other rows of x, so that batches of x change nothing.
     """
     series = graph.kept.setdefault("series", zonal.AngleSeries(graph))
-    norm = None if series.homogeneous else zonal.one_norm(z.square, dtype)
-    rows = np.ones(x.n, bool) if norm is None else zonal.of_norm(x.square, norm, dtype).numpy()
+    norm = None if series.homogeneous else zonal.common_square(z.square, dtype)
+    rows = np.ones(x.n, bool) if norm is None else zonal.shares_square(x.square, norm, dtype).numpy()
     quick = None
     if series.homogeneous or (norm is not None and rows.any()):
         quick = series.forward(kinds, dtype, norm)
