@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ntklens.attacks import (
         AttackResult,
         Check,
+        Threat,
         accuracy,
         attack,
         diagnose,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ntklens.data import Dataset, load_dataset
     from ntklens.dynamics import KernelTracker
     from ntklens.errors import InputError, NtklensError, NumericalFailure, UnsupportedLayer
-    from ntklens.features import FeatureScores, NTKFeatures, Threat, eigenfeatures
+    from ntklens.features import FeatureScores, NTKFeatures, eigenfeatures
     from ntklens.kernels import (
         AnalyticKernel,
         EmpiricalKernel,
@@ -73,7 +74,7 @@ else:
         "Parametrisation": "kernels",
         "RBFKernel": "kernels",
         "Ridge": "linalg",
-        "Threat": "features",
+        "Threat": "attacks",
         "UnsupportedLayer": "errors",
         "accuracy": "attacks",
         "activation": "kernels",

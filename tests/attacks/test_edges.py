@@ -138,10 +138,10 @@ def test_a_gradient_that_is_not_finite_is_named():
     ("options", "message"),
     [
         ({"step_size": float("nan")}, "step_size"),
-        ({"step_size": -0.1}, "step_size must be above 0"),
-        ({"step_size": 0.0}, "step_size must be above 0"),
+        ({"step_size": -0.1}, "step_size above 0"),
+        ({"step_size": 0.0}, "step_size above 0"),
         ({"bounds": (1, 0)}, "bounds as"),
-        ({"batch_size": 0}, "must be 1 or more"),
+        ({"batch_size": 0}, "batch_size of 1 or more"),
     ],
 )
 def test_options_that_do_not_fit(options, message):
@@ -153,8 +153,8 @@ def test_options_that_do_not_fit(options, message):
     ("found", "eps", "message"),
     [
         (grey() + 0.2, 0.1, "outside the radius"),
-        (grey() + 0.1, float("nan"), "ε must be"),
-        (grey() + 0.7, 0.9, "pixels between"),
+        (grey() + 0.1, float("nan"), "ε of 0 or more"),
+        (grey() + 0.7, 0.9, "expected pixels between"),
         (grey(3), 0.1, "like the clean ones"),
         (grey(dtype=torch.float64), 0.1, "like the clean ones"),
     ],
@@ -166,5 +166,5 @@ def test_scores_of_images_that_no_attack_may_give(found, eps, message):
 
 @pytest.mark.parametrize(("x", "y", "what"), [(grey().numpy(), [0] * 4, "images"), (grey(), [0] * 4, "classes")])
 def test_only_tensors_are_attacked(untyped, x, y, what):
-    with pytest.raises(InputError, match=f"{what} as a torch tensor were expected"):
+    with pytest.raises(InputError, match=f"expected {what} as a torch tensor"):
         fgsm(linear, x, y, 0.1)

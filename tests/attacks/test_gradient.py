@@ -138,15 +138,15 @@ def test_evaluation_counts_again(network):
 
 
 MISFITS = {
-    "negative radius": ({"eps": -0.1}, "ε must be 0 or above"),
-    "radius not a number": ({"eps": math.nan}, "ε must be 0 or above"),
-    "unknown norm": ({"norm": "l1"}, 'norm must be "linf" or "l2"'),
-    "pixels out of bounds": ({"x": images() * 255}, "rescale them"),
-    "NaN pixels": ({"x": images() * math.nan}, "pixels between"),
+    "negative radius": ({"eps": -0.1}, "ε of 0 or more"),
+    "radius not a number": ({"eps": math.nan}, "ε of 0 or more"),
+    "unknown norm": ({"norm": "l1"}, 'expected the norm "linf" or "l2"'),
+    "pixels out of bounds": ({"x": images() * 255}, "Rescale them"),
+    "NaN pixels": ({"x": images() * math.nan}, "expected pixels between"),
     "bytes": ({"x": (images() * 255).byte()}, "images as float"),
     "too few labels": ({"y": labels(19)}, "20 class indices"),
-    "labels beyond the logits": ({"y": labels(20, 5)}, "as many as the model's logits"),
-    "no steps": ({"steps": 0}, "must be 1 or more"),
+    "labels beyond the logits": ({"y": labels(20, 5)}, "because the model has 3 logits"),
+    "no steps": ({"steps": 0}, "steps of 1 or more"),
     "restarts from one point": ({"restarts": 3}, "restarts from one"),
     "no generator": ({"random_start": True}, "needs a generator"),
     "scalar model": ({"model": nn.Sequential(nn.Flatten(), nn.Linear(12, 1)).double()}, "one scalar output"),

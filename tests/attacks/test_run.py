@@ -117,7 +117,7 @@ def test_results_are_of_wrong_predictions_only():
         attack(model, x, y, 0.1, "pgd", targeted=True)
     with pytest.raises(InputError, match="needs a generator"):
         attack(model, x, y, 0.1, "noise")
-    with pytest.raises(InputError, match="one an image"):
+    with pytest.raises(InputError, match="one per image"):
         correct(model, x, y[:, None])
     assert attack(model, x[:0], y[:0], 0.1, "fgsm").row()["success"] == 0
 
@@ -137,5 +137,5 @@ def test_the_batch_size_holds_for_the_scores():
 def test_noise_of_a_radius_that_is_none():
     _, x, _ = task(2)
     for eps in (-0.1, float("nan")):
-        with pytest.raises(InputError, match="ε must be 0 or above"):
+        with pytest.raises(InputError, match="ε of 0 or more"):
             noise(x, eps, generator=seeded())

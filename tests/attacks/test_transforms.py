@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ntklens.attacks import correct, fgsm, inputs, pgd
+from ntklens.attacks import correct, fgsm, pgd, transforms
 from ntklens.attacks.run import Counted
 from ntklens.errors import InputError
 
@@ -39,7 +39,7 @@ def test_momentum_is_the_published_recurrence():
 def test_translation_is_a_weighted_sum_over_shifts():
     gradient = torch.zeros(1, 2, 7, 7)
     gradient[0, 1, 3, 3] = 1.0
-    smooth = inputs.translated(gradient, 3)
+    smooth = transforms.translated(gradient, 3)
     assert not smooth[0, 0].any()
     window = smooth[0, 1, 2:5, 2:5]
     assert float(window.sum()) == pytest.approx(1.0)
@@ -50,9 +50,9 @@ def test_translation_is_a_weighted_sum_over_shifts():
 def test_diversity_shrinks_into_a_frame_and_can_do_nothing():
     x = torch.ones(2, 1, 20, 20)
     numbers = torch.tensor([[0.9, 0.0, 0.5, 0.5], [0.1, 0.0, 0.5, 0.5]])
-    shown = inputs.diverse(x, 0.5, numbers)
+    shown = transforms.diverse(x, 0.5, numbers)
     torch.testing.assert_close(shown[0], x[0])
-    assert float(shown[1].sum()) == pytest.approx(inputs.SMALLEST**2 * 400, rel=0.01)
+    assert float(shown[1].sum()) == pytest.approx(transforms.SMALLEST**2 * 400, rel=0.01)
     assert not shown[1, 0, 0].any()
     torch.testing.assert_close(shown[1], shown[1].flip(-1))  # in the middle
 
@@ -114,7 +114,7 @@ def test_several_radii_are_several_calls():
         ({"translation": 4}, "odd number"),
         ({"momentum": -1.0}, "momentum"),
         ({"loss": "hinge"}, "cross-entropy, margin, dlr"),
-        ({"step_size": 0.1, "relative_step": 0.1}, "both came"),
+        ({"step_size": 0.1, "relative_step": 0.1}, "got both"),
     ],
 )
 def test_options_that_do_not_fit(options, message):
@@ -125,7 +125,7 @@ def test_options_that_do_not_fit(options, message):
 
 def test_transforms_need_images():
     x = torch.rand(2, 4)
-    with pytest.raises(InputError, match="need images"):
+    with pytest.raises(InputError, match="images .* for diversity"):
         pgd(nn.Linear(4, 2), x, torch.zeros(2, dtype=torch.long), 0.1, translation=3)
 
 

@@ -88,9 +88,9 @@ def test_a_feature_without_labels_cannot_be_fooled():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"eps": -1.0}, "ε must be"),
-        ({"eps": 0.1, "norm": "l7"}, "norm must be"),
-        ({"eps": 0.1, "steps": 0}, "steps must"),
+        ({"eps": -1.0}, "ε of 0 or more"),
+        ({"eps": 0.1, "norm": "l7"}, "expected the norm"),
+        ({"eps": 0.1, "steps": 0}, "steps as"),
     ],
 )
 def test_threats_that_make_no_sense(values, message):
@@ -118,10 +118,10 @@ def test_where_all_outputs_are_the_same_the_first_class_is_predicted(classes, th
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"step_size": -0.1}, "step_size must be above 0"),
-        ({"step_size": 0.0}, "step_size must be above 0"),
-        ({"step_size": float("nan")}, "step_size must be above 0"),
-        ({"steps": 2.5}, "steps must be a whole number"),
+        ({"step_size": -0.1}, "step_size above 0"),
+        ({"step_size": 0.0}, "step_size above 0"),
+        ({"step_size": float("nan")}, "step_size above 0"),
+        ({"steps": 2.5}, "steps as a whole number"),
     ],
 )
 def test_a_threat_that_would_not_attack(untyped, own, message):

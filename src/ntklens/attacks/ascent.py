@@ -1,123 +1,127 @@
-"""The loop of the gradient attacks: gradient, step, projection."""
+"""The loop of the gradient attacks: gradient, step, projection; and the worst of several runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ntklens.attacks import balls, inputs
-from ntklens.attacks.balls import Bounds
-from ntklens.attacks.checks import check_gradient, check_logits
-from ntklens.attacks.losses import Loss, cross_entropy
-
-Model = Callable[[Tensor], Tensor]
+from ntklens.attacks.active import Active
+from ntklens.attacks.balls import per_sample
+from ntklens.attacks.model import Model, batches
+from ntklens.attacks.objective import Objective
+from ntklens.attacks.threat import Threat
+from ntklens.attacks.transforms import InputDiversity, Momentum, translated
 
 
 @dataclass(frozen=True)
-class Ascent:
-    """How an attack climbs.
+class AscentOptions:
+    """How an attack follows the gradient, and from where.
 
     Attributes:
-        loss: what is ascended.
-        targeted: the classes are those to be reached: the loss is descended.
-        norm: "linf" or "l2".
-        steps: number of steps.
-        bounds: lowest and highest pixel value.
-        momentum: factor of the gradients before (Dong et al. 2018); 0 without.
-        diversity: probability of an image to be shrunk and moved.
-        translation: side of the window that smooths the gradient; 0 without.
-        early_stop: leave an image as soon as it is misclassified (or in its target class).
+        objective: what is ascended.
+        restarts: runs from different starts, of which each image keeps the worst.
+        random_start: start from a uniform draw in the ball, not at the image.
+        momentum: factor of the earlier gradients (MI); 0 without.
+        diversity: probability that an image is shrunk and moved before a gradient is taken (DI); 0 without.
+        translation: side of the window that smooths the gradient (TI); 0 without.
+        early_stop: stop attacking an image as soon as the objective is reached.
+        batch_size: images at a time; all at once without one.
     """
 
-    loss: Loss = cross_entropy
-    targeted: bool = False
-    norm: str = "linf"
-    steps: int = 1
-    bounds: Bounds = (0, 1)
+    objective: Objective
+    restarts: int = 1
+    random_start: bool = False
     momentum: float = 0.0
     diversity: float = 0.0
     translation: int = 0
     early_stop: bool = False
-
-    def climb(
-        self, model: Model, x: Tensor, y: Tensor, start: Tensor, eps: float, step: float, numbers: Tensor | None
-    ) -> Tensor:
-        """Images of the ball of radius eps around x.
-
-        Args:
-            model: images to logits.
-            x: (n, ...) the clean images.
-            y: (n,) their classes, or the targets.
-            start: where to begin.
-            eps: radius.
-            step: length of a step.
-            numbers: (steps, n, 4) for the diversity of inputs.
-        """
-        found = start.clone()
-        x_adv, memory, rows = start, torch.zeros_like(x), None
-        for number in range(self.steps):
-            u = (
-                None
-                if numbers is None
-                else numbers[number]
-                if rows is None
-                else numbers[number][rows.to(numbers.device)]
-            )
-            gradient, fooled = self.gradient(model, x_adv, y, u)
-            if self.early_stop:
-                if u is not None:
-                    _, fooled = self.scores(model, x_adv, y, None)
-                if bool(fooled.any()):
-                    left = torch.nonzero(~fooled).flatten()
-                    found[slice(None) if rows is None else rows] = x_adv
-                    rows = left if rows is None else rows[left]
-                    x_adv, x, y, gradient, memory = (t[left] for t in (x_adv, x, y, gradient, memory))
-                    if not len(left):
-                        return found
-            if self.momentum:
-                size = gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(gradient.dtype).tiny)
-                memory = gradient = self.momentum * memory + gradient / size.reshape(-1, *[1] * (x.ndim - 1))
-            x_adv = balls.project(x_adv + step * balls.ascend(gradient, self.norm), x, eps, self.norm, self.bounds)
-        if rows is None:
-            return x_adv
-        found[rows] = x_adv
-        return found
-
-    def gradient(self, model: Model, x: Tensor, y: Tensor, numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The direction that the loss grows in, and whether the images shown are where the attack wants them.
-
-        The model's own parameters collect nothing.
-        """
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            shown = x if numbers is None else inputs.diverse(x, self.diversity, numbers)
-            logits = model(shown)
-            check_logits(logits, y)
-            loss = self.loss(logits, y).sum() * (-1 if self.targeted else 1)
-            (gradient,) = torch.autograd.grad(loss, x, allow_unused=True) if loss.requires_grad else (None,)
-        gradient = check_gradient(gradient).detach()
-        if self.translation:
-            gradient = inputs.translated(gradient, self.translation)
-        return gradient, self.reached(logits.detach(), y)
-
-    def reached(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Whether predictions are what the attack wants: (n,)."""
-        hit = logits.argmax(1) == y
-        return hit if self.targeted else ~hit
-
-    @torch.no_grad()
-    def scores(self, model: Model, x: Tensor, y: Tensor, batch_size: int | None) -> tuple[Tensor, Tensor]:
-        """How far each image has come, and whether it is where the attack wants it."""
-        logits = torch.cat([model(x[part]) for part in batches(len(x), batch_size)])
-        check_logits(logits, y)
-        return self.loss(logits, y) * (-1 if self.targeted else 1), self.reached(logits, y)
+    batch_size: int | None = None
 
 
-def batches(n: int, batch_size: int | None) -> Iterator[slice]:
-    """Slices that cover n images; one empty slice when there are none."""
-    size = max(n, 1) if batch_size is None else batch_size
-    for start in range(0, max(n, 1), size):
-        yield slice(start, start + size)
+def climb(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    start: Tensor,
+    threat: Threat,
+    options: AscentOptions,
+    diversity: InputDiversity | None = None,
+) -> Tensor:
+    """Ascend the objective within the ball: x_adv ← project(x_adv + α · direction of ∇) (Madry et al. 2018, section 2.1).
+
+    Args:
+        model: images to logits.
+        x: (n, ...) the clean images.
+        y: (n,) their classes, or the targets.
+        start: (n, ...) where to begin.
+        threat: the ball, and the number and length of steps.
+        options: objective, momentum, translation and early stop; the others are not read here.
+        diversity: views of which the gradients are taken; the images themselves without.
+
+    Returns:
+        The last iterates; with early stop, of each image the first that reaches the objective.
+    """
+    active = Active(x, y, start)
+    momentum = Momentum(options.momentum, torch.zeros_like(x))
+    for step in range(threat.steps):
+        view = model if diversity is None else diversity.view(model, step, active.rows)
+        gradient, reached = options.objective.gradient(view, active.x_adv, active.y)
+        gradient = translated(gradient, options.translation)
+        if options.early_stop:
+            if diversity is not None:  # success counts on the image itself, not on its view
+                _, reached = options.objective.scores(model, active.x_adv, active.y)
+            survivors = active.retire(reached)
+            gradient, momentum = gradient[survivors], momentum[survivors]
+            if not len(active):
+                break
+        direction = threat.ascend(momentum(gradient))
+        active.x_adv = threat.project(active.x_adv + threat.step_length * direction, active.x)
+    return active.restore()
+
+
+def worst_run(
+    model: Model, x: Tensor, y: Tensor, threat: Threat, options: AscentOptions, generator: torch.Generator | None
+) -> Tensor:
+    """Run `climb` from several starts and keep the worst result of each image.
+
+    A prediction that the objective wants is worse than one that it does not, and among equals the larger objective is.
+
+    Args:
+        model: images to logits.
+        x: (n, ...) the clean images.
+        y: (n,) their classes, or the targets.
+        threat: the ball, and the number and length of steps.
+        options: how the gradient is followed, and how many times.
+        generator: source of the starts and views; None where nothing is drawn.
+    """
+    best = _one_run(model, x, y, threat, options, generator)
+    if options.restarts == 1:  # nothing to compare, so the model is not asked for scores
+        return best
+    best_value, best_reached = options.objective.scores(model, best, y, options.batch_size)
+    for _ in range(1, options.restarts):
+        x_adv = _one_run(model, x, y, threat, options, generator)
+        value, reached = options.objective.scores(model, x_adv, y, options.batch_size)
+        better = (reached & ~best_reached) | ((reached == best_reached) & (value > best_value))
+        best = torch.where(per_sample(better, x), x_adv, best)
+        best_value = torch.where(better, value, best_value)
+        best_reached = reached | best_reached
+    return best
+
+
+def _one_run(
+    model: Model, x: Tensor, y: Tensor, threat: Threat, options: AscentOptions, generator: torch.Generator | None
+) -> Tensor:
+    """Draw a start and the views for all images, then climb a batch at a time, so that the batch size changes nothing."""
+    start, diversity = x, None
+    if options.random_start and generator is not None:
+        start = threat.random_start(x, generator)
+    if options.diversity and generator is not None:
+        diversity = InputDiversity.drawn(options.diversity, threat.steps, len(x), generator)
+    return torch.cat(
+        [
+            climb(model, x[part], y[part], start[part], threat, options, None if diversity is None else diversity[part])
+            for part in batches(len(x), options.batch_size)
+        ]
+    )

@@ -1,4 +1,4 @@
-"""The door of the attacks: arguments that do not fit are refused with a sentence."""
+"""Checks of what the attacks are given: what does not fit is refused with a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -7,80 +7,79 @@ import math
 import torch
 from torch import Tensor
 
-from ntklens.attacks.balls import Bounds, check_norm, lengths
+from ntklens.attacks.balls import Bounds, lengths
+from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 
 
-def check_attack(x: Tensor, y: Tensor, eps: float, norm: str, bounds: Bounds) -> None:
-    """Refuse a radius, norm, images or labels that no attack can start from."""
-    check_norm(norm)
-    if not bounds[0] < bounds[1]:
-        raise InputError(f"bounds as (lowest, highest) pixel value were expected; {bounds} came.")
-    check_radius(eps, bounds)
+def check_attack(x: Tensor, y: Tensor, bounds: Bounds) -> None:
+    """Raise InputError unless x are images within the bounds and y their classes."""
     check_images(x, bounds)
-    if not isinstance(y, Tensor):
-        raise InputError(f"classes as a torch tensor were expected; {type(y).__name__} came.")
-    if y.shape != (len(x),) or y.is_floating_point() or y.dtype == torch.bool:
-        raise InputError(f"{len(x)} class indices, one an image, were expected; {y.dtype} of {tuple(y.shape)} came.")
-
-
-def check_radius(eps: float, bounds: Bounds) -> None:
-    """Refuse a radius that is none."""
-    if not (math.isfinite(eps) and eps >= 0):
-        raise InputError(f"ε must be 0 or above, in units of the pixels ({bounds[0]} to {bounds[1]}); {eps} came.")
+    check_classes(y, len(x))
 
 
 def check_images(x: Tensor, bounds: Bounds) -> None:
-    """Refuse what is not a batch of floating-point images within the bounds."""
+    """Raise InputError unless x is a batch of floating-point images within the bounds."""
     if not isinstance(x, Tensor):
-        raise InputError(f"images as a torch tensor were expected; {type(x).__name__} came.")
+        raise InputError(f"expected images as a torch tensor; got {type(x).__name__}.")
     if x.ndim < 2 or not x.is_floating_point():
-        raise InputError(f"images as float (n, C, H, W) or (n, d) were expected; {x.dtype} of {tuple(x.shape)} came.")
+        raise InputError(f"expected images as float (n, C, H, W) or (n, d); got {x.dtype} of {tuple(x.shape)}.")
+    # Written as "all inside", so that NaN is refused too.
     if len(x) and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
         raise InputError(
-            f"pixels between {bounds[0]} and {bounds[1]} were expected; they range from {float(x.min()):g} to "
-            f"{float(x.max()):g}: rescale them, put any normalisation inside the model, or pass bounds=."
+            f"expected pixels between {bounds[0]} and {bounds[1]}; got pixels from {float(x.min()):g} to "
+            f"{float(x.max()):g}. Rescale them, put any normalisation inside the model, or pass bounds=."
         )
 
 
-def check_perturbed(x_adv: Tensor, x: Tensor, eps: float, norm: str, bounds: Bounds) -> None:
-    """Refuse images that are not within the bounds and the ball of radius eps around x, to rounding."""
-    check_images(x_adv, bounds)
+def check_classes(y: Tensor, n: int) -> None:
+    """Raise InputError unless y holds n class indices."""
+    if not isinstance(y, Tensor):
+        raise InputError(f"expected classes as a torch tensor; got {type(y).__name__}.")
+    if y.shape != (n,) or y.is_floating_point() or y.dtype == torch.bool:
+        raise InputError(f"expected {n} class indices, one per image; got {y.dtype} of {tuple(y.shape)}.")
+
+
+def check_perturbed(x_adv: Tensor, x: Tensor, threat: Threat) -> None:
+    """Raise InputError unless x_adv lies within the bounds and the balls around x, up to rounding."""
+    check_images(x_adv, threat.bounds)
     if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
         raise InputError(
-            f"attacked images as {x.dtype} of {tuple(x.shape)}, like the clean ones, were expected; {x_adv.dtype} of "
-            f"{tuple(x_adv.shape)} came."
+            f"expected attacked images as {x.dtype} of {tuple(x.shape)}, like the clean ones; got {x_adv.dtype} of "
+            f"{tuple(x_adv.shape)}."
         )
     delta = (x_adv - x).flatten(1)
-    sizes = delta.abs().amax(1) if norm == "linf" else lengths(delta)
-    unit = 4 * torch.finfo(x.dtype).eps * max(abs(bounds[0]), abs(bounds[1]))  # what rounding can add to one pixel
-    slack = unit if norm == "linf" else unit * math.sqrt(delta.shape[1])
-    if len(x) and float(sizes.max()) > eps + slack:
+    sizes = delta.abs().amax(1) if threat.norm == "linf" else lengths(delta)
+    # Rounding moves each pixel by a few units in the last place of the largest pixel, so a vector of d pixels by √d of it.
+    per_pixel = 4 * torch.finfo(x.dtype).eps * max(abs(threat.bounds[0]), abs(threat.bounds[1]))
+    slack = per_pixel if threat.norm == "linf" else per_pixel * math.sqrt(delta.shape[1])
+    if len(x) and float(sizes.max()) > threat.eps + slack:
         raise InputError(
-            f"an attacked image is {float(sizes.max()):g} away in {norm}, outside the radius {eps:g}; project it first."
+            f"an attacked image is {float(sizes.max()):g} away in {threat.norm}, outside the radius {threat.eps:g}; "
+            "project it first."
         )
 
 
 def check_logits(logits: Tensor, y: Tensor) -> None:
-    """Refuse outputs that are not finite logits of the labels' classes."""
+    """Raise InputError unless the model's outputs are finite logits of the classes that y names."""
     if logits.ndim != 2 or len(logits) != len(y) or logits.shape[1] < 2:
         raise InputError(
-            f"a model that returns logits of shape ({len(y)}, classes) was expected; {tuple(logits.shape)} came: for "
-            "one scalar output f return (-f/2, f/2)."
+            f"expected a model that returns logits of shape ({len(y)}, classes); got {tuple(logits.shape)}. For one scalar "
+            "output f return (-f/2, f/2)."
         )
     if y.shape != (len(logits),):
-        raise InputError(f"{len(logits)} class indices, one an image, were expected; a tensor {tuple(y.shape)} came.")
+        raise InputError(f"expected {len(logits)} class indices, one per image; got a tensor of {tuple(y.shape)}.")
     if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
         raise InputError(
-            f"class indices from 0 to {logits.shape[1] - 1}, as many as the model's logits, were expected; they range "
-            f"from {int(y.min())} to {int(y.max())}."
+            f"expected class indices from 0 to {logits.shape[1] - 1}, because the model has {logits.shape[1]} logits; got "
+            f"{int(y.min())} to {int(y.max())}."
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError("the model's logits are not finite on these images; an attack cannot rank them.")
 
 
 def check_gradient(gradient: Tensor | None) -> Tensor:
-    """The gradient, refused where the model gives none or one that is not finite."""
+    """Return the gradient; raise InputError where the model gives none or one that is not finite."""
     if gradient is None:
         raise InputError(
             "the model's logits have no gradient in the images: does it detach, round, or run under torch.no_grad()? "

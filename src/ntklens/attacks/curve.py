@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ntklens.attacks.ascent import Model
 from ntklens.attacks.balls import Bounds
 from ntklens.attacks.checks import check_attack, check_perturbed
-from ntklens.attacks.evaluate import BATCH, correct
+from ntklens.attacks.evaluate import correct
 from ntklens.attacks.gradient import fgsm
+from ntklens.attacks.model import BATCH, Model
+from ntklens.attacks.threat import Threat
+from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, proportion
 
 
 @runtime_checkable
-class Attack(Protocol):
-    """What `fgsm` and `pgd` are, also with options bound by `functools.partial`."""
+class AttackFunction(Protocol):
+    """The form of `fgsm` and `pgd`, also with options bound by `functools.partial`."""
 
     def __call__(
         self, model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, bounds: Bounds, batch_size: int | None
     ) -> Tensor:
-        """Images of the ball of radius eps around x."""
+        """Return images of the balls of radius eps around x."""
         ...
 
 
@@ -35,7 +37,7 @@ class AttackPoint:
     Attributes:
         eps: radius, in units of the pixels.
         accuracy: share of right predictions on the attacked images.
-        correct: which predictions are right; the same images at every radius, so that radii can be compared in pairs.
+        correct: which predictions are right. All radii have the same images, so they can be compared in pairs.
     """
 
     eps: float
@@ -48,14 +50,14 @@ def accuracy_curve(
     x: Float[Tensor, "n *shape"],
     y: Int[Tensor, " n"],
     epsilons: Sequence[float],
-    attack: Attack = fgsm,
+    attack: AttackFunction = fgsm,
     norm: str = "linf",
     *,
     bounds: Bounds = (0, 1),
     batch_size: int = BATCH,
-    progress: Callable[[float], None] | None = None,
+    progress: Report | None = None,
 ) -> list[AttackPoint]:
-    """Accuracy under the attack at each radius, in the order given; a radius of 0 is the clean accuracy.
+    """Compute the accuracy under an attack at each radius, in the order given; at radius 0 it is the clean accuracy.
 
     Args:
         model: images to logits (n, classes).
@@ -66,18 +68,19 @@ def accuracy_curve(
         norm: "linf" or "l2".
         bounds: lowest and highest pixel value.
         batch_size: images at a time.
-        progress: called with the share of the work that is done.
+        progress: called with the share of the work that is done, from 0 to 1.
 
     Raises:
         InputError: arguments that do not fit, or attacked images outside the ball or the bounds.
     """
+    threats = [Threat(eps, norm, bounds=bounds) for eps in epsilons]
+    check_attack(x, y, bounds)
+    progress = Progress(progress)
     points = []
-    for done, eps in enumerate(epsilons, 1):
-        check_attack(x, y, eps, norm, bounds)
-        found = x if eps == 0 else attack(model, x, y, eps, norm, bounds=bounds, batch_size=batch_size)
-        check_perturbed(found, x, eps, norm, bounds)
-        right = correct(model, found, y, batch_size)
-        points.append(AttackPoint(eps, proportion(int(right.sum()), len(right)), right))
-        if progress is not None:
-            progress(done / len(epsilons))
+    for done, threat in enumerate(threats, 1):
+        x_adv = x if threat.eps == 0 else attack(model, x, y, threat.eps, norm, bounds=bounds, batch_size=batch_size)
+        check_perturbed(x_adv, x, threat)
+        hits = correct(model, x_adv, y, batch_size)
+        points.append(AttackPoint(threat.eps, proportion(int(hits.sum()), len(hits)), hits))
+        progress.step(done, len(threats))
     return points

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntklens.attacks.ascent import Ascent, Model, batches
 from ntklens.attacks.balls import Bounds
-from ntklens.attacks.evaluate import BATCH, correct, logits_of
+from ntklens.attacks.evaluate import correct
 from ntklens.attacks.gradient import pgd
+from ntklens.attacks.model import BATCH, Model, batches, logits_of
+from ntklens.attacks.objective import Objective
 from ntklens.attacks.square import square
 from ntklens.errors import InputError
 from ntklens.statistics import paired_difference, proportion
@@ -158,8 +159,8 @@ def _raw(logits: Tensor) -> Check:
 
 
 def _gradients(model: Model, x: Tensor, y: Tensor, batch_size: int) -> Check:
-    how = Ascent()
-    parts = [how.gradient(model, x[part], y[part])[0].flatten(1) for part in batches(len(x), batch_size)]
+    objective = Objective()
+    parts = [objective.gradient(model, x[batch], y[batch])[0].flatten(1) for batch in batches(len(x), batch_size)]
     blind = float((torch.cat(parts).abs().amax(1) == 0).double().mean())
     if blind < _ZERO:
         return Check("gradients", True, f"{100 * blind:.1f} % of the images have no gradient.")

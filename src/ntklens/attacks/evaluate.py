@@ -1,37 +1,29 @@
-"""Scoring: what a model predicts on attacked images, counted again from the images themselves."""
+"""Scoring: what a model predicts on attacked images, measured from the images themselves, whichever attack made them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ntklens.attacks.ascent import Model
 from ntklens.attacks.balls import Bounds, lengths
 from ntklens.attacks.checks import check_attack, check_logits, check_perturbed
 from ntklens.attacks.losses import margin
+from ntklens.attacks.model import BATCH, Model, logits_of
+from ntklens.attacks.threat import Threat
 from ntklens.statistics import Estimate, proportion
-
-BATCH = 512
-
-
-@torch.no_grad()
-def logits_of(model: Model, x: Tensor, batch_size: int = BATCH) -> Tensor:
-    """Logits of all images, a batch at a time."""
-    return torch.cat([model(x[i : i + batch_size]) for i in range(0, max(len(x), 1), batch_size)])
 
 
 def correct(model: Model, x: Tensor, y: Tensor, batch_size: int = BATCH) -> Bool[Tensor, " n"]:
-    """Whether each prediction is the true class."""
+    """Return whether each prediction is the true class: (n,)."""
     logits = logits_of(model, x, batch_size)
     check_logits(logits, y)
     return logits.argmax(1) == y
 
 
 def accuracy(model: Model, x: Tensor, y: Tensor, batch_size: int = BATCH) -> Estimate:
-    """Share of right predictions with its 95 % Wilson interval."""
+    """Compute the share of right predictions with its 95 % Wilson interval."""
     right = correct(model, x, y, batch_size)
     return proportion(int(right.sum()), len(right))
 
@@ -41,15 +33,15 @@ class Evaluation:
     """What an attack achieved.
 
     Attributes:
-        predictions: classes on the attacked images.
-        success: right before, wrong after.
-        margins: logit of the true class minus the largest other, on the attacked images.
-        l0: number of changed values.
-        l1: sum of the changes' sizes.
+        predictions: predicted classes on the attacked images.
+        success: which images are predicted right when clean and wrong when attacked.
+        margins: logit of the true class minus the largest other logit, on the attacked images.
+        l0: number of changed pixel values of each image.
+        l1: sum of the absolute changes.
         l2: Euclidean length of the change.
-        linf: largest change of a value.
-        clean_accuracy: before.
-        robust_accuracy: after.
+        linf: largest absolute change.
+        clean_accuracy: share of right predictions on the clean images.
+        robust_accuracy: share of right predictions on the attacked images.
     """
 
     predictions: Int[Tensor, " n"]
@@ -73,26 +65,46 @@ def evaluate(
     bounds: Bounds = (0, 1),
     batch_size: int = BATCH,
 ) -> Evaluation:
-    """Score attacked images, after checking that they are what the attack was allowed.
+    """Score attacked images, after a check that they lie within the threat model.
+
+    Args:
+        model: images to logits.
+        x: the clean images, within the bounds.
+        x_adv: the attacked images.
+        y: true classes.
+        eps: radius that the attack was allowed, in units of the pixels.
+        norm: "linf" or "l2".
+        bounds: lowest and highest pixel value.
+        batch_size: images at a time.
 
     Raises:
         InputError: an attacked image lies outside the ball or the bounds by more than rounding.
     """
-    check_attack(x, y, eps, norm, bounds)
-    check_perturbed(x_adv, x, eps, norm, bounds)
+    check_attack(x, y, bounds)
+    return score(model, x, x_adv, y, Threat(eps, norm, bounds=bounds), batch_size)
+
+
+def score(model: Model, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat, batch_size: int = BATCH) -> Evaluation:
+    """Score attacked images as `evaluate` does, where x and y have been checked before.
+
+    Raises:
+        InputError: an attacked image lies outside the ball or the bounds by more than rounding.
+    """
+    check_perturbed(x_adv, x, threat)
     change = (x_adv - x).flatten(1).abs()
-    before = correct(model, x, y, batch_size)
+    clean_correct = correct(model, x, y, batch_size)
     logits = logits_of(model, x_adv, batch_size)
     check_logits(logits, y)
-    after = logits.argmax(1) == y
+    predictions = logits.argmax(1)
+    robust_correct = predictions == y
     return Evaluation(
-        predictions=logits.argmax(1),
-        success=before & ~after,
+        predictions=predictions,
+        success=clean_correct & ~robust_correct,
         margins=margin(logits, y),
         l0=(change > 0).sum(1),
         l1=change.sum(1),
         l2=lengths(change),
         linf=change.amax(1),
-        clean_accuracy=proportion(int(before.sum()), len(y)),
-        robust_accuracy=proportion(int(after.sum()), len(y)),
+        clean_accuracy=proportion(int(clean_correct.sum()), len(y)),
+        robust_accuracy=proportion(int(robust_correct.sum()), len(y)),
     )

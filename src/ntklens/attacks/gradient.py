@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.attacks import balls, inputs
-from ntklens.attacks.ascent import Ascent, Model, batches
-from ntklens.attacks.balls import Bounds
+from ntklens.attacks.ascent import AscentOptions, worst_run
+from ntklens.attacks.balls import Bounds, ascend
 from ntklens.attacks.checks import check_attack
 from ntklens.attacks.losses import loss_of
+from ntklens.attacks.model import Model, batches
+from ntklens.attacks.objective import Objective
+from ntklens.attacks.threat import Threat, default_step
 from ntklens.errors import InputError
 
 
@@ -61,18 +63,19 @@ def fgsm(
         >>> fgsm(model, torch.tensor([[0.5, 0.5]]), torch.tensor([0]), eps=0.125)
         tensor([[0.3750, 0.6250]])
     """
-    radii = _radii(eps)
-    for radius in radii:
-        check_attack(x, y, radius, norm, bounds)
+    threats = [Threat(radius, norm, bounds=bounds) for radius in _radii(eps)]
     _check_counts(batch_size=batch_size)
-    how = Ascent(loss_of(loss), targeted, norm, bounds=bounds)
+    check_attack(x, y, bounds)
+    objective = Objective(loss_of(loss), targeted)
     x = x.detach()
-    found = torch.empty(len(radii), *x.shape, dtype=x.dtype, device=x.device)
-    for part in batches(len(x), batch_size):
-        direction = balls.ascend(how.gradient(model, x[part], y[part])[0], norm)
-        for row, radius in zip(found, radii, strict=True):
-            row[part] = balls.project(x[part] + radius * direction, x[part], radius, norm, bounds)
-    return found if isinstance(eps, Sequence) else found[0]
+    x_adv = torch.empty(len(threats), *x.shape, dtype=x.dtype, device=x.device)
+    for batch in batches(len(x), batch_size):
+        # All radii share one gradient.
+        gradient, _ = objective.gradient(model, x[batch], y[batch])
+        direction = ascend(gradient, norm)
+        for images, threat in zip(x_adv, threats, strict=True):
+            images[batch] = threat.project(x[batch] + threat.eps * direction, x[batch])
+    return x_adv if isinstance(eps, Sequence) else x_adv[0]
 
 
 def pgd(
@@ -130,88 +133,71 @@ def pgd(
     Raises:
         InputError: arguments that do not fit.
     """
-    radii = _radii(eps)
-    for radius in radii:
-        check_attack(x, y, radius, norm, bounds)
     _check_counts(batch_size=batch_size, steps=steps, restarts=restarts)
-    for name, length in (("step_size", step_size), ("relative_step", relative_step)):
-        if length is not None and not (math.isfinite(length) and length > 0):
-            raise InputError(f"{name} must be above 0; {length} came.")
-    if step_size is not None and relative_step is not None:
-        raise InputError("give step_size, in units of the pixels, or relative_step, in units of ε; both came.")
-    if restarts > 1 and not random_start:
-        raise InputError("restarts from one and the same point are one run; pass random_start=True with a generator.")
-    if (random_start or diversity) and generator is None:
-        what = "a random start" if random_start else "diversity"
-        raise InputError(f"{what} needs a generator: pass generator=torch.Generator().manual_seed(…).")
+    _check_steps(step_size, relative_step)
+    _check_draws(restarts, random_start, diversity, generator)
+    threats = [_threat(radius, norm, steps, step_size, relative_step, bounds) for radius in _radii(eps)]
+    check_attack(x, y, bounds)
     _check_transforms(x, momentum, diversity, translation)
-    how = Ascent(
-        loss_of(loss), targeted, norm, steps, bounds, float(momentum), float(diversity), translation, early_stop
+    options = AscentOptions(
+        objective=Objective(loss_of(loss), targeted),
+        restarts=restarts,
+        random_start=random_start,
+        momentum=float(momentum),
+        diversity=float(diversity),
+        translation=translation,
+        early_stop=early_stop,
+        batch_size=batch_size,
     )
-    share = 2.5 / steps if relative_step is None else relative_step
-    found = []
-    for radius in radii:
-        step = share * radius if step_size is None else step_size
-        found.append(_worst(how, model, x.detach(), y, radius, step, restarts, random_start, generator, batch_size))
-    return torch.stack(found) if isinstance(eps, Sequence) else found[0]
+    x_adv = [worst_run(model, x.detach(), y, threat, options, generator) for threat in threats]
+    return torch.stack(x_adv) if isinstance(eps, Sequence) else x_adv[0]
 
 
-def _worst(
-    how: Ascent,
-    model: Model,
-    x: Tensor,
-    y: Tensor,
-    eps: float,
-    step: float,
-    restarts: int,
-    random_start: bool,
-    generator: torch.Generator | None,
-    batch_size: int | None,
-) -> Tensor:
-    """The worst of a few runs, image by image."""
-    best, best_score, best_reached = x, None, None
-    for _ in range(restarts):
-        start, numbers = x, None
-        if random_start and generator is not None:
-            start = balls.random_start(x, eps, how.norm, how.bounds, generator)
-        if how.diversity and generator is not None:
-            numbers = inputs.draws(how.steps, len(x), generator)
-        parts = [
-            how.climb(model, x[p], y[p], start[p], eps, step, None if numbers is None else numbers[:, p])
-            for p in batches(len(x), batch_size)
-        ]
-        found = torch.cat(parts)
-        if restarts == 1:
-            return found
-        score, reached = how.scores(model, found, y, batch_size)
-        if best_score is None or best_reached is None:
-            best, best_score, best_reached = found, score, reached
-            continue
-        better = (reached & ~best_reached) | ((reached == best_reached) & (score > best_score))
-        best = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), found, best)
-        best_score, best_reached = torch.where(better, score, best_score), reached | best_reached
-    return best
+def _threat(
+    eps: float, norm: str, steps: int, step_size: float | None, relative_step: float | None, bounds: Bounds
+) -> Threat:
+    """Return the threat at one radius, its step given in units of the pixels, of ε, or not at all."""
+    # In a ball of radius 0 every step has length 0, which Threat derives from its radius. Elsewhere the length is stated,
+    # because one step of `pgd` is 2.5 ε long by default and one step of a Threat ε.
+    if step_size is None and eps > 0:
+        step_size = default_step(eps, steps) if relative_step is None else relative_step * eps
+    return Threat(eps, norm, steps, step_size, bounds)
 
 
 def _radii(eps: float | Sequence[float]) -> list[float]:
     radii = [float(e) for e in eps] if isinstance(eps, Sequence) else [float(eps)]
     if not radii:
-        raise InputError("at least one ε was expected; an empty list came.")
+        raise InputError("expected at least one ε; got an empty list.")
     return radii
 
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise InputError(f"{name} must be 1 or more; {count} came.")
+            raise InputError(f"expected {name} of 1 or more; got {count}.")
+
+
+def _check_steps(step_size: float | None, relative_step: float | None) -> None:
+    if relative_step is not None and not (math.isfinite(relative_step) and relative_step > 0):
+        raise InputError(f"expected relative_step above 0; got {relative_step}.")
+    if step_size is not None and relative_step is not None:
+        raise InputError("expected step_size, in units of the pixels, or relative_step, in units of ε; got both.")
+
+
+def _check_draws(restarts: int, random_start: bool, diversity: float, generator: torch.Generator | None) -> None:
+    if restarts > 1 and not random_start:
+        raise InputError("restarts from one and the same point are one run; pass random_start=True with a generator.")
+    if (random_start or diversity) and generator is None:
+        what = "a random start" if random_start else "diversity"
+        raise InputError(f"{what} needs a generator: pass generator=torch.Generator().manual_seed(…).")
 
 
 def _check_transforms(x: Tensor, momentum: float, diversity: float, translation: int) -> None:
     if not (math.isfinite(momentum) and momentum >= 0):
-        raise InputError(f"momentum must be 0 or above; {momentum} came.")
+        raise InputError(f"expected momentum of 0 or more; got {momentum}.")
     if not 0 <= diversity <= 1:
-        raise InputError(f"diversity is a probability, from 0 to 1; {diversity} came.")
+        raise InputError(f"expected diversity as a probability from 0 to 1; got {diversity}.")
     if translation and (translation < 1 or translation % 2 == 0):
-        raise InputError(f"translation is the side of a window, an odd number of pixels; {translation} came.")
+        raise InputError(f"expected translation as the side of a window, an odd number of pixels; got {translation}.")
     if (diversity or translation) and x.ndim != 4:
-        raise InputError(f"diversity and translation need images (n, C, H, W); {tuple(x.shape)} came.")
+        raise InputError(f"expected images (n, C, H, W) for diversity and translation; got {tuple(x.shape)}.")

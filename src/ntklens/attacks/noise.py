@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.attacks.balls import Bounds, ascend, check_norm
-from ntklens.attacks.checks import check_images, check_radius
+from ntklens.attacks.balls import Bounds, ascend, per_sample
+from ntklens.attacks.checks import check_images
+from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 
 KINDS = ("signs", "gaussian")
@@ -36,15 +37,14 @@ def noise(
     Raises:
         InputError: an unknown norm or kind.
     """
-    check_norm(norm)
-    check_radius(eps, bounds)
+    Threat(eps, norm, bounds=bounds)  # refuses a radius, norm or bounds that do not fit
     check_images(x, bounds)
     chosen = kind or ("signs" if norm == "linf" else "gaussian")
     if chosen not in KINDS:
-        raise InputError(f'the kind of noise must be one of {", ".join(KINDS)}; "{chosen}" came.')
+        raise InputError(f'expected a kind of noise among {", ".join(KINDS)}; got "{chosen}".')
     draw = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x)
     direction = draw.sign() if chosen == "signs" else draw
     if norm == "l2":
         return (x + eps * ascend(direction, "l2")).clamp(*bounds)
-    largest = direction.flatten(1).abs().amax(1).reshape(-1, *[1] * (x.ndim - 1))
+    largest = per_sample(direction.flatten(1).abs().amax(1), x)
     return (x + eps * direction / torch.where(largest > 0, largest, 1.0)).clamp(*bounds)

@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntklens.attacks.ascent import Model
 from ntklens.attacks.balls import Bounds
-from ntklens.attacks.evaluate import Evaluation, evaluate
+from ntklens.attacks.checks import check_attack, check_classes
+from ntklens.attacks.evaluate import Evaluation, score
 from ntklens.attacks.gradient import fgsm, pgd
+from ntklens.attacks.model import BATCH, Model
 from ntklens.attacks.noise import noise
 from ntklens.attacks.square import square
+from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 
 
@@ -25,13 +27,13 @@ class AttackResult(Evaluation):
     """The images that an attack made, with their scores and its cost.
 
     Attributes:
-        x_adv: the images.
+        x_adv: the attacked images.
         method: name of the attack.
-        eps: radius.
+        eps: radius, in units of the pixels.
         norm: "linf" or "l2".
-        queries: times that an image was shown to the model without a gradient, by the attack itself.
-        gradient_evaluations: times that an image was shown for a gradient.
-        seconds: of the attack, its scoring not included.
+        queries: number of images that the attack showed to the model without a gradient.
+        gradient_evaluations: number of images that the attack showed to the model for a gradient.
+        seconds: duration of the attack, without its scoring.
     """
 
     x_adv: Float[Tensor, "n *shape"]
@@ -42,21 +44,18 @@ class AttackResult(Evaluation):
     gradient_evaluations: int
     seconds: float
 
-    @property
-    def _right(self) -> int:
-        """Images that were right before."""
-        return round(self.clean_accuracy.value * len(self.success)) if len(self.success) else 0
-
     def row(self) -> dict[str, Any]:
-        """The figures in one line, for tables and JSON."""
+        """Return the figures in one line, for tables and JSON; success is a share of the clean images that are right."""
+        n = len(self.success)
+        clean_correct = round(self.clean_accuracy.value * n) if n else 0
         return {
             "attack": self.method,
             "norm": self.norm,
             "eps": self.eps,
             **self.clean_accuracy.row("clean_accuracy"),
             **self.robust_accuracy.row("robust_accuracy"),
-            "success": float(self.success.double().sum()) / max(1, self._right),
-            "median_l2": float(self.l2.median()) if len(self.l2) else 0.0,
+            "success": float(self.success.double().sum()) / max(1, clean_correct),
+            "median_l2": float(self.l2.median()) if n else 0.0,
             "queries": self.queries,
             "gradient_evaluations": self.gradient_evaluations,
             "seconds": self.seconds,
@@ -64,7 +63,12 @@ class AttackResult(Evaluation):
 
 
 class Counted(nn.Module):
-    """A model that counts what it is asked for."""
+    """A model that counts the images it is shown.
+
+    Attributes:
+        queries: images shown without a gradient.
+        gradients: images shown for a gradient.
+    """
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -73,7 +77,7 @@ class Counted(nn.Module):
         self.gradients = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """The model's logits."""
+        """Compute the model's logits."""
         if torch.is_grad_enabled() and x.requires_grad:
             self.gradients += len(x)
         else:
@@ -81,12 +85,15 @@ class Counted(nn.Module):
         return self.model(x)
 
 
-def _none(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, **options: Any) -> Tensor:
+def _none(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, bounds: Bounds, **options: Any) -> Tensor:
+    check_attack(x, y, bounds)
     return x
 
 
-def _noise(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, **options: Any) -> Tensor:
-    return noise(x, eps, norm, **{k: v for k, v in options.items() if k != "batch_size"})
+def _noise(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, batch_size: int, **options: Any) -> Tensor:
+    x_adv = noise(x, eps, norm, **options)
+    check_classes(y, len(x))
+    return x_adv
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -96,6 +103,7 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "pgd": pgd,
     "square": square,
 }
+"""The attacks by name. Each of them checks its images and classes."""
 
 
 def attack(
@@ -108,40 +116,44 @@ def attack(
     *,
     victim: Model | None = None,
     bounds: Bounds = (0, 1),
-    batch_size: int = 512,
+    batch_size: int = BATCH,
     **options: Any,
 ) -> AttackResult:
     """Attack a model and score the images on it, or on another one.
 
     Args:
-        model: images to logits; the attack sees it alone.
+        model: images to logits; the attack sees this model alone.
         x: images within the bounds.
         y: true classes.
         eps: radius, in units of the pixels.
         method: "fgsm", "pgd", "square", "noise", "none", or any function with the arguments of `fgsm`.
         norm: "linf" or "l2".
-        victim: the model that the images are scored on: a transfer attack; `model` itself by default.
+        victim: the model that the images are scored on, for a transfer attack; `model` itself by default.
         bounds: lowest and highest pixel value.
         batch_size: images at a time.
-        options: the method's own, such as `steps`, `momentum`, `queries` or `generator`.
+        options: options of the method, such as `steps`, `momentum`, `queries` or `generator`.
 
     Raises:
         InputError: an unknown method, arguments that do not fit, or images outside the ball.
     """
     if isinstance(method, str) and method not in METHODS:
-        raise InputError(f'the attack must be one of {", ".join(METHODS)}; "{method}" came.')
+        raise InputError(f'expected an attack among {", ".join(METHODS)}; got "{method}".')
     if options.get("targeted"):
         raise InputError("success counts predictions that are wrong: make targeted images with pgd(…, targeted=True).")
     if method in ("noise", "square") and "generator" not in options:
         raise InputError(f"{method} needs a generator: pass generator=torch.Generator().manual_seed(…).")
-    run = METHODS[method] if isinstance(method, str) else method
-    name = method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)
+    threat = Threat(eps, norm, bounds=bounds)
+    if isinstance(method, str):
+        run, name = METHODS[method], method
+    else:
+        run, name = method, getattr(method, "__name__", type(method).__name__)
+        check_attack(x, y, bounds)  # a function of the user's may not check its images; those by name do
     counted = Counted(model)
     start = time.perf_counter()
-    found = run(counted, x, y, eps, norm, bounds=bounds, batch_size=batch_size, **options)
+    x_adv = run(counted, x, y, eps, norm, bounds=bounds, batch_size=batch_size, **options)
     seconds = time.perf_counter() - start
-    score = evaluate(model if victim is None else victim, x, found, y, eps, norm, bounds, batch_size)
+    evaluation = score(model if victim is None else victim, x, x_adv, y, threat, batch_size)
     return AttackResult(
-        **vars(score), x_adv=found, method=name, eps=float(eps), norm=norm, seconds=seconds,
+        **vars(evaluation), x_adv=x_adv, method=name, eps=float(eps), norm=norm, seconds=seconds,
         queries=counted.queries, gradient_evaluations=counted.gradients,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """NTK features: the eigendecomposition of a kernel machine, measured and pictured."""
 
+from ntklens.attacks import Threat
 from ntklens.features.consistency import (
     match,
     picture_cosine,
@@ -23,7 +24,7 @@ from ntklens.features.scores import (
     categories,
 )
 from ntklens.features.subsets import attribution, bands, class_shares, subsets
-from ntklens.features.under_attack import Outcomes, Threat
+from ntklens.features.under_attack import Outcomes
 
 __all__ = [
     "FRAGILE",

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.attacks import correct
+from ntklens.attacks import Threat, correct
+from ntklens.attacks.balls import per_sample
 from ntklens.attacks.checks import check_attack
 from ntklens.errors import InputError
 from ntklens.features.scores import FeatureScores
-from ntklens.features.under_attack import Outcomes, Threat, outcomes
+from ntklens.features.under_attack import Outcomes, outcomes
 from ntklens.linalg import Band, Filter, Indices, check_indices, rounding_floor, whole_indices
 from ntklens.machine import KernelMachine
 
@@ -138,7 +139,7 @@ class NTKFeatures:
             progress: called with the share done.
         """
         index = self.chosen(indices)
-        check_attack(x, y, 0.0 if threat is None else threat.eps, "linf", (0, 1) if threat is None else threat.bounds)
+        check_attack(x, y, (0, 1) if threat is None else threat.bounds)
         if not len(x):
             raise InputError("at least one image to score the features on was expected; none came.")
         self._check_classes(y)
@@ -162,12 +163,12 @@ class NTKFeatures:
         if outputs > 1 and y is None:
             raise InputError("with more than two classes the picture needs y, the class whose output is pictured.")
         if y is not None:
-            check_attack(x, y, 0.0, "linf", (-math.inf, math.inf))
+            check_attack(x, y, (-math.inf, math.inf))
             self._check_classes(y)
         columns = y.long() if y is not None and outputs > 1 else torch.zeros(len(x), dtype=torch.long, device=x.device)
         _, slope = feature.expand(feature.coefficients, torch.float64).along(x, columns)
         made = slope.along(columns, torch.arange(len(x), device=x.device))
-        return made if y is None or outputs > 1 else made * (2 * y.to(made) - 1).reshape(-1, *[1] * (x.ndim - 1))
+        return made if y is None or outputs > 1 else made * per_sample(2 * y.to(made) - 1, x)
 
     def _check_classes(self, y: Tensor) -> None:
         classes = max(2, self.weights.shape[1])

@@ -9,17 +9,14 @@ with its own v, and leave as soon as s has changed its sign.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
-from ntklens.attacks.balls import Bounds, ascend, check_norm, project
-from ntklens.errors import InputError
+from ntklens.attacks import Threat
+from ntklens.attacks.balls import per_sample
 from ntklens.kernels.expansion import Expansion, Slope
 from ntklens.machine import KernelMachine
 
@@ -29,41 +26,6 @@ _PAIRS = 1 << 15
 """And of the images that new pairs come from."""
 _TILE = 256
 """Pairs that a matrix product takes no longer for than for fewer."""
-
-
-@dataclass(frozen=True)
-class Threat:
-    """What an attack may do to an image.
-
-    Attributes:
-        eps: radius of the ball, in units of the pixels.
-        norm: "linf" or "l2".
-        steps: 1 for one step of size ε; more for projected gradient ascent from the image.
-        step_size: of each of several steps; 2.5 ε / steps by default.
-        bounds: lowest and highest pixel value.
-    """
-
-    eps: float
-    norm: str = "linf"
-    steps: int = 1
-    step_size: float | None = None
-    bounds: Bounds = (0, 1)
-
-    def __post_init__(self) -> None:
-        check_norm(self.norm)
-        if not (math.isfinite(self.eps) and self.eps >= 0):
-            raise InputError(f"ε must be 0 or above; {self.eps} came.")
-        if not isinstance(self.steps, SupportsIndex) or operator.index(self.steps) < 1:
-            raise InputError(f"steps must be a whole number, 1 or more; {self.steps} came.")
-        if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
-            raise InputError(f"step_size must be above 0, in units of the pixels; {self.step_size} came.")
-
-    @property
-    def length(self) -> float:
-        """Of one step."""
-        if self.steps == 1:
-            return self.eps
-        return 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
 
 
 @dataclass(frozen=True)
@@ -184,9 +146,9 @@ class _Climb:
     def _step(self, right: Tensor) -> None:
         assert self.pairs is not None
         image, feature, sign, first, taken, x, moved, slope = self.pairs
-        threat, each = self.threat, (-1, *[1] * (x.ndim - 1))
-        ahead = moved - threat.length * ascend(slope * sign.reshape(each), threat.norm)
-        moved = project(ahead, x, threat.eps, threat.norm, threat.bounds)
+        threat = self.threat
+        ahead = moved - threat.step_length * threat.ascend(slope * per_sample(sign, x))
+        moved = threat.project(ahead, x)
         scalar, pull = self.function.along(moved, feature)
         through = torch.where(first, sign * scalar < 0, sign * scalar <= 0)
         right[feature[through], image[through]] = False

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntklens.attacks import Model, correct, fgsm
-from ntklens.attacks.ascent import Ascent, batches
+from ntklens.attacks.model import batches
+from ntklens.attacks.objective import Objective
 from ntklens.linalg import Filter, GradientFlow
 from ntklens.machine import KernelMachine
 from ntklens.statistics import Estimate, mean
@@ -123,10 +124,10 @@ def _centred(logits: Tensor) -> Tensor:
 
 def gradient_cosine(a: Model, b: Model, x: Float[Tensor, "n *shape"], y: Int[Tensor, " n"]) -> Estimate:
     """Cosine between two models' input gradients of the cross-entropy: mean over the images, with its 95 % interval."""
-    how = Ascent()
+    objective = Objective()
     values = []
-    for part in batches(len(x), _BATCH):
-        first, second = (how.gradient(m, x[part], y[part])[0].flatten(1).to(torch.float64) for m in (a, b))
+    for batch in batches(len(x), _BATCH):
+        first, second = (objective.gradient(m, x[batch], y[batch])[0].flatten(1).to(torch.float64) for m in (a, b))
         size = first.norm(dim=1) * second.norm(dim=1)
         values.append((first * second).sum(1) / size.clamp_min(1e-300))
     return mean(torch.cat(values).cpu().numpy())

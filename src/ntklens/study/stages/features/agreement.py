@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ntklens.attacks.balls import per_sample
 from ntklens.features import (
     NTKFeatures,
     Threat,
@@ -61,14 +62,14 @@ def agreement(
     mine = _Side(context, features, k, columns)
     rows: list[dict[str, Any]] = []
     towards = _towards(features, int(context.test[1][columns[0]]))[:k]
-    towards = towards.reshape(-1, *[1] * (x.ndim - 1)).to(mine.pictures)
+    towards = per_sample(towards, x).to(mine.pictures)
     shown: list[NDArray[Any]] = [(towards * mine.pictures[:, 0])[:_SHOWN].cpu().numpy()]
     cosines: dict[str, NDArray[Any]] = {}
     for done, name in enumerate(others, 1):
         other = _Side(context, _of(context, name, x[some], y[some]), k, columns)
         made, order, signs = _compare(context, mine, other, nulls)
         rows += [{"kernel_a": own, "kernel_b": name, **row} for row in made]
-        signed = other.pictures[order, 0] * signs.reshape(-1, *[1] * (x.ndim - 1)).to(other.pictures)
+        signed = other.pictures[order, 0] * per_sample(signs, x).to(other.pictures)
         shown.append((towards * signed)[:_SHOWN].cpu().numpy())
         cosines[f"principal_{name}"] = principal_cosines(mine.vectors, other.vectors).cpu().numpy()
         progress(done / len(others))
