@@ -125,7 +125,7 @@ def test_options_that_do_not_fit(options, message):
 
 def test_transforms_need_images():
     x = torch.rand(2, 4)
-    with pytest.raises(InputError, match="images .* for diversity"):
+    with pytest.raises(InputError, match="for diversity and translation"):
         pgd(nn.Linear(4, 2), x, torch.zeros(2, dtype=torch.long), 0.1, translation=3)
 
 
