@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ntklens.data import Dataset, load_dataset
     from ntklens.dynamics import KernelTracker
     from ntklens.errors import InputError, NtklensError, NumericalFailure, UnsupportedLayer
-    from ntklens.features import FeatureScores, NTKFeatures, eigenfeatures
+    from ntklens.features import FeatureScores
+    from ntklens.features.eigenfeatures import NTKFeatures, eigenfeatures
     from ntklens.kernels import (
         AnalyticKernel,
         EmpiricalKernel,
