@@ -1,4 +1,8 @@
-"""The command line: each verb parses, calls the library and prints; wrong input ends in one sentence and exit code 2."""
+"""The command line: each verb parses, calls the library and prints; wrong input ends in one sentence and exit code 2.
+
+The modules of the verbs import the library inside their functions. It takes seconds to load, and a help page or a refused
+option needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import sys
 
 import typer
 
-from ntklens.cli import console
 from ntklens.cli.attack import attack
 from ntklens.cli.data import data
 from ntklens.cli.demo import demo
@@ -20,7 +23,12 @@ from ntklens.errors import NtklensError
 
 app = typer.Typer(
     name="ntklens",
-    help="See, attack and explain the adversarial robustness of a neural network through its tangent kernel.",
+    help="""See, attack and explain the adversarial robustness of a neural network through its tangent kernel.
+
+    Example: ntklens demo
+
+    Example: ntklens attack --help
+    """,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,9 +39,11 @@ for verb in (demo, data, attack, transfer, features, dynamics, paper, run, repor
 
 
 def main() -> None:
-    """Entry point of the `ntklens` command."""
+    """Run the `ntklens` command; an error that the user can mend is printed as one sentence, with exit code 2."""
     try:
         app()
     except NtklensError as error:
+        from ntklens.cli import console
+
         console.fail(str(error))
         sys.exit(2)

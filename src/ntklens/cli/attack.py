@@ -7,38 +7,67 @@ from typing import Annotated, Any
 
 import typer
 
-from ntklens.cli import console
 from ntklens.cli import options as o
-from ntklens.cli.experiment import execute
 from ntklens.errors import InputError
-from ntklens.report import write_sheet
-from ntklens.study import Spec
 
-Victim = Annotated[
-    str | None, typer.Option("--victim", help="Your network: model.py:factory, a .pt or .pt2 file; or a saved machine.")
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        help="Loss that the attacks increase: cross-entropy, margin or dlr (default: margin with --surrogate, "
+        "otherwise cross-entropy).",
+    ),
 ]
-Weights = Annotated[Path | None, typer.Option("--weights", help="Safetensors of the victim's state, for a factory.")]
+Victim = Annotated[
+    str | None,
+    typer.Option(
+        "--victim",
+        help="Your network: model.py:factory, a .pt or .pt2 file, or a saved kernel machine (.safetensors). "
+        "Without it, a kernel machine is fitted and attacked.",
+    ),
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Safetensors file with the weights of a victim from a factory.")
+]
 Surrogate = Annotated[
     str | None,
-    typer.Option("--surrogate", help="Make the images elsewhere: fc3, conv2, mine.py:factory, net:small-cnn, linear."),
+    typer.Option(
+        "--surrogate",
+        help="Compute the attacked images on this model instead of the victim: an architecture such as fc3 or conv2 "
+        "(its kernel, never trained), net:small-cnn (a trained network), linear, rbf, or mine.py:factory.",
+    ),
 ]
 Time = Annotated[
     str | None,
     typer.Option(
         "--time",
-        help="Training time ηt of a kernel surrogate: search (by effect), match (by outputs), inf, or a number.",
+        help="Training time ηt of a kernel surrogate: search (the one whose images fool the victim most, the default), "
+        "match (the one whose outputs are closest to the victim's), inf, or a number.",
     ),
 ]
-Method = Annotated[str, typer.Option("--method", help="On a victim: fgsm, pgd or square.")]
-Queries = Annotated[int, typer.Option("--queries", help="Of Square, an image.")]
-Momentum = Annotated[float, typer.Option("--momentum", help="Of PGD on a victim or its surrogate; 1 for MI.")]
-Diversity = Annotated[float, typer.Option("--diversity", help="Probability of diverse inputs; 0.5 for DI.")]
-OwnLoss = Annotated[
-    str | None,
-    typer.Option("--loss", help="cross-entropy, margin or dlr; margin by default on a surrogate, else cross-entropy."),
+Method = Annotated[str, typer.Option("--method", help="Attack on a victim: fgsm, pgd or square.")]
+Queries = Annotated[int, typer.Option("--queries", help="Maximum number of model queries per image (square attack).")]
+Momentum = Annotated[
+    float,
+    typer.Option("--momentum", help="Weight of the earlier gradients in PGD on a victim; 0 for none, 1 for MI-FGSM."),
 ]
-Checks = Annotated[bool, typer.Option("--checks/--no-checks", help="Whether the attacked model can be trusted.")]
-Translation = Annotated[int, typer.Option("--translation", help="Window that smooths the gradient; 5 for TI.")]
+Diversity = Annotated[
+    float,
+    typer.Option(
+        "--diversity",
+        help="Probability that an image is randomly shrunk and shifted before each gradient; 0 for never, 0.5 for DI.",
+    ),
+]
+Translation = Annotated[
+    int,
+    typer.Option(
+        "--translation", help="Side, in pixels, of the window that smooths the gradient; 0 for none, 5 for TI."
+    ),
+]
+Checks = Annotated[
+    bool,
+    typer.Option("--checks/--no-checks", help="Check the victim for masked gradients and similar pitfalls."),
+]
 
 
 def attack(
@@ -54,7 +83,7 @@ def attack(
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
     steps: o.Steps = 10,
-    loss: OwnLoss = None,
+    loss: Loss = None,
     victim: Victim = None,
     weights: Weights = None,
     surrogate: Surrogate = None,
@@ -73,11 +102,12 @@ def attack(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """Attack a kernel machine, or a network of yours, from inside or with images made on a surrogate.
+    """Attack a kernel machine, or a network of yours.
 
-    Without --victim a kernel machine is fitted and attacked: accuracy, clean and under noise, one step and PGD. With
-    --victim your network is; with --surrogate its inside is not looked at, and nothing is trained: samples of the data are
-    enough. The attacked images are in arrays/victim.npz of the run, with a contact sheet beside it.
+    Without --victim, a kernel machine is fitted and its accuracy measured on clean images, under noise, under one-step
+    attacks and under PGD. With --victim, your network is attacked. With --surrogate, the attack uses no gradient of your
+    network and trains nothing (except a net:... surrogate): samples of the data are enough. The attacked images are written
+    to arrays/victim.npz in the run's folder, with a contact sheet beside them.
 
     Example: ntklens attack --data fashion-mnist --data-dir ~/datasets --classes 0,6 --train 2000 --eps 8/255
 
@@ -85,54 +115,56 @@ def attack(
     """
     radius = o.number(eps, "--eps")
     if victim is None and (surrogate or weights):
-        raise InputError("--surrogate and --weights belong to a --victim; give one, as in --victim model.py:build.")
+        raise InputError("--surrogate and --weights need a --victim; give one, such as --victim model.py:build.")
     if surrogate is None and time is not None:
-        raise InputError("--time is that of a --surrogate; give one, such as --surrogate fc3, or leave --time out.")
+        raise InputError("--time needs a --surrogate; give one, such as --surrogate fc3, or leave --time out.")
     if victim is None and (method != "pgd" or momentum or diversity or translation):
-        raise InputError("--method, --momentum, --diversity and --translation are those of an attack on a --victim.")
-    values = o.common(
-        data=data,
-        data_dir=data_dir,
-        classes=classes,
-        train=train,
-        test=test,
-        architecture=arch,
-        w_std=w_std,
-        b_std=b_std,
-        ridge=ridge,
-        seed=seed,
-        device=device,
-    )
-    threat: dict[str, Any] = {"eps": radius, "norm": norm, "steps": steps}
-    threat["loss"] = loss or ("margin" if surrogate else "cross-entropy")
-    run: dict[str, bool] = {"overwrite": overwrite, "resume": resume, "json": json}
-    if victim is None:
-        values |= {
-            "kind": "attack",
-            "title": "Attacks on a kernel machine",
-            "attack": threat | {"curve": [0.0, radius]},
-        }
-        execute(Spec.parse(values), out, **run, tables=("attack_curve",))
-        return
-    values |= {
-        "kind": "attack",
-        "title": "An attack on a network",
-        "attack": threat | {"curve": []},
-        "victim": {
-            "path": victim,
-            "weights": weights,
-            "surrogate": surrogate,
-            "sample": sample,
-            "time": time or "search",
-            "method": method,
-            "queries": queries,
-            "momentum": momentum,
-            "diversity": diversity,
-            "translation": translation,
-            "checks": checks,
-        },
+        raise InputError("--method, --momentum, --diversity and --translation need a --victim; give one.")
+    threat: dict[str, Any] = {
+        "eps": radius,
+        "norm": norm,
+        "steps": steps,
+        "loss": loss or ("margin" if surrogate else "cross-entropy"),
     }
-    record = execute(Spec.parse(values), out, **run, tables=("victim", "victim_checks"))
+    values: dict[str, Any] = {
+        "kind": "attack",
+        "seed": seed,
+        "device": device,
+        "data": o.data_part(data, data_dir, classes, train, test),
+        "kernel": o.kernel_part(w_std, b_std, ridge) | {"architecture": arch},
+    }
+    if victim is None:
+        values |= {"title": "Attacks on a kernel machine", "attack": threat | {"curve": [0.0, radius]}}
+        tables: tuple[str, ...] = ("attack_curve",)
+    else:
+        values |= {
+            "title": "An attack on a network",
+            "attack": threat | {"curve": []},
+            "victim": {
+                "path": victim,
+                "weights": weights,
+                "surrogate": surrogate,
+                "sample": sample,
+                "time": time or "search",
+                "method": method,
+                "queries": queries,
+                "momentum": momentum,
+                "diversity": diversity,
+                "translation": translation,
+                "checks": checks,
+            },
+        }
+        tables = ("victim", "victim_checks")
+
+    from ntklens.cli import console
+    from ntklens.cli.experiment import execute
+    from ntklens.report import write_sheet
+    from ntklens.study import Spec
+
+    record = execute(Spec.parse(values), out, overwrite=overwrite, resume=resume, json=json, tables=tables)
+    if victim is None:
+        return
     sheet = write_sheet(record, record.folder / "adversarial.png")
     if not json:
-        console.say(f"images: {record.folder / 'arrays' / 'victim.npz'}" + (f", {sheet}" if sheet else ""))
+        images = record.folder / "arrays" / "victim.npz"
+        console.say(f"images: {images}" + (f", {sheet}" if sheet else ""))

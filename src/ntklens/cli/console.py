@@ -1,19 +1,19 @@
-"""The only place that prints: progress bars with an ETA, tables, one-sentence errors."""
+"""The only place that prints: progress bars with the remaining time, tables, JSON, one-sentence errors."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Table as Grid
 
-from ntklens.report.tables import Table as Prepared
-from ntklens.report.tables import table as prepared
+if TYPE_CHECKING:
+    from ntklens.report.tables import Table
 
 out = Console()
 err = Console(stderr=True)
@@ -21,8 +21,17 @@ err = Console(stderr=True)
 
 @contextmanager
 def progress(stages: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
-    """A bar for each stage, with the time gone and the time left; yields (stage, share done) -> None."""
-    bar = Progress(
+    """Show one progress bar per stage, with the elapsed and the remaining time.
+
+    Where standard error is not a terminal, a line tells when a stage starts and when it is done.
+
+    Args:
+        stages: names of the stages, in order.
+
+    Yields:
+        A function of a stage's name and the share of it that is done.
+    """
+    bars = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -33,94 +42,108 @@ def progress(stages: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
         console=err,
     )
     tasks: dict[str, TaskID] = {}
-    told: set[tuple[str, str]] = set()
-    with bar:
+    announced: set[tuple[str, str]] = set()
+    with bars:
         for stage in stages:
-            tasks[stage] = bar.add_task(stage, total=1.0, start=False)
+            tasks[stage] = bars.add_task(stage, total=1.0, start=False)
 
         def watch(stage: str, share: float) -> None:
             task = tasks[stage]
-            if not bar.tasks[task].started:
-                bar.start_task(task)
-            bar.update(task, completed=share)
-            news = (stage, "started" if share == 0 else "done")
-            if not err.is_terminal and share in (0.0, 1.0) and news not in told:
-                told.add(news)
-                err.print(": ".join(news), highlight=False)
+            if not bars.tasks[task].started:
+                bars.start_task(task)
+            bars.update(task, completed=share)
+            # A stage may report 0 or 1 several times; each is announced once.
+            event = (stage, "started" if share == 0 else "done")
+            if not err.is_terminal and share in (0.0, 1.0) and event not in announced:
+                announced.add(event)
+                err.print(": ".join(event), highlight=False)
 
         yield watch
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as in the report: a column a key, an interval beside its value.
+    """Print rows as in the report: one column per key, an interval beside its value; nothing where there are no rows.
 
-    Where they are too wide for the terminal, what all rows have in common goes into a line of its own, and if that is not
-    enough each row is told as a paragraph: no word is broken.
+    If the table is too wide for the terminal, the columns with one value in all rows go into a line above it. If that is
+    not enough, each row is printed as a paragraph. No word is broken.
     """
-    found = prepared(title, rows)
-    if found is None:
+    from ntklens.report.tables import table as text_table
+
+    cells = text_table(title, rows)
+    if cells is None:
         return
-    common, room = "", out.width
-    if sum(_longest(found)) + _frame(found) > room:
-        found, common = _without_common(found)
-    widths = _widths(found, room)
-    say(found.title)
+    common = ""
+    if sum(_longest_cells(cells)) + _frame(cells) > out.width:
+        cells, common = _without_common(cells)
+    widths = _widths(cells, out.width)
+    say(cells.title)
     if common:
         say(common)
     if widths is None:
-        for cells in found.rows:
-            say("  " + "; ".join(f"{name}: {cell}" for name, cell in zip(found.header, cells, strict=True)))
+        for row in cells.rows:
+            say("  " + "; ".join(f"{name}: {cell}" for name, cell in zip(cells.header, row, strict=True)))
         return
-    grid = Table()
-    for name, width, column in zip(found.header, widths, zip(*found.rows, strict=True), strict=True):
-        figures = all(cell[:1] in "0123456789-–" for cell in column)
-        grid.add_column(name, width=width, justify="right" if figures else "left")
-    for cells in found.rows:
-        grid.add_row(*cells)
+    grid = Grid()
+    for name, width, column in zip(cells.header, widths, zip(*cells.rows, strict=True), strict=True):
+        is_numeric = all(cell[:1] in "0123456789-–" for cell in column)
+        grid.add_column(name, width=width, justify="right" if is_numeric else "left")
+    for row in cells.rows:
+        grid.add_row(*row)
     out.print(grid, markup=False)
 
 
-def _frame(found: Prepared) -> int:
-    """Characters of the lines and margins between columns."""
-    return 3 * len(found.header) + 1
+def _frame(cells: Table) -> int:
+    """Return the number of characters that lines and margins take: three per column, and the last line."""
+    return 3 * len(cells.header) + 1
 
 
-def _longest(found: Prepared) -> list[int]:
-    """Characters of each column's longest cell."""
-    return [max(map(cell_len, cells)) for cells in zip(found.header, *found.rows, strict=True)]
+def _longest_cells(cells: Table) -> list[int]:
+    """Return the width of each column's longest cell, in characters of the terminal."""
+    return [max(map(cell_len, column)) for column in zip(cells.header, *cells.rows, strict=True)]
 
 
-def _widths(found: Prepared, room: int) -> list[int] | None:
-    """Of columns that break no word, where there is room for them; those that want most get what is left over."""
-    columns, wanted = zip(found.header, *found.rows, strict=True), _longest(found)
+def _widths(cells: Table, terminal_width: int) -> list[int] | None:
+    """Return column widths that break no word; None where the terminal has no room for them.
+
+    Spare width goes to the columns that lack most.
+    """
+    columns = list(zip(cells.header, *cells.rows, strict=True))
+    longest = _longest_cells(cells)
+    # A column is at least as wide as its longest word; "" stands for a cell without words.
     widths = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
-    left = room - sum(widths) - _frame(found)
-    for _ in range(min(left, sum(wanted) - sum(widths))):
-        widths[max(range(len(widths)), key=lambda place: wanted[place] - widths[place])] += 1
-    return None if left < 0 else widths
+    spare = terminal_width - sum(widths) - _frame(cells)
+    if spare < 0:
+        return None
+    # Hand out one character at a time, until nothing is spare or every cell fits on one line.
+    for _ in range(min(spare, sum(longest) - sum(widths))):
+        neediest = max(range(len(widths)), key=lambda column: longest[column] - widths[column])
+        widths[neediest] += 1
+    return widths
 
 
-def _without_common(found: Prepared) -> tuple[Prepared, str]:
-    """The table less the columns that are the same in all rows, and these in words."""
-    same = [place for place in range(len(found.header)) if len({row[place] for row in found.rows}) == 1]
-    if len(found.rows) < 2 or len(same) == len(found.header):
-        return found, ""
-    kept = [place for place in range(len(found.header)) if place not in same]
-    words = ", ".join(f"{found.header[place]} {found.rows[0][place]}" for place in same)
-    rows = [[row[place] for place in kept] for row in found.rows]
-    return Prepared(found.title, [found.header[place] for place in kept], rows), f"in all rows: {words}" if same else ""
+def _without_common(cells: Table) -> tuple[Table, str]:
+    """Return the table without the columns that have one value in all rows, and a line that tells these values."""
+    columns = range(len(cells.header))
+    common = [column for column in columns if len({row[column] for row in cells.rows}) == 1]
+    if not common or len(cells.rows) < 2 or len(common) == len(columns):
+        return cells, ""
+    remaining = [column for column in columns if column not in common]
+    words = ", ".join(f"{cells.header[column]} {cells.rows[0][column]}" for column in common)
+    header = [cells.header[column] for column in remaining]
+    rows = [[row[column] for column in remaining] for row in cells.rows]
+    return type(cells)(cells.title, header, rows), f"in all rows: {words}"
 
 
 def as_json(value: Any) -> None:
-    """For programs: JSON on standard output and nothing else."""
+    """Print a value as JSON on standard output, for programs."""
     out.print_json(json.dumps(value))
 
 
 def say(text: str) -> None:
-    """A line for people."""
+    """Print a line on standard output, for people."""
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def fail(text: str) -> None:
-    """The sentence of an error, on standard error."""
+    """Print the sentence of an error on standard error."""
     err.print(f"error: {text}", highlight=False, markup=False, soft_wrap=True)

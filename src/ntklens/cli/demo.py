@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ntklens.cli import options as o
-from ntklens.cli.experiment import execute
-from ntklens.study import demo_spec
 
 
 def demo(
@@ -17,9 +15,14 @@ def demo(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """Every stage on real images, in a few minutes, with a report at the end.
+    """Run every stage on images that come with the package.
+
+    It takes a few minutes and ends with a report.
 
     Example: ntklens demo --out runs/demo
     """
+    from ntklens.cli.experiment import execute
+    from ntklens.study import demo_spec
+
     spec = demo_spec().model_copy(update={"seed": seed, "device": device})
     execute(spec, out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))

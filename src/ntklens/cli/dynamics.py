@@ -8,24 +8,47 @@ from typing import Annotated, Any
 import typer
 
 from ntklens.cli import options as o
-from ntklens.cli.experiment import execute
 from ntklens.errors import InputError
-from ntklens.study import Spec
 
-Trainings = Annotated[str, typer.Option("--trainings", help="Of standard, FGSM and PGD, as in standard,PGD.")]
-Network = Annotated[str, typer.Option("--network", help="Architecture of the network: small-cnn, fc2, conv2, ...")]
-Width = Annotated[int, typer.Option("--width", help="Its hidden units or channels.")]
-Epochs = Annotated[int, typer.Option("--epochs", help="Of every training.")]
-Rate = Annotated[float, typer.Option("--learning-rate", help="Of SGD with momentum 0.9.")]
-Seeds = Annotated[int, typer.Option("--seeds", help="Initialisations, each trained in every way.")]
-Probe = Annotated[int | None, typer.Option("--probe", help="Test images that the kernel is measured on; up to 100.")]
-Threshold = Annotated[float, typer.Option("--lazy", help="Kernel distance an epoch below which it stands still.")]
-Linear = Annotated[str, typer.Option("--linear-from", help="Epochs from which expansions are trained on, as in 2,10.")]
-LinearEpochs = Annotated[int, typer.Option("--linear-epochs", help="Of these trainings.")]
-Machine = Annotated[int, typer.Option("--machine", help="Images of kernel machines on the networks' kernels; 0: none.")]
-Watch = Annotated[Path | None, typer.Option("--watch", help="Measure the checkpoints in this folder instead.")]
-Model = Annotated[str | None, typer.Option("--model", help="Their network: file.py:factory.")]
-Patience = Annotated[float, typer.Option("--patience", help="Seconds to wait for further checkpoints.")]
+Trainings = Annotated[
+    str, typer.Option("--trainings", help="Trainings to compare, separated by commas: standard, FGSM, PGD.")
+]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="Learning rate of SGD with momentum 0.9.")]
+Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds; every training runs once per seed.")]
+Probe = Annotated[
+    int | None,
+    typer.Option("--probe", help="Number of test images on which the kernel is measured (default: up to 100)."),
+]
+LazyThreshold = Annotated[
+    float,
+    typer.Option("--lazy-threshold", help="Velocity (kernel distance per epoch) below which training counts as lazy."),
+]
+LinearFrom = Annotated[
+    str,
+    typer.Option(
+        "--linear-from",
+        help="Epochs at which the network is replaced by its linearisation and trained on, such as 2,10 "
+        "(default: none).",
+    ),
+]
+LinearEpochs = Annotated[int, typer.Option("--linear-epochs", help="Epochs of each linearised training.")]
+Machine = Annotated[
+    int,
+    typer.Option(
+        "--machine",
+        help="Also fit kernel machines on the trained networks' NTKs, with this many training images (0: off).",
+    ),
+]
+Watch = Annotated[
+    Path | None,
+    typer.Option("--watch", help="Measure the checkpoints in this folder instead of training networks."),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Network of the checkpoints in --watch, as model.py:factory.")
+]
+Patience = Annotated[
+    float, typer.Option("--patience", help="Seconds to wait for the next checkpoint in --watch before the run ends.")
+]
 
 
 def dynamics(
@@ -35,17 +58,17 @@ def dynamics(
     train: o.Train = None,
     test: o.Test = None,
     trainings: Trainings = "standard,PGD",
-    network: Network = "small-cnn",
-    width: Width = 32,
-    epochs: Epochs = 30,
-    learning_rate: Rate = 0.02,
+    arch: o.Architecture = "small-cnn",
+    width: o.Width = 32,
+    epochs: o.Epochs = 30,
+    learning_rate: LearningRate = 0.02,
     seeds: Seeds = 1,
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
     steps: o.Steps = 7,
     probe: Probe = None,
-    lazy: Threshold = 0.01,
-    linear_from: Linear = "",
+    lazy_threshold: LazyThreshold = 0.01,
+    linear_from: LinearFrom = "",
     linear_epochs: LinearEpochs = 10,
     machine: Machine = 0,
     watch: Watch = None,
@@ -58,47 +81,49 @@ def dynamics(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """How the tangent kernel of a network moves while it is trained, and when it stops.
+    """Measure how training moves a network's tangent kernel.
+
+    Small networks are trained on clean and on adversarial images, and the kernel is measured after every epoch. With
+    --watch, nothing is trained: the checkpoints that a training of yours writes are measured as they appear.
 
     Example: ntklens dynamics --data fashion-mnist --data-dir ~/datasets --train 10000 --trainings standard,FGSM,PGD
 
     Example: ntklens dynamics --watch checkpoints/ --model model.py:build --data fashion-mnist-mini --patience 600
     """
     if (watch is None) != (model is None):
-        raise InputError("--watch takes the folder of the checkpoints and --model their network; give both or neither.")
-    if not all(part.isdecimal() for part in o.names(linear_from)):
-        raise InputError(f'--linear-from takes whole numbers, as in 2,10; "{linear_from}" came.')
+        raise InputError(
+            "--watch (the folder of the checkpoints) and --model (their network) need each other; give both or neither."
+        )
     values: dict[str, Any] = {
         "kind": "dynamics",
         "title": "How training moves the tangent kernel",
         "seed": seed,
         "device": device,
-        "data": {
-            "name": data,
-            "data_dir": data_dir,
-            "classes": o.class_list(classes),
-            "train": train,
-            "test": test,
-        },
-        "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "curve": []},
+        "data": o.data_part(data, data_dir, classes, train, test),
+        "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "curve": []},
         "dynamics": {
             "trainings": o.names(trainings),
-            "architecture": network,
+            "architecture": arch,
             "width": width,
             "epochs": epochs,
             "learning_rate": learning_rate,
             "seeds": seeds,
             "attack_steps": steps,
-            "lazy_threshold": lazy,
-            "linear_from": [int(part) for part in o.names(linear_from)],
+            "lazy_threshold": lazy_threshold,
+            "linear_from": o.whole_numbers(linear_from, "--linear-from") if linear_from else [],
             "linear_epochs": linear_epochs,
             "machine": machine,
             "watch": watch,
             "model": model,
             "patience": patience,
-        }
-        | ({} if probe is None else {"probe": probe}),
+        },
     }
+    if probe is not None:
+        values["dynamics"]["probe"] = probe
+
+    from ntklens.cli.experiment import execute
+    from ntklens.study import Spec
+
     execute(
         Spec.parse(values),
         out,

@@ -1,32 +1,48 @@
-"""Running an experiment from the command line: progress, result, report."""
+"""Run an experiment from the command line: progress, report, and the result in tables or as JSON."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ntklens.cli import console
-from ntklens.record import Record
-from ntklens.report import write_report
-from ntklens.study import Spec, planned, run
+
+if TYPE_CHECKING:
+    from ntklens.record import Record
+    from ntklens.study import Spec
 
 
 def execute(spec: Spec, out: Path, *, overwrite: bool, resume: bool, json: bool, tables: tuple[str, ...]) -> Record:
-    """Run, write the report, and show the tables named."""
+    """Run an experiment, write its report, and print its result.
+
+    Args:
+        spec: the experiment.
+        out: folder of the run.
+        overwrite: replace an earlier run in that folder.
+        resume: continue the interrupted run in that folder.
+        json: print the tables as JSON instead of text.
+        tables: names of the record's tables to print.
+
+    Returns:
+        The finished run.
+    """
+    from ntklens.report import write_report
+    from ntklens.study import planned, run
+
     start = time.perf_counter()
     with console.progress(planned(spec)) as watch:
         record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch)
     report = write_report(record)
     if json:
-        shown: dict[str, Any] = {name: record.table(name) for name in tables}
-        console.as_json(shown | {"run": str(record.folder), "report": str(report)})
+        results = {name: record.table(name) for name in tables}
+        console.as_json(results | {"run": str(record.folder), "report": str(report)})
         return record
     for sentence in record.table("summary"):
         console.say(str(sentence["text"]))
     for name in tables:
-        console.table(
-            name.replace("_", " "), [{k: v for k, v in r.items() if k != "model"} for r in record.table(name)]
-        )
+        # The column `model` has one value, a long one; without it the other columns fit into a terminal.
+        rows = [{key: value for key, value in row.items() if key != "model"} for row in record.table(name)]
+        console.table(name.replace("_", " "), rows)
     console.say(f"report: {report}  (everything: {record.folder}, {time.perf_counter() - start:.0f} s)")
     return record

@@ -8,28 +8,62 @@ from typing import Annotated, Any
 
 import typer
 
-from ntklens.cli import console
 from ntklens.cli import options as o
-from ntklens.cli.experiment import execute
 from ntklens.errors import InputError
-from ntklens.report import write_animation
-from ntklens.study import Spec, export_robust_data
 
-Scored = Annotated[int | None, typer.Option("--scored", help="Score the first so many features; all by default.")]
-FeatureSteps = Annotated[int, typer.Option("--steps", help="Of the attack on each feature: 1, or more for PGD.")]
-Compare = Annotated[str, typer.Option("--compare", help="Other architectures, as in fc3,fc10,conv2; empty for none.")]
-CompareTrain = Annotated[int | None, typer.Option("--compare-train", help="Training images of that comparison.")]
-Learning = Annotated[int, typer.Option("--learning-steps", help="Watch a finite network learn the features; 0: no.")]
-Networks = Annotated[str, typer.Option("--robust-networks", help="Train these on data with robust features only.")]
-Ranks = Annotated[str | None, typer.Option("--ranks", help="Numbers of features of that data; 5,20 by default.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        help="Number of steps of the attacks; more than 1 is PGD (default: 1 on features, 10 on networks).",
+    ),
+]
+Scored = Annotated[
+    int | None,
+    typer.Option("--scored", help="Score only this many features, those of largest eigenvalue (default: all)."),
+]
+Compare = Annotated[
+    str,
+    typer.Option(
+        "--compare", help="Other architectures whose features are compared, such as fc3,fc10,conv2 (empty: none)."
+    ),
+]
+CompareTrain = Annotated[
+    int | None,
+    typer.Option("--compare-train", help="Number of training images used when comparing architectures (default: all)."),
+]
+LearningSteps = Annotated[
+    int,
+    typer.Option(
+        "--learning-steps",
+        help="Steps of gradient descent for which a finite network is watched as it learns the features (0: off).",
+    ),
+]
+RobustNetworks = Annotated[
+    str,
+    typer.Option(
+        "--robust-networks",
+        help="Architectures to train on data sets that keep only the robust features, such as small-cnn (empty: none).",
+    ),
+]
+RobustRanks = Annotated[
+    str | None,
+    typer.Option("--robust-ranks", help="How many leading features the robust data sets keep (default: 5,20)."),
+]
 Export = Annotated[
-    Path | None, typer.Option("--export", help="Write the last of that data, its projected images, as .npz for --data.")
+    Path | None,
+    typer.Option("--export", help="Save the last robust data set to this .npz file, usable with --data."),
 ]
 Pictured = Annotated[
     str | None,
-    typer.Option("--pictured", help="Indices of the features that are shown, as in 0,1,5; seven by default."),
+    typer.Option(
+        "--pictured", help="Indices of the features to picture, from 0, such as 0,1,5 (default: 0,1,2,5,10,50,200)."
+    ),
 ]
-Frames = Annotated[int, typer.Option("--frames", help="Of an animation over the index, features.gif.")]
+Frames = Annotated[
+    int,
+    typer.Option("--frames", help="Number of frames of features.gif, an animation over the feature index (0: none)."),
+]
 
 
 def features(
@@ -44,13 +78,13 @@ def features(
     ridge: o.Ridge = 0.0,
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
-    steps: FeatureSteps = 1,
+    steps: Steps = None,
     scored: Scored = None,
     compare: Compare = "fc3,fc10",
     compare_train: CompareTrain = None,
-    learning_steps: Learning = 0,
-    robust_networks: Networks = "",
-    ranks: Ranks = None,
+    learning_steps: LearningSteps = 0,
+    robust_networks: RobustNetworks = "",
+    robust_ranks: RobustRanks = None,
     export: Export = None,
     pictured: Pictured = None,
     frames: Frames = 0,
@@ -61,49 +95,49 @@ def features(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """Which features of your data are useful, robust, both or neither, by the eigenvectors of a kernel matrix.
+    """Find which features of your data are useful, robust, or both.
+
+    The features are the eigenvectors of a kernel matrix. Each is scored by the accuracy of the kernel machine that keeps it
+    alone, on clean images (usefulness) and on images that are attacked against it (robustness).
 
     Example: ntklens features --data fashion-mnist --data-dir ~/datasets --classes 0,6 --train 1000 --test 500 --steps 10
 
-    Example: ntklens features --classes 2,4 --robust-networks small-cnn --ranks 20 --export robust.npz
+    Example: ntklens features --classes 2,4 --robust-networks small-cnn --robust-ranks 20 --export robust.npz
     """
-    values = o.common(
-        data=data,
-        data_dir=data_dir,
-        classes=classes,
-        train=train,
-        test=test,
-        architecture=arch,
-        w_std=w_std,
-        b_std=b_std,
-        ridge=ridge,
-        seed=seed,
-        device=device,
-    )
-    if ranks is not None and not o.names(robust_networks):
-        raise InputError(
-            "--ranks are those of the data that --robust-networks are trained on; give some, such as small-cnn."
-        )
+    networks = o.names(robust_networks)
+    if robust_ranks is not None and not networks:
+        raise InputError("--robust-ranks needs --robust-networks; give some, such as small-cnn.")
     if export is not None:
-        _check_export(export, robust_networks, overwrite=overwrite)
-    asked: dict[str, Any] = {
-        "steps": steps,
-        "scored": scored,
-        "compare": o.names(compare),
-        "compare_train": compare_train,
-        "learning_steps": learning_steps,
-        "robust_networks": o.names(robust_networks),
-        "frames": frames,
-    }
-    for option, field, text, least in (("--ranks", "robust_ranks", ranks, 1), ("--pictured", "pictured", pictured, 0)):
-        if text is not None:
-            asked[field] = _numbers(option, text, least)
-    values |= {
+        _check_export(export, networks, overwrite=overwrite)
+    values: dict[str, Any] = {
         "kind": "features",
         "title": "Useful and robust features",
+        "seed": seed,
+        "device": device,
+        "data": o.data_part(data, data_dir, classes, train, test),
+        "kernel": o.kernel_part(w_std, b_std, ridge) | {"architecture": arch},
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "curve": []},
-        "features": asked,
+        "features": {
+            "scored": scored,
+            "compare": o.names(compare),
+            "compare_train": compare_train,
+            "learning_steps": learning_steps,
+            "robust_networks": networks,
+            "frames": frames,
+        },
     }
+    if steps is not None:
+        values["attack"]["steps"] = values["features"]["steps"] = steps
+    if robust_ranks is not None:
+        values["features"]["robust_ranks"] = o.whole_numbers(robust_ranks, "--robust-ranks", least=1)
+    if pictured is not None:
+        values["features"]["pictured"] = o.whole_numbers(pictured, "--pictured")
+
+    from ntklens.cli import console
+    from ntklens.cli.experiment import execute
+    from ntklens.report import write_animation
+    from ntklens.study import Spec, export_robust_data
+
     spec = Spec.parse(values)
     record = execute(
         spec,
@@ -114,26 +148,23 @@ def features(
         tables=("picture_rows", "subsets", "top_k", "robust_data"),
     )
     animation = write_animation(record, record.folder / "features.gif")
-    written = None if export is None else export_robust_data(spec, record, export)
+    exported = None if export is None else export_robust_data(spec, record, export)
     if not json:
-        for path in (animation, written):
+        for path in (animation, exported):
             if path is not None:
                 console.say(f"written: {path}")
 
 
-def _numbers(option: str, text: str, least: int) -> list[int]:
-    parts = o.names(text)
-    if not parts or not all(part.isdecimal() and int(part) >= least for part in parts):
-        raise InputError(f'{option} takes whole numbers from {least}, as in 5,20; "{text}" came.')
-    return [int(part) for part in parts]
-
-
-def _check_export(path: Path, networks: str, *, overwrite: bool) -> None:
-    """Refuse before the run what could not be written after it."""
+def _check_export(path: Path, networks: list[str], *, overwrite: bool) -> None:
+    """Raise InputError if the export would fail; called before the run, so that no work is lost."""
     target = path.with_suffix(".npz")
     if not networks:
-        raise InputError("--export writes what --robust-networks are trained on; give some, such as small-cnn.")
+        raise InputError(
+            "--export needs --robust-networks, whose training data it saves; give some, such as small-cnn."
+        )
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists; choose another --export, or pass --overwrite to replace it.")
     if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-        raise InputError(f"{target} cannot be written: {target.parent} is not a folder that takes files.")
+        raise InputError(
+            f"{target} cannot be written, because {target.parent} is not a writable folder; choose another."
+        )

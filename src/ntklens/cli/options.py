@@ -1,4 +1,7 @@
-"""Options that several commands share, and what they make of a Spec."""
+"""Options that several commands share, the parsers of their values, and the parts of a Spec that they describe.
+
+One rule holds for all commands: `--steps` is the number of steps of every attack in the command.
+"""
 
 from __future__ import annotations
 
@@ -7,70 +10,111 @@ from typing import Annotated, Any
 
 import typer
 
-Data = Annotated[str, typer.Option("--data", help="A data set's name, an .npz file, or a folder of images.")]
-OtherData = Annotated[str | None, typer.Option("--data", help="Another data set: a name, an .npz file, or a folder.")]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder that holds the data set's files.")]
-Classes = Annotated[str | None, typer.Option("--classes", help="Keep these classes, as in 0,1 or Pullover,Coat.")]
-Train = Annotated[int | None, typer.Option("--train", help="Keep the first so many training images.")]
-Test = Annotated[int | None, typer.Option("--test", help="Keep the first so many test images.")]
-Architecture = Annotated[str, typer.Option("--arch", help="fc1, fc3, conv2, conv4-gap, myrtle5, ...")]
-WStd = Annotated[float, typer.Option("--w-std", help="Standard deviation of the weights.")]
-BStd = Annotated[float, typer.Option("--b-std", help="Standard deviation of the biases.")]
-Ridge = Annotated[float, typer.Option("--ridge", help="Ridge of the kernel machine; 0 trains for ever.")]
-Eps = Annotated[str, typer.Option("--eps", help="Radius in pixel units, as in 8/255 or 0.03.")]
-Norm = Annotated[str, typer.Option("--norm", help="linf or l2.")]
-Steps = Annotated[int, typer.Option("--steps", help="Steps of PGD.")]
-Sample = Annotated[int, typer.Option("--sample", help="Training images that the surrogate may see.")]
-Loss = Annotated[str, typer.Option("--loss", help="What the attack ascends: cross-entropy, margin or dlr.")]
-Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run in that folder.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in that folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
+from ntklens.errors import InputError
+
+Data = Annotated[
+    str, typer.Option("--data", help="Data set: a name that `ntklens data` lists, an .npz file, or a folder of images.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder that holds the data set's files (default: $NTKLENS_DATA, then the download cache).",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option("--classes", help="Use only these classes, by index or name, such as 0,1 or Pullover,Coat."),
+]
+Train = Annotated[
+    int | None, typer.Option("--train", help="Use only this many training images, the first ones (default: all).")
+]
+Test = Annotated[
+    int | None, typer.Option("--test", help="Use only this many test images, the first ones (default: all).")
+]
+Architecture = Annotated[
+    str,
+    typer.Option("--arch", help="Architecture: fc1, fc3, conv2, conv4-gap, myrtle5, small-cnn and so on."),
+]
+WStd = Annotated[float, typer.Option("--w-std", help="Standard deviation of the weights (w_std of the kernel).")]
+BStd = Annotated[float, typer.Option("--b-std", help="Standard deviation of the biases (b_std of the kernel).")]
+Ridge = Annotated[
+    float,
+    typer.Option("--ridge", help="Ridge added to the kernel matrix; 0 is a kernel machine trained for infinite time."),
+]
+Eps = Annotated[
+    str,
+    typer.Option("--eps", help="Radius ε of the attacks, for pixels in [0, 1], such as 8/255 or 0.03."),
+]
+Norm = Annotated[str, typer.Option("--norm", help="Norm that measures the radius: linf or l2.")]
+Steps = Annotated[int, typer.Option("--steps", help="Number of steps of projected gradient descent (PGD).")]
+Loss = Annotated[str, typer.Option("--loss", help="Loss that the attacks increase: cross-entropy, margin or dlr.")]
+Sample = Annotated[
+    int, typer.Option("--sample", help="Number of training images that a surrogate is fitted or trained on.")
+]
+Width = Annotated[
+    int, typer.Option("--width", help="Hidden units, or channels, in each layer of the networks that are trained.")
+]
+Epochs = Annotated[int, typer.Option("--epochs", help="Epochs of each training run.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all random numbers; the same seed gives the same result.")]
+Device = Annotated[str, typer.Option("--device", help="Device that computes: cpu or cuda.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write the run to.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder of --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in the folder of --out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, for programs.")]
 
 
-def number(text: str, name: str) -> float:
-    """A number, or a fraction such as 8/255."""
-    top, slash, bottom = text.partition("/")
+def number(text: str, option: str) -> float:
+    """Return the value of a number, or of a fraction such as 8/255.
+
+    Raises:
+        InputError: neither of these.
+    """
+    numerator, slash, denominator = text.partition("/")
     try:
-        return float(top) / float(bottom) if slash else float(top)
+        return float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
-        raise typer.BadParameter(
-            f'a number or a fraction such as 8/255 was expected; "{text}" came.', None, None, name
-        ) from None
-
-
-def class_list(text: str | None) -> list[int | str] | None:
-    """Comma-separated class indices or names."""
-    if text is None:
-        return None
-    return [int(part) if part.strip().isdigit() else part.strip() for part in text.split(",")]
+        raise InputError(f'{option}: expected a number or a fraction such as 8/255; got "{text}".') from None
 
 
 def names(text: str) -> list[str]:
-    """Comma-separated names."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """Return names that are separated by commas; spaces around them and empty ones are dropped."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def common(
-    *,
-    data: str,
-    data_dir: Path | None,
-    classes: str | None,
-    train: int | None,
-    test: int | None,
-    architecture: str,
-    w_std: float,
-    b_std: float,
-    ridge: float,
-    seed: int,
-    device: str,
+def whole_numbers(text: str, option: str, *, least: int = 0) -> list[int]:
+    """Return whole numbers that are separated by commas.
+
+    Raises:
+        InputError: no value, one that is not a whole number, or one below `least`.
+    """
+    values = names(text)
+    if not values or not all(value.isdecimal() and int(value) >= least for value in values):
+        raise InputError(f'{option}: expected whole numbers from {least}, separated by commas; got "{text}".')
+    return [int(value) for value in values]
+
+
+def class_list(text: str | None) -> list[int | str] | None:
+    """Return classes that are separated by commas, each an index (as int) or a name; None for None."""
+    if text is None:
+        return None
+    return [int(name) if name.isdecimal() else name for name in names(text)]
+
+
+def data_part(
+    name: str | None, data_dir: Path | None, classes: str | None, train: int | None, test: int | None
 ) -> dict[str, Any]:
-    """The parts of a Spec that every experiment has."""
-    return {
-        "seed": seed,
-        "device": device,
-        "data": {"name": data, "data_dir": data_dir, "classes": class_list(classes), "train": train, "test": test},
-        "kernel": {"architecture": architecture, "w_std": w_std, "b_std": b_std, "ridge": ridge},
+    """Return the `data` part of a Spec without the options that the user has left out."""
+    options = {
+        "name": name,
+        "data_dir": data_dir,
+        "classes": class_list(classes),
+        "train": train,
+        "test": test,
     }
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def kernel_part(w_std: float, b_std: float, ridge: float) -> dict[str, Any]:
+    """Return the `kernel` part of a Spec without its architecture."""
+    return {"w_std": w_std, "b_std": b_std, "ridge": ridge}

@@ -8,18 +8,32 @@ from typing import Annotated
 import typer
 
 from ntklens.cli import options as o
-from ntklens.cli.experiment import execute
-from ntklens.study import paper_spec
+
+Part = Annotated[
+    str,
+    typer.Argument(help="Claims to test: transfer (C1 and C2), features (C3 to C6) or dynamics (C7, C8 and L1)."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Data set in place of the experiment's own: a name, an .npz file, or a folder of images.",
+    ),
+]
+Eps = Annotated[
+    str | None,
+    typer.Option("--eps", help="Radius ε of the attacks, for pixels in [0, 1] (default: 8/255, and 0.1 on mnist)."),
+]
 
 
 def paper(
-    part: Annotated[str, typer.Argument(help="transfer: claims C1 and C2; features: C3 to C6; dynamics: C7, C8.")],
-    data: o.OtherData = None,
+    part: Part,
+    data: Data = None,
     data_dir: o.DataDir = None,
     classes: o.Classes = None,
     train: o.Train = None,
     test: o.Test = None,
-    eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units; 8/255, and 0.1 on MNIST.")] = None,
+    eps: Eps = None,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/paper"),
@@ -27,18 +41,17 @@ def paper(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """The paper's claims on your data, each with a verdict and its figure; the experiment's own images by default.
+    """Test the paper's claims on its images or on yours.
+
+    Each claim gets a verdict and a figure.
 
     Example: ntklens paper transfer --data fashion-mnist --data-dir ~/datasets --classes 0,6 --train 1000
     """
-    given = {
-        "name": data,
-        "data_dir": data_dir,
-        "classes": o.class_list(classes),
-        "train": train,
-        "test": test,
-    }
     radius = None if eps is None else o.number(eps, "--eps")
-    chosen = {k: v for k, v in given.items() if v is not None}
-    spec = paper_spec(part, chosen, eps=radius, seed=seed, device=device)
+
+    from ntklens.cli.experiment import execute
+    from ntklens.study import paper_spec
+
+    data_part = o.data_part(data, data_dir, classes, train, test)
+    spec = paper_spec(part, data_part, eps=radius, seed=seed, device=device)
     execute(spec, out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))

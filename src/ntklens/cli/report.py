@@ -7,21 +7,25 @@ from typing import Annotated
 
 import typer
 
-from ntklens.cli import console
 from ntklens.cli import options as o
-from ntklens.record import Record
-from ntklens.report import write_report
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a run, the --out of the command that made it.")]
+Html = Annotated[
+    Path | None, typer.Option("--out", help="HTML file to write (default: report.html in the folder of the run).")
+]
 
 
-def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The HTML file; report.html in the run by default.")] = None,
-    json: o.Json = False,
-) -> None:
-    """Render a run's record again, without computing anything.
+def report(folder: Folder, out: Html = None, json: o.Json = False) -> None:
+    """Render the report of a finished run again.
+
+    Nothing is computed: the report shows the tables and arrays in the folder of the run.
 
     Example: ntklens report runs/demo
     """
+    from ntklens.cli import console
+    from ntklens.record import Record
+    from ntklens.report import write_report
+
     path = write_report(Record.open(folder), out)
     if json:
         console.as_json({"report": str(path)})

@@ -8,19 +8,24 @@ from typing import Annotated
 import typer
 
 from ntklens.cli import options as o
-from ntklens.cli.experiment import execute
-from ntklens.study import Spec
+
+Experiment = Annotated[
+    Path, typer.Argument(help="TOML file with the experiment; the README links to that of the demo, to start from.")
+]
 
 
 def run(
-    experiment: Annotated[Path, typer.Argument(help="A TOML file; the demo's is in the README.")],
+    experiment: Experiment,
     out: o.Out = Path("runs/experiment"),
     overwrite: o.Overwrite = False,
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """An experiment from a TOML file.
+    """Run an experiment that a TOML file describes.
 
     Example: ntklens run my.toml --out runs/mine
     """
+    from ntklens.cli.experiment import execute
+    from ntklens.study import Spec
+
     execute(Spec.read(experiment), out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ntklens.cli import options as o
-from ntklens.cli.experiment import execute
-from ntklens.study import Spec
 
 Surrogates = Annotated[
-    str, typer.Option("--surrogates", help="noise, linear, rbf, ntk:ARCH (untrained), net:ARCH (trained); +mi +di +ti.")
+    str,
+    typer.Option(
+        "--surrogates",
+        help="Models that the attacked images are computed on, separated by commas: noise, linear, rbf, ntk:ARCH "
+        "(a kernel, never trained) or net:ARCH (a trained network); append +mi, +di or +ti for variants of the attack.",
+    ),
 ]
-Victims = Annotated[str, typer.Option("--victims", help="Architectures of the attacked networks, as in fc2,small-cnn.")]
-Seeds = Annotated[int, typer.Option("--seeds", help="Victims of each architecture.")]
-Width = Annotated[int, typer.Option("--width", help="Hidden units or channels of trained networks.")]
-Epochs = Annotated[int, typer.Option("--epochs", help="Of every training.")]
+Victims = Annotated[
+    str, typer.Option("--victims", help="Architectures of the attacked networks, such as fc2,small-cnn.")
+]
+Seeds = Annotated[
+    int, typer.Option("--seeds", help="Number of victims that are trained for each architecture, one per seed.")
+]
 
 
 def transfer(
@@ -30,8 +35,8 @@ def transfer(
     victims: Victims = "fc2,small-cnn",
     seeds: Seeds = 3,
     sample: o.Sample = 1000,
-    width: Width = 64,
-    epochs: Epochs = 5,
+    width: o.Width = 64,
+    epochs: o.Epochs = 5,
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
     ridge: o.Ridge = 0.0,
@@ -46,26 +51,19 @@ def transfer(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """Attack trained networks with images made on surrogates, most of them never trained: who is fooled by whom.
+    """Attack trained networks with images computed on surrogates.
+
+    The report tells which surrogates, most of them never trained, fool which networks, and at what cost.
 
     Example: ntklens transfer --data fashion-mnist --data-dir ~/datasets --test 1000 --eps 16/255 --seeds 3
     """
-    values = o.common(
-        data=data,
-        data_dir=data_dir,
-        classes=classes,
-        train=train,
-        test=test,
-        architecture="fc1",
-        w_std=w_std,
-        b_std=b_std,
-        ridge=ridge,
-        seed=seed,
-        device=device,
-    )
-    values |= {
+    values: dict[str, Any] = {
         "kind": "transfer",
         "title": "Who is fooled by whose images",
+        "seed": seed,
+        "device": device,
+        "data": o.data_part(data, data_dir, classes, train, test),
+        "kernel": o.kernel_part(w_std, b_std, ridge),
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "loss": loss, "curve": []},
         "transfer": {
             "surrogates": o.names(surrogates),
@@ -76,6 +74,10 @@ def transfer(
             "epochs": epochs,
         },
     }
+
+    from ntklens.cli.experiment import execute
+    from ntklens.study import Spec
+
     execute(
         Spec.parse(values),
         out,
