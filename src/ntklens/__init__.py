@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ntklens.data import Dataset, load_dataset
     from ntklens.dynamics import KernelTracker
     from ntklens.errors import InputError, NtklensError, NumericalFailure, UnsupportedLayer
-    from ntklens.features import FeatureScores
-    from ntklens.features.eigenfeatures import NTKFeatures, eigenfeatures
+    from ntklens.features import FeatureScores, NTKFeatures
+    from ntklens.features.eigenfeatures import eigenfeatures  # mypy would take the module for the function
     from ntklens.kernels import (
         AnalyticKernel,
         EmpiricalKernel,
