@@ -22,7 +22,7 @@ def test_fan_in(layer, count):
 
 @pytest.mark.parametrize("values", [{"w_std": 0.0}, {"w_std": -1.0}, {"b_std": -0.1}, {"b_std": math.inf}])
 def test_values_that_do_not_fit(values):
-    with pytest.raises(InputError, match="must be finite"):
+    with pytest.raises(InputError, match="to be finite and"):
         Parametrisation(**values)
 
 
@@ -40,5 +40,5 @@ def test_what_a_user_may_give_as_parametrisation():
     assert Parametrisation.of_module(net, parametrisation=own) is own
     with pytest.raises(InputError, match="either as arguments or in the Parametrisation; got both"):
         Parametrisation.of_module(net, b_std=0.0, parametrisation=own)
-    with pytest.raises(InputError, match='must be "ntk" or "standard"'):
+    with pytest.raises(InputError, match='expected the parametrisation "ntk" or "standard"; got "mean field"'):
         Parametrisation.of_module(net, parametrisation="mean field")

@@ -1,4 +1,4 @@
-"""Kernels without a network: controls to compare a tangent kernel with, and closed forms to test against."""
+"""Kernels without a network: controls to compare a tangent kernel with, and closed forms for tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ntklens.kernels.base import Pull
 
 @dataclass(frozen=True)
 class LinearKernel:
-    """<x, x'> / d: ridge-less linear regression as a kernel machine.
+    """The kernel <x, x'> / d, with the number d of pixels of an input; its kernel machine is linear regression.
 
     Example:
         >>> LinearKernel()(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
@@ -21,67 +21,69 @@ class LinearKernel:
     """
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        """Matrix (n1, n2)."""
+        """Compute the matrix (n1, n2) between x1 and x2, or of x1 with itself."""
         a = x1.flatten(1)
         return a @ (a if x2 is None else x2.flatten(1)).T / a.shape[1]
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        """Weights @ x2 / d, in the shape of x1."""
+        """Compute weights @ x2 / d, in the shape of x1."""
         b = x2.flatten(1)
         return (weights @ b / b.shape[1]).reshape(x1.shape)
 
     def diagonal(self, x: Tensor) -> Tensor:
-        """``|x_i|² / d``: (n,)."""
+        """Compute ``|x_i|² / d``: (n,)."""
         return x.flatten(1).square().mean(1)
 
     @property
     def prior(self) -> LinearKernel:
-        """Itself: the covariance of the Gaussian process of this kernel."""
+        """The kernel itself, which is the covariance of its Gaussian process."""
         return self
 
 
 @dataclass(frozen=True)
 class RBFKernel:
-    """``exp(-|x - x'|² / (2 d bandwidth²))``: the Gaussian kernel, with distances a pixel.
+    """The Gaussian kernel ``exp(-|x - x'|² / (2 d bandwidth²))``, with the number d of pixels of an input.
 
     Attributes:
-        bandwidth: root mean square difference a pixel at which the kernel has fallen to exp(-1/2).
+        bandwidth: root mean square difference of the pixels at which the kernel is exp(-1/2); in the units of the pixels.
     """
 
     bandwidth: float = 0.3
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        """Matrix (n1, n2)."""
-        a = x1.flatten(1).to(torch.float64)  # where |a|² + |b|² - 2 <a, b> loses nothing that K could show
+        """Compute the matrix (n1, n2) between x1 and x2, or of x1 with itself; it has the dtype of x1."""
+        # In float64 the cancellation in |a|² + |b|² - 2 <a, b> is too small to show in K.
+        a = x1.flatten(1).to(torch.float64)
         b = a if x2 is None else x2.flatten(1).to(torch.float64)
         squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * (a @ b.T)
         if x2 is None:
-            squared = (squared + squared.T) / 2
+            squared = (squared + squared.T) / 2  # exactly symmetric, which the product need not be
             squared.fill_diagonal_(0.0)
         scaled = squared.clamp_min_(0.0) / (-2 * a.shape[1] * self.bandwidth**2)
         return torch.exp(scaled).to(x1.dtype)
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        """Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
+        """Compute Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
         return self.vjp(x1, x2)[1](weights)
 
     def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pull]:
-        """The matrix, and its gradient from it."""
-        matrix, b = self(x1, x2), x2.flatten(1)
+        """Compute the matrix, and return with it the function from weights to the gradient."""
+        matrix = self(x1, x2)
+        b = x2.flatten(1)
 
         def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             x, k = (x1, matrix) if rows is None else (x1[rows], matrix[rows])
             a, w = x.flatten(1), weights * k
-            slope = (w @ b - w.sum(1, keepdim=True) * a) / (a.shape[1] * self.bandwidth**2)
-            return slope.reshape(x.shape)
+            gradient = (w @ b - w.sum(1, keepdim=True) * a) / (a.shape[1] * self.bandwidth**2)
+            return gradient.reshape(x.shape)
 
         return matrix, pull
 
     def diagonal(self, x: Tensor) -> Tensor:
-        """Ones: (n,)."""
+        """Return ones: (n,)."""
         return x.new_ones(len(x))
 
     @property
     def prior(self) -> RBFKernel:
-        """Itself: the covariance of the Gaussian process of this kernel."""
+        """The kernel itself, which is the covariance of its Gaussian process."""
         return self

@@ -1,4 +1,4 @@
-"""The analytic kernel checked by drawing: empirical kernels of wide networks, and how they scatter."""
+"""A check of the analytic kernel by Monte Carlo: empirical kernels of finite networks with drawn weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+from ntklens.files import first_line
 from ntklens.kernels.empirical import EmpiricalKernel
 from ntklens.kernels.parametrisation import LAYERS, Parametrisation
 from ntklens.kernels.rules.graph import Graph
@@ -21,59 +22,67 @@ class Draws:
     """Empirical kernels of independently drawn networks.
 
     Attributes:
-        kernels: one matrix a draw, (draws, n1, n2).
+        kernels: one matrix per network, (draws, n1, n2).
     """
 
     kernels: Float[Tensor, "draws n1 n2"]
 
     @property
     def mean(self) -> Float[Tensor, "n1 n2"]:
-        """Mean over the draws."""
+        """The mean over the draws."""
         return self.kernels.mean(0)
 
     @property
     def standard_error(self) -> Float[Tensor, "n1 n2"]:
-        """Standard error of the mean."""
+        """The standard error of the mean."""
         error: Tensor = self.kernels.std(0) / len(self.kernels) ** 0.5
         return error
 
 
 def widened(module: nn.Module, graph: Graph, width: int) -> nn.Module:
-    """A copy of the network with `width` hidden units or channels in every layer.
+    """Return a copy of the network in which every hidden layer has `width` units or channels.
 
-    Raises:
-        InputError: the forward has a width written into it.
+    The weights of the layers that change are zero; `draw` fills them.
+
+    Args:
+        module: the network.
+        graph: its traced graph, for inputs of any shape that the network accepts.
+        width: units or channels of each hidden layer.
     """
-    roots = [_roots(graph, i) for i in range(len(graph.nodes))]
-    last = roots[-1]
+    layers = [_nearest_layers(graph, i) for i in range(len(graph.nodes))]
+    output_layers = layers[-1]
     wide = copy.deepcopy(module)
     for i, node in enumerate(graph.nodes):
         if not node.operation.is_layer and not isinstance(node.operation, (Normalise, Scale)):
             continue
         (source,) = node.inputs
-        before = sorted(roots[source])
-        factor = graph.nodes[source].shape[0] // graph.nodes[before[0]].shape[0] if before else 0
-        inputs = factor * width if before else graph.nodes[source].shape[0]
+        channels = graph.nodes[source].shape[0]
+        inputs = channels
+        if layers[source]:
+            # A flattening makes several features of each channel. Their number per channel stays, whatever the width.
+            factor = channels // graph.nodes[min(layers[source])].shape[0]
+            inputs = factor * width
         layer = wide.get_submodule(node.path)
         if isinstance(layer, nn.LayerNorm):
             layer.normalized_shape = (inputs, *layer.normalized_shape[1:])
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
             _repeat(layer, inputs)
         elif isinstance(layer, LAYERS):
-            outputs = int(layer.weight.shape[0]) if i in last else width
+            outputs = int(layer.weight.shape[0]) if i in output_layers else width
             _resize(layer, inputs, outputs)
     return wide
 
 
-def _roots(graph: Graph, index: int) -> set[int]:
-    """The layers whose outputs reach a node without passing another layer; none for the data."""
+def _nearest_layers(graph: Graph, index: int) -> set[int]:
+    """Return the layers whose outputs reach a node without passing another layer; none for the data."""
     node = graph.nodes[index]
     if node.operation.is_layer:
         return {index}
-    return set().union(*(_roots(graph, i) for i in node.inputs)) if node.inputs else set()
+    return set().union(*(_nearest_layers(graph, i) for i in node.inputs)) if node.inputs else set()
 
 
 def _resize(layer: nn.Module, inputs: int, outputs: int) -> None:
+    """Give a Linear or Conv layer this many inputs and outputs."""
     weight, bias = layer.get_parameter("weight"), layer._parameters.get("bias")
     groups = int(getattr(layer, "groups", 1))
     layer.weight = nn.Parameter(weight.new_zeros(outputs, inputs // groups, *weight.shape[2:]))
@@ -85,15 +94,19 @@ def _resize(layer: nn.Module, inputs: int, outputs: int) -> None:
 
 
 def _repeat(norm: nn.Module, channels: int) -> None:
-    """Batch norm for more channels, with the one value that the statistics of all of them have."""
+    """Give a batch norm this many channels, each with the statistics that its first channel has."""
+    # A traced batch norm has equal statistics in all channels; others are refused.
     for key, value in {**norm._parameters, **norm._buffers}.items():
         if value is not None and value.ndim == 1:
-            wide = value.detach()[:1].expand(channels).clone()
-            setattr(norm, key, nn.Parameter(wide) if key in norm._parameters else wide)
+            repeated = value.detach()[:1].expand(channels).clone()
+            setattr(norm, key, nn.Parameter(repeated) if key in norm._parameters else repeated)
 
 
 def draw(module: nn.Module, parametrisation: Parametrisation, generator: torch.Generator) -> None:
-    """Fill the layers of a network from N(0, w_std² / fan_in) and N(0, b_std²); other parameters are held fixed."""
+    """Draw the weights of all layers from N(0, w_std² / fan_in) and the biases from N(0, b_std²), in place.
+
+    Parameters of other layers are held fixed: they require no gradient afterwards.
+    """
     module.requires_grad_(False)
     for name, layer in module.named_modules():
         if not isinstance(layer, LAYERS):
@@ -117,9 +130,23 @@ def monte_carlo(
     draws: int,
     generator: torch.Generator,
 ) -> Draws:
-    """Empirical kernels (trace over outputs) of `draws` networks of a width."""
+    """Compute the empirical kernels (outputs="trace") of freshly drawn networks.
+
+    Args:
+        module: the network; a copy of it is widened and drawn.
+        graph: its traced graph.
+        parametrisation: standard deviations of the weights and biases.
+        x1: (n1, ...) inputs.
+        x2: (n2, ...) inputs, or None for x1 with itself.
+        width: units or channels of each hidden layer.
+        draws: number of networks.
+        generator: source of the weights.
+
+    Raises:
+        InputError: the width or the number of draws is too small, or the forward has a width written into it.
+    """
     if width < 1 or draws < 2:
-        raise InputError(f"a width from 1 and draws from 2 on were expected; {width} and {draws} came.")
+        raise InputError(f"expected a width of at least 1 and at least 2 draws; got {width} and {draws}.")
     wide = widened(module, graph, width).to(x1.dtype).eval()
     scaling = parametrisation if parametrisation.kind == "ntk" else None
     kernels = []
@@ -129,7 +156,7 @@ def monte_carlo(
             kernels.append(EmpiricalKernel(wide, "trace", scaling)(x1, x2))
         except RuntimeError as error:
             raise InputError(
-                f"the network does not run with {width} units a layer ({str(error).splitlines()[0]}): a width is written "
-                "into its forward; use x.flatten(1) in the place of a fixed view."
+                f"the network does not run with {width} units per layer ({first_line(error)}): a width is written "
+                "into its forward; use x.flatten(1) instead of a fixed view."
             ) from error
     return Draws(torch.stack(kernels))

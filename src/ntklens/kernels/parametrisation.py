@@ -1,4 +1,4 @@
-"""The one visible object that a finite network, its empirical kernel and its analytic kernel share."""
+"""The parametrisation, which a finite network, its empirical kernel and its analytic kernel share."""
 
 from __future__ import annotations
 
@@ -11,42 +11,47 @@ from torch import Tensor, nn
 from ntklens.errors import InputError, UnsupportedLayer
 
 Values = float | Mapping[str, float] | Sequence[float]
-"""One value, one a layer by its name, or one a layer in the order of the module."""
+"""One value for all layers, one per layer by its name, or one per layer in the order of the module."""
 
 W_STD, B_STD = math.sqrt(2), 0.1
 """Standard deviations of weights and biases where none are given."""
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-"""Modules whose weights and biases the parametrisation speaks of."""
+"""Layers with weights and biases that the parametrisation scales."""
 
 FROZEN = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.PReLU)
-"""Modules whose few parameters (gains, shifts, a slope) the parametrisation holds fixed."""
+"""Layers with few parameters (gains, shifts, a slope), which the parametrisation holds fixed."""
 
 
 class Scaled(nn.Module):
-    """A parameter times a constant, for `torch.nn.utils.parametrize`."""
+    """Multiplies a parameter by a constant, for `torch.nn.utils.parametrize`."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """The scaled parameter."""
+        """Return the scaled parameter."""
         return self.factor * x
 
 
 @dataclass(frozen=True)
 class Parametrisation:
-    """How weights and biases are drawn and learned: W, b ~ N(0, 1) with their standard deviations in the forward.
+    """The standard deviations of weights and biases, and whether they stand in the forward or in the parameters.
 
-    In the NTK parameterisation z = (w_std / sqrt(fan_in)) W h + b_std b (Jacot et al. 2018). A torch module records
-    neither standard deviation, and in torch's own, "standard" parameterisation, where the drawn weights themselves are
-    learned, a network's tangent kernel grows with its width (Sohl-Dickstein et al. 2020).
+    In the NTK parametrisation z = (w_std / sqrt(fan_in)) W h + b_std b, and W, b ~ N(0, 1) are learned (Jacot et al.
+    2018). In the "standard" parametrisation of torch, the weights with the standard deviation w_std / sqrt(fan_in) are
+    learned themselves, and the tangent kernel grows with the width of the network (Sohl-Dickstein et al. 2020). A torch
+    module records neither standard deviation, so they are given here.
 
     Attributes:
-        w_std: standard deviation of the weights, above 0: one value, or one a layer by its dotted name in the module.
+        w_std: standard deviation of the weights times sqrt(fan_in), above 0: one value, or one per layer by its dotted
+            name in the module.
         b_std: standard deviation of the biases, 0 or above, likewise.
-        kind: "ntk", or "standard" for the tangent kernel of the module at its own width, in the mean over its draws.
+        kind: "ntk", or "standard" for the mean tangent kernel of the module at its own width, over draws of its weights.
+
+    Raises:
+        InputError: a value is out of its range, or the kind is unknown.
 
     Example:
         >>> Parametrisation(w_std={"0": 1.5, "2": 1.0}, b_std=0.1).of("2")
@@ -59,11 +64,11 @@ class Parametrisation:
 
     def __post_init__(self) -> None:
         if self.kind not in ("ntk", "standard"):
-            raise InputError(f'the parameterisation must be "ntk" or "standard"; "{self.kind}" came.')
+            raise InputError(f'expected the parametrisation "ntk" or "standard"; got "{self.kind}".')
         for name, value, least in (("w_std", self.w_std, "above 0"), ("b_std", self.b_std, "0 or above")):
-            for v in value.values() if isinstance(value, Mapping) else (value,):
-                if not math.isfinite(v) or v < 0 or (v == 0 and name == "w_std"):
-                    raise InputError(f"{name} must be finite and {least}; {v} came.")
+            for std in value.values() if isinstance(value, Mapping) else (value,):
+                if not math.isfinite(std) or std < 0 or (std == 0 and name == "w_std"):
+                    raise InputError(f"expected {name} to be finite and {least}; got {std}.")
 
     @classmethod
     def of_module(
@@ -93,64 +98,72 @@ class Parametrisation:
             return parametrisation
         names = [name for name, layer in module.named_modules() if isinstance(layer, LAYERS)]
 
-        def by_name(values: Values, what: str) -> float | Mapping[str, float]:
+        def by_name(values: Values, argument: str) -> float | Mapping[str, float]:
             if isinstance(values, Mapping | float | int):
                 return values
             if len(values) != len(names):
-                raise InputError(f"{what} must have one value for each of the {len(names)} layers; {len(values)} came.")
+                raise InputError(
+                    f"expected {argument} to have one value for each of the {len(names)} layers; got {len(values)}."
+                )
             return dict(zip(names, values, strict=True))
 
         return cls(by_name(w_std, "w_std"), by_name(b_std, "b_std"), parametrisation)
 
     def scales(self, module: nn.Module) -> dict[str, float]:
-        """By how much each parameter of a plain network is multiplied, by its name; frozen ones are left out.
+        """Return the factor by which each parameter of a plain network is multiplied, by the name of the parameter.
 
-        All factors are 1 in the standard parameterisation. The parameters of normalisation layers and of PReLU are
-        frozen, as in `ntk_parametrize`.
+        All factors are 1 in the standard parametrisation. Parameters of normalisation layers and of PReLU are left out,
+        because they are held fixed, as `ntk_parametrize` holds them.
 
         Raises:
-            UnsupportedLayer: a layer has parameters of another kind.
+            UnsupportedLayer: a layer has parameters, and its kind is neither in `LAYERS` nor in `FROZEN`.
         """
         factors: dict[str, float] = {}
         for name, layer in module.named_modules():
-            own = dict(layer.named_parameters(recurse=False))
-            dot = f"{name}." if name else ""
+            parameters = dict(layer.named_parameters(recurse=False))
+            prefix = f"{name}." if name else ""
             if isinstance(layer, LAYERS):
-                both = {"weight": self.weight_scale(name, layer), "bias": self.bias_scale(name)}
-                factors |= {f"{dot}{key}": both[key] if self.kind == "ntk" else 1.0 for key in own}
-            elif own and not isinstance(layer, FROZEN):
+                scales = {"weight": self.weight_scale(name, layer), "bias": self.bias_scale(name)}
+                factors |= {f"{prefix}{key}": scales[key] if self.kind == "ntk" else 1.0 for key in parameters}
+            elif parameters and not isinstance(layer, FROZEN):
                 raise UnsupportedLayer(
-                    f"no NTK parameterisation for `{name}` ({type(layer).__name__}): plain Linear and Conv layers have "
+                    f"no NTK parametrisation for `{name}` ({type(layer).__name__}): plain Linear and Conv layers have "
                     "one; linearize(module), and empirical_kernel(module) without a parametrisation, take the network "
                     "as it is."
                 )
         return factors
 
     def of(self, layer: str) -> tuple[float, float]:
-        """(w_std, b_std) of the layer with this dotted name."""
-        return _one(self.w_std, layer, "w_std"), _one(self.b_std, layer, "b_std")
+        """Return (w_std, b_std) for the layer with this dotted name.
+
+        Raises:
+            InputError: the values are given by name, and none is given for this layer.
+        """
+        return _value_for(layer, self.w_std, "w_std"), _value_for(layer, self.b_std, "b_std")
 
     def weight_scale(self, layer: str, module: nn.Module) -> float:
-        """w_std / sqrt(fan_in), by which a standard normal weight is multiplied."""
+        """Return w_std / sqrt(fan_in), by which a standard normal weight is multiplied."""
         return self.of(layer)[0] / math.sqrt(fan_in(module))
 
     def bias_scale(self, layer: str) -> float:
-        """b_std, by which a standard normal bias is multiplied."""
+        """Return b_std, by which a standard normal bias is multiplied."""
         return self.of(layer)[1]
 
 
 def fan_in(module: nn.Module) -> int:
-    """Number of inputs that one output of a Linear or convolution sums over."""
+    """Return the number of inputs that one output of a Linear or Conv layer sums over.
+
+    Raises:
+        InputError: the module is of another kind.
+    """
     if not isinstance(module, LAYERS):
-        raise InputError(f"a Linear or Conv layer was expected; {type(module).__name__} came.")
+        raise InputError(f"expected a Linear or Conv layer; got {type(module).__name__}.")
     return module.weight[0].numel()
 
 
-def _one(value: float | Mapping[str, float], layer: str, name: str) -> float:
+def _value_for(layer: str, value: float | Mapping[str, float], argument: str) -> float:
     if not isinstance(value, Mapping):
         return float(value)
     if layer not in value:
-        raise InputError(
-            f"{name} has no value for the layer `{layer}`; give one for each of its layers, or one number."
-        )
+        raise InputError(f"{argument} has no value for the layer `{layer}`; give one for each layer, or one number.")
     return float(value[layer])

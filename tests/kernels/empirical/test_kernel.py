@@ -63,7 +63,7 @@ def test_a_parametrisation_may_be_named():
         given = nl.empirical_kernel(net, parametrisation=nl.Parametrisation(kind=name))
         assert torch.equal(named(x), given(x))
         assert named.parametrisation == given.parametrisation
-    with pytest.raises(nl.InputError, match='must be "ntk" or "standard"'):
+    with pytest.raises(nl.InputError, match='expected the parametrisation "ntk" or "standard"'):
         nl.empirical_kernel(net, parametrisation="own")
 
 

@@ -12,6 +12,7 @@ import copy
 from torch import nn
 
 from ntklens.errors import InputError, UnsupportedLayer
+from ntklens.files import first_line
 from ntklens.kernels.parametrisation import Parametrisation
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import Flatten, Input
@@ -46,10 +47,9 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         # These come from the forward itself, such as a convolution of an image with too few channels.
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ShapeMismatch(
-            f"{type(module).__name__} does not accept inputs of shape (n, {', '.join(map(str, shape))}): {first}; "
-            "check the images' channels and size against its first layer."
+            f"{type(module).__name__} does not accept inputs of shape (n, {', '.join(map(str, shape))}): "
+            f"{first_line(error)}; check the images' channels and size against its first layer."
         ) from error
     if not isinstance(out, Traced):
         raise UnsupportedLayer(
