@@ -70,7 +70,7 @@ WRONG = {
     "more images than there are": (["attack", "--train", "99999"], "from 1 to 4000"),
     "no cuda": (["attack", "--device", "cuda"], "use --device cpu"),
     "no run": (["report", "nowhere"], "does not exist; give the folder"),
-    "unknown surrogate": (["transfer", "--surrogates", "svm"], "is not known: give noise, linear"),
+    "unknown surrogate": (["transfer", "--surrogates", "svm"], "expected noise, linear"),
     "unknown victim": (["transfer", "--victims", "vit"], "is not known; choose one of"),
     "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
     "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "need a --victim"),

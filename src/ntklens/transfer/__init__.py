@@ -1,20 +1,29 @@
-"""Transfer of adversarial images: surrogates, victims, and who is fooled by whom."""
+"""Transfer of adversarial images: make them on a surrogate, see which victims they fool.
 
-from ntklens.transfer.matrix import Transfer, score, transfer_matrix
-from ntklens.transfer.surrogates import Surrogate, Training, check_surrogate, surrogate
+The modules, in the order to read them:
+
+- `surrogates`: models by name, "ntk:fc3" or "net:small-cnn", fitted or trained on samples of the data, and images made on
+  them.
+- `scores`: how a victim does on those images, by two definitions of success.
+- `time`: a kernel machine has a training time; which one makes it resemble a given victim, by outputs or by effect; and
+  how alike the input gradients of two models are.
+"""
+
+from ntklens.transfer.scores import CLEAN, TransferScore, transfer_scores
+from ntklens.transfer.surrogates import Surrogate, TrainingRecipe, check_surrogate, surrogate
 from ntklens.transfer.time import MatchedTime, SearchedTime, gradient_cosine, match_time, search_time
 
 __all__ = [
+    "CLEAN",
     "MatchedTime",
     "SearchedTime",
     "Surrogate",
-    "Training",
-    "Transfer",
+    "TrainingRecipe",
+    "TransferScore",
     "check_surrogate",
     "gradient_cosine",
     "match_time",
-    "score",
     "search_time",
     "surrogate",
-    "transfer_matrix",
+    "transfer_scores",
 ]

@@ -1,10 +1,9 @@
-"""What adversarial images can be made on without the victim: kernels of untrained networks, controls, trained networks."""
+"""Models to make adversarial images on without the victim: kernels of untrained networks, controls, trained networks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,25 +17,29 @@ from ntklens.kernels.base import Kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.networks import build, seeded_network, train
+from ntklens.progress import Progress, Report
+from ntklens.targets import class_targets
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mi": {"momentum": 1.0},
     "di": {"diversity": 0.5},
     "ti": {"translation": 5},
 }
-"""Options of `pgd` that a "+" adds to a surrogate's name."""
+"""Options of `pgd` that "+mi", "+di" and "+ti" after a surrogate's name stand for."""
 _CONTROL_RIDGE = 1e-3
-"""Of the linear and the Gaussian kernel, over their mean diagonal: neither inverts on thousands of images without."""
+"""Ridge of the linear and the Gaussian kernel, over their mean diagonal: on thousands of images neither has an inverse."""
+_CONTROL_SAMPLE = 500
+"""Images from which the scale of the controls is measured."""
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRecipe:
     """How networks are trained: SGD on the cross-entropy.
 
     Attributes:
         epochs: passes over the data.
-        batch_size: images a step.
-        learning_rate: of SGD.
+        batch_size: images per step.
+        learning_rate: learning rate of SGD.
         width: hidden units or channels.
     """
 
@@ -52,9 +55,19 @@ class Training:
         y: Tensor,
         classes: int,
         seed: int,
-        tell: Callable[[float], None] | None = None,
+        progress: Report | None = None,
     ) -> nn.Module:
-        """A trained network in eval mode; the seed fixes its weights and its batches."""
+        """Train a network and return it in eval mode.
+
+        Args:
+            architecture: name of the network, such as "small-cnn".
+            x: training images.
+            y: their classes.
+            classes: number of classes.
+            seed: seed of the initial weights and of the batches.
+            progress: called with the share of the epochs that is done, from 0 to 1.
+        """
+        progress = Progress(progress)
         initial = seeded_network(lambda: build(architecture, tuple(x.shape[1:]), classes, width=self.width), seed)
         return train(
             initial.to(x.device),
@@ -64,20 +77,20 @@ class Training:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             generator=torch.Generator().manual_seed(seed),
-            on_epoch=None if tell is None else lambda epoch, *_: tell(epoch / self.epochs),
+            on_epoch=lambda epoch, *_: progress.step(epoch, self.epochs),
         )
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A model to make adversarial images on, and what it cost to get.
+    """A model to make adversarial images on, and what it cost.
 
     Attributes:
-        name: as it was asked for.
+        name: the name that it was asked for by, variants included.
         model: images to logits; None for noise.
-        options: of the attack on it.
-        seconds: to fit or train it.
-        gradient_evaluations: images shown for a gradient while it was trained.
+        options: options of `pgd` on it.
+        seconds: time to fit or train it.
+        gradient_evaluations: images shown for a gradient while it was trained; 0 for a kernel machine.
     """
 
     name: str
@@ -98,7 +111,18 @@ class Surrogate:
         generator: torch.Generator,
         batch_size: int = 500,
     ) -> Tensor:
-        """Adversarial images: one step, or PGD for more and for the variants of PGD."""
+        """Make adversarial images: by FGSM for one step, by PGD for more steps and for the variants, or by noise.
+
+        Args:
+            x: images within [0, 1].
+            y: true classes.
+            eps: radius, in units of the pixels.
+            norm: "linf" or "l2".
+            steps: number of steps.
+            loss: "cross-entropy", "margin" or "dlr".
+            generator: source of the noise and of the diverse inputs.
+            batch_size: images at a time.
+        """
         if self.model is None:
             return noise(x, eps, norm, generator=generator)
         if steps == 1 and not self.options:
@@ -108,7 +132,7 @@ class Surrogate:
 
 
 def check_surrogate(name: str) -> None:
-    """Refuse a name that says nothing.
+    """Raise InputError unless the surrogate name is known.
 
     Raises:
         InputError: neither "noise", "linear", "rbf", "ntk:ARCHITECTURE" nor "net:ARCHITECTURE", or an unknown variant.
@@ -116,11 +140,11 @@ def check_surrogate(name: str) -> None:
     base, *variants = name.split("+")
     kind, _, architecture = base.partition(":")
     known = base in ("noise", "linear", "rbf") or (kind in ("ntk", "net") and architecture)
-    unknown = [v for v in variants if v not in VARIANTS]
-    if not known or unknown or (base == "noise" and variants):
+    unknown_variants = [variant for variant in variants if variant not in VARIANTS]
+    if not known or unknown_variants or (base == "noise" and variants):
         raise InputError(
-            f'the surrogate "{name}" is not known: give noise, linear, rbf, ntk:ARCHITECTURE (no training) or '
-            f"net:ARCHITECTURE (trained), with {', '.join('+' + v for v in VARIANTS)} for variants of the attack."
+            "expected noise, linear, rbf, ntk:ARCHITECTURE (no training) or net:ARCHITECTURE (trained), with "
+            f'{", ".join("+" + variant for variant in VARIANTS)} for variants of the attack; got the surrogate "{name}".'
         )
 
 
@@ -134,63 +158,61 @@ def surrogate(
     w_std: float = 2**0.5,
     b_std: float = 0.1,
     ridge: float = 0.0,
-    training: Training | None = None,
+    training: TrainingRecipe | None = None,
     models: dict[str, Surrogate] | None = None,
 ) -> Surrogate:
-    """A surrogate by name, from samples of the data alone.
+    """Fit or train a surrogate, given by its name, on samples of the data alone.
 
     Args:
-        name: "ntk:fc3" (the kernel machine of an architecture, nothing is trained), "net:small-cnn" (a network trained
-            on the samples), "linear" or "rbf" (kernel machines without a network, as controls), "noise"; with "+mi", "+di"
-            and "+ti" for momentum, diverse inputs and translation in the attack.
+        name: "ntk:fc3" (the kernel machine of an architecture; nothing is trained), "net:small-cnn" (a network trained on
+            the samples), "linear" or "rbf" (kernel machines without a network, as controls), or "noise". After the name,
+            "+mi", "+di" and "+ti" stand for momentum, diverse inputs and translation in the attack.
         x: samples of the data.
         y: their classes.
-        classes: how many there are.
-        seed: of a trained network.
-        w_std: of an "ntk:" kernel.
-        b_std: of an "ntk:" kernel.
-        ridge: of an "ntk:" machine.
-        training: of a "net:" network.
-        models: of surrogates made before, by their names without variants; looked up, and added to.
+        classes: number of classes.
+        seed: seed of a "net:" network.
+        w_std: standard deviation of the weights of an "ntk:" kernel.
+        b_std: standard deviation of the biases of an "ntk:" kernel.
+        ridge: ridge of an "ntk:" machine.
+        training: how a "net:" network is trained.
+        models: surrogates that exist already, by their names without variants; a new one is added, so that variants share
+            a model.
 
     Raises:
         InputError: an unknown name.
     """
     check_surrogate(name)
     base, *variants = name.split("+")
-    options = {key: value for v in variants for key, value in VARIANTS[v].items()}
-    made = {} if models is None else models
-    if base not in made:
+    models = {} if models is None else models
+    if base not in models:
         start = time.perf_counter()
         kind, _, architecture = base.partition(":")
         model: nn.Module | None = None
-        evaluations = 0
+        gradient_evaluations = 0
         if kind == "net":
-            how = training or Training()
-            model = how.network(architecture, x, y, classes, seed)
-            evaluations = how.epochs * len(x)
+            training = training or TrainingRecipe()
+            model = training.network(architecture, x, y, classes, seed)
+            gradient_evaluations = training.epochs * len(x)
         elif kind == "ntk":
             network = build(architecture, tuple(x.shape[1:]), 1 if classes == 2 else classes)
-            model = KernelMachine(analytic_kernel(network, w_std, b_std), Ridge(ridge)).fit(x, _targets(y, classes))
+            kernel = analytic_kernel(network, w_std, b_std)
+            # Targets as a matrix, so that a class without images in the sample still has an output.
+            model = KernelMachine(kernel, Ridge(ridge)).fit(x, class_targets(y, classes))
         elif kind != "noise":
-            model = _control(base, x).fit(x, _targets(y, classes))
-        made[base] = Surrogate(base, model, {}, time.perf_counter() - start, evaluations)
-    kept = made[base]
-    return Surrogate(name, kept.model, options, kept.seconds, kept.gradient_evaluations)
-
-
-def _targets(y: Tensor, classes: int) -> Tensor:
-    """Of a kernel machine: a column a class, whether there are images of it or not; ±1 for two."""
-    if classes == 2:
-        return (2.0 * y.to(torch.float64) - 1)[:, None]
-    return nn.functional.one_hot(y.long(), classes).to(torch.float64)
+            model = _control(kind, x).fit(x, class_targets(y, classes))
+        models[base] = Surrogate(base, model, {}, time.perf_counter() - start, gradient_evaluations)
+    # Variants differ in the options of the attack alone, so they share the model and its cost.
+    options = {key: value for variant in variants for key, value in VARIANTS[variant].items()}
+    return replace(models[base], name=name, options=options)
 
 
 def _control(name: str, x: Tensor) -> KernelMachine:
-    """A kernel machine without a network; the Gaussian kernel's width is the median difference of a pixel."""
+    """Return a kernel machine without a network; the Gaussian kernel's width is the median distance per pixel."""
+    sample = x[:_CONTROL_SAMPLE].to(torch.float64)
     kernel: Kernel = LinearKernel()
     if name == "rbf":
-        some = x[:500].flatten(1).to(torch.float64)
-        kernel = RBFKernel(float((torch.pdist(some).square() / some.shape[1]).median().sqrt()))
-    scale = float(kernel(x[:500].to(torch.float64)).diagonal().mean())
+        # The median over pairs of the root mean squared difference of a pixel.
+        flat = sample.flatten(1)
+        kernel = RBFKernel(float((torch.pdist(flat).square() / flat.shape[1]).median().sqrt()))
+    scale = float(kernel(sample).diagonal().mean())
     return KernelMachine(kernel, Ridge(_CONTROL_RIDGE * scale))

@@ -1,4 +1,4 @@
-"""The time at which a kernel machine is a trained network's twin, and how alike their gradients are."""
+"""The training time at which a kernel machine resembles a trained network, and how alike their gradients are."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from ntklens.linalg import Filter, GradientFlow
 from ntklens.machine import KernelMachine
 from ntklens.statistics import Estimate, mean
 
-_TIMES = 33
-_FEW_TIMES = 9
+_MATCHED_TIMES = 33
+"""Times that `match_time` compares."""
+_SEARCHED_TIMES = 9
+"""Times that `search_time` tries; each of them costs queries of the victim."""
 _BATCH = 250
+"""Images whose gradients are compared at a time."""
 
 
 @dataclass(frozen=True)
 class MatchedTime:
-    """The best of a grid of training times.
+    """The time, of a grid of training times, at which a machine's outputs are most like a victim's.
 
     Attributes:
         filter: gradient flow to that time.
-        correlation: of the two models' centred logits on the images asked, from -1 to 1.
-        queries: outputs of the victim that were asked for.
+        correlation: correlation of the two models' centred logits on the images, from -1 to 1.
+        queries: number of outputs that the victim was asked for.
     """
 
     filter: GradientFlow
@@ -38,38 +41,37 @@ class MatchedTime:
 
 @torch.no_grad()
 def match_time(machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape"]) -> MatchedTime:
-    """Search the training time at which the machine's outputs are most like a victim's, from a few of these alone.
+    """Find the training time at which the machine's outputs are most like a victim's, from a few of these outputs.
 
-    A network trained for a while is described by the machine at its own time, not at t = ∞; for a black box that time is
-    unknown. Logits are centred over the classes and compared by their correlation, which no scale changes.
+    A network that was trained for a while is described by the machine at its own time, not at t = ∞; for a black box that
+    time is unknown. Logits are centred over the classes and compared by their correlation, which no scale changes.
 
     Args:
-        machine: a fitted machine, whatever its filter.
+        machine: a fitted machine, with any filter.
         victim: images to logits.
         x: a few images of the data, such as a hundred.
     """
-    theirs = victim(x)
+    victim_logits = victim(x)
     best: MatchedTime | None = None
-    for flow in _times(machine, _TIMES):
-        outputs = machine.refilter(flow)(x)
-        shared = min(outputs.shape[1], theirs.shape[1])  # of more classes than there are in the data, the first
-        ours, theirs = _centred(outputs[:, :shared]), _centred(theirs[:, :shared])
-        size = ours.norm() * theirs.norm()
-        score = float((ours * theirs).sum() / size) if float(size) > 0 else 0.0
-        if best is None or score > best.correlation:
-            best = MatchedTime(flow, score, len(x))
+    for flow in _times(machine, _MATCHED_TIMES):
+        logits = machine.refilter(flow)(x)
+        # A victim may know more classes than the data have; the first ones are those of the data.
+        shared = min(logits.shape[1], victim_logits.shape[1])
+        correlation = _correlation(_centred(logits[:, :shared]), _centred(victim_logits[:, :shared]))
+        if best is None or correlation > best.correlation:
+            best = MatchedTime(flow, correlation, len(x))
     assert best is not None
     return best
 
 
 @dataclass(frozen=True)
 class SearchedTime:
-    """The best of a few training times.
+    """The time, of a few training times, whose adversarial images fool a victim most.
 
     Attributes:
         filter: gradient flow to that time, or the machine's own filter, which is tried too.
-        fooled: share of the victim's right predictions that the machine's images of that time fooled.
-        queries: images that the victim was asked about; it needs to answer with a class only.
+        fooled: share of the victim's right predictions that the machine's images of that time turn wrong.
+        queries: number of images that the victim was asked about; its answer need only be a class.
     """
 
     filter: Filter
@@ -78,17 +80,17 @@ class SearchedTime:
 
     @property
     def time(self) -> float:
-        """t; infinity for the machine's own filter where that is not one of time."""
+        """Training time t; infinity for the machine's own filter where this is not gradient flow."""
         return self.filter.time if isinstance(self.filter, GradientFlow) else math.inf
 
 
 def search_time(
     machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape"], y: Int[Tensor, " m"], eps: float, norm: str
 ) -> SearchedTime:
-    """Search the training time whose adversarial images fool a victim most, on a few images set aside.
+    """Find the training time whose adversarial images fool a victim most, on a few images set aside.
 
-    Outputs that are most alike, as `match_time` asks for, need not share their adversarial directions when the victim is
-    not the machine's own lazy network: of a convolutional network the likest machine is a very early, smooth one.
+    Outputs that are most alike, as `match_time` looks for, need not share their adversarial directions when the victim is
+    not the machine's own lazy network: the machine most like a convolutional network is a very early, smooth one.
 
     Args:
         machine: a fitted machine, not on these images; its own filter is one of those tried.
@@ -98,23 +100,31 @@ def search_time(
         eps: radius of the attack, one step on the margin.
         norm: "linf" or "l2".
     """
-    right = correct(victim, x, y)
+    clean_correct = correct(victim, x, y)
     best: SearchedTime | None = None
-    flows: list[Filter] = [*_times(machine, _FEW_TIMES), machine.filter]
-    for flow in flows:
-        found = fgsm(machine.refilter(flow), x, y, eps, norm, loss="margin")
-        fooled = float((right & ~correct(victim, found, y)).sum()) / max(1, int(right.sum()))
+    filters: list[Filter] = [*_times(machine, _SEARCHED_TIMES), machine.filter]
+    queries = (1 + len(filters)) * len(x)
+    for tried in filters:
+        x_adv = fgsm(machine.refilter(tried), x, y, eps, norm, loss="margin")
+        lost = clean_correct & ~correct(victim, x_adv, y)
+        fooled = float(lost.sum()) / max(1, int(clean_correct.sum()))
+        # Among equals the last wins: the longest time, or the machine's own filter.
         if best is None or fooled >= best.fooled:
-            best = SearchedTime(flow, fooled, (1 + len(flows)) * len(x))
+            best = SearchedTime(tried, fooled, queries)
     assert best is not None
     return best
 
 
 def _times(machine: KernelMachine, count: int) -> list[GradientFlow]:
-    """From before the first feature is learned to after the last one that rounding leaves."""
-    values = machine.factorisation.spectrum.eigenvalues
-    first, last = -1.0 - float(values[0].log10()), 1.0 - float(values[-1].clamp_min(1e-14 * values[0]).log10())
-    return [GradientFlow(10.0**e) for e in torch.linspace(first, last, count, dtype=torch.float64).tolist()]
+    """Return times on a logarithmic grid, from 0.1 / λ_max to 10 / λ_min.
+
+    At the first no feature is learned yet, at the last all are, down to the smallest eigenvalue that is not rounding.
+    """
+    eigenvalues = machine.factorisation.spectrum.eigenvalues
+    smallest = eigenvalues[-1].clamp_min(1e-14 * eigenvalues[0])
+    first, last = -1.0 - float(eigenvalues[0].log10()), 1.0 - float(smallest.log10())
+    exponents = torch.linspace(first, last, count, dtype=torch.float64).tolist()
+    return [GradientFlow(10.0**exponent) for exponent in exponents]
 
 
 def _centred(logits: Tensor) -> Tensor:
@@ -122,12 +132,25 @@ def _centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(1, keepdim=True)
 
 
+def _correlation(a: Tensor, b: Tensor) -> float:
+    """Compute the cosine of two matrices as vectors; 0 where one of them is zero."""
+    size = a.norm() * b.norm()
+    return float((a * b).sum() / size) if float(size) > 0 else 0.0
+
+
 def gradient_cosine(a: Model, b: Model, x: Float[Tensor, "n *shape"], y: Int[Tensor, " n"]) -> Estimate:
-    """Cosine between two models' input gradients of the cross-entropy: mean over the images, with its 95 % interval."""
+    """Compute the cosine between two models' input gradients of the cross-entropy, as a mean over the images.
+
+    Args:
+        a: images to logits.
+        b: images to logits.
+        x: images.
+        y: true classes.
+    """
     objective = Objective()
-    values = []
+    cosines = []
     for batch in batches(len(x), _BATCH):
-        first, second = (objective.gradient(m, x[batch], y[batch])[0].flatten(1).to(torch.float64) for m in (a, b))
-        size = first.norm(dim=1) * second.norm(dim=1)
-        values.append((first * second).sum(1) / size.clamp_min(1e-300))
-    return mean(torch.cat(values).cpu().numpy())
+        of_a, of_b = (objective.gradient(model, x[batch], y[batch])[0].flatten(1).to(torch.float64) for model in (a, b))
+        size = of_a.norm(dim=1) * of_b.norm(dim=1)
+        cosines.append((of_a * of_b).sum(1) / size.clamp_min(1e-300))
+    return mean(torch.cat(cosines).cpu().numpy())

@@ -7,15 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from ntklens.attacks import correct
 from ntklens.progress import Progress
 from ntklens.statistics import mean
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import TransferSpec
 from ntklens.study.streams import Stream
-from ntklens.transfer import Surrogate, Training, Transfer, score, surrogate
+from ntklens.transfer import CLEAN, Surrogate, TrainingRecipe, TransferScore, surrogate, transfer_scores
 
-CLEAN, WHITE_BOX = "clean", "white-box"
+WHITE_BOX = "white-box"
 _SURROGATE_SEED = 1000
 """So far are the seeds of trained surrogates from those of the victims."""
 
@@ -43,13 +42,11 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
             victim = how.network(
                 architecture, train_x, train_y, len(context.data.classes), context.spec.seed + seed, tell
             )
-            before = correct(victim, x, y)
             start = time.perf_counter()
             own = _images(context, Surrogate(WHITE_BOX, victim), x, y)
             spent += time.perf_counter() - start
-            for name, found in {CLEAN: x, **sources, WHITE_BOX: own}.items():
-                after = before if name == CLEAN else correct(victim, found, y)
-                rows.append(_row(context, score(name, architecture, before, after), seed))
+            for name, scored in transfer_scores(victim, x, y, {**sources, WHITE_BOX: own}).items():
+                rows.append(_row(context, name, architecture, seed, scored))
             done += 1
     costs.append({"surrogate": WHITE_BOX, "fitting_seconds": 0.0, "attack_seconds": spent / total,
                   "training_gradients": 0, "attack_gradients": len(x) * context.threat.steps})  # fmt: skip
@@ -70,8 +67,8 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
     return StageResult(tables)
 
 
-def _training(spec: TransferSpec, rounds: float = 1) -> Training:
-    return Training(round(spec.epochs * rounds), spec.batch_size, spec.learning_rate, spec.width)
+def _training(spec: TransferSpec, rounds: float = 1) -> TrainingRecipe:
+    return TrainingRecipe(round(spec.epochs * rounds), spec.batch_size, spec.learning_rate, spec.width)
 
 
 def _images(context: Context, source: Surrogate, x: Tensor, y: Tensor) -> Tensor:
@@ -114,15 +111,15 @@ def _sources(
     return sources, costs
 
 
-def _row(context: Context, found: Transfer, seed: int) -> dict[str, Any]:
+def _row(context: Context, name: str, victim: str, seed: int, scored: TransferScore) -> dict[str, Any]:
     return {
-        "surrogate": found.source,
-        "victim": found.victim,
+        "surrogate": name,
+        "victim": victim,
         "seed": seed,
-        "eps": 0.0 if found.source == CLEAN else context.threat.eps,
-        **found.accuracy.row("accuracy"),
-        **found.fooled.row("fooled"),
-        "n": found.accuracy.n,
+        "eps": 0.0 if name == CLEAN else context.threat.eps,
+        **scored.accuracy.row("accuracy"),
+        **scored.fooled.row("fooled"),
+        "n": scored.accuracy.n,
     }
 
 

@@ -23,7 +23,7 @@ from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import VictimSpec
 from ntklens.study.stages.gallery import gallery
 from ntklens.study.streams import Stream
-from ntklens.transfer import Training, check_surrogate, match_time, search_time, surrogate
+from ntklens.transfer import TrainingRecipe, check_surrogate, match_time, search_time, surrogate
 
 _PROBE = 100
 """Images, set aside from the surrogate's, that the victim is asked about in the search of a time."""
@@ -203,7 +203,7 @@ def _surrogate(context: Context, spec: VictimSpec, x: Tensor, y: Tensor) -> nn.M
         w_std=k.w_std,
         b_std=k.b_std,
         ridge=k.ridge,
-        training=Training(width=spec.width, epochs=spec.epochs),
+        training=TrainingRecipe(width=spec.width, epochs=spec.epochs),
     )
     assert made.model is not None
     return made.model
