@@ -64,7 +64,7 @@ def test_torchscript_and_an_exported_program(files):
         ("missing.pt", None, "does not exist"),
         ("missing.py:build", None, "does not exist; give a Python file"),
         ("model.py:make", None, "has no function make"),
-        ("model.py:number", None, "must return a torch.nn.Module; int came"),
+        ("model.py:number", None, "expected a torch.nn.Module from number.*got int"),
         ("model.py:broken", None, "no such thing"),
         ("model.py:build", "missing.safetensors", "does not exist; give the safetensors"),
         ("model.py:build", "model.py", "not a safetensors file"),

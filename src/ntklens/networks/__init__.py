@@ -1,4 +1,4 @@
-"""Finite networks: named architectures, parametrisation, linearisation, training."""
+"""Finite networks: named architectures, parametrisation, linearisation, training, and networks from files."""
 
 from ntklens.networks.architectures import architecture_names, build
 from ntklens.networks.linearize import Linearized, linearize

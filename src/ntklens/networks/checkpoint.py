@@ -1,9 +1,8 @@
-"""The state of a training between two epochs, in one safetensors file."""
+"""The state of a training run between two epochs, in one safetensors file."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,17 +12,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+from ntklens.files import written_whole
 
 
 class Checkpoint:
-    """Weights and buffers, momentum, the generator's state and the epoch of a training with SGD.
+    """Weights and buffers, momentum, the generator's state and the epoch of a training run with SGD.
 
     Args:
-        path: of the file; None keeps none.
+        path: the file; None saves nothing.
         network: the network in training.
-        optimiser: of its parameters.
-        generator: of its batches.
-        settings: what must be equal for a training to be gone on with, beside the optimiser's rate and momentum.
+        optimiser: the optimiser of its parameters.
+        generator: the generator that draws its batches.
+        settings: numbers that must be equal for a run to be resumed, beside the optimiser's learning rate and momentum.
     """
 
     def __init__(
@@ -35,12 +35,14 @@ class Checkpoint:
         settings: Mapping[str, int],
     ) -> None:
         self.path = None if path is None else Path(path)
-        self.network, self.optimiser, self.generator = network, optimiser, generator
+        self.network = network
+        self.optimiser = optimiser
+        self.generator = generator
         group = optimiser.param_groups[0]
         self.settings = {**settings, "learning_rate": group["lr"], "momentum": group["momentum"]}
 
     def save(self, epoch: int) -> None:
-        """Write the state after this epoch; the file is replaced as a whole."""
+        """Write the state after this epoch; the earlier file stays until the new one is complete."""
         if self.path is None:
             return
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
@@ -49,17 +51,17 @@ class Checkpoint:
             if momentum is not None:
                 tensors[f"momentum.{number}"] = momentum
         tensors["generator"] = self.generator.get_state()
-        own = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
+        # safetensors refuses tensors that share memory, so each is copied
+        copies = {k: v.detach().clone().contiguous() for k, v in tensors.items()}
         metadata = {"epoch": str(epoch), "settings": json.dumps(self.settings, sort_keys=True)}
-        partial = self.path.with_name(self.path.name + ".part")
-        save_file(own, partial, metadata=metadata)
-        os.replace(partial, self.path)
+        with written_whole(self.path) as partial:
+            save_file(copies, partial, metadata=metadata)
 
     def resume(self) -> int:
-        """Take up the state in the file, if there is one; returns the epochs done.
+        """Restore the state in the file, if there is one, and return the number of epochs that are done.
 
         Raises:
-            InputError: the file is no checkpoint, or of a training with another network or other settings.
+            InputError: the file is not a checkpoint, or is one of another network or of other settings.
         """
         if self.path is None or not self.path.exists():
             return 0
@@ -70,26 +72,29 @@ class Checkpoint:
             epoch, settings = int(metadata["epoch"]), json.loads(metadata["settings"])
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise InputError(
-                f"{self.path} is not a checkpoint of a training; give another name or remove it."
+                f"expected a checkpoint of a training run; got {self.path}, which is none. Give another name or remove it."
             ) from error
         if settings != self.settings:
             raise InputError(
-                f"{self.path} is of a training with {settings}; this one has {self.settings}: give another name."
+                f"expected a checkpoint of a training run with {self.settings}; got {self.path} with {settings}. Give "
+                "another name."
             )
         try:
-            self._take(tensors)
+            self._restore(tensors)
         except (RuntimeError, KeyError) as error:
-            raise InputError(f"{self.path} is of a training of another network; give another name.") from error
+            raise InputError(
+                f"expected a checkpoint of this network; got {self.path} of another network. Give another name."
+            ) from error
         return epoch
 
-    def _take(self, tensors: dict[str, Tensor]) -> None:
-        start = "network."
-        self.network.load_state_dict({k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)})
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        prefix = "network."
+        self.network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         for number, parameter in enumerate(self._parameters()):
             if (momentum := tensors.get(f"momentum.{number}")) is not None:
                 self.optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter)
         self.generator.set_state(tensors["generator"])
 
     def _parameters(self) -> list[Tensor]:
-        found: list[Tensor] = self.optimiser.param_groups[0]["params"]
-        return found
+        parameters: list[Tensor] = self.optimiser.param_groups[0]["params"]
+        return parameters

@@ -1,4 +1,4 @@
-"""A network's first-order expansion in its parameters."""
+"""A network's linearisation: its first-order expansion in its parameters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ntklens.kernels.empirical import check_mode
 class Linearized(nn.Module):
     """f(x; θ0) + ∂f/∂θ (x; θ0) (θ - θ0): a network that trains as its tangent kernel does (Lee et al. 2019, eq. 7).
 
-    Its parameters are θ, a copy of the network's under the same names, below `network`. It is differentiable in them and
-    in x, so it trains and is attacked like any network. The network that it expands stays in eval mode, whatever
-    `train()` is called on it.
+    Its parameters are θ, copies of the network's under the same names, below `network`. It is differentiable in them and
+    in x, so it trains and is attacked like any network. The linearised network stays in eval mode, whatever mode
+    `train()` sets.
     """
 
     def __init__(self, module: nn.Module, *, centred: bool = False) -> None:
@@ -25,24 +25,26 @@ class Linearized(nn.Module):
         check_mode(module)
         self._names = [name for name, p in module.named_parameters() if p.requires_grad]
         if not self._names:
-            raise InputError("the network has no parameter that requires a gradient; there is nothing to expand in.")
+            raise InputError("expected a network with a parameter that requires a gradient; got none to expand in.")
         self.centred = centred
         self.network = copy.deepcopy(module).eval()
+        # θ0 stands in numbered buffers, since the dots of parameter names are not allowed in buffer names.
         for number, name in enumerate(self._names):
             self.register_buffer(f"start_{number}", module.get_parameter(name).detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs in the shape of the network's own."""
+        """Return outputs in the shape of the network's own."""
         start = {name: self.get_buffer(f"start_{number}") for number, name in enumerate(self._names)}
         change = {name: attrgetter(name)(self.network) - start[name] for name in self._names}
 
         def network(parameters: dict[str, Tensor]) -> Tensor:
-            result: Tensor = functional_call(self.network, parameters, (x,))
-            return result
+            outputs: Tensor = functional_call(self.network, parameters, (x,))
+            return outputs
 
+        # one forward-mode pass at θ0 gives f and its derivative along θ - θ0
         value, slope = jvp(network, (start,), (change,))  # type: ignore[misc]
-        out: Tensor = slope if self.centred else value + slope
-        return out
+        outputs: Tensor = slope if self.centred else value + slope
+        return outputs
 
     def train(self, mode: bool = True) -> Linearized:
         """Set the mode of this module; the network below it stays in eval mode."""
@@ -52,14 +54,14 @@ class Linearized(nn.Module):
 
 
 def linearize(module: nn.Module, *, centred: bool = False) -> Linearized:
-    """The first-order expansion of a network about its current parameters, as a trainable module.
+    """Return the linearisation of a network about its current parameters, as a trainable module.
 
     Args:
         module: the network, which is copied; parameters that do not require a gradient stay constants.
-        centred: leave out f(x; θ0), so that the expansion starts at the zero function.
+        centred: leave out f(x; θ0), so that the linearisation starts at the zero function.
 
     Raises:
-        InputError: dropout or batch norm is in training mode, or nothing in the network moves.
+        InputError: dropout or batch norm is in training mode, or no parameter requires a gradient.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""A user's own network from a file: a factory in Python with its weights, a TorchScript or an exported program."""
+"""A user's own network from a file: a Python factory with its weights, a TorchScript module or an exported program."""
 
 from __future__ import annotations
 
@@ -18,123 +18,129 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+from ntklens.files import first_line
+from ntklens.networks.state import first_mismatch
 
-_PROGRAMS = {".pt2": "exported program", ".pt": "TorchScript", ".ts": "TorchScript", ".torchscript": "TorchScript"}
+_FORMATS = {".pt2": "exported program", ".pt": "TorchScript", ".ts": "TorchScript", ".torchscript": "TorchScript"}
+"""What torch calls the format of files with a network in them, by suffix."""
 
 
 def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Module:
-    """A network in eval mode.
+    """Load a network, in eval mode.
 
     Args:
-        where: "file.py:factory", whose factory takes no arguments and gives a module; a `.pt2` file of
-            `torch.export.save`; or a `.pt`, `.ts` or `.torchscript` file of `torch.jit.save`.
-        weights: safetensors of the module's state, for a factory.
+        where: "file.py:factory", whose factory takes no arguments and returns a module; a `.pt2` file from
+            `torch.export.save`; or a `.pt`, `.ts` or `.torchscript` file from `torch.jit.save`.
+        weights: safetensors file of the module's state, for a factory.
 
     Raises:
-        InputError: what is not there or does not load, with what to give in its place.
+        InputError: a file that is missing or does not load, with what to give in its place.
     """
     text = str(where)
     path, _, factory = text.rpartition(":")
     if path.endswith(".py"):
-        module = _made(Path(path), factory)
-        return _filled(module, None if weights is None else Path(weights)).eval()
-    kind = _PROGRAMS.get(Path(text).suffix)
-    if kind is None:
+        module = _run_factory(Path(path), factory)
+        return _with_weights(module, None if weights is None else Path(weights)).eval()
+    file_format = _FORMATS.get(Path(text).suffix)
+    if file_format is None:
         raise InputError(
-            f'a network as file.py:factory, or a .pt2, .pt, .ts or .torchscript file, was expected; "{text}" came.'
+            f'expected a network as file.py:factory, or a .pt2, .pt, .ts or .torchscript file; got "{text}".'
         )
     if weights is not None:
         raise InputError(f"{text} holds its own weights; give --weights with a file.py:factory alone.")
     if not Path(text).exists():
         raise InputError(f"{text} does not exist.")
-    if kind == "exported program":
+    is_exported = file_format == "exported program"
+    if is_exported:
         _refuse_pickles(Path(text))
     try:
-        return _Exported(torch.export.load(text).module()) if kind == "exported program" else _scripted(text)
-    except Exception as error:  # torch raises many kinds
-        raise InputError(f"{text} does not load as {kind}: {_first_line(error)}") from error
+        return _Exported(torch.export.load(text).module()) if is_exported else _load_script(text)
+    except Exception as error:  # torch raises errors of many types
+        raise InputError(f"{text} does not load as {file_format}: {_reason(error)}") from error
 
 
 class _Exported(nn.Module):
-    """An exported program's module: it knows neither train nor eval, being what it was exported as."""
+    """An exported program as a module whose mode can be set, although it stays in the mode it was exported in."""
 
     def __init__(self, program: nn.Module) -> None:
         super().__init__()
         self.program = program
 
     def forward(self, x: Tensor) -> Tensor:
-        """Its outputs."""
-        out: Tensor = self.program(x)
-        return out
+        """Return the program's outputs."""
+        outputs: Tensor = self.program(x)
+        return outputs
 
     def train(self, mode: bool = True) -> _Exported:
-        """Set the flag of this wrapper alone: the program refuses it."""
+        """Set the flag of this wrapper alone, since `train` and `eval` of the program raise an error."""
         self.training = mode
         return self
 
 
 def _refuse_pickles(path: Path) -> None:
-    """Refuse an archive with anything but tensors in it: `torch.export.load` unpickles what it finds.
+    """Refuse an archive with anything but tensors in it, since `torch.export.load` unpickles what it finds there.
 
     Raises:
-        InputError: the same, or no archive.
+        InputError: the archive holds pickled objects, or is no archive.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 content = archive.read(name)
+                # Two things in the archive can be pickles: weights, if their config says so, and legacy files of torch.
                 if name.endswith("_config.json") and b'"use_pickle": true' in content:
                     raise InputError(f"{path} holds pickled objects in place of tensors, and is not loaded.")
                 if name.endswith(".pt"):
-                    _tensors(content)
+                    _check_tensors_only(content)
     except InputError:
         raise
     except Exception as error:  # no archive, or a file that holds more than tensors
-        raise InputError(f"{path} is no exported program of tensors alone: {_first_line(error)}") from error
+        raise InputError(f"expected an exported program of tensors alone; got {path}: {_reason(error)}") from error
 
 
-def _tensors(content: bytes) -> None:
-    """Read a file of torch without running anything in it."""
+def _check_tensors_only(content: bytes) -> None:
+    """Read a file of torch without running anything in it, which raises an error where it holds more than tensors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.load(io.BytesIO(content), weights_only=True)
 
 
-def _scripted(path: str) -> nn.Module:
+def _load_script(path: str) -> nn.Module:
     network: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     return network.eval()
 
 
-def _made(path: Path, factory: str) -> nn.Module:
+def _run_factory(path: Path, factory: str) -> nn.Module:
+    """Run a Python file and call a function of it that returns a module."""
     if not path.exists():
         raise InputError(f"{path} does not exist; give a Python file and a function in it, as in model.py:build.")
     spec = importlib.util.spec_from_file_location(f"_ntklens_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    space: Any = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = space  # where dataclasses look their module up
-    with _beside(path):
+    namespace: Any = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = namespace  # where dataclasses look for the module that defines them
+    with _importable_neighbours(path):
         try:
-            spec.loader.exec_module(space)
+            spec.loader.exec_module(namespace)
         except Exception as error:
-            raise InputError(f"{path} cannot be run: {_first_line(error)}") from error
-        make = getattr(space, factory, None)
-        if not callable(make):
+            raise InputError(f"{path} cannot be run: {_reason(error)}") from error
+        function = getattr(namespace, factory, None)
+        if not callable(function):
             raise InputError(
                 f"{path} has no function {factory}; give one that takes no arguments and returns a module."
             )
         try:
-            module = make()
+            module = function()
         except Exception as error:
-            raise InputError(f"{factory} of {path} failed: {_first_line(error)}") from error
+            raise InputError(f"{factory} of {path} failed: {_reason(error)}") from error
     if not isinstance(module, nn.Module):
-        raise InputError(f"{factory} of {path} must return a torch.nn.Module; {type(module).__name__} came.")
+        raise InputError(f"expected a torch.nn.Module from {factory} of {path}; got {type(module).__name__}.")
     return module
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """The file's folder among those that modules are looked for in, as when the file is run by itself."""
+def _importable_neighbours(path: Path) -> Iterator[None]:
+    """Let a file import the modules in its folder, as it can when it is run as a script."""
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
@@ -143,7 +149,8 @@ def _beside(path: Path) -> Iterator[None]:
         sys.path.remove(folder)
 
 
-def _filled(module: nn.Module, weights: Path | None) -> nn.Module:
+def _with_weights(module: nn.Module, weights: Path | None) -> nn.Module:
+    """Load a safetensors file into a module."""
     if weights is None:
         return module
     try:
@@ -153,10 +160,10 @@ def _filled(module: nn.Module, weights: Path | None) -> nn.Module:
     except SafetensorError as error:
         raise InputError(f"{weights} is not a safetensors file; write it with safetensors.torch.save_file.") from error
     except RuntimeError as error:
-        raise InputError(f"{weights} does not fit the module: {_first_line(error)}") from error
+        raise InputError(f"{weights} does not fit the module: {first_mismatch(error)}") from error
     return module
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines[:2])}" if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """Return the type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {first_line(error)}"

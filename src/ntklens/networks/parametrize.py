@@ -1,4 +1,4 @@
-"""The finite network whose infinite-width limit the analytic kernel describes."""
+"""Finite networks in the NTK parametrisation, whose infinite-width limit the analytic kernel describes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ def ntk_parametrize(
     *,
     generator: torch.Generator | None = None,
 ) -> nn.Module:
-    """A copy of the network in the NTK parameterisation, freshly drawn.
+    """Return a copy of a network in the NTK parametrisation, with newly drawn weights.
 
-    Every Linear and convolution computes (w_std / sqrt(fan_in)) W h + b_std b with W and b drawn from N(0, 1) and
-    trained as such; the tangent kernel of this network converges with its width to `analytic_kernel` of the module
-    with the same w_std and b_std. The scales stand in the forward (as `torch.nn.utils.parametrize` does), so state_dict,
-    functional_call, deepcopy and optimisers work as ever. The affine parameters of normalisation layers are frozen where
-    they are.
+    Every Linear and convolution computes (w_std / sqrt(fan_in)) W h + b_std b, where W and b are drawn from N(0, 1) and
+    are what is trained. With growing width, the tangent kernel of this network converges to `analytic_kernel` of the module
+    with the same w_std and b_std. The scales are applied in the forward pass (by `torch.nn.utils.parametrize`), so
+    state_dict, functional_call, deepcopy and optimisers work as usual. The gains and shifts of normalisation layers keep
+    their values and are frozen.
 
     Args:
-        module: the user's network; it is not altered.
-        w_std: one value, one a layer by its dotted name, or a sequence in the order of the module's layers.
-        b_std: likewise; 0 leaves the layer without a working bias.
-        generator: source of the draws; a fresh one with seed 0 by default.
+        module: the network; it is not altered.
+        w_std: standard deviation of the weights before the 1/sqrt(fan_in): one value, one per layer by its dotted name, or
+            a sequence in the order of the module's layers.
+        b_std: standard deviation of the biases, likewise; 0 leaves a layer without an effective bias.
+        generator: source of the draws; by default a new one with seed 0.
 
     Raises:
         InputError: a mapping or sequence has no value for a layer.
@@ -53,6 +54,7 @@ def ntk_parametrize(
             draw = torch.randn(parameter.shape, generator=generator, device=generator.device, dtype=parameter.dtype)
             with torch.no_grad():
                 parameter.copy_(draw)
+            # `unsafe` skips a check of shape and dtype, which `Scaled` keeps.
             scale = scales[f"{name}.{key}" if name else key]
             parametrize.register_parametrization(layer, key, Scaled(scale), unsafe=True)
     return network

@@ -1,4 +1,4 @@
-"""Weights of a network as any training may have left them: safetensors, or torch's own files without code in them."""
+"""The weights of a network from a checkpoint of any training code: safetensors, or torch's files without code in them."""
 
 from __future__ import annotations
 
@@ -13,85 +13,105 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+from ntklens.files import first_line
 
 STATE_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-"""Files that `load_state` reads."""
-_INSIDE = ("state_dict", "model_state_dict", "model", "network")
+"""Suffixes of the files that `load_state` reads."""
+_ENTRIES = ("state_dict", "model_state_dict", "model", "network")
+"""Entries of a checkpoint under which training code stores the state, beside its optimiser and its epoch."""
 _PREFIXES = ("network.", "model.", "module.", "net.", "_orig_mod.")
+"""Prefixes of a state's keys where the network was a part of another module, in parallel, or compiled."""
 
 
 def load_state(module: nn.Module, path: str | Path) -> nn.Module:
-    """A copy of a module with the weights of a checkpoint, in eval mode.
+    """Return a copy of a module with the weights of a checkpoint, in eval mode.
 
-    A torch file is read with `weights_only=True`, so that nothing in it runs. The state may stand under a name of its own,
-    as `state_dict` in Lightning's checkpoints, and its keys below a prefix such as `model.` or `module.`.
+    A torch file is read with `weights_only=True`, so that nothing in it runs. The state may be an entry of the file, such
+    as `state_dict` in Lightning's checkpoints, and its keys may have a prefix such as `model.` or `module.`.
 
     Args:
-        module: of the architecture.
-        path: of a file in `STATE_SUFFIXES`.
+        module: a network of the checkpoint's architecture.
+        path: a file with one of `STATE_SUFFIXES`.
 
     Raises:
-        InputError: no such file, not one that is read, or weights that do not fit.
+        InputError: the file does not exist or cannot be read, or its weights do not fit.
     """
     path = Path(path)
+    state = _read_state(path)
+    loaded = copy.deepcopy(module)
+    expected = loaded.state_dict(keep_vars=True)
+    tensors = {str(k): v for k, v in state.items() if isinstance(v, Tensor)}
+    # Prefixes can be nested, as in `model._orig_mod.0.weight`. So the keys are tried as they are, and then again without
+    # the first prefix that any of them has, until they fit or none has a prefix. Keys without that prefix belong to other
+    # parts of the training code, such as its metrics, and are left out.
+    while tensors:
+        complete = _with_shared_weights(tensors, expected)
+        if expected.keys() <= complete.keys():
+            try:
+                loaded.load_state_dict({k: complete[k] for k in expected})
+            except RuntimeError as error:
+                raise InputError(f"{path} is of a network of other sizes: {first_mismatch(error)}") from error
+            return loaded.eval()
+        prefix = next((p for p in _PREFIXES if any(k.startswith(p) for k in tensors)), None)
+        if prefix is None:
+            break
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    missing = sorted(expected.keys() - {str(k) for k in state})
+    raise InputError(f"{path} does not fit the network: it lacks {', '.join(missing[:3])}.")
+
+
+def _read_state(path: Path) -> dict[Any, Any]:
+    """Read the state dict in a file, or in the entry of it that holds the network's.
+
+    Raises:
+        InputError: the file does not exist or cannot be read, or holds no state dict.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist; give a checkpoint with the state of the network.")
     try:
-        held: Any = (
+        content: Any = (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file.") from error
-    except Exception as error:  # torch raises many kinds
+    except Exception as error:  # torch raises errors of many types
         raise InputError(
-            f"{path} is not read: it is damaged or holds more than tensors; save module.state_dict()."
+            f"{path} cannot be read: it is damaged or holds more than tensors. Save module.state_dict()."
         ) from error
-    for name in _INSIDE:
-        if isinstance(held, dict) and isinstance(held.get(name), dict):
-            held = held[name]
-            break
-    if not isinstance(held, dict):
+    if isinstance(content, dict):
+        content = next((content[name] for name in _ENTRIES if isinstance(content.get(name), dict)), content)
+    if not isinstance(content, dict):
         raise InputError(
-            f"{path} holds a {type(held).__name__} where a state dict was expected; save module.state_dict()."
+            f"expected a state dict in {path}; got an object of type {type(content).__name__}. Save module.state_dict()."
         )
-    filled = copy.deepcopy(module)
-    wanted = filled.state_dict(keep_vars=True)
-    named = {str(k): v for k, v in held.items() if isinstance(v, Tensor)}
-    while named:
-        mine = _with_ties(named, wanted)
-        if wanted.keys() <= mine.keys():
-            try:
-                filled.load_state_dict({k: mine[k] for k in wanted})
-            except RuntimeError as error:
-                raise InputError(f"{path} is of a network of other sizes: {_first(error)}") from error
-            return filled.eval()
-        prefix = next((p for p in _PREFIXES if any(k.startswith(p) for k in named)), None)
-        if prefix is None:
-            break
-        named = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
-    missing = sorted(wanted.keys() - {str(k) for k in held})
-    raise InputError(f"{path} does not fit the network: it lacks {', '.join(missing[:3])}.")
+    return content
 
 
-def _with_ties(named: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of weights that the network shares are made up for where one of them is there."""
-    there = {id(v): named[k] for k, v in wanted.items() if k in named}
-    return named | {k: there[id(v)] for k, v in wanted.items() if k not in named and id(v) in there}
+def _with_shared_weights(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the names that are missing because a file holds shared weights once.
+
+    Args:
+        tensors: the tensors of the file, by name.
+        expected: the tensors of the network, by name; shared weights are one object under several names.
+    """
+    present = {id(v): tensors[k] for k, v in expected.items() if k in tensors}
+    return tensors | {k: present[id(v)] for k, v in expected.items() if k not in tensors and id(v) in present}
 
 
 def epoch_of(path: Path) -> float | None:
-    """The epoch in a file's name: after the word epoch, as in `epoch=3-step=120.ckpt`, or the number that ends it.
+    """Return the epoch in a file's name: after the word epoch, as in `epoch=3-step=120.ckpt`, or the number that ends it.
 
-    A number that belongs to a word, a version or a fraction, or counts steps, is none: `resnet18.pt`, `last-v1.ckpt`.
+    None where a number belongs to a word, a version or a fraction, or counts steps: `resnet18.pt`, `last-v1.ckpt`.
     """
-    named = re.search(r"epoch[=_\-]?(\d+)", path.stem, re.IGNORECASE)
-    if named:
-        return float(named[1])
-    last = re.search(r"(?:^|[=_\-]|ckpt|checkpoint)(\d+)$", path.stem, re.IGNORECASE)
-    return float(last[1]) if last and "step" not in path.stem.lower() else None
+    after_word = re.search(r"epoch[=_\-]?(\d+)", path.stem, re.IGNORECASE)
+    if after_word:
+        return float(after_word[1])
+    at_end = re.search(r"(?:^|[=_\-]|ckpt|checkpoint)(\d+)$", path.stem, re.IGNORECASE)
+    return float(at_end[1]) if at_end and "step" not in path.stem.lower() else None
 
 
-def _first(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
+def first_mismatch(error: RuntimeError) -> str:
+    """Return the first reason that torch gives for a state dict that does not fit, which stands below its first line."""
+    return next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), first_line(error))
