@@ -10,7 +10,10 @@ import pytest
 
 import ntklens as nl
 
-HEAVY = {"torch", "numpy", "scipy", "numba", "sklearn", "matplotlib", "PIL", "pooch", "pydantic", "safetensors", "rich"}
+HEAVY = {
+    *("torch", "numpy", "numba", "scipy", "scipy.stats", "scipy.optimize", "scipy.sparse"),
+    *("sklearn", "matplotlib", "PIL", "pooch", "pydantic", "safetensors", "rich"),
+}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -62,7 +65,14 @@ def test_importing_the_package_loads_nothing_heavy():
         ("InputError", HEAVY),
         ("fgsm", {"scipy", "numba", "sklearn", "matplotlib", "PIL", "pooch", "pydantic"}),
         ("load_dataset", {"scipy", "numba", "sklearn", "matplotlib", "pydantic"}),
-        ("KernelMachine", {"sklearn", "matplotlib", "PIL", "pooch", "pydantic"}),
+        (
+            "KernelMachine",
+            {"scipy.stats", "scipy.optimize", "scipy.sparse", "sklearn", "matplotlib", "PIL", "pooch", "pydantic"},
+        ),
+        (
+            "eigenfeatures",
+            {"scipy.stats", "scipy.optimize", "scipy.sparse", "sklearn", "matplotlib", "PIL", "pooch", "pydantic"},
+        ),
     ],
 )
 def test_a_name_loads_no_more_than_it_needs(name, absent):

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ntklens.errors import InputError
@@ -47,6 +46,8 @@ def match(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> tuple[Int[Tensor,
     Returns:
         For each column of a its partner's place in b, and their cosine, with its sign.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and used by this function alone
+
     if a.shape != b.shape:
         raise InputError(f"two bases of one size were expected; {tuple(a.shape)} and {tuple(b.shape)} came.")
     cosines = a.T @ b

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
-from scipy import stats
 from torch import Tensor
 
 from ntklens.errors import InputError
@@ -65,6 +64,8 @@ class FeatureScores:
 
 def above_majority(scores: FeatureScores, majority: float) -> np.ndarray:
     """p-value of each feature's accuracy against the rate of the majority class: a binomial test, one-sided, exact."""
+    from scipy import stats  # slow to import, and used by two functions alone
+
     return np.array([stats.binom.sf(round(e.value * e.n) - 1, e.n, majority) for e in scores.estimates])
 
 
@@ -98,6 +99,8 @@ def categories(
     Raises:
         InputError: scores of different features, or shares that are none.
     """
+    from scipy import stats  # slow to import, and used by two functions alone
+
     for name, share in (
         ("majority", majority),
         ("robust_share", robust_share),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
@@ -109,6 +108,8 @@ class Factorisation:
 
 def _lanczos(matrix: Tensor, count: int) -> Spectrum:
     """Compute the leading eigenpairs from a fixed starting vector, so that every run gives the same bits."""
+    from scipy.sparse.linalg import eigsh  # slow to import, and used by this function alone
+
     n = len(matrix)
     start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     eigenvalues, eigenvectors = eigsh(matrix.cpu().numpy(), count, which="LA", v0=start.numpy())
