@@ -141,4 +141,4 @@ def test_a_saved_machine_is_a_victim(tmp_path):
     assert rows["fgsm"]["accuracy"] == machine.score(x_adv, data.test.y[:40])
     other = ntklens("attack", "--victim", tmp_path / "machine.safetensors", *options, "--arch", "fc2", "--overwrite")
     assert other.returncode == 2
-    assert "was saved with another kernel" in " ".join(other.stderr.split())
+    assert "was saved with; got one with other values" in " ".join(other.stderr.split())

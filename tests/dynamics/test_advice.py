@@ -25,22 +25,22 @@ def test_a_kernel_that_moves_and_one_that_has_stopped():
     assert (moving.kind, moving.epoch) == ("moving", 6)
     (lazy,) = advice(path([0.1, 0.02, 0.005, 0.004, 0.003, 0.002]), 0.01)
     assert (lazy.kind, lazy.epoch) == ("lazy", 3)
-    assert "less than 0.01 an epoch (last: 0.002" in lazy.text
+    assert "moved by less than 0.01 in kernel distance per epoch (in the last epoch by 0.002)" in lazy.text
     assert "linearize(network)" in lazy.text
     distance = torch.zeros(7, 7)
     distance[3, 6] = distance[6, 3] = 1 - math.cos(math.radians(25))
     (far,) = advice(path([0.1, 0.02, 0.005, 0.004, 0.003, 0.002]), 0.01, distance)
-    assert "turned by 25° since then, and by 34° since its start" in far.text
+    assert "turned by 25° since epoch 3, and by 34° since the first record" in far.text
     (soon,) = advice(path([0.1, 0.1, 0.1, 0.005, 0.004]), 0.01)
     assert soon.kind == "moving", "two slow epochs are no regime"
-    assert "less than 0.01 in the last epoch (0.004); it stands still when" in soon.text
-    (plateau,) = advice(path([0.1, 0.02, 0.001, 0.001, 0.001], rank=[6.0, 2.5, 1.5, 1.5, 1.6, 1.7]), 0.01)
-    assert (plateau.kind, plateau.epoch) == ("plateau", 3)
+    assert "covered in the last epoch is 0.004, less than 0.01. The kernel counts as lazy once" in soon.text
+    (early,) = advice(path([0.1, 0.02, 0.001, 0.001, 0.001], rank=[6.0, 2.5, 1.5, 1.5, 1.6, 1.7]), 0.01)
+    assert (early.kind, early.epoch) == ("not learning yet", 3)
 
 
-def test_a_dead_network_is_told_before_all_else():
-    (dead,) = advice(path([0.1, 0.9, 0.0, 0.0], rank=[9, 8, 1.0, 1.0, 1.0]), 0.01)
-    assert (dead.kind, dead.epoch) == ("dead", 2)
+def test_a_collapsed_kernel_is_told_before_all_else():
+    (collapse,) = advice(path([0.1, 0.9, 0.0, 0.0], rank=[9, 8, 1.0, 1.0, 1.0]), 0.01)
+    assert (collapse.kind, collapse.epoch) == ("collapsed", 2)
 
 
 STEADY = [0.87, 0.88, 0.86, 0.87, 0.86, 0.87, 0.87]
@@ -58,10 +58,10 @@ def test_the_alarm_names_the_epoch_at_which_tangents_part_once():
     for row in (rows[8], rows[-1]):
         row |= {"one_step_accuracy": 0.95, "robust_accuracy": 0.1}
     first, second = overfitting_alarm(rows)
-    assert (first.kind, first.epoch, second.epoch) == ("overfitting", 8, 14)
+    assert (first.kind, first.epoch, second.epoch) == ("catastrophic overfitting", 8, 14)
     assert "mean cosine is 0.77, after 0.88 at epoch 1" in first.text
-    assert "under one step went from 50 to 95 %, under PGD from 40 to 10 %" in first.text
-    assert [a.kind for a in advice(rows, 0.01, one_step=True)] == ["overfitting", "overfitting", "moving"]
+    assert "under the one-step attack went from 50 % to 95 %, and under PGD from 40 % to 10 %" in first.text
+    assert [a.kind for a in advice(rows, 0.01, one_step=True)] == ["catastrophic overfitting"] * 2 + ["moving"]
     assert [a.kind for a in advice(rows, 0.01)] == ["moving"], "it is for one-step training alone"
 
 
@@ -83,8 +83,8 @@ def test_no_alarm(rows):
     assert overfitting_alarm(rows) == []
 
 
-def test_a_kernel_of_zeros_is_dead():
+def test_a_kernel_of_zeros_has_collapsed():
     rows = [r | {"trace": 0.0 if t > 1 else 9.0} for t, r in enumerate(path([0.9, math.nan], rank=[9.0, 8.0, 0.0]))]
-    (dead,) = advice(rows, 0.01)
-    assert (dead.kind, dead.epoch) == ("dead", 2)
-    assert "is zero: no input has any tangent" in dead.text
+    (collapse,) = advice(rows, 0.01)
+    assert (collapse.kind, collapse.epoch) == ("collapsed", 2)
+    assert "Since epoch 2 the kernel has been zero: no weight changes any output" in collapse.text

@@ -198,7 +198,13 @@ def dynamics_stage(record, rng, epochs=12):
         {"training": name, "seed": 0, **share(0.7), **share(0.3, "robust_accuracy", *ROBUST), "pgd_accuracy": 0.3}
         for name in ("none", "standard", "PGD")
     ]
-    alarm = {"training": "FGSM", "seed": 0, "kind": "overfitting", "epoch": 9.0, "text": "The tangents have parted."}
+    alarm = {
+        "training": "FGSM",
+        "seed": 0,
+        "kind": "catastrophic overfitting",
+        "epoch": 9.0,
+        "text": "The tangents have parted.",
+    }
     advice = [alarm, {"training": "PGD", "seed": 0, "kind": "moving", "epoch": 12.0, "text": "The kernel still moves."}]
     tables = {
         "dynamics": rows,

@@ -165,7 +165,7 @@ def test_polar_plots_angle_and_radius(record):
 
 
 def test_alarms_stand_where_the_cosine_fell(record):
-    alarms = [r for r in record.table("advice") if r["kind"] == "overfitting"]
+    alarms = [r for r in record.table("advice") if r["kind"] == "catastrophic overfitting"]
     cosine = drawn(dynamics.one_step(record.table("dynamics"), alarms)).axes[1]
     marks = [line.get_xydata().tolist() for line in cosine.get_lines() if line.get_marker() == "v"]
     assert [m for m in marks if m] == [[[9.0, pytest.approx(0.6)]]]

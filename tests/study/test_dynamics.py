@@ -216,7 +216,7 @@ def test_trainings_that_die_or_diverge_lose_nothing_else(tmp_path):
     own = {"trainings": ["standard", "FGSM"], "epochs": 3, "probe": 20, "width": 4, "machine": 30, "machine_test": 10}
     own |= {"attack_steps": 2, "queries": 3, "linear_from": [1], "linear_epochs": 1}
     dead = run(Spec.parse(VALUES | {"dynamics": own | {"learning_rate": 0.5}}), tmp_path / "dead")
-    assert "dead" in [r["kind"] for r in dead.table("advice")]
+    assert "collapsed" in [r["kind"] for r in dead.table("advice")]
     assert None in [r["accuracy"] for r in dead.table("kernel_machines")]
     assert "How training moves" in render(dead)
     lost = run(Spec.parse(VALUES | {"dynamics": own | {"learning_rate": 1e20}}), tmp_path / "lost")

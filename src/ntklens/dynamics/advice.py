@@ -1,10 +1,11 @@
-"""What the path of a kernel says to whoever is training: it has stopped moving, it has died, or training has broken."""
+"""Advice on a training, read off the path of its kernel: it is lazy, it has collapsed, or the training breaks down."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,8 +13,19 @@ from torch import Tensor
 from ntklens.dynamics import measures
 
 Row = Mapping[str, float]
-_BEGUN, _ENOUGH = 3.0, 5
-"""Effective rank of the kernel of a network that has begun to learn, and how many such epochs an alarm needs before it."""
+"""The measures of one record, by name, as `KernelTracker.row` gives them."""
+
+Kind = Literal["moving", "lazy", "not learning yet", "collapsed", "catastrophic overfitting"]
+"""What a finding is about."""
+
+_RANK_OF_A_LEARNER = 3.0
+"""Effective rank of the kernel from which on a network counts as having begun to learn."""
+
+_RANK_ONE = 1.001
+"""Effective rank below which a kernel has rank one to rounding, or is zero."""
+
+_EPOCHS_BEFORE_AN_ALARM = 5
+"""Number of epochs, of a network that has begun to learn, that an alarm compares with at least."""
 
 
 @dataclass(frozen=True)
@@ -21,152 +33,177 @@ class Advice:
     """One finding.
 
     Attributes:
-        kind: "lazy", "moving", "plateau", "dead" or "overfitting".
-        epoch: since when.
-        text: the finding with its evidence, and what to do.
+        kind: "moving" (the kernel still changes), "lazy" (it has stopped), "not learning yet" (it has stopped, and the
+            network has hardly begun to learn), "collapsed" (it has rank one or is zero) or "catastrophic overfitting".
+        epoch: the epoch from which on it holds.
+        text: the finding with its evidence, and what to do about it.
     """
 
-    kind: str
+    kind: Kind
     epoch: float
     text: str
 
     def row(self) -> dict[str, str | float]:
-        """Columns for a record."""
+        """Return the columns of a record's table."""
         return {"kind": self.kind, "epoch": self.epoch, "text": self.text}
 
 
 def advice(
     rows: Sequence[Row], threshold: float, distance: Float[Tensor, "e e"] | None = None, *, one_step: bool = False
 ) -> list[Advice]:
-    """What the rows of a `KernelTracker` say, alarms first.
-
-    A kernel can move little at every epoch and far in the end. With the distances between epochs, a kernel that is slow
-    is told with how far it has turned since it became so.
+    """Return what the rows of a `KernelTracker` say, alarms first.
 
     Args:
-        rows: of `KernelTracker.rows`.
-        threshold: velocity, in kernel distance an epoch, below which the kernel counts as standing still.
-        distance: of `KernelTracker.distance`.
-        one_step: the training is one on one-step adversarial images, for which `overfitting_alarm` is.
+        rows: rows of a tracker, from `KernelTracker.rows`.
+        threshold: velocity, in kernel distance per epoch, below which the kernel counts as standing still.
+        distance: kernel distances between epochs, from `KernelTracker.distance`. A kernel may move little in every epoch
+            and far in the end; with the distances, the text for a lazy kernel says how far it has turned since then.
+        one_step: whether the training is one on one-step adversarial images; only then `overfitting_alarm` is asked.
     """
     if not rows:
         return []
-    dead = _dead(rows)
+    collapse = _collapse(rows)
+    if collapse is not None:
+        return [collapse]
     alarms = overfitting_alarm(rows) if one_step else []
-    return [dead] if dead else [*alarms, _movement(rows, threshold, distance)]
+    return [*alarms, _movement(rows, threshold, distance)]
 
 
 def overfitting_alarm(rows: Sequence[Row], *, window: int = 10, drop: float = 0.05) -> list[Advice]:
-    """Spells in which one-step adversarial training breaks down: tangents of attacked images turn from those of the images.
+    """Return the epochs at which one-step adversarial training begins to break down.
 
-    In catastrophic overfitting (Wong et al. 2020) a network trained on one-step examples learns to tell these from clean
-    images, and loses its robustness to more steps. The tangents of an image and of its one-step example, close to each
-    other before, part. An epoch is in such a spell when the mean cosine between them, a tracker's `adversarial_cosine`,
-    lies more than `drop` below the highest of the `window` epochs before. Epochs at which the kernel has an effective rank
-    below 3, before a network has begun to learn, do not count, and there have to be five that do. Where the rows have
-    `one_step_accuracy` and `robust_accuracy`, these have to part as well, by as much. A spell is told once, at its start.
+    In catastrophic overfitting (Wong et al. 2020) a network that is trained on one-step adversarial images learns to tell
+    them from clean ones, and loses its robustness to attacks with more steps. The tangents of an image and of its one-step
+    image, which were similar before, then separate.
+
+    The alarm is raised at an epoch when the mean cosine between them (`adversarial_cosine`) lies more than `drop` below the
+    highest of the `window` epochs before. It needs at least five of these epochs at which the kernel has an effective rank
+    of 3 or more, that is, at which the network has begun to learn. Where the rows have `one_step_accuracy` and
+    `robust_accuracy`, the gap between these must also have grown, by more than `drop`. The alarm is raised once per fall
+    of the cosine, and again only after half of `drop` is recovered.
 
     In other trainings the cosine may fall for other reasons.
 
     Args:
-        rows: of `KernelTracker.rows`, of a tracker with the one-step attack of the training.
-        window: epochs that are compared with.
-        drop: of the cosine.
+        rows: rows of a tracker whose `attack` is the one-step attack of the training.
+        window: number of earlier epochs to compare with.
+        drop: fall of the cosine, and growth of the gap between the accuracies (shares from 0 to 1).
     """
-    found: list[Advice] = []
-    lost = -math.inf  # the cosine before a spell, which ends when half of the fall is made good
+    alarms: list[Advice] = []
+    level_before_fall = -math.inf
     for t, now in enumerate(rows):
-        past = [r for r in rows[max(0, t - window) : t] if r["effective_rank"] >= _BEGUN and not math.isnan(_cosine(r))]
-        if len(past) < _ENOUGH or _cosine(now) < lost - drop / 2:
+        past = [r for r in rows[max(0, t - window) : t] if _has_begun(r) and not math.isnan(_cosine(r))]
+        if len(past) < _EPOCHS_BEFORE_AN_ALARM:
             continue
-        lost, best = -math.inf, max(past, key=_cosine)
-        if _cosine(now) < _cosine(best) - drop and _parted(best, now, drop):
-            found.append(Advice("overfitting", now["epoch"], _alarmed(best, now)))
-            lost = _cosine(best)
-    return found
+        # A fall that has been told lasts until the cosine is back within half of the drop.
+        if _cosine(now) < level_before_fall - drop / 2:
+            continue
+        level_before_fall = -math.inf
+        best = max(past, key=_cosine)
+        if _cosine(now) < _cosine(best) - drop and _gap_has_grown(best, now, drop):
+            alarms.append(Advice("catastrophic overfitting", now["epoch"], _alarm_text(best, now)))
+            level_before_fall = _cosine(best)
+    return alarms
+
+
+def _has_begun(row: Row) -> bool:
+    return row["effective_rank"] >= _RANK_OF_A_LEARNER
 
 
 def _cosine(row: Row) -> float:
     return row.get("adversarial_cosine", math.nan)
 
 
-def _parted(before: Row, now: Row, least: float) -> bool:
-    """Whether accuracy under one step and under PGD are further apart than they were; true where they are not known."""
+def _gap_has_grown(before: Row, now: Row, least: float) -> bool:
+    """Whether accuracy under one step and under PGD are further apart than before; true where they are not known."""
     if not all(name in row for row in (before, now) for name in ("one_step_accuracy", "robust_accuracy")):
         return True
-    gaps = [row["one_step_accuracy"] - row["robust_accuracy"] for row in (before, now)]
-    return gaps[1] > gaps[0] + least
+    gap_before, gap_now = (row["one_step_accuracy"] - row["robust_accuracy"] for row in (before, now))
+    return gap_now > gap_before + least
 
 
-def _alarmed(best: Row, now: Row) -> str:
+def _alarm_text(best: Row, now: Row) -> str:
     text = (
-        f"At epoch {now['epoch']:g} the tangents of one-step images have turned away from those of the images: their mean "
-        f"cosine is {now['adversarial_cosine']:.2f}, after {best['adversarial_cosine']:.2f} at epoch {best['epoch']:g}."
+        f"At epoch {now['epoch']:g} the tangents of one-step adversarial images have turned away from those of the clean "
+        f"images: their mean cosine is {now['adversarial_cosine']:.2f}, after {best['adversarial_cosine']:.2f} at epoch "
+        f"{best['epoch']:g}."
     )
     if "one_step_accuracy" in now and "robust_accuracy" in now:
-        one, more = (f"{100 * best[k]:.0f} to {100 * now[k]:.0f} %" for k in ("one_step_accuracy", "robust_accuracy"))
-        text += f" Accuracy under one step went from {one}, under PGD from {more}."
+        one_step, pgd = (
+            f"from {100 * best[name]:.0f} % to {100 * now[name]:.0f} %"
+            for name in ("one_step_accuracy", "robust_accuracy")
+        )
+        text += f" Accuracy under the one-step attack went {one_step}, and under PGD {pgd}."
     return (
-        text + " Training on one-step images is breaking down: go back to a checkpoint before it and take more attack "
-        "steps or a smaller learning rate."
+        text + " One-step training is breaking down. Go back to an earlier checkpoint, and use more attack steps or a "
+        "smaller learning rate."
     )
 
 
-def _dead(rows: Sequence[Row]) -> Advice | None:
-    """A kernel of rank one, where only the last bias still moves, or none, where nothing does."""
+def _collapse(rows: Sequence[Row]) -> Advice | None:
+    """Find a kernel that has had rank one, where only the last bias still learns, or been zero up to the last record."""
     first = len(rows)
-    while first and not rows[first - 1]["effective_rank"] >= 1.001:
+    # "not >=" rather than "<": a rank that is NaN counts too.
+    while first and not rows[first - 1]["effective_rank"] >= _RANK_ONE:
         first -= 1
     if first == len(rows):
         return None
-    nothing = not rows[-1]["trace"] > 0
-    what = "is zero: no input has any tangent" if nothing else "has rank one: every input has the same tangents"
+    is_zero = not rows[-1]["trace"] > 0
+    state = (
+        "has been zero: no weight changes any output"
+        if is_zero
+        else "has had rank one: a training step moves the outputs on all images together"
+    )
     return Advice(
-        "dead",
+        "collapsed",
         rows[first]["epoch"],
-        f"Since epoch {rows[first]['epoch']:g} the kernel {what}, as when all hidden units are off. Go back, lower the "
-        "learning rate, or train on clean images first.",
+        f"Since epoch {rows[first]['epoch']:g} the kernel {state}, as when all hidden units are inactive. Go back to an "
+        "earlier checkpoint and lower the learning rate, or train on clean images first.",
     )
 
 
 def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) -> Advice:
-    epochs, speed = [r["epoch"] for r in rows], [r["velocity"] for r in rows]
-    since = measures.lazy_epoch(speed, epochs, threshold)
-    last = speed[-1]
-    if since is None:
-        if last < threshold:
-            return Advice(
-                "moving",
-                epochs[-1],
-                f"The kernel moved by less than {threshold:g} in the last epoch ({last:.2g}); it stands still when it has "
-                "done so for three on end. Train on as you do.",
-            )
+    """Say whether the kernel has stopped moving, and since when."""
+    epochs, velocities = [r["epoch"] for r in rows], [r["velocity"] for r in rows]
+    since, last, limit = measures.lazy_epoch(velocities, epochs, threshold), velocities[-1], f"{threshold:g}"
+    criterion = f"less than {limit} per epoch at three records in a row"
+    if since is None and last < threshold:
         return Advice(
             "moving",
             epochs[-1],
-            f"The kernel still moves: {last:.2g} in kernel distance an epoch at epoch {epochs[-1]:g}, where standing still "
-            f"is less than {threshold:g} for three epochs on end. Train on as you do.",
+            f"The kernel distance covered in the last epoch is {last:.2g}, less than {limit}. The kernel counts as lazy "
+            f"once it moves by {criterion}. Continue the training.",
         )
-    if rows[-1]["effective_rank"] < _BEGUN:
+    if since is None:
         return Advice(
-            "plateau",
-            since,
-            f"Since epoch {since:g} the kernel has moved by less than {threshold:g} an epoch, but its effective rank is "
-            f"{rows[-1]['effective_rank']:.2g}: the network has hardly begun to learn. Train on.",
+            "moving",
+            epochs[-1],
+            f"At epoch {epochs[-1]:g} the kernel still moves, by a kernel distance of {last:.2g} per epoch. It counts as "
+            f"lazy once it moves by {criterion}. Continue the training.",
         )
-    turned = "" if distance is None else _turned(float(distance[epochs.index(since), -1]), rows[-1], since)
+    if not _has_begun(rows[-1]):
+        return Advice(
+            "not learning yet",
+            since,
+            f"Since epoch {since:g} the kernel has moved by less than {limit} per epoch, but its effective rank is only "
+            f"{rows[-1]['effective_rank']:.2g}: the network has hardly begun to learn. Continue the training.",
+        )
+    turn = "" if distance is None else _turn_text(float(distance[epochs.index(since), -1]), rows[-1], since)
     return Advice(
         "lazy",
         since,
-        f"Since epoch {since:g} the kernel has moved by less than {threshold:g} an epoch (last: {last:.2g}{turned}). A "
-        "linearised continuation, ntklens.linearize(network), trains on the kernel as it is now; early layers can be "
-        "frozen, and cheaper attacks tried, against the accuracy of the checkpoint.",
+        f"Since epoch {since:g} the kernel has moved by less than {limit} in kernel distance per epoch (in the last epoch "
+        f"by {last:.2g}).{turn} The rest of the training can be linearised, with ntklens.linearize(network), which trains "
+        "on the kernel as it is now. Early layers can be frozen and cheaper attacks tried; compare the accuracy with that of "
+        "this checkpoint.",
     )
 
 
-def _turned(distance: float, now: Row, since: float) -> str:
-    """How far the kernel is from where it became slow, beside how far it has come in all."""
+def _turn_text(distance: float, now: Row, since: float) -> str:
+    """Say how far the kernel has turned since it became slow, and how far since the training began."""
+    # distance = 1 - cos(angle); rounding may push it beyond 2.
     angle = math.degrees(math.acos(max(-1.0, 1 - distance)))
     return (
-        f"; in all it has turned by {angle:.2g}° since then, and by {math.degrees(now['angle']):.2g}° since its start"
+        f" It has turned by {angle:.2g}° since epoch {since:g}, and by {math.degrees(now['angle']):.2g}° since the first "
+        "record."
     )

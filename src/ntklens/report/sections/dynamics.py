@@ -70,7 +70,7 @@ def _path(record: Record, rows: list[dict[str, Any]], meta: dict[str, Any]) -> l
 
 
 def _one_step(record: Record, rows: list[dict[str, Any]]) -> Plate:
-    alarms: list[dict[str, Any]] = [r for r in record.table("advice") if r["kind"] == "overfitting"]
+    alarms: list[dict[str, Any]] = [r for r in record.table("advice") if r["kind"] == "catastrophic overfitting"]
     return Plate(
         lambda: dynamics.one_step(rows, alarms),
         "Whether one-step training is honest. Where it breaks down (catastrophic overfitting), accuracy under one step "
