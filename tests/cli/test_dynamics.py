@@ -2,6 +2,7 @@ import json
 from typing import get_args
 
 from cli.process import MODEL, ntklens
+from ntklens.dynamics.advice import Kind
 
 
 def test_dynamics_ends_with_what_the_path_says(tmp_path):

@@ -192,10 +192,10 @@ def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) ->
     return Advice(
         "lazy",
         since,
-        f"Since epoch {since:g} the kernel has moved by less than {limit} in kernel distance per epoch (in the last epoch "
-        f"by {last:.2g}).{turn} The rest of the training can be linearised, with ntklens.linearize(network), which trains "
-        "on the kernel as it is now. Early layers can be frozen and cheaper attacks tried; compare the accuracy with that of "
-        "this checkpoint.",
+        f"Since epoch {since:g} the kernel has moved by less than {limit} in kernel distance per epoch (in the last "
+        f"epoch by {last:.2g}).{turn} The rest of the training can be linearised, with ntklens.linearize(network), which "
+        "trains on the kernel as it is now. Early layers can be frozen and cheaper attacks tried; compare the accuracy "
+        "with that of this checkpoint.",
     )
 
 
