@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ntklens import machine_file
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, WithPrior
-from ntklens.kernels.expansion import Expansion, expansion
+from ntklens.kernels.base import Kernel
+from ntklens.kernels.expansion import Expansion
 from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, trained_covariance
 from ntklens.targets import class_logits, regression_targets
 
@@ -174,7 +174,7 @@ class KernelMachine(nn.Module):
         """
         self._check_fitted()
         inside = self.arithmetic if arithmetic is None else arithmetic
-        return expansion(self.kernel, self.double_inputs, coefficients.to(torch.float64), inside)
+        return self.kernel.expansion(self.double_inputs, coefficients.to(torch.float64), inside)
 
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
         """Return the raw predictions Θ(x, X) α, one column per target; they can be differentiated once in x."""
@@ -303,11 +303,6 @@ class KernelMachine(nn.Module):
         A network that starts at f_0 ends at f_0 + A (Y - f_0(X)), where A = Θ(x, X) V g(Λ) Vᵀ reads the training outputs
         into x. It is a linear function of f_0, whose covariance is the prior K; `trained_covariance` has the formula.
         """
-        if not isinstance(self.kernel, WithPrior):
-            raise InputError(
-                f"{type(self.kernel).__name__} has no prior, the covariance of networks before training. Use a kernel that "
-                "has one, such as analytic_kernel(module)."
-            )
         prior, z, train = self.kernel.prior, x.to(torch.float64), self.double_inputs
         if "prior" not in self._shared:
             self._shared["prior"] = prior(train)

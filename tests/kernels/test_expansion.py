@@ -7,7 +7,6 @@ from torch import nn
 import ntklens as nl
 from kernels.empirical.zoo import ZOO, inputs_of, network_of
 from ntklens.kernels.empirical.weights import ThroughWeights
-from ntklens.kernels.expansion import ThroughMatrix, expansion
 from ntklens.kernels.parametrisation import Parametrisation
 
 DTYPE = torch.float64
@@ -33,7 +32,7 @@ def sides(request):
 def test_as_through_the_matrix(sides, outputs, columns, size):
     net, x, z, a = sides
     kernel, a = nl.empirical_kernel(net, outputs), a[:, :columns]
-    found, truth = expansion(kernel, z, a, DTYPE), ThroughMatrix(kernel, z, a)
+    found, truth = kernel.expansion(z, a, DTYPE), MatrixExpansion(kernel, z, a)
     assert isinstance(found, ThroughWeights)
     if size is not None:
         found.size = size
@@ -53,7 +52,7 @@ def test_as_through_the_matrix(sides, outputs, columns, size):
 def test_each_input_with_a_column_of_its_own(sides):
     net, x, z, a = sides
     kernel = nl.empirical_kernel(net)
-    found, truth = expansion(kernel, z, a, DTYPE), ThroughMatrix(kernel, z, a)
+    found, truth = kernel.expansion(z, a, DTYPE), MatrixExpansion(kernel, z, a)
     columns = torch.tensor([0, 2, 1, 2, 0])
     values, slope = found.along(x, columns)
     exact, pull = truth.along(x, columns)
@@ -72,7 +71,7 @@ def test_parametrised_and_projected_kernels_have_one():
         nl.empirical_kernel(net, parametrisation=Parametrisation(w_std=1.5, b_std=0.3)),
         nl.empirical_kernel(net, projections=50),
     ):
-        found = expansion(kernel, z, a, DTYPE)
+        found = kernel.expansion(z, a, DTYPE)
         assert isinstance(found, ThroughWeights)
         assert error(found(x), kernel(x, z) @ a) < 1e-12
 
@@ -80,8 +79,8 @@ def test_parametrised_and_projected_kernels_have_one():
 def test_the_matrix_is_the_way_where_directions_exceed_the_memory():
     net = nn.Linear(6, 3).double()
     z, a = torch.rand(4, 6, dtype=DTYPE), torch.ones(4, 1, dtype=DTYPE)
-    assert isinstance(expansion(nl.empirical_kernel(net, memory_limit=100), z, a, DTYPE), ThroughMatrix)
-    assert isinstance(expansion(nl.empirical_kernel(net, "full"), z, a, DTYPE), ThroughMatrix)
+    assert isinstance(nl.empirical_kernel(net, memory_limit=100).expansion(z, a, DTYPE), MatrixExpansion)
+    assert isinstance(nl.empirical_kernel(net, "full").expansion(z, a, DTYPE), MatrixExpansion)
 
 
 def test_a_machine_in_float32_is_as_right_as_float32():
@@ -96,5 +95,5 @@ def test_a_machine_in_float32_is_as_right_as_float32():
     )
     probe = x[:20].double() + 0.05
     assert error(fast.outputs(probe), exact.outputs(probe)) < 1e-5
-    loose = ThroughMatrix(fast.kernel, x, fast.coefficients)
+    loose = MatrixExpansion(fast.kernel, x, fast.coefficients)
     assert error(loose(probe.float()), exact.outputs(probe)) > error(fast.outputs(probe), exact.outputs(probe))

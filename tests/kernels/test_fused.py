@@ -8,8 +8,11 @@ from torch import nn
 
 from kernels import networks
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.engines.fused import codes, engine, layout
+from ntklens.kernels.engines.fused import codes, layout
 from ntklens.kernels.engines.fused.compiler import compile_graph
+from ntklens.kernels.engines.fused.engine import FusedEngine
+from ntklens.kernels.engines.reference import ReferenceEngine
+from ntklens.kernels.engines.select import engine_for
 
 
 def images(n: int, *shape: int) -> torch.Tensor:
@@ -55,8 +58,9 @@ def test_near_pairs_keep_their_digits_in_float32_after_a_pooling():
 
 
 def test_what_the_engine_has_no_instruction_for_takes_the_readable_one():
-    kernel = analytic_kernel(networks.dense(torch.erf))
-    assert not engine.usable(kernel.graph((1, 4, 4)), images(1, 1, 4, 4))
+    graph, cpu = analytic_kernel(networks.dense(torch.erf)).graph((1, 4, 4)), torch.device("cpu")
+    assert not FusedEngine.supports(graph, cpu, differentiable=False)
+    assert isinstance(engine_for(graph, "auto", cpu, 1 << 30, differentiable=False), ReferenceEngine)
     assert analytic_kernel(networks.dense(torch.erf))(images(2, 1, 4, 4)).shape == (2, 2)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ntklens.attacks import Threat
 from ntklens.attacks.balls import per_sample
-from ntklens.kernels.expansion import Expansion, Slope
+from ntklens.kernels.expansion import Expansion, ExpansionPullback
 from ntklens.machine import KernelMachine
 
 _ENTRIES = 1 << 23
@@ -117,7 +117,14 @@ class _Climb:
         return 0 if self.pairs is None else len(self.pairs[0])
 
     def add(
-        self, image: Tensor, feature: Tensor, sign: Tensor, first: Tensor, x: Tensor, slope: Slope, rows: Tensor
+        self,
+        image: Tensor,
+        feature: Tensor,
+        sign: Tensor,
+        first: Tensor,
+        x: Tensor,
+        slope: ExpansionPullback,
+        rows: Tensor,
     ) -> None:
         """Take up pairs.
 

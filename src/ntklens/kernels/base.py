@@ -1,76 +1,127 @@
-"""What every kernel offers."""
+"""What every kernel offers, and how a kernel machine evaluates one."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
+from ntklens.errors import InputError
+from ntklens.kernels.expansion import Expansion, ExpansionPullback, Pullback
 
-@runtime_checkable
-class Kernel(Protocol):
+
+class Kernel(ABC):
     """A positive semidefinite function of two inputs, and its gradient in the first.
 
-    A kernel machine, and everything that is built on one, needs these two methods and nothing else.
+    A kernel of your own writes `__call__` and `gradient`; a machine on it then fits, predicts and can be attacked. The
+    other methods have defaults, which a kernel overrides where it knows a shorter way or a prior.
+
+    Example:
+        >>> class Polynomial(Kernel):
+        ...     def __call__(self, x1, x2=None):
+        ...         return (1 + x1 @ (x1 if x2 is None else x2).T) ** 2
+        ...     def gradient(self, x1, x2, weights):
+        ...         return (2 * weights * (1 + x1 @ x2.T)) @ x2
+        >>> Polynomial()(torch.eye(2))
+        tensor([[4., 1.],
+                [1., 4.]])
     """
 
+    @abstractmethod
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        """The matrix of shape (n1, n2); of x1 with itself, exactly symmetric, when x2 is None."""
-        ...
+        """Compute the matrix (n1, n2); of x1 with itself, exactly symmetric, when x2 is None."""
 
+    @abstractmethod
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        """d/dx1 of sum(weights * K(x1, x2)), in the shape of x1."""
-        ...
+        """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape of x1."""
 
+    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
+        """Compute the matrix (n1, n2), and the function from weights (n1, n2) to `gradient(x1, x2, weights)`.
 
-@runtime_checkable
-class Pull(Protocol):
-    """The second half of a vector-Jacobian product, once the matrix is known."""
+        A kernel overrides this where its gradient is cheaper beside its matrix than alone.
+        """
 
-    def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
-        """d/dx1 of sum(weights * K(x1, x2)); with indices of x1, of these rows alone."""
-        ...
+        def pullback(weights: Tensor, rows: Tensor | None = None) -> Tensor:
+            return self.gradient(x1 if rows is None else x1[rows], x2, weights)
 
-
-@runtime_checkable
-class WithProduct(Kernel, Protocol):
-    """A kernel whose gradient is cheaper beside its matrix than alone."""
-
-    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pull]:
-        """The matrix (n1, n2), and what takes weights to the gradient."""
-        ...
-
-
-def vjp(kernel: Kernel, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pull]:
-    """The matrix (n1, n2) of any kernel, and what takes weights (n1, n2) to `kernel.gradient(x1, x2, weights)`."""
-    if isinstance(kernel, WithProduct):
-        return kernel.vjp(x1, x2)
-    return kernel(x1, x2), without_product(kernel, x1, x2)
-
-
-def without_product(kernel: Kernel, x1: Tensor, x2: Tensor) -> Pull:
-    """The gradient alone, which shares nothing with the matrix."""
-
-    def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
-        return kernel.gradient(x1 if rows is None else x1[rows], x2, weights)
-
-    return pull
-
-
-@runtime_checkable
-class Prior(Kernel, Protocol):
-    """A kernel that is the covariance of random functions."""
+        return self(x1, x2), pullback
 
     def diagonal(self, x: Tensor) -> Tensor:
-        """K(x_i, x_i): (n,)."""
-        ...
-
-
-@runtime_checkable
-class WithPrior(Protocol):
-    """A kernel that knows the covariance of its functions before training."""
+        """Compute K(x_i, x_i) for every input: (n,). The default takes one call per input."""
+        return torch.cat([self(x[i : i + 1]).flatten() for i in range(len(x))])
 
     @property
-    def prior(self) -> Prior:
-        """That covariance: the NNGP of a network's NTK; for a plain kernel, the kernel itself."""
-        ...
+    def prior(self) -> Kernel:
+        """The covariance of this kernel's random functions before training: for a network's NTK, its NNGP.
+
+        Raises:
+            InputError: this kernel has no such covariance, which is the default.
+        """
+        raise InputError(
+            f"{type(self).__name__} has no covariance before training, so it gives no spread of predictions; use "
+            "analytic_kernel(module), or a kernel that overrides `prior`."
+        )
+
+    def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> Expansion:
+        """Return the function f(x) = Σ_j K(x, z_j) A_j, by the shortest way that this kernel knows.
+
+        Args:
+            z: (m, *shape) inputs in float64.
+            coefficients: A, (m, k) in float64.
+            arithmetic: dtype of the kernel and its gradient.
+        """
+        return MatrixExpansion(self, z.to(arithmetic), coefficients)
+
+
+class MatrixExpansion:
+    """f(x) = K(x, Z) A through the kernel's matrix: the way that every kernel has.
+
+    Args:
+        kernel: K.
+        z: (m, *shape) inputs, in the dtype of the arithmetic.
+        coefficients: A, (m, k) in float64.
+    """
+
+    def __init__(self, kernel: Kernel, z: Tensor, coefficients: Tensor) -> None:
+        self.kernel = kernel
+        self.z = z
+        self.coefficients = coefficients.to(torch.float64)
+        self._columns = coefficients.T.to(z.dtype).contiguous()  # (k, m), one row per column of A
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Compute the values, (n, k)."""
+        with torch.no_grad():
+            return self.kernel(x.to(self.z.dtype), self.z).to(torch.float64) @ self.coefficients
+
+    def vjp(self, x: Tensor) -> tuple[Tensor, ExpansionPullback]:
+        """Compute the values, and their pullback from the kernel's own."""
+        matrix, pullback = self.kernel.vjp(x.detach().to(self.z.dtype), self.z)
+        return matrix.to(torch.float64) @ self.coefficients, self._pullback(pullback, x.dtype)
+
+    def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
+        """Compute f_c(x_i) with one inner product per input, not one for every column."""
+        matrix, pullback = self.kernel.vjp(x.detach().to(self.z.dtype), self.z)
+        values = torch.linalg.vecdot(matrix.to(torch.float64), self._columns[columns].to(torch.float64))
+        return values, self._pullback(pullback, x.dtype)
+
+    def _pullback(self, of_matrix: Pullback, dtype: torch.dtype) -> ExpansionPullback:
+        return _MatrixPullback(of_matrix, self.coefficients, self._columns, dtype)
+
+
+class _MatrixPullback:
+    """Gradients of f = K A from those of K: the cotangent W of f is W Aᵀ for K."""
+
+    def __init__(self, of_matrix: Pullback, coefficients: Tensor, columns: Tensor, dtype: torch.dtype) -> None:
+        self._of_matrix = of_matrix
+        self._coefficients = coefficients
+        self._columns = columns
+        self._dtype = dtype
+
+    def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
+        # The sum over columns cancels, so it is in float64; its result is rounded once.
+        matrix_weights = weights.to(torch.float64) @ self._coefficients.T
+        return self._of_matrix(matrix_weights.to(self._columns.dtype), rows).to(self._dtype)
+
+    def along(self, columns: Tensor, rows: Tensor) -> Tensor:
+        return self._of_matrix(self._columns[columns], rows).to(self._dtype)

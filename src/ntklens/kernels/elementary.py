@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ntklens.kernels.base import Pull
+from ntklens.kernels.base import Kernel
+from ntklens.kernels.expansion import Pullback
 
 
 @dataclass(frozen=True)
-class LinearKernel:
+class LinearKernel(Kernel):
     """The kernel <x, x'> / d, with the number d of pixels of an input; its kernel machine is linear regression.
 
     Example:
@@ -41,7 +42,7 @@ class LinearKernel:
 
 
 @dataclass(frozen=True)
-class RBFKernel:
+class RBFKernel(Kernel):
     """The Gaussian kernel ``exp(-|x - x'|² / (2 d bandwidth²))``, with the number d of pixels of an input.
 
     Attributes:
@@ -66,7 +67,7 @@ class RBFKernel:
         """Compute Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
         return self.vjp(x1, x2)[1](weights)
 
-    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pull]:
+    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
         """Compute the matrix, and return with it the function from weights to the gradient."""
         matrix = self(x1, x2)
         b = x2.flatten(1)

@@ -7,14 +7,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+from ntklens.kernels.base import Kernel
 from ntklens.kernels.empirical.gradient import kernel_gradient
 from ntklens.kernels.empirical.matrices import kernel_matrices
 from ntklens.kernels.empirical.snapshot import Snapshot, check_mode, checked_inputs, described
-from ntklens.kernels.empirical.weights import ThroughWeights, through_weights
+from ntklens.kernels.empirical.weights import through_weights
+from ntklens.kernels.expansion import Expansion
 from ntklens.kernels.parametrisation import Parametrisation
 
 
-class EmpiricalKernel:
+class EmpiricalKernel(Kernel):
     """Θ(x, x')_ab = <∂f_a(x)/∂θ, ∂f_b(x')/∂θ> of a network as it is now (Jacot et al. 2018, eq. 4).
 
     Parameters and buffers are copied: training the network afterwards does not change the kernel. Only parameters that
@@ -143,7 +145,7 @@ class EmpiricalKernel:
             raise InputError(f"expected weights of shape ({len(x1)}, {len(x2)}); got {tuple(weights.shape)}.")
         return kernel_gradient(self._snapshot, *checked_inputs(x1, x2), weights)
 
-    def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> ThroughWeights | None:
+    def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> Expansion:
         """Return the function Σ_j Θ(x, z_j) A_j by directions in weight space; its cost does not grow with the number of z.
 
         Args:
@@ -152,11 +154,13 @@ class EmpiricalKernel:
             arithmetic: dtype in which the function is evaluated.
 
         Returns:
-            The function; None where the kernel is full, has embeddings, or its O k directions exceed the memory limit.
+            The function; through the kernel's matrix where the kernel is full, has embeddings, or its O k directions
+            exceed the memory limit.
         """
-        if self.outputs == "full" or not z.is_floating_point():
-            return None
-        return through_weights(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
+        function = None
+        if self.outputs != "full" and z.is_floating_point():
+            function = through_weights(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
+        return super().expansion(z, coefficients, arithmetic) if function is None else function
 
     def __repr__(self) -> str:
         projections = "" if self.projections is None else f", projections={self.projections}"

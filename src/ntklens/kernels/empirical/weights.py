@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.kernels.empirical.snapshot import Snapshot
 from ntklens.kernels.empirical.tangents import Tangents
-from ntklens.kernels.expansion import Slope
+from ntklens.kernels.expansion import ExpansionPullback
 
 Directions = Mapping[str, list[Tensor]]
 """w_oc by the name of its block, as `Tangent.weighted_sum` gives them."""
@@ -87,7 +87,7 @@ class ThroughWeights:
         with torch.inference_mode(False), torch.no_grad():
             return torch.cat([self._values(block) for block in self.blocks(x)]).to(torch.float64)
 
-    def vjp(self, x: Tensor) -> tuple[Tensor, Slope]:
+    def vjp(self, x: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute the values, and what takes weights to their gradients.
 
         Where x is a single block, the graph of its values is kept, and the gradients come from the same pass. The graphs
@@ -99,7 +99,7 @@ class ThroughWeights:
         leaf, values = self.taped(blocks[0])
         return values.detach().to(torch.float64), _Taped(self, leaf, values, x.dtype)
 
-    def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, Slope]:
+    def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute one value per input, f_c(x_i) for its column c, (n,), and the gradients of these values with them."""
         values_and_gradients = []
         for block, block_columns in zip(self.blocks(x), torch.split(columns, self.block_size), strict=True):

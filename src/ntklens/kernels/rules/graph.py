@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from ntklens.kernels.rules.operations import ORIGIN, Input, Offset, Operation, Size, map_size
 
@@ -35,8 +34,6 @@ class Graph:
 
     nodes: tuple[Node, ...]
     _needs: dict[bool, tuple[frozenset[Offset], ...]] = field(default_factory=dict, repr=False, compare=False)
-    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What engines made of the graph, to be made once."""
 
     def needs(self, *, output: bool = True) -> tuple[frozenset[Offset], ...]:
         """Return the offsets at which each node is needed.

@@ -1,4 +1,4 @@
-"""The fused engine as the analytic kernel sees it: which graphs it takes, and their matrices."""
+"""The fused engine: a graph compiled for processors, and its kernel matrices and gradients in threads."""
 
 from __future__ import annotations
 
@@ -9,114 +9,114 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ntklens.kernels.engines.fused import dense, images, vm
-from ntklens.kernels.engines.fused.adjoint import compile_adjoint
-from ntklens.kernels.engines.fused.compiler import compile_graph, supported
-from ntklens.kernels.engines.fused.layout import Progress, in_threads, own_threads
-from ntklens.kernels.engines.fused.program import Program
+from ntklens.kernels.engines.base import Kind
+from ntklens.kernels.engines.fused import vm
+from ntklens.kernels.engines.fused.compiler import supported
+from ntklens.kernels.engines.fused.dense import DensePairs
+from ntklens.kernels.engines.fused.images import ImagePairs
+from ntklens.kernels.engines.fused.inner_products import InnerProducts
+from ntklens.kernels.engines.fused.threads import in_threads, own_threads
+from ntklens.kernels.engines.reference import ReferenceEngine
 from ntklens.kernels.rules.graph import Graph
+from ntklens.progress import Progress
+
+_MOST_MAPS = 64
+"""Above this many maps, recomputing the diagonal costs as much as the matrix, so it is skipped.
+
+Few of such maps are at coincident positions, where the angle 0 needs the exact diagonal.
+"""
 
 _log = logging.getLogger("ntklens")
 
 
-def usable(graph: Graph, x: Tensor) -> bool:
-    """Whether this engine takes the graph on this device."""
-    return x.device.type == "cpu" and supported(graph)
-
-
-@own_threads()
-def matrices(
-    graph: Graph,
-    a: Tensor,
-    b: Tensor | None,
-    kinds: tuple[str, ...],
-    memory_limit: int,
-    progress: Progress | None = None,
-    kept: dense.Products | None = None,
-) -> dict[str, Tensor]:
-    """The kernel matrices between two batches, or of one with itself, exactly symmetric.
+class FusedEngine:
+    """The whole recursion of sixteen pairs at a time in the processor's cache, compiled once by Numba.
 
     Args:
-        graph: a supported graph.
-        a: (n1, ...), float32 or float64, which is the dtype of the result and of Θ's arithmetic.
-        b: (n2, ...), or None for a itself.
-        kinds: "nngp", "ntk" or both.
-        memory_limit: bytes beside the result.
-        progress: called with the share done.
-        kept: the inner products of a and b, where they are there.
-
-    Returns:
-        For each kind a tensor (n1, n2).
+        graph: the traced network; see `supports`.
+        memory_limit: bytes of working memory beside the result.
     """
-    _prepare()
-    program = program_of(graph)
-    out = {kind: a.new_empty(len(a), len(a if b is None else b)) for kind in kinds}
-    if graph.input.flat:
-        dense.fill(graph, program, a, b, out, a.dtype, progress, kept)
-    else:
-        images.fill(graph, program, a, b, out, a.dtype, memory_limit, progress)
-    if b is None:
-        for matrix in out.values():
-            _mirror(matrix)
-    return out
 
+    def __init__(self, graph: Graph, memory_limit: int) -> None:
+        self.graph = graph
+        self.memory_limit = memory_limit
+        # The two ways to compute pairs have the same methods: `fill` and `gradient`.
+        self._dense = DensePairs(graph) if graph.input.flat else None
+        self._pairs = self._dense or ImagePairs(graph, memory_limit)
+        self._reference = ReferenceEngine(graph, memory_limit)
 
-@own_threads()
-def gradient(
-    graph: Graph,
-    a: Tensor,
-    b: Tensor,
-    weights: Tensor,
-    kind: str,
-    memory_limit: int,
-    progress: Progress | None = None,
-    kept: dense.Products | None = None,
-) -> Tensor:
-    """d/da of sum(weights * kernel).
+    @classmethod
+    def supports(cls, graph: Graph, device: torch.device, *, differentiable: bool) -> bool:
+        """Return whether every operation has an instruction and the inputs are on the processor, without autograd."""
+        return device.type == "cpu" and not differentiable and supported(graph)
 
-    Args:
-        graph: a supported graph.
-        a: (n1, ...).
-        b: (n2, ...).
-        weights: (n1, n2).
-        kind: "nngp" or "ntk".
-        memory_limit: bytes beside the result.
-        progress: called with the share done.
-        kept: the inner products of a and b, where they are there.
+    @torch.no_grad()
+    def matrices(
+        self,
+        x1: Tensor,
+        x2: Tensor | None,
+        kinds: tuple[Kind, ...],
+        progress: Progress,
+        products: InnerProducts | None = None,
+    ) -> dict[Kind, Tensor]:
+        """Compute the kernel matrices (n1, n2), with Θ's arithmetic in the dtype of x1; see `Engine.matrices`."""
+        matrices = self._filled(x1.detach(), None if x2 is None else x2.detach(), kinds, progress, products)
+        if x2 is None and self._dense is None and self.graph.maps() <= _MOST_MAPS:
+            for kind, diagonal in self._reference.exact_diagonal(x1.detach(), kinds).items():
+                matrices[kind].diagonal().copy_(diagonal)
+        return matrices
 
-    Returns:
-        Tensor in shape and dtype of a.
-    """
-    _prepare()
-    program = program_of(graph, adjoint=True)
-    ntk = kind == "ntk"
-    if graph.input.flat:
-        made = dense.gradient(graph, program, a, b, weights, ntk, progress, kept)
-    else:
-        made = images.gradient(graph, program, a, b, weights, ntk, memory_limit, progress)
-    return made.to(a.dtype)
+    @own_threads()
+    def _filled(
+        self,
+        x1: Tensor,
+        x2: Tensor | None,
+        kinds: tuple[Kind, ...],
+        progress: Progress,
+        products: InnerProducts | None,
+    ) -> dict[Kind, Tensor]:
+        """Return the matrices as the compiled program gives them, the lower triangle as a mirror of the upper."""
+        _prepare()
+        columns = len(x1 if x2 is None else x2)
+        matrices: dict[Kind, Tensor] = {kind: x1.new_empty(len(x1), columns) for kind in kinds}
+        self._pairs.fill(x1, x2, matrices, progress, products)
+        if x2 is None:
+            for matrix in matrices.values():
+                _mirror(matrix)
+        return matrices
 
+    @torch.no_grad()
+    @own_threads()
+    def gradient(
+        self,
+        x1: Tensor,
+        x2: Tensor,
+        weights: Tensor,
+        kind: Kind,
+        progress: Progress,
+        products: InnerProducts | None = None,
+    ) -> Tensor:
+        """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape and dtype of x1; see `Engine.gradient`."""
+        _prepare()
+        gradient = self._pairs.gradient(x1.detach(), x2.detach(), weights.detach(), kind, progress, products)
+        return gradient.to(x1.dtype)
 
-@own_threads()
-def inner_products(graph: Graph, a: Tensor, b: Tensor, memory_limit: int) -> dense.Products | None:
-    """What a kernel matrix and its gradient share, to be kept between them; None where that is nothing, or too large."""
-    entry = 4 if a.dtype == b.dtype == torch.float32 else 8
-    if not graph.input.flat or entry * len(a) * len(b) > memory_limit:
-        return None
-    return dense.Products(a, b)
+    def diagonal(self, x: Tensor, kinds: tuple[Kind, ...]) -> dict[Kind, Tensor]:
+        """Compute K(x_i, x_i) by the reference engine, in time linear in n; see `Engine.diagonal`."""
+        return self._reference.diagonal(x, kinds)
 
-
-def program_of(graph: Graph, *, adjoint: bool = False) -> Program:
-    """The graph's program, or its gradient's, compiled once."""
-    name = "adjoint" if adjoint else "forward"
-    if name not in graph.kept:
-        graph.kept[name] = compile_adjoint(graph) if adjoint else compile_graph(graph)
-    program: Program = graph.kept[name]
-    return program
+    @torch.no_grad()
+    @own_threads()
+    def products(self, x1: Tensor, x2: Tensor) -> InnerProducts | None:
+        """Compute the inner products of two batches without positions, where they fit the memory limit."""
+        bytes_per_pair = 4 if x1.dtype == x2.dtype == torch.float32 else 8
+        if self._dense is None or bytes_per_pair * len(x1) * len(x2) > self.memory_limit:
+            return None
+        return self._dense.products(x1.detach(), x2.detach())
 
 
 def _mirror(matrix: Tensor, side: int = 256) -> None:
-    """Fill the lower triangle from the upper, tiles that fit the cache at a time."""
+    """Fill the lower triangle from the upper, by tiles that fit the cache."""
     n = len(matrix)
 
     def band(i: int) -> None:
@@ -130,14 +130,14 @@ def _mirror(matrix: Tensor, side: int = 256) -> None:
 
 @functools.cache
 def _prepare() -> None:
-    """Before the first use in a process: forget what was compiled from older sources, and say when there is a wait.
+    """Delete what was compiled from older sources, and say when there is a wait; once per process.
 
-    Numba looks at the date of one file only, and the engine's code stands in several.
+    Numba compares the date of one source file only, and the engine's code is in several.
     """
     folder = Path(vm.run.stats.cache_path)
     newest = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
-    for kept in folder.glob("*.nb[ic]"):
-        if kept.stat().st_mtime < newest:
-            kept.unlink(missing_ok=True)
+    for compiled in folder.glob("*.nb[ic]"):
+        if compiled.stat().st_mtime < newest:
+            compiled.unlink(missing_ok=True)
     if not list(folder.glob("vm.run-*.nbi")):
         _log.warning("compiling the fast kernels for this machine, once: about ten seconds (kept in %s)", folder)

@@ -1,184 +1,224 @@
-"""Kernel matrices of networks with positions: rows of x against blocks of z, spread over threads."""
+"""Kernels of networks with positions: rows of x against blocks of z, each pair's maps in the cache."""
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ntklens.kernels.engines import recursion
+from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused.adjoint import compile_adjoint
+from ntklens.kernels.engines.fused.compiler import compile_graph
+from ntklens.kernels.engines.fused.inner_products import InnerProducts
 from ntklens.kernels.engines.fused.layout import (
     NO_PANEL,
     Array,
-    Progress,
     Side,
-    Task,
     in_lanes,
-    in_threads,
-    roots,
-    roots_of,
+    marginals_of,
     run,
     run_adjoint,
-    threads,
 )
 from ntklens.kernels.engines.fused.program import Program
+from ntklens.kernels.engines.fused.threads import Task, in_threads, threads
 from ntklens.kernels.rules.graph import Graph
+from ntklens.progress import Progress
 
-_ITEMS = 64
-"""Rows or blocks that a task takes at most, so that threads end together."""
-_INPUTS = _ITEMS * codes.LANES
-_ROWS = 8
-"""Rows that a gradient's task takes at most: what it adds to stays in the cache too."""
-_STEP = 64
+_ITEMS_PER_TASK = 64
+"""Most rows (or blocks of columns) of a task, so that threads end together."""
+_INPUTS_PER_PART = _ITEMS_PER_TASK * codes.LANES
+"""Inputs are laid out in multiples of this, so that the order of summation does not depend on the memory limit."""
+_GRADIENT_ROWS_PER_TASK = 8
+"""Most rows of a gradient's task: the sums that it adds to stay in the cache, too."""
+_MARGINAL_INPUTS = 128
+"""Inputs whose variances are computed at a time."""
+_TAPED_INPUTS = 64
 """Inputs whose variances are differentiated at a time."""
 
 
-def fill(
-    graph: Graph,
-    program: Program,
-    a: Tensor,
-    b: Tensor | None,
-    out: dict[str, Tensor],
-    dtype: torch.dtype,
-    memory_limit: int,
-    progress: Progress | None,
-) -> None:
-    """Fill the matrices; without b, only the blocks that reach the diagonal or lie above it."""
-    z = a if b is None else b
-    step = _inputs_within(program, a, memory_limit)
-    done, total = 0.0, len(a) * len(z) / (2 if b is None else 1)
-    for top in range(0, len(a), step):
-        x = _side(graph, program, a[top : top + step], dtype)
-        for left in range(top if b is None else 0, len(z), step):
-            same = b is None and left == top
-            part = x if same else _side(graph, program, z[left : left + step], dtype)
-            here = {kind: m[top : top + step, left : left + step] for kind, m in out.items()}
-            pairs = len(x.pixels) * len(part.pixels) / (2 if same else 1)
-            start = done
+class ImagePairs:
+    """All pairs of two batches, for a network with positions.
 
-            def share(part: float, start: float = start, pairs: float = pairs) -> None:
-                if progress:
-                    progress(min(1.0, (start + part * pairs) / total))
+    Args:
+        graph: the traced network, of operations that have an instruction.
+        memory_limit: bytes for the inputs in the layout of the lanes.
+    """
 
-            _fill_part(program, x, _in_lanes(part), here, dtype, same, share)
-            done += pairs
+    def __init__(self, graph: Graph, memory_limit: int) -> None:
+        self.graph = graph
+        self.memory_limit = memory_limit
 
+    @cached_property
+    def _forward(self) -> Program:
+        return compile_graph(self.graph)
 
-def _side(graph: Graph, program: Program, x: Tensor, dtype: torch.dtype) -> Side:
-    """One batch, x in the products."""
-    pixels = recursion.positions(graph, x.to(dtype)).flatten(2).contiguous().numpy()
-    return Side(pixels, roots(graph, program, x).numpy())
+    @cached_property
+    def _adjoint(self) -> Program:
+        return compile_adjoint(self.graph)
+
+    def fill(
+        self,
+        x1: Tensor,
+        x2: Tensor | None,
+        matrices: dict[Kind, Tensor],
+        progress: Progress,
+        inner: InnerProducts | None = None,
+    ) -> None:
+        """Fill the matrices, each (n1, n2); without x2, only the blocks that reach the diagonal or lie above it.
+
+        A pair's maps share nothing with its gradient, so `inner` is always None.
+        """
+        program, dtype = self._forward, x1.dtype
+        z = x1 if x2 is None else x2
+        step = self._inputs_per_part(program, x1)
+        done, total = 0.0, len(x1) * len(z) / (2 if x2 is None else 1)
+        for top in range(0, len(x1), step):
+            side1 = self._side(program, x1[top : top + step], dtype)
+            for left in range(top if x2 is None else 0, len(z), step):
+                is_symmetric = x2 is None and left == top
+                side2 = side1 if is_symmetric else self._side(program, z[left : left + step], dtype)
+                targets = {kind: m[top : top + step, left : left + step] for kind, m in matrices.items()}
+                pairs = len(side1.pixels) * len(side2.pixels) / (2 if is_symmetric else 1)
+                # Rounding must not carry the last share beyond 1.
+                part = progress.part(done / total, min(pairs / total, 1 - done / total))
+                _fill_part(program, side1, _in_lanes(side2), targets, dtype, is_symmetric, part)
+                done += pairs
+
+    def gradient(
+        self,
+        x1: Tensor,
+        x2: Tensor,
+        weights: Tensor,
+        kind: Kind,
+        progress: Progress,
+        inner: InnerProducts | None = None,
+    ) -> Tensor:
+        """Compute d/dx1 of sum(weights * K), float64; Θ's arithmetic is in the dtype of x1.
+
+        The program's adjoint gives the cotangents of the pixels directly, and those of the standard deviations that
+        activations read, which autograd takes to the pixels.
+        """
+        program, dtype = self._adjoint, x1.dtype
+        step = self._inputs_per_part(program, x1)
+        pairs = len(x1) * len(x2)
+        gradients = []
+        for top in range(0, len(x1), step):
+            x = x1[top : top + step]
+            side1 = self._side(program, x, dtype)
+            n = len(x)
+            pixels_bar, marginals_bar = np.zeros(side1.pixels.shape), np.zeros(side1.marginals.shape)
+            for left in range(0, len(x2), step):
+                side2 = _in_lanes(self._side(program, x2[left : left + step], dtype))
+                seeds = weights[top : top + n, left : left + step]
+                part = progress.part((top * len(x2) + n * left) / pairs, seeds.numel() / pairs)
+                # Columns beyond the last input fill its block of lanes; their weight is 0.
+                padded = torch.nn.functional.pad(seeds, (0, -seeds.shape[1] % codes.LANES)).to(torch.float64)
+                cotangents = padded.reshape(n, -1, codes.LANES).contiguous().numpy()
+                _add_gradient(program, side1, side2, cotangents, kind == "ntk", dtype, pixels_bar, marginals_bar, part)
+            direct = torch.from_numpy(pixels_bar).reshape(x.shape)
+            gradients.append(direct + self._through_marginals(program, x, torch.from_numpy(marginals_bar)))
+        return torch.cat(gradients)
+
+    def _side(self, program: Program, x: Tensor, dtype: torch.dtype) -> Side:
+        """Return a batch as the rows of the pairs: pixels (n, C, positions) and marginals (n, m)."""
+        pixels = recursion.positions(self.graph, x.to(dtype)).flatten(2).contiguous().numpy()
+        return Side(pixels, self._marginals(program, x).numpy())
+
+    def _inputs_per_part(self, program: Program, x: Tensor) -> int:
+        """Return how many inputs of either side may be laid out at a time: whole tasks of blocks."""
+        bytes_per_input = 8 * 4 * (x[0].numel() + program.marginal_size)
+        return max(1, self.memory_limit // bytes_per_input // _INPUTS_PER_PART) * _INPUTS_PER_PART
+
+    def _marginals(self, program: Program, x: Tensor) -> Tensor:
+        """Return standard deviations where activations read, inverse ones where normalisations do: (n, m), float64."""
+        marginals = torch.empty(len(x), program.marginal_size, dtype=torch.float64)
+        if not program.marginals:
+            return marginals
+
+        def task(target: Tensor, inputs: Tensor) -> None:
+            variances = recursion.variances(self.graph, inputs.to(torch.float64))
+            torch.cat(marginals_of(program, variances), 1, out=target)
+
+        blocks = zip(torch.split(marginals, _MARGINAL_INPUTS), torch.split(x, _MARGINAL_INPUTS), strict=True)
+        in_threads([(len(inputs), partial(task, target, inputs)) for target, inputs in blocks])
+        return marginals
+
+    def _through_marginals(self, program: Program, x: Tensor, marginals_bar: Tensor) -> Tensor:
+        """Return what the marginals' cotangents add to the inputs', by autograd through the recursion of the variances."""
+        if not program.marginals:
+            return torch.zeros_like(x, dtype=torch.float64)
+        gradient = torch.empty(x.shape, dtype=torch.float64)
+
+        def task(target: Tensor, inputs: Tensor, bar: Tensor) -> None:
+            with torch.enable_grad():
+                leaf = inputs.to(torch.float64).detach().requires_grad_()
+                marginals = torch.cat(marginals_of(program, recursion.variances(self.graph, leaf)), 1)
+            target[:] = torch.autograd.grad(marginals, leaf, bar)[0]
+
+        blocks = zip(*(torch.split(t, _TAPED_INPUTS) for t in (gradient, x, marginals_bar)), strict=True)
+        in_threads([(len(inputs), partial(task, target, inputs, bar)) for target, inputs, bar in blocks])
+        return gradient
 
 
 def _in_lanes(side: Side) -> Side:
-    """The same in the layout of the lanes, z in the products."""
-    return Side(in_lanes(side.pixels, codes.LANES), in_lanes(side.root[:, None], codes.LANES)[:, 0])
-
-
-def _inputs_within(program: Program, x: Tensor, memory_limit: int) -> int:
-    """How many inputs of either side may be laid out at a time: whole tasks of blocks."""
-    each = 8 * 4 * (x[0].numel() + program.marginal_size)
-    return max(1, memory_limit // each // _INPUTS) * _INPUTS
+    """Return a batch as the columns of the pairs, in the layout of the lanes."""
+    return Side(in_lanes(side.pixels, codes.LANES), in_lanes(side.marginals[:, None], codes.LANES)[:, 0])
 
 
 def _fill_part(
     program: Program,
-    x: Side,
-    z: Side,
-    out: dict[str, Tensor],
+    side1: Side,
+    side2: Side,
+    targets: dict[Kind, Tensor],
     dtype: torch.dtype,
-    symmetric: bool,
+    is_symmetric: bool,
     progress: Progress,
 ) -> None:
+    """Fill the matrices of two laid-out batches; of one with itself, the blocks that reach above the diagonal."""
     tasks: list[Task] = []
-    n = len(x.pixels)
-    for block in range(len(z.pixels)):  # a block stays in the cache while rows pass by
-        last = min(n, (block + 1) * codes.LANES) if symmetric else n
-        for start in range(0, last, _ITEMS):
-            items = np.array([(row, block) for row in range(start, min(start + _ITEMS, last))], np.int64)
-            tasks.append((len(items), partial(run, program, items, NO_PANEL, x, z, dtype, out)))
+    n = len(side1.pixels)
+    for block in range(len(side2.pixels)):  # a block of columns stays in the cache while rows pass by
+        last = min(n, (block + 1) * codes.LANES) if is_symmetric else n
+        for start in range(0, last, _ITEMS_PER_TASK):
+            items = np.array([(row, block) for row in range(start, min(start + _ITEMS_PER_TASK, last))], np.int64)
+            tasks.append((len(items), partial(run, program, items, NO_PANEL, side1, side2, dtype, targets)))
     in_threads(tasks, progress)
 
 
-def gradient(
-    graph: Graph,
+def _add_gradient(
     program: Program,
-    a: Tensor,
-    b: Tensor,
-    weights: Tensor,
-    ntk: bool,
-    memory_limit: int,
-    progress: Progress | None,
-) -> Tensor:
-    """d/da of sum(weights * kernel), in float64; Θ's arithmetic is in the dtype of a."""
-    step = _inputs_within(program, a, memory_limit)
-    parts = []
-    for top in range(0, len(a), step):
-        x = _side(graph, program, a[top : top + step], a.dtype)
-        n = len(x.pixels)
-        xbar, rbar = np.zeros(x.pixels.shape), np.zeros(x.root.shape)
-        for left in range(0, len(b), step):
-            z = _in_lanes(_side(graph, program, b[left : left + step], a.dtype))
-            given = weights[top : top + n, left : left + step]
-            seeds = torch.nn.functional.pad(given, (0, -given.shape[1] % codes.LANES))
-            cotangents = seeds.to(torch.float64).reshape(n, -1, codes.LANES).contiguous().numpy()
-            start = (top * len(b) + n * left) / (len(a) * len(b))
-            share = given.numel() / (len(a) * len(b))
-
-            def tell(part: float, start: float = start, share: float = share) -> None:
-                if progress:
-                    progress(start + part * share)
-
-            _gradient_part(program, x, z, cotangents, ntk, a.dtype, xbar, rbar, tell)
-        direct = torch.from_numpy(xbar).reshape(a[top : top + step].shape)
-        parts.append(direct + _through_roots(graph, program, a[top : top + step], torch.from_numpy(rbar)))
-    return torch.cat(parts)
-
-
-def _gradient_part(
-    program: Program,
-    x: Side,
-    z: Side,
+    side1: Side,
+    side2: Side,
     cotangents: Array,
     ntk: bool,
     dtype: torch.dtype,
-    xbar: Array,
-    rbar: Array,
+    pixels_bar: Array,
+    marginals_bar: Array,
     progress: Progress,
 ) -> None:
-    """Add what these blocks give: sums over _ITEMS blocks, whatever the rows of a task and the threads' order."""
-    n, blocks = len(x.pixels), len(z.pixels)
-    count = max(1, min(_ROWS, n // threads()))
+    """Add the cotangents of these pairs to pixels_bar and marginals_bar.
+
+    Sums run over _ITEMS_PER_TASK blocks at a time, whatever the rows of a task and the order of the threads, so that the
+    rounding is always the same.
+    """
+    n, blocks = len(side1.pixels), len(side2.pixels)
+    rows_per_task = max(1, min(_GRADIENT_ROWS_PER_TASK, n // threads()))
 
     def task(first: int) -> None:
-        rows = np.arange(first, min(first + count, n))
-        for start in range(0, blocks, _ITEMS):
-            part = np.arange(start, min(start + _ITEMS, blocks))
-            grid = np.meshgrid(part, rows, indexing="ij")  # a block stays in the cache while rows pass by
+        rows = np.arange(first, min(first + rows_per_task, n))
+        for start in range(0, blocks, _ITEMS_PER_TASK):
+            chosen = np.arange(start, min(start + _ITEMS_PER_TASK, blocks))
+            # Items (row, block, slot): a block stays in the cache while the rows pass by.
+            grid = np.meshgrid(chosen, rows, indexing="ij")
             items = np.stack([grid[1], grid[0], grid[1] - first], -1).reshape(-1, 3)
             seeds = cotangents[items[:, 0], items[:, 1]]
-            made = run_adjoint(program, items, NO_PANEL, x, z, seeds, ntk, dtype)
-            xbar[rows] += made[0]
-            rbar[rows] += made[1]
+            pixels, marginals, _ = run_adjoint(program, items, NO_PANEL, side1, side2, seeds, ntk, dtype)
+            pixels_bar[rows] += pixels
+            marginals_bar[rows] += marginals
 
-    in_threads([(min(count, n - first), partial(task, first)) for first in range(0, n, count)], progress)
-
-
-def _through_roots(graph: Graph, program: Program, a: Tensor, rbar: Tensor) -> Tensor:
-    """What the standard deviations' cotangents add to the inputs'."""
-    if not program.marginals:
-        return torch.zeros_like(a, dtype=torch.float64)
-    out = torch.empty(a.shape, dtype=torch.float64)
-
-    def task(rows: Tensor, x: Tensor, bar: Tensor) -> None:
-        with torch.enable_grad():
-            x = x.to(torch.float64).detach().requires_grad_()
-            root = torch.cat(roots_of(program, recursion.variances(graph, x)), 1)
-        rows[:] = torch.autograd.grad(root, x, bar)[0]
-
-    parts = zip(*(torch.split(t, _STEP) for t in (out, a, rbar)), strict=True)
-    in_threads([(len(x), partial(task, rows, x, bar)) for rows, x, bar in parts])
-    return out
+    starts = range(0, n, rows_per_task)
+    in_threads([(min(rows_per_task, n - first), partial(task, first)) for first in starts], progress)

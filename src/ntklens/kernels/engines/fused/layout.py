@@ -1,13 +1,9 @@
-"""What both kinds of programs share: arrays on cache lines, inputs in the layout of the lanes, work space, threads."""
+"""Inputs in the layout that programs read, and calls of the compiled programs on them."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,30 +12,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ntklens.kernels.engines import recursion
+from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes, vm
 from ntklens.kernels.engines.fused.program import Program
+from ntklens.kernels.engines.fused.threads import aligned, work_space
 from ntklens.kernels.rules import safe
-from ntklens.kernels.rules.graph import Graph
 
 Array = NDArray[np.float64]
-Progress = Callable[[float], None]
-Task = tuple[int, Callable[[], None]]
-"""Pairs, and what computes them."""
 
-_STEP = 128
-"""Inputs whose variances are taken at a time."""
+NO_PANEL: Array = np.zeros((1, 1, 1))
+"""In the place of a panel of covariances, for programs with positions, which compute their own."""
 
 
-def aligned(n: int, dtype: Any) -> NDArray[Any]:
-    """An array that starts on a cache line, as vectors of 64 bytes want it."""
-    item = np.dtype(dtype).itemsize
-    raw: NDArray[Any] = np.empty(n + 64 // item, dtype)
-    skip = (-raw.ctypes.data % 64) // item
-    return raw[skip : skip + n]
+@dataclass(frozen=True)
+class Side:
+    """One side of the pairs: the rows x, or the columns z in the layout of the lanes.
+
+    Attributes:
+        pixels: (n, C, positions), or (blocks, C, positions * LANES).
+        marginals: (n, m) or (blocks, m * LANES), the standard deviations that the program reads, float64.
+    """
+
+    pixels: NDArray[Any]
+    marginals: Array
 
 
 def in_lanes(x: NDArray[Any], lanes: int) -> NDArray[Any]:
-    """(n, C, p) as (blocks, C, p * lanes); zeros fill the last block."""
+    """Return inputs (n, C, p) as (blocks, C, p * lanes), `lanes` inputs side by side; zeros fill the last block.
+
+    The entry of channel c, position q and lane l of a block is at [c, q * lanes + l], so that one vector instruction reads
+    the same position of all inputs of a block.
+    """
     n, c, p = x.shape
     blocks = -(-n // lanes)
     out = aligned(blocks * c * p * lanes, x.dtype).reshape(blocks, c, p, lanes)
@@ -51,67 +54,23 @@ def in_lanes(x: NDArray[Any], lanes: int) -> NDArray[Any]:
     return out.reshape(blocks, c, p * lanes)
 
 
-def roots(graph: Graph, program: Program, x: Tensor) -> Tensor:
-    """Standard deviations at the nodes that activations read, inverse ones for normalisations: (n, m), float64."""
-    out = torch.empty(len(x), program.marginal_size, dtype=torch.float64)
-    if program.marginals:
+def marginals_of(program: Program, variances: recursion.Variances) -> list[Tensor]:
+    """Return the marginals that a program reads, (n, positions) for each of its nodes, from the variances; differentiable.
 
-        def task(rows: Tensor, part: Tensor) -> None:
-            start = 0
-            for root in roots_of(program, recursion.variances(graph, part.to(torch.float64))):
-                rows[:, start : start + root.shape[1]] = root
-                start += root.shape[1]
-
-        parts = zip(torch.split(out, _STEP), torch.split(x, _STEP), strict=True)
-        in_threads([(len(part), partial(task, rows, part)) for rows, part in parts])
-    return out
-
-
-def roots_of(program: Program, variances: recursion.Variances) -> list[Tensor]:
-    """The same from the variances, (n, positions) for each node; differentiable."""
-    parts = []
+    They are standard deviations where an activation reads them, and inverse ones where a normalisation does.
+    """
+    marginals = []
     for node, norm in program.marginals:
         q = variances[node]
         if norm is None:
-            parts.append(safe.sqrt(q).flatten(1))
+            marginals.append(safe.sqrt(q).flatten(1))
             continue
         q = q.mean((1, 2), keepdim=True).expand_as(q) if norm.over_positions else q
-        root = safe.sqrt(q + norm.eps).flatten(1)
-        parts.append(torch.where(root > 0, 1 / torch.where(root > 0, root, 1.0), 0.0))
-    return parts
-
-
-_kept = threading.local()
-_lock = threading.Lock()
-_inside: list[int] = []
-"""Torch's number of threads, for each call that is under way."""
-
-
-def work_space(name: str, n: int, dtype: Any) -> NDArray[Any]:
-    """An array of this thread's own, kept for the next task; what it holds is arbitrary."""
-    spaces: dict[tuple[str, Any], NDArray[Any]] = _kept.__dict__.setdefault("spaces", {})
-    key = (name, np.dtype(dtype))
-    if key not in spaces or len(spaces[key]) < n:
-        spaces[key] = aligned(n, dtype)
-    return spaces[key][:n]
-
-
-def number(dtype: torch.dtype) -> Any:
-    """NumPy's name of a torch dtype."""
-    return np.float32 if dtype == torch.float32 else np.float64
-
-
-@dataclass(frozen=True)
-class Side:
-    """One side of the pairs; for z in the layout of the lanes.
-
-    Attributes:
-        pixels: (n, C, positions), or (blocks, C, positions * LANES).
-        root: (n, m) or (blocks, m * LANES), the marginals that the program reads, float64.
-    """
-
-    pixels: NDArray[Any]
-    root: Array
+        deviation = safe.sqrt(q + norm.eps).flatten(1)
+        # 1 / 0 counts as 0, in a form whose gradient is finite, too.
+        positive = torch.where(deviation > 0, deviation, 1.0)
+        marginals.append(torch.where(deviation > 0, 1 / positive, 0.0))
+    return marginals
 
 
 def run(
@@ -121,20 +80,26 @@ def run(
     x: Side,
     z: Side,
     dtype: torch.dtype,
-    out: dict[str, Tensor],
+    matrices: Mapping[Kind, Tensor],
 ) -> None:
-    """Write the program's results into matrices: rows as in x, columns as in z, of which a block may reach beyond."""
-    flat = {kind: matrix.as_strided((_extent(matrix),), (1,)).numpy() for kind, matrix in out.items()}
-    shape = next(iter(out.values()))
-    wanted = [flat.get(kind, np.empty(0, number(dtype))) for kind in ("nngp", "ntk")]
-    spaces = _spaces(program, dtype)
-    vm.run(items, *_arrays(program, panel, x, z), *spaces, *wanted, shape.stride(0), shape.shape[1])
+    """Write a program's results for some items (row, block) into the matrices.
 
-
-def _extent(matrix: Tensor) -> int:
-    """Numbers from the first of a matrix to its last, which may be a part of a larger one."""
-    rows, columns = matrix.shape
-    return (rows - 1) * matrix.stride(0) + columns
+    Args:
+        program: a forward program.
+        items: (n, 2), which row of x meets which block of z.
+        panel: (rows, blocks, entries), the covariances of the inputs of a dense program; else NO_PANEL.
+        x: the rows.
+        z: the columns; the last block may reach beyond the matrices.
+        dtype: of Θ's arithmetic and of the matrices.
+        matrices: (rows, columns) for each kind that is wanted.
+    """
+    # Numba writes through flat arrays and a stride, because the matrices may be parts of larger ones.
+    flat = {kind: matrix.as_strided((_extent(matrix),), (1,)).numpy() for kind, matrix in matrices.items()}
+    nothing = np.empty(0, numpy_dtype(dtype))
+    first = next(iter(matrices.values()))
+    spaces = _work_spaces(program, dtype)
+    targets = flat.get("nngp", nothing), flat.get("ntk", nothing)
+    vm.run(items, *_arrays(program, panel, x, z), *spaces, *targets, first.stride(0), first.shape[1])
 
 
 def run_adjoint(
@@ -147,79 +112,54 @@ def run_adjoint(
     ntk: bool,
     dtype: torch.dtype,
 ) -> tuple[Array, Array, Array]:
-    """Cotangents of the inputs (places, C, positions), of their marginals (places, m), and of K itself (items, entries).
+    """Compute what some items (row, block, slot) add to the cotangents of x, summed by slot.
 
-    The first is empty for a flat program and the last for one with positions; that is overwritten by the next run.
+    Args:
+        program: a gradient's program.
+        items: (n, 3), which row of x meets which block of z, and where the row's sums are kept.
+        panel: as in `run`.
+        x: the rows.
+        z: the columns.
+        weights: (n, entries of a block), the cotangents of the kernel.
+        ntk: whether the kernel is the NTK, else the NNGP.
+        dtype: of Θ's arithmetic.
+
+    Returns:
+        Cotangents of the pixels (slots, C, positions), empty for a dense program; of the marginals (slots, m); and of the
+        inputs' covariances (n, entries), empty for a program with positions and overwritten by this thread's next run.
     """
     entries, slots = program.width * codes.LANES, int(items[:, 2].max()) + 1
-    _, channels, pixels = x.pixels.shape
-    xbar, rbar = np.zeros((slots, channels, pixels)), np.zeros((slots, program.marginal_size))
-    kbar = work_space("kbar", len(items) * entries if program.width > 1 else 0, np.float64).reshape(-1, entries)
-    vm.run_adjoint(items, *_arrays(program, panel, x, z), weights, ntk, *_spaces(program, dtype), xbar, rbar, kbar)
+    _, channels, positions = x.pixels.shape
+    pixels_bar = np.zeros((slots, channels, positions))
+    marginals_bar = np.zeros((slots, program.marginal_size))
+    k_bar = work_space("k_bar", len(items) * entries if program.width > 1 else 0, np.float64).reshape(-1, entries)
+    arrays, spaces = _arrays(program, panel, x, z), _work_spaces(program, dtype)
+    vm.run_adjoint(items, *arrays, weights, ntk, *spaces, pixels_bar, marginals_bar, k_bar)
+    # The program gives s dL/ds for each marginal s, which is finite at s = 0; divide by s where that has a meaning.
     rows = np.empty(slots, np.int64)
     rows[items[:, 2]] = items[:, 0]
-    root = x.root[rows]
-    return xbar, np.divide(rbar, root, out=rbar, where=root > 0), kbar
+    s = x.marginals[rows]
+    return pixels_bar, np.divide(marginals_bar, s, out=marginals_bar, where=s > 0), k_bar
+
+
+def numpy_dtype(dtype: torch.dtype) -> Any:
+    """Return NumPy's name of a torch dtype."""
+    return np.float32 if dtype == torch.float32 else np.float64
+
+
+def _extent(matrix: Tensor) -> int:
+    """Return the count of numbers from a matrix's first entry to its last, strides included."""
+    rows, columns = matrix.shape
+    return (rows - 1) * matrix.stride(0) + columns
 
 
 def _arrays(program: Program, panel: Array, x: Side, z: Side) -> tuple[NDArray[Any], ...]:
-    """What the machine reads; it sees bare pointers, so that all must be contiguous."""
-    given = (program.code, program.constants, program.factors, panel, x.pixels, z.pixels)
-    return tuple(np.ascontiguousarray(array) for array in (*given, x.root, z.root))
+    """Return what the machine reads, all contiguous because it works on bare pointers."""
+    arrays = (program.code, program.constants, program.factors, panel, x.pixels, z.pixels, x.marginals, z.marginals)
+    return tuple(np.ascontiguousarray(array) for array in arrays)
 
 
-def _spaces(program: Program, dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
+def _work_spaces(program: Program, dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return room for the maps of K, float64, and for those of Θ."""
     size = program.size * codes.LANES
-    return work_space("k", size, np.float64), work_space("t", size, number(dtype))
-
-
-NO_PANEL: Array = np.zeros((1, 1, 1))
-"""For programs with positions, which make their own covariances."""
-
-
-@contextmanager
-def own_threads() -> Iterator[None]:
-    """As many threads for `in_threads` as torch has, and one for torch's own operations.
-
-    OpenMP's threads wait for one another by spinning, so that two processes side by side spend their time on that.
-    Torch's number belongs to the process: of calls at the same time, the first knows what it is to be again.
-    """
-    with _lock:
-        before = _inside[-1] if _inside else torch.get_num_threads()
-        _inside.append(before)
-    _kept.threads = before
-    torch.set_num_threads(1)  # which new threads take over
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        del _kept.threads
-        with _lock:
-            _inside.pop()
-
-
-def threads() -> int:
-    """How many threads `in_threads` takes."""
-    count: int = getattr(_kept, "threads", 1)
-    return count
-
-
-def in_threads(tasks: Sequence[Task], progress: Progress | None = None) -> None:
-    """Run the tasks in threads, telling the share done; the loops hold no interpreter lock."""
-    total, done = sum(size for size, _ in tasks), 0
-    grads = torch.is_grad_enabled()
-
-    def perform(task: Task) -> None:
-        with torch.set_grad_enabled(grads):  # new threads start with it on
-            task[1]()
-
-    with ThreadPoolExecutor(min(threads(), len(tasks)) or 1) as pool:
-        made = pool.map(perform, tasks) if threads() > 1 else map(perform, tasks)
-        try:
-            for (size, _), _result in zip(tasks, made, strict=True):
-                done += size
-                if progress:
-                    progress(done / total)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # an interrupt waits for what is under way alone
-            raise
+    return work_space("k", size, np.float64), work_space("theta", size, numpy_dtype(dtype))

@@ -1,0 +1,43 @@
+"""The one place where an engine is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+
+from ntklens.kernels.engines.base import Engine
+from ntklens.kernels.engines.reference import ReferenceEngine
+from ntklens.kernels.rules.graph import Graph
+
+EngineName = Literal["auto", "reference"]
+"""What a user may ask for: the fastest engine that runs a graph, or the plain torch recursion."""
+
+
+def engine_for(
+    graph: Graph, name: EngineName, device: torch.device, memory_limit: int, *, differentiable: bool
+) -> Engine[Any]:
+    """Return the first engine, fastest first, that runs the graph as it is asked to.
+
+    Args:
+        graph: the traced network.
+        name: "auto", or "reference" for the plain torch recursion.
+        device: where the inputs are.
+        memory_limit: bytes of working memory beside a result.
+        differentiable: whether autograd has to follow the call.
+    """
+    for engine in _candidates(name, device):
+        if engine.supports(graph, device, differentiable=differentiable):
+            return engine(graph, memory_limit)
+    raise AssertionError("the reference engine supports every graph")
+
+
+def _candidates(name: EngineName, device: torch.device) -> Iterator[type[Engine[Any]]]:
+    """Yield the engines that may be used, fastest first."""
+    if name == "auto" and device.type == "cpu":
+        # Numba takes a third of the import time of torch, so it is loaded at the first kernel value that needs it.
+        from ntklens.kernels.engines.fused.engine import FusedEngine
+
+        yield FusedEngine
+    yield ReferenceEngine
