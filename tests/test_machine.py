@@ -125,7 +125,7 @@ def test_use_before_fit_and_inputs_of_another_shape(machine, kernel):
 
 
 def test_more_images_than_memory_holds_is_one_sentence():
-    class Hungry:
+    class Hungry(nl.Kernel):
         def __call__(self, x1, x2=None):
             return torch.empty(1 << 44)
 
@@ -134,6 +134,11 @@ def test_more_images_than_memory_holds_is_one_sentence():
 
     with pytest.raises(nl.InputError, match="kernel matrix of 4 training inputs takes"):
         nl.KernelMachine(Hungry()).fit(torch.rand(4, 2), torch.tensor([0, 1, 0, 1]))
+
+
+def test_what_is_no_kernel_is_refused(untyped):
+    with pytest.raises(nl.InputError, match=r"expected a kernel, .* got Linear\."):
+        nl.KernelMachine(nn.Linear(2, 1))
 
 
 def test_float32_arithmetic_is_right_to_what_it_says():

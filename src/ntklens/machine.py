@@ -89,6 +89,11 @@ class KernelMachine(nn.Module):
         self, kernel: Kernel, filter: Filter | None = None, *, arithmetic: torch.dtype = torch.float64
     ) -> None:
         super().__init__()
+        if not isinstance(kernel, Kernel):
+            raise InputError(
+                "expected a kernel, such as analytic_kernel(module), empirical_kernel(module) or a subclass of nl.Kernel; "
+                f"got {type(kernel).__name__}."
+            )
         if arithmetic not in (torch.float32, torch.float64):
             raise InputError(f"expected arithmetic torch.float64 or torch.float32; got {arithmetic}.")
         self.kernel = kernel

@@ -59,8 +59,8 @@ class Kernel(ABC):
             InputError: this kernel has no such covariance, which is the default.
         """
         raise InputError(
-            f"{type(self).__name__} has no covariance before training, so it gives no spread of predictions; use "
-            "analytic_kernel(module), or a kernel that overrides `prior`."
+            f"{type(self).__name__} has no prior, the covariance of networks before training. Use a kernel that has one, "
+            "such as analytic_kernel(module)."
         )
 
     def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> Expansion:
