@@ -43,7 +43,7 @@ def test_images_outside_the_unit_interval(tmp_path):
     np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     process = ntklens("attack", "--data", tmp_path / "mine.npz", "--out", tmp_path / "out")
     assert process.returncode == 2
-    assert "pixels in [0, 1] were expected" in process.stderr
+    assert "expected pixels in [0, 1]" in process.stderr
 
 
 def write_png(folder, name) -> None:

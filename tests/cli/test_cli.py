@@ -57,7 +57,7 @@ def test_help_and_refused_options_load_no_library(arguments, code):
 
 
 WRONG = {
-    "unknown data set": (["attack", "--data", "imagenet"], "is not known; give one of"),
+    "unknown data set": (["attack", "--data", "imagenet"], "expected a data set out of"),
     "missing file": (["attack", "--data", "missing.npz"], "missing.npz does not exist"),
     "unknown class": (["attack", "--classes", "0,77"], "has no class 77"),
     "one class": (["attack", "--classes", "3"], "two or more different classes"),

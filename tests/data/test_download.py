@@ -66,7 +66,7 @@ def test_a_file_is_fetched_once_and_kept(server, tmp_path):
 
 def test_a_download_cut_off_goes_on_where_it_was(server, tmp_path):
     server.cuts = 1
-    with pytest.raises(InputError, match="run the command again to go on"):
+    with pytest.raises(InputError, match="run the command again to resume"):
         fetch(url(server), SHA, tmp_path, "file.bin", "help")
     have = (tmp_path / "file.bin.part").stat().st_size
     assert 0 < have < len(CONTENT)

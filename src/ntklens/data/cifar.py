@@ -1,4 +1,7 @@
-"""CIFAR-10 in its binary version (Krizhevsky 2009): the tar.gz or the folder inside it. The pickled version is refused."""
+"""CIFAR-10 in its binary version (Krizhevsky 2009): the tar.gz archive or the folder inside it.
+
+A record is one byte with the class and 3072 bytes with the pixels, channel by channel and row by row.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,15 @@ from ntklens.errors import InputError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
-_ROW = 1 + 3 * 32 * 32
+LICENCE = "unstated; research use, cite Krizhevsky 2009"
+_RECORD = 1 + 3 * 32 * 32
+"""Bytes of one record."""
 _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = ("test_batch.bin",)
-_LICENCE = "unstated; research use, cite Krizhevsky 2009"
 
 
 def read_cifar10(path: Path) -> Dataset:
-    """The data set from the archive or from the extracted folder.
+    """Read the data set from the archive or from the extracted folder.
 
     Raises:
         InputError: files missing or of a wrong size.
@@ -49,16 +53,19 @@ def _read_file(path: Path) -> bytes:
 
 
 def _assemble(read: Callable[[str], bytes], path: Path) -> Dataset:
+    """Build the data set from the contents of its files, which `read` returns by name."""
+
     def split(names: tuple[str, ...]) -> Split:
-        rows = np.concatenate([_rows(read(name), f"{path}, {name}") for name in names])
-        pixels = rows[:, 1:].reshape(-1, 3, 32, 32)
-        return Split(images(pixels, str(path)), labels(rows[:, 0], str(path)))
+        records = np.concatenate([_records(read(name), f"{path}, {name}") for name in names])
+        pixels = records[:, 1:].reshape(-1, 3, 32, 32)
+        return Split(images(pixels, str(path)), labels(records[:, 0], str(path)))
 
     classes = tuple(read("batches.meta.txt").decode("ascii").split())
-    return Dataset(split(_TRAIN), split(_TEST), classes, "cifar10", _LICENCE)
+    return Dataset(split(_TRAIN), split(_TEST), classes, "cifar10", LICENCE)
 
 
-def _rows(raw: bytes, where: str) -> np.ndarray:
-    if not raw or len(raw) % _ROW:
-        raise InputError(f"{where}: whole records of {_ROW} bytes were expected; {len(raw)} bytes came.")
-    return np.frombuffer(raw, np.uint8).reshape(-1, _ROW)
+def _records(content: bytes, where: str) -> np.ndarray:
+    """Return one row of bytes per record."""
+    if not content or len(content) % _RECORD:
+        raise InputError(f"{where}: expected whole records of {_RECORD} bytes; got {len(content)} bytes.")
+    return np.frombuffer(content, np.uint8).reshape(-1, _RECORD)

@@ -1,4 +1,4 @@
-"""A data set: images and class indices, checked once at the door."""
+"""A data set: images and class indices, which are checked when they are put together."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.x.ndim != 4 or self.x.dtype != torch.float32:
-            raise InputError(f"float32 images (n, C, H, W) were expected; {self.x.dtype} {tuple(self.x.shape)} came.")
+            raise InputError(
+                f"expected float32 images (n, C, H, W); got {self.x.dtype} of shape {tuple(self.x.shape)}."
+            )
         if self.y.dtype != torch.int64 or self.y.shape != (len(self.x),):
             raise InputError(
-                f"{len(self.x)} class indices, one an image, were expected; {self.y.dtype} {tuple(self.y.shape)} came."
+                f"expected {len(self.x)} class indices, one per image; got {self.y.dtype} of shape {tuple(self.y.shape)}."
             )
         if len(self.x) and not bool(((self.x >= 0) & (self.x <= 1)).all()):
             low, high = float(self.x.min()), float(self.x.max())
-            raise InputError(
-                f"pixels in [0, 1] were expected; they range from {low:g} to {high:g}: rescale the images."
-            )
+            raise InputError(f"expected pixels in [0, 1]; got pixels from {low:g} to {high:g}. Rescale the images.")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -51,9 +51,9 @@ class Dataset:
     Attributes:
         train: images to fit on.
         test: images to score on.
-        classes: the classes' names, in the order of their indices.
-        name: what it is called.
-        licence: the terms of the images.
+        classes: names of the classes, in the order of their indices.
+        name: name of the data set.
+        licence: terms of the images.
     """
 
     train: Split
@@ -65,51 +65,56 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.train.x.shape[1:] != self.test.x.shape[1:]:
             shapes = f"{tuple(self.train.x.shape[1:])} and {tuple(self.test.x.shape[1:])}"
-            raise InputError(f"training and test images of one shape were expected; {shapes} came.")
+            raise InputError(f"expected training and test images of one shape; got {shapes}.")
         for split in (self.train, self.test):
             if len(split) and not (int(split.y.min()) >= 0 and int(split.y.max()) < len(self.classes)):
                 raise InputError(
-                    f"class indices from 0 to {len(self.classes) - 1}, one a class name, were expected; they range from "
+                    f"expected class indices from 0 to {len(self.classes) - 1}, one per class name; got indices from "
                     f"{int(split.y.min())} to {int(split.y.max())}."
                 )
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
-        c, h, w = self.train.x.shape[1:]
-        return (c, h, w)
+        """Shape (C, H, W) of one image."""
+        channels, height, width = self.train.x.shape[1:]
+        return (channels, height, width)
 
     def select(self, classes: Sequence[int | str]) -> Dataset:
-        """The images of these classes alone, numbered anew in the order given.
+        """Return the images of some classes alone, with indices in the order in which the classes are given.
 
         Args:
-            classes: indices or names; two at least.
+            classes: indices or names; at least two.
 
         Raises:
-            InputError: a class that is not there, or fewer than two.
+            InputError: an unknown class, the same class twice, or fewer than two.
         """
         chosen = [self._class_index(c) for c in classes]
         if len(chosen) < 2 or len(set(chosen)) != len(chosen):
-            raise InputError(f"two or more different classes were expected; {list(classes)} came.")
+            raise InputError(f"expected two or more different classes; got {list(classes)}.")
 
         def keep(split: Split) -> Split:
-            new = torch.full((len(self.classes),), -1)
-            new[torch.tensor(chosen)] = torch.arange(len(chosen))
-            y = new[split.y]
+            # new index of each class, -1 for the classes that are left out
+            new_index = torch.full((len(self.classes),), -1)
+            new_index[torch.tensor(chosen)] = torch.arange(len(chosen))
+            y = new_index[split.y]
             return Split(split.x[y >= 0], y[y >= 0])
 
         names = tuple(self.classes[c] for c in chosen)
         return replace(self, train=keep(self.train), test=keep(self.test), classes=names)
 
     def first(self, train: int | None = None, test: int | None = None) -> Dataset:
-        """The first images of each split, in file order."""
-        for name, wanted, split in (("train", train, self.train), ("test", test, self.test)):
-            if wanted is not None and not 1 <= wanted <= len(split):
-                raise InputError(f"{name} must be from 1 to {len(split)}, the images there are; {wanted} came.")
+        """Return the first images of each split, in the order of the file; all of them for None.
+
+        Raises:
+            InputError: a number below 1, or more than there are.
+        """
+        for name, count, split in (("train", train, self.train), ("test", test, self.test)):
+            if count is not None and not 1 <= count <= len(split):
+                raise InputError(f"expected {name} from 1 to {len(split)}, the number of images; got {count}.")
         return replace(self, train=self.train[:train], test=self.test[:test])
 
     def fingerprint(self) -> str:
-        """SHA-256 over shapes, pixels and classes: the same images give the same letters on every machine."""
+        """Return the SHA-256 of shapes, pixels and classes, which is one and the same for equal images on every machine."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
             digest.update(repr(tuple(split.x.shape)).encode())
@@ -117,12 +122,13 @@ class Dataset:
             digest.update(split.y.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def _class_index(self, c: int | str) -> int:
-        if isinstance(c, str) and c in self.classes:
-            return self.classes.index(c)
-        if isinstance(c, str) and c.isdigit():
-            c = int(c)
-        if isinstance(c, int) and 0 <= c < len(self.classes):
-            return c
+    def _class_index(self, label: int | str) -> int:
+        """Return the index of a class from its name or its index; a name that is a number comes before the index."""
+        if isinstance(label, str) and label in self.classes:
+            return self.classes.index(label)
+        if isinstance(label, str) and label.isdigit():
+            label = int(label)
+        if isinstance(label, int) and 0 <= label < len(self.classes):
+            return label
         names = ", ".join(f"{i} {name}" for i, name in enumerate(self.classes))
-        raise InputError(f"{self.name} has no class {c!r}; it has {names}.")
+        raise InputError(f"{self.name} has no class {label!r}; it has {names}.")

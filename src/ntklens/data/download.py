@@ -1,4 +1,4 @@
-"""Verified, resumable downloads into the cache."""
+"""Downloads into the cache, which are verified and can be resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ _CHUNK = 1 << 16
 
 
 class ResumingDownloader:
-    """A pooch downloader that keeps what has come in a `.part` file and asks for the rest the next time."""
+    """A downloader for pooch that keeps an interrupted download and asks for the rest of it the next time.
+
+    Args:
+        part: the file that the received bytes are kept in.
+        timeout: seconds without an answer after which the download fails.
+    """
 
     def __init__(self, part: Path, timeout: float = 30.0) -> None:
         self.part = part
@@ -26,12 +31,13 @@ class ResumingDownloader:
         """Fetch `url` into `output_file`, which pooch then verifies."""
         if check_only:
             return True
-        have = self.part.stat().st_size if self.part.exists() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        received = self.part.stat().st_size if self.part.exists() else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={received}-"} if received else {})
         with urllib.request.urlopen(request, timeout=self.timeout) as response:
-            whole = response.status != 206
-            expected = int(response.headers.get("Content-Length", 0)) + (0 if whole else have)
-            with self.part.open("wb" if whole else "ab") as file:
+            # A server that knows no ranges answers with the whole file, and not with 206 (partial content).
+            is_whole = response.status != 206
+            expected = int(response.headers.get("Content-Length", 0)) + (0 if is_whole else received)
+            with self.part.open("wb" if is_whole else "ab") as file:
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
         if self.part.stat().st_size < expected:
@@ -42,13 +48,13 @@ class ResumingDownloader:
 
 
 def fetch(url: str, known_hash: str, folder: Path, name: str, remedy: str) -> Path:
-    """The file in the folder, downloaded when it is not there or not intact.
+    """Return the path of a file in the cache, which is downloaded when it is missing or damaged.
 
     Args:
-        url: where the authors publish it.
+        url: where the authors publish the file.
         known_hash: "sha256:…" or "md5:…".
-        folder: cache folder, made when missing.
-        name: file name in it.
+        folder: cache folder, which is created when it is missing.
+        name: name of the file in the folder.
         remedy: what to do without a network, for the error message.
 
     Raises:
@@ -59,11 +65,13 @@ def fetch(url: str, known_hash: str, folder: Path, name: str, remedy: str) -> Pa
     try:
         return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=downloader))
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise InputError(f"{name} could not be fetched from {url} ({error}); {_again(folder, name)}{remedy}") from error
+        raise InputError(
+            f"{name} could not be fetched from {url} ({error}); {_how_to_resume(folder, name)}{remedy}"
+        ) from error
     except ValueError as error:
         raise InputError(f"{name} from {url} is not the published file (its hash differs); {remedy}") from error
 
 
-def _again(folder: Path, name: str) -> str:
-    """What to do about a part that has come."""
-    return "run the command again to go on where it stopped; " if (folder / f"{name}.part").exists() else ""
+def _how_to_resume(folder: Path, name: str) -> str:
+    """Return what to do about an interrupted download, and nothing where there is none."""
+    return "run the command again to resume the download; " if (folder / f"{name}.part").exists() else ""

@@ -1,4 +1,8 @@
-"""IDX files, the format of MNIST and Fashion-MNIST (LeCun et al. 1998), gzipped or plain."""
+"""IDX files, the format of MNIST and Fashion-MNIST (LeCun et al. 1998), gzipped or plain.
+
+The header has two zero bytes, one for the type of the entries, one for the number of axes, and then the length of each
+axis as a big-endian 32-bit integer. The entries follow.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +21,26 @@ _UNSIGNED_BYTE = 0x08
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array of unsigned bytes in an IDX file.
+    """Read the array of unsigned bytes in an IDX file.
 
     Raises:
         InputError: not an IDX file of bytes, or one that is cut short.
     """
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":  # the first bytes of every gzip file
         try:
-            raw = gzip.decompress(raw)
+            content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path} is a damaged gzip file; fetch it again.") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != _UNSIGNED_BYTE:
-        raise InputError(f"{path} is not an IDX file of bytes; the published .gz files are expected.")
-    dimensions = raw[3]
-    start = 4 + 4 * dimensions
-    if len(raw) < start:
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UNSIGNED_BYTE:
+        raise InputError(f"{path} is not an IDX file of bytes; give the published .gz file.")
+    axes = content[3]
+    start = 4 + 4 * axes
+    if len(content) < start:
         raise InputError(f"{path} is cut short; fetch it again.")
-    shape = struct.unpack(f">{dimensions}I", raw[4:start])
-    if len(raw) - start != math.prod(shape):
+    shape = struct.unpack(f">{axes}I", content[4:start])
+    if len(content) - start != math.prod(shape):
         raise InputError(
-            f"{path} holds {len(raw) - start} bytes where its header says {math.prod(shape)}; fetch it again."
+            f"expected {math.prod(shape)} bytes after the header of {path}; got {len(content) - start}. Fetch it again."
         )
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -1,4 +1,4 @@
-"""The data sets by name: where each is looked for, how it is read, and what it is."""
+"""Data sets by name: what each is, where it is looked for, and how it is read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ntklens.data.idx import read_idx
 from ntklens.errors import InputError
 
 ENVIRONMENT = "NTKLENS_DATA"
+"""Environment variable with a folder to look for data sets in."""
 CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -42,14 +43,14 @@ _CIFAR_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1d
 
 @dataclass(frozen=True)
 class Source:
-    """One data set that has a name.
+    """A data set that has a name.
 
     Attributes:
         about: the task in a few words.
         licence: terms of the images.
-        read: from its folder or archive to the data set; without arguments from the package itself.
-        url: where its authors publish the files; None when it comes with the package.
-        files: the published files' names, each with its SHA-256.
+        read: reads the data set from its folder; a data set that comes with the package ignores the folder.
+        url: where its authors publish the files; None where it comes with the package.
+        files: names of the published files, each with its SHA-256.
     """
 
     about: str
@@ -59,19 +60,21 @@ class Source:
     files: dict[str, str] = field(default_factory=dict)
 
 
-def _read_idx_set(name: str, classes: tuple[str, ...], licence: str) -> Callable[[Path], Dataset]:
+def _idx_reader(name: str, classes: tuple[str, ...], licence: str) -> Callable[[Path], Dataset]:
+    """Return a function that reads the four IDX files of a data set from a folder."""
+
     def read(folder: Path) -> Dataset:
-        arrays = [read_idx(_either(folder, stem)) for stem in _IDX]
+        arrays = [read_idx(_gzipped_or_plain(folder, stem)) for stem in _IDX]
         train, test = (Split(images(x, name), labels(y, name)) for x, y in (arrays[:2], arrays[2:]))
         return Dataset(train, test, classes, name, licence)
 
     return read
 
 
-def _either(folder: Path, stem: str) -> Path:
-    """The gzipped file, or the plain one."""
-    packed = folder / f"{stem}.gz"
-    return packed if packed.exists() else folder / stem
+def _gzipped_or_plain(folder: Path, stem: str) -> Path:
+    """Return the path of the gzipped file where it exists, and otherwise that of the plain one."""
+    gzipped = folder / f"{stem}.gz"
+    return gzipped if gzipped.exists() else folder / stem
 
 
 def _read_mini(_: Path) -> Dataset:
@@ -81,8 +84,8 @@ def _read_mini(_: Path) -> Dataset:
 
 
 def _read_digits(_: Path) -> Dataset:
-    """Every fifth image of each class is for testing."""
-    from sklearn.datasets import load_digits  # slow to import, and wanted here alone
+    """Read the digits of scikit-learn, with every fifth image of each class as a test image."""
+    from sklearn.datasets import load_digits  # slow to import, and needed for this data set only
 
     bunch = load_digits()
     x, y = images((bunch.images / 16).astype(np.float32), "digits"), labels(bunch.target, "digits")
@@ -103,36 +106,37 @@ SOURCES = {
     "fashion-mnist": Source(
         "clothes, 28x28 grey, ten classes; 60,000 + 10,000 images",
         "MIT, Zalando SE 2017",
-        _read_idx_set("fashion-mnist", CLOTHES, "MIT, Zalando SE 2017"),
+        _idx_reader("fashion-mnist", CLOTHES, "MIT, Zalando SE 2017"),
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         {f"{stem}.gz": sha for stem, sha in zip(_IDX, _FASHION_SHA256, strict=True)},
     ),
     "mnist": Source(
         "handwritten digits, 28x28 grey, ten classes; 60,000 + 10,000 images",
         "CC BY-SA 3.0",
-        _read_idx_set("mnist", tuple(map(str, range(10))), "CC BY-SA 3.0"),
+        _idx_reader("mnist", tuple(map(str, range(10))), "CC BY-SA 3.0"),
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         {f"{stem}.gz": sha for stem, sha in zip(_IDX, _MNIST_SHA256, strict=True)},
     ),
     "cifar10": Source(
         "objects, 32x32 colour, ten classes; 50,000 + 10,000 images",
-        "unstated; research use, cite Krizhevsky 2009",
-        lambda path: cifar.read_cifar10(_cifar_place(path)),
+        cifar.LICENCE,
+        lambda folder: cifar.read_cifar10(_cifar_path(folder)),
         "https://www.cs.toronto.edu/~kriz/",
         {cifar.ARCHIVE: _CIFAR_SHA256},
     ),
 }
 
 
-def _cifar_place(folder: Path) -> Path:
-    unpacked = folder / cifar.FOLDER
+def _cifar_path(folder: Path) -> Path:
+    """Return where CIFAR-10 is: the folder itself, the extracted folder in it, or else the archive in it."""
+    extracted = folder / cifar.FOLDER
     if (folder / "test_batch.bin").exists():
         return folder
-    return unpacked if unpacked.is_dir() else folder / cifar.ARCHIVE
+    return extracted if extracted.is_dir() else folder / cifar.ARCHIVE
 
 
 def dataset_names() -> tuple[str, ...]:
-    """The names that `load_dataset` knows."""
+    """Return the names that `load_dataset` knows."""
     return tuple(SOURCES)
 
 
@@ -145,16 +149,16 @@ def load_dataset(
     data_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> Dataset:
-    """Images in [0, 1] with class indices.
+    """Load a data set: images in [0, 1] with class indices.
 
     Args:
         name: one of `dataset_names()`, or the path of an `.npz` file or of a folder of images.
-        classes: keep these classes (indices or names), numbered anew in this order.
-        train: keep the first so many training images (after the choice of classes).
-        test: likewise of the test images.
-        data_dir: folder that holds the files, or a folder of that name with them; then the environment variable
-            NTKLENS_DATA is looked at, then the cache, which a verified download fills.
-        cache_dir: another place for the cache.
+        classes: the classes to keep (indices or names), whose indices are then 0, 1, … in this order; None for all.
+        train: number of training images to keep, the first of these classes; None for all.
+        test: number of test images, likewise.
+        data_dir: folder with the files, or with a folder of the data set's name that has them. Next, the folder in the
+            environment variable NTKLENS_DATA is searched, and then the cache, which a verified download fills.
+        cache_dir: another folder for the cache.
 
     Raises:
         InputError: an unknown name, missing files that cannot be fetched, or arguments that do not fit.
@@ -175,8 +179,8 @@ def _load(name: str, data_dir: str | Path | None, cache_dir: str | Path | None) 
         source = SOURCES[name]
         if source.url is None:
             return source.read(Path())
-        found = find(name, data_dir, cache_dir)
-        return source.read(found if found is not None else _download(name, source, _cache(cache_dir)))
+        folder = find(name, data_dir, cache_dir)
+        return source.read(folder if folder is not None else _download(name, source, _cache(cache_dir)))
     path = Path(name)
     if path.is_dir():
         return read_folder(path)
@@ -187,16 +191,22 @@ def _load(name: str, data_dir: str | Path | None, cache_dir: str | Path | None) 
     if len(path.parts) > 1 or path.suffix:
         raise InputError(f"{path} does not exist; give an .npz file, or a folder with a train and a test set.")
     known = ", ".join(SOURCES)
-    raise InputError(f'the data set "{name}" is not known; give one of {known}, or a path to an .npz file or a folder.')
+    raise InputError(f'expected a data set out of {known}, or a path to an .npz file or a folder; got "{name}".')
 
 
 def find(
     name: str, data_dir: str | Path | None = None, cache_dir: str | Path | None = None, *, strict: bool = True
 ) -> Path | None:
-    """The folder that holds a data set's files, in the order in which `load_dataset` looks; None when there is none.
+    """Return the first folder with a data set's files, searched in the order of `load_dataset`; None where there is none.
+
+    Args:
+        name: name of the data set.
+        data_dir: as in `load_dataset`.
+        cache_dir: as in `load_dataset`.
+        strict: raise an error where `data_dir` is given and does not hold the files.
 
     Raises:
-        InputError: `data_dir` is given and does not hold them; not when `strict` is off.
+        InputError: `data_dir` does not hold the files, and `strict` is set.
     """
     places = [Path(data_dir)] if data_dir is not None else []
     if os.environ.get(ENVIRONMENT):
@@ -207,19 +217,20 @@ def find(
                 return folder
         if strict and data_dir is not None and place == Path(data_dir):
             files = ", ".join(SOURCES[name].files)
-            raise InputError(f"{place} does not hold {name}: {files} were looked for there and in {place / name}.")
+            raise InputError(f"{place} does not hold {name}: expected {files} in it or in {place / name}.")
     return None
 
 
 def _holds(name: str, folder: Path) -> bool:
+    """Return whether a folder has the files of a data set."""
     if name == "cifar10":
-        if any((folder / p).is_dir() for p in ("cifar-10-batches-py",)) and not _cifar_place(folder).exists():
+        if (folder / "cifar-10-batches-py").is_dir() and not _cifar_path(folder).exists():
             raise InputError(
-                f"{folder} has the pickled version of CIFAR-10, which is not read because unpickling runs code; get "
+                f"{folder} has the pickled version of CIFAR-10, which is not read because unpickling runs code. Get "
                 f"{cifar.ARCHIVE} from its authors."
             )
-        return _cifar_place(folder).exists()
-    return all(_either(folder, stem).is_file() for stem in _IDX)
+        return _cifar_path(folder).exists()
+    return all(_gzipped_or_plain(folder, stem).is_file() for stem in _IDX)
 
 
 def _cache(cache_dir: str | Path | None) -> Path:
@@ -231,6 +242,6 @@ def _download(name: str, source: Source, cache: Path) -> Path:
     remedy = (
         f"without a network, put the files into a folder and pass it as data_dir (--data-dir), or set {ENVIRONMENT}."
     )
-    for file, sha in source.files.items():
-        fetch(f"{source.url}{file}", f"sha256:{sha}", folder, file, remedy)
+    for file, sha256 in source.files.items():
+        fetch(f"{source.url}{file}", f"sha256:{sha256}", folder, file, remedy)
     return folder
