@@ -166,8 +166,8 @@ def test_a_pixel_that_is_the_same_in_all_images_stays_so(binary):
         ([90], "from 0 to 89"),
         ([1.5], "whole numbers"),
         ("01", "whole numbers"),
-        ([True, False], "a mask came"),
-        (torch.arange(90) < 3, "a mask came"),
+        ([True, False], "got a mask"),
+        (torch.arange(90) < 3, "got a mask"),
         (np.arange(90) < 3, "whole numbers"),
     ],
 )

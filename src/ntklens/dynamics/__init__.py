@@ -1,4 +1,4 @@
-"""How the empirical kernel moves over training."""
+"""The movement of the empirical kernel over training: recorded, measured, and what it advises."""
 
 from ntklens.dynamics import measures
 from ntklens.dynamics.advice import Advice, advice, overfitting_alarm

@@ -1,4 +1,4 @@
-"""A Lightning callback around a `KernelTracker`; needs the extra `lightning`."""
+"""A Lightning callback that records with a `KernelTracker`; needs the extra `lightning`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ntklens.errors import InputError
 
 
 class KernelCallback(Callback):
-    """Records the kernel before a training and after every epoch, and sends its measures to the trainer's loggers.
+    """Record the kernel before a training and after every epoch, and send its measures to the trainer's loggers.
 
-    A training that is taken up from a checkpoint, also from one within an epoch, forgets what was recorded later than that
-    and goes on from there.
+    When a training is resumed from a checkpoint, also from one within an epoch, later records are removed, and recording
+    goes on from there.
 
     Args:
-        tracker: with a folder of its own, its records survive the process.
-        network: name of the module's part that takes images to logits, such as "model"; None for the module itself.
-        every: epochs from one record to the next.
+        tracker: the tracker; with a folder, its records outlive the process.
+        network: name of the module's part that maps images to logits, such as "model"; None for the module itself.
+        every: number of epochs between two records.
 
     Raises:
-        InputError: when a training begins, from its start, and the tracker has records of another.
+        InputError: a training begins from its start, and the tracker already has the records of another.
 
     Example:
         >>> import torch
@@ -34,37 +34,46 @@ class KernelCallback(Callback):
 
     def __init__(self, tracker: KernelTracker, network: str | None = None, *, every: int = 1) -> None:
         self.tracker, self.network, self.every = tracker, network, every
-        self._begun = False
+        self._has_trained_an_epoch = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what was recorded later than the checkpoint that the training is taken up from."""
+        """Remove the records that are later than the checkpoint from which the training is resumed."""
         if not trainer.is_global_zero:
             return
         if trainer.current_epoch == 0 and trainer.global_step == 0 and self.tracker.epochs:
             raise InputError(
-                f"the tracker has records of another training, up to epoch {self.tracker.epochs[-1]:g}; give it another "
-                "folder, or call rewind(0) on it."
+                f"the tracker has records of another training, up to epoch {self.tracker.epochs[-1]:g}. Give it another "
+                "folder, or remove them with tracker.rewind(0)."
             )
-        for epoch in [e for e in self.tracker.epochs if e > trainer.current_epoch][:1]:
-            self.tracker.rewind(epoch)
+        # A record at the current epoch stays: it was made when that epoch began. A checkpoint from within the epoch holds
+        # a network that has moved on since.
+        later = [e for e in self.tracker.epochs if e > trainer.current_epoch]
+        if later:
+            self.tracker.rewind(later[0])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The kernel before the first epoch that is trained here, unless it is known."""
-        if not self.tracker.epochs or (not self._begun and self.tracker.epochs[-1] < trainer.current_epoch):
+        """Record the kernel before the first epoch of this process, unless it is known."""
+        known = bool(self.tracker.epochs) and self.tracker.epochs[-1] >= trainer.current_epoch
+        if not self.tracker.epochs or not (self._has_trained_an_epoch or known):
             self._record(trainer, pl_module, trainer.current_epoch)
-        self._begun = True
+        self._has_trained_an_epoch = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The kernel after an epoch."""
-        done = trainer.current_epoch + 1
-        if done % self.every == 0:
-            self._record(trainer, pl_module, done)
+        """Record the kernel after an epoch."""
+        epochs_done = trainer.current_epoch + 1
+        if epochs_done % self.every == 0:
+            self._record(trainer, pl_module, epochs_done)
 
     def _record(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
         if not trainer.is_global_zero:
             return
         network: nn.Module = module if self.network is None else attrgetter(self.network)(module)
         self.tracker.record(network, epoch)
-        row = {f"kernel/{k}": v for k, v in self.tracker.row().items() if not k.startswith("radius")}
+        # Radii are left out, as in `KernelTracker.log`: they are shares of the last record's, which is this one.
+        metrics = {
+            f"kernel/{name}": value
+            for name, value in self.tracker.row().items()
+            if not name.startswith("radius") and not math.isnan(value)
+        }
         for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if not math.isnan(v)}, trainer.global_step)
+            logger.log_metrics(metrics, trainer.global_step)

@@ -12,30 +12,32 @@ from ntklens.dynamics.tracker import KernelTracker
 from ntklens.errors import InputError
 from ntklens.networks import STATE_SUFFIXES, epoch_of, load_state
 
-_SETTLED = 2.0
-"""Seconds after which a file that does not load is taken for damaged, not for half written."""
+_SECONDS_TO_WRITE = 2.0
+"""Seconds since its last change after which a file that does not load counts as damaged, not as still being written."""
 
 
 def checkpoints(folder: str | Path) -> list[tuple[float, Path]]:
-    """Checkpoints in a folder with the epochs in their names, in order of these; files without a number are left out.
+    """Return the checkpoints in a folder with the epochs in their names, in the order of the epochs.
+
+    Files without an epoch in their name are left out.
 
     Raises:
-        InputError: no such folder, or two files of one epoch.
+        InputError: the folder does not exist, or two files have the same epoch.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give the one that your training writes checkpoints to.")
-    found: dict[float, Path] = {}
+        raise InputError(f"{folder} is not a folder. Give the one that your training writes checkpoints to.")
+    by_epoch: dict[float, Path] = {}
     for path in sorted(folder.iterdir()):
         epoch = epoch_of(path) if path.suffix in STATE_SUFFIXES else None
         if epoch is None:
             continue
-        if epoch in found:
+        if epoch in by_epoch:
             raise InputError(
-                f"{found[epoch].name} and {path.name} are both of epoch {epoch:g}; put one training in one folder."
+                f"{by_epoch[epoch].name} and {path.name} are both of epoch {epoch:g}. Give each training its own folder."
             )
-        found[epoch] = path
-    return sorted(found.items())
+        by_epoch[epoch] = path
+    return sorted(by_epoch.items())
 
 
 def watch(
@@ -48,43 +50,48 @@ def watch(
     poll: float = 1.0,
     on_record: Callable[[float], None] | None = None,
 ) -> int:
-    """Record every checkpoint of a folder that is later than what the tracker has; returns how many were recorded.
+    """Record every checkpoint of a folder that is later than the tracker's last record; return how many were recorded.
 
     Args:
-        tracker: with a folder of its own it can be stopped, and called again, at any time.
-        module: of the checkpoints' architecture.
-        folder: of the checkpoints; the epochs are in their names.
-        scores: further figures of each network for its row, such as accuracies.
-        patience: seconds to wait for a further checkpoint, counted from the last one; 0 measures what is there.
-        poll: seconds between two looks.
-        on_record: called with each epoch.
+        tracker: the tracker; if it has a folder, this may be interrupted and called again at any time.
+        module: a network of the checkpoints' architecture.
+        folder: the folder of the checkpoints, which have their epochs in their names.
+        scores: computes further figures for the row of a network, such as accuracies.
+        patience: seconds to wait for another checkpoint after the last one; with 0 only the present files are measured.
+        poll: seconds between two looks at the folder.
+        on_record: called with the epoch of each record.
 
     Raises:
-        InputError: the folder holds no checkpoint when the patience is over, or one that does not load.
+        InputError: the folder still holds no checkpoint when the patience is over, or a checkpoint does not load.
     """
-    count, last = 0, time.monotonic()
+    count = 0
+    deadline = time.monotonic() + patience
     while True:
-        after = tracker.epochs[-1] if tracker.epochs else float("-inf")
-        waiting = [(epoch, path) for epoch, path in checkpoints(folder) if epoch > after]
-        for epoch, path in waiting:
+        last_epoch = tracker.epochs[-1] if tracker.epochs else float("-inf")
+        for epoch, path in checkpoints(folder):
+            if epoch <= last_epoch:
+                continue
             try:
                 network = load_state(module, path)
             except InputError:
                 if not path.exists():
-                    continue  # its training has removed it
-                if patience and time.time() - path.stat().st_mtime < _SETTLED:
-                    last = max(last, time.monotonic() - patience + _SETTLED)  # still being written
+                    continue  # the training has removed it
+                if patience and time.time() - path.stat().st_mtime < _SECONDS_TO_WRITE:
+                    # The training may still be writing it: look again, even if the patience would be over by then.
+                    deadline = max(deadline, time.monotonic() + _SECONDS_TO_WRITE)
                     break
                 raise
             tracker.record(network, epoch, **(scores(network) if scores else {}))
-            count, last = count + 1, time.monotonic()
+            count += 1
+            deadline = time.monotonic() + patience
             if on_record:
                 on_record(epoch)
-        if time.monotonic() - last >= patience:
+        if time.monotonic() >= deadline:
             break
         time.sleep(poll)
     if not tracker.epochs:
+        suffixes = ", ".join(STATE_SUFFIXES)
         raise InputError(
-            f"{folder} holds no checkpoint with an epoch in its name ({', '.join(STATE_SUFFIXES)}), as epoch-3.safetensors."
+            f"{folder} holds no checkpoint with an epoch in its name ({suffixes}), such as epoch-3.safetensors."
         )
     return count

@@ -18,23 +18,23 @@ from torch import Tensor
 from ntklens.errors import InputError, NumericalFailure
 
 Indices = Iterable[SupportsIndex] | Tensor | SupportsIndex
-"""Places in a spectrum, 0 for the largest eigenvalue; one number stands for itself."""
+"""Positions in a spectrum, 0 for the largest eigenvalue; a single number is one position."""
 
 
 @runtime_checkable
 class Filter(Protocol):
-    """g: from the eigenvalues, largest first, to the weight of each eigenvector in the predictor's coefficients."""
+    """g: from the eigenvalues, in descending order, to the weight of each eigenvector in the predictor's coefficients."""
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
-        """One weight an eigenvalue."""
+        """Return one weight per eigenvalue."""
         ...
 
 
 def _check(value: float, name: str, *, positive: bool = False, finite: bool = True) -> None:
-    fits = value > 0 if positive else value >= 0
-    if not fits or (finite and not math.isfinite(value)):
-        bound = "above 0" if positive else "0 or above"
-        raise InputError(f"{name} must be {bound}{' and finite' if finite else ''}; {value} came.")
+    in_range = value > 0 if positive else value >= 0
+    if not in_range or (finite and not math.isfinite(value)):
+        sign = "positive" if positive else "non-negative"
+        raise InputError(f"expected a {sign}{' and finite' if finite else ''} {name}; got {value}.")
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Ridge:
     rho: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.rho, "the ridge")
+        _check(self.rho, "ridge")
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
-        """1 / (λ + ρ)."""
+        """Compute 1 / (λ + ρ)."""
         shifted = eigenvalues + self.rho
         _check_invertible(shifted, rounding_floor(float(shifted.max()), len(shifted)))
         return 1 / shifted
@@ -66,14 +66,15 @@ class GradientFlow:
     learning_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.time, "the time", finite=False)
+        _check(self.time, "time", finite=False)
         _check(self.learning_rate, "the learning rate", positive=True)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
-        """(1 - exp(-η λ t)) / λ, and η t at λ = 0."""
+        """Compute (1 - exp(-η λ t)) / λ, and η t at λ = 0."""
         if math.isinf(self.time):
             return Ridge(0.0)(eigenvalues)
         duration = self.learning_rate * self.time
+        # expm1 keeps the digits of small λ, where 1 - exp(-x) would cancel.
         zero = eigenvalues == 0
         safe = torch.where(zero, 1.0, eigenvalues)
         return torch.where(zero, duration, -torch.expm1(-duration * safe) / safe)
@@ -92,17 +93,18 @@ class GradientDescent:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        _check(self.steps, "the number of steps")
+        _check(self.steps, "number of steps")
         _check(self.learning_rate, "the learning rate", positive=True)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
-        """(1 - (1 - ηλ)^T) / λ, and η T at λ = 0."""
+        """Compute (1 - (1 - ηλ)^T) / λ, and η T at λ = 0."""
         rate = self.learning_rate * eigenvalues
         if float(rate.max()) >= 2:
             raise NumericalFailure(
                 f"gradient descent diverges: the learning rate {self.learning_rate:g} is not below 2 / λ_1 = "
-                f"{2 / float(eigenvalues.max()):g}; lower it."
+                f"{2 / float(eigenvalues.max()):g}. Lower it."
             )
+        # (1 - r)^T = exp(T log(1 - r)) for small r = ηλ, where 1 - (1 - r)^T would cancel; above 1 the base is negative.
         small = rate < 0.5
         slow = -torch.expm1(self.steps * torch.log1p(-torch.where(small, rate, 0.0)))
         fast = 1 - (1 - rate) ** self.steps
@@ -124,11 +126,11 @@ class Band:
     def __init__(self, indices: Indices) -> None:
         chosen = whole_indices(indices)
         if len(set(chosen)) != len(chosen):
-            raise InputError("each index may stand in a band once.")
+            raise InputError("expected indices that differ; got one more than once.")
         object.__setattr__(self, "indices", chosen)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
-        """1/λ on the band."""
+        """Compute 1/λ on the band and 0 elsewhere."""
         n = len(eigenvalues)
         check_indices(self.indices, n)
         index = torch.tensor(self.indices, dtype=torch.long, device=eigenvalues.device)
@@ -138,26 +140,30 @@ class Band:
 
 
 def whole_indices(indices: Indices) -> tuple[int, ...]:
-    """Positions in a spectrum as plain numbers; one stands for itself.
+    """Return positions in a spectrum as a tuple of plain numbers.
 
     Raises:
-        InputError: no whole numbers, or a mask.
+        InputError: the indices are not whole numbers, or are a mask.
     """
-    given = indices.flatten().tolist() if isinstance(indices, Tensor) else indices
+    listed = indices.flatten().tolist() if isinstance(indices, Tensor) else indices
     try:
-        each = list(given) if isinstance(given, Iterable) else [given]
+        each = list(listed) if isinstance(listed, Iterable) else [listed]
         if any(isinstance(i, bool) for i in each):
-            raise InputError("indices were expected; a mask came: give the places where it holds, mask.nonzero().")
+            raise InputError("expected indices; got a mask. Give the positions at which it is true, mask.nonzero().")
         return tuple(operator.index(i) for i in each)
     except TypeError:
-        raise InputError(f"whole numbers, positions in the spectrum, were expected; {indices!r} came.") from None
+        raise InputError(f"expected whole numbers, positions in the spectrum; got {indices!r}.") from None
 
 
 def check_indices(indices: Iterable[int], n: int) -> None:
-    """Refuse positions beyond a spectrum of n eigenvalues."""
-    wrong = [i for i in indices if not 0 <= i < n]
-    if wrong:
-        raise InputError(f"indices from 0 to {n - 1} were expected; {wrong[0]} came.")
+    """Check that every position is in a spectrum of n eigenvalues.
+
+    Raises:
+        InputError: one is not.
+    """
+    outside = [i for i in indices if not 0 <= i < n]
+    if outside:
+        raise InputError(f"expected indices from 0 to {n - 1}; got {outside[0]}.")
 
 
 def _check_invertible(eigenvalues: Tensor, floor: float) -> None:
@@ -169,5 +175,5 @@ def _check_invertible(eigenvalues: Tensor, floor: float) -> None:
 
 
 def rounding_floor(largest: float, n: int) -> float:
-    """What rounding leaves of a zero eigenvalue, at most: n ε λ_1 in float64."""
+    """Return n ε λ_1 in float64, up to which rounding may lift an eigenvalue that is zero."""
     return n * torch.finfo(torch.float64).eps * largest
