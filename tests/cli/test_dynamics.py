@@ -7,7 +7,7 @@ from ntklens.dynamics.advice import Kind
 
 def test_dynamics_ends_with_what_the_path_says(tmp_path):
     small = ["--train", "60", "--test", "30", "--probe", "20", "--epochs", "3", "--steps", "2", "--linear-from", "1"]
-    process = ntklens("dynamics", *small, "--machine", "30", "--out", tmp_path / "out", "--json")
+    process = ntklens("dynamics", *small, "--machine-train", "30", "--out", tmp_path / "out", "--json")
     assert process.returncode == 0, process.stderr
     results = json.loads(process.stdout)
     assert {r["training"] for r in results["lazy_epochs"]} == {"standard", "PGD"}

@@ -36,7 +36,7 @@ VALUES = {
         "learning_rate": 0.02,
         "linear_from": [1, 4],
         "linear_epochs": 2,
-        "machine": 60,
+        "machine_train": 60,
         "machine_test": 30,
         "queries": 10,
     },
@@ -213,7 +213,14 @@ def test_what_cannot_be_watched(checkpoints, tmp_path, own, message, monkeypatch
 
 def test_trainings_that_die_or_diverge_lose_nothing_else(tmp_path):
     """Of a dead network no machine is fitted, of one that has diverged the rows up to there are kept."""
-    own = {"trainings": ["standard", "FGSM"], "epochs": 3, "probe": 20, "width": 4, "machine": 30, "machine_test": 10}
+    own = {
+        "trainings": ["standard", "FGSM"],
+        "epochs": 3,
+        "probe": 20,
+        "width": 4,
+        "machine_train": 30,
+        "machine_test": 10,
+    }
     own |= {"attack_steps": 2, "queries": 3, "linear_from": [1], "linear_epochs": 1}
     dead = run(Spec.parse(VALUES | {"dynamics": own | {"learning_rate": 0.5}}), tmp_path / "dead")
     assert "collapsed" in [r["kind"] for r in dead.table("advice")]

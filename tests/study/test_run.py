@@ -20,7 +20,7 @@ SMALL = {
         "probe": 20,
         "top_k": 4,
         "learning_rate": 0.02,
-        "machine": 20,
+        "machine_train": 20,
         "machine_test": 20,
         "queries": 5,
         "linear_from": [2],

@@ -32,10 +32,10 @@ LinearFrom = Annotated[
     ),
 ]
 LinearEpochs = Annotated[int, typer.Option("--linear-epochs", help="Epochs of each linearised training.")]
-Machine = Annotated[
+MachineTrain = Annotated[
     int,
     typer.Option(
-        "--machine",
+        "--machine-train",
         help="Also fit kernel machines on the trained networks' NTKs, with this many training images (0: off).",
     ),
 ]
@@ -70,7 +70,7 @@ def dynamics(
     lazy_threshold: LazyThreshold = 0.01,
     linear_from: LinearFrom = "",
     linear_epochs: LinearEpochs = 10,
-    machine: Machine = 0,
+    machine_train: MachineTrain = 0,
     watch: Watch = None,
     model: Model = None,
     patience: Patience = 0.0,
@@ -112,7 +112,7 @@ def dynamics(
             "lazy_threshold": lazy_threshold,
             "linear_from": o.whole_numbers(linear_from, "--linear-from") if linear_from else [],
             "linear_epochs": linear_epochs,
-            "machine": machine,
+            "machine_train": machine_train,
             "watch": watch,
             "model": model,
             "patience": patience,

@@ -212,7 +212,7 @@ class DynamicsSpec(_Part):
     """Epochs from which the network's first-order expansion is trained on, on clean and on adversarial images."""
     linear_epochs: int = Field(default=10, ge=1)
     linear_rate: float = Field(default=0.01, gt=0)
-    machine: int = Field(default=0, ge=0)
+    machine_train: int = Field(default=0, ge=0)
     """Training images of kernel machines on the networks' kernels; 0 without."""
     machine_test: int = Field(default=500, ge=1)
     """Test images that machines and expansions are attacked on."""

@@ -39,7 +39,7 @@ def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> 
     """
     if spec.watch is not None:
         return watched(context, spec, progress)
-    linear, machine = bool(spec.linear_from), bool(spec.machine)
+    linear, machine = bool(spec.linear_from), bool(spec.machine_train)
     # Shares of the time, roughly: the trainings, their linearised continuations, and the machines.
     shares = [0.5 if linear else 0.9, 0.4 if linear else 0.0, 0.1]
     total = sum(shares)

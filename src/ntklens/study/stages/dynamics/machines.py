@@ -38,7 +38,7 @@ def machines(context: Context, spec: DynamicsSpec, runs: list[Training], progres
 def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> dict[str, Any]:
     """Accuracy of the machine, clean and in the `worst_case`; and how many of its first features survive one step."""
     (x, y), (x_test, y_test), threat = context.train, context.test, context.threat
-    part, seen = slice(0, spec.machine), slice(0, spec.machine_test)
+    part, seen = slice(0, spec.machine_train), slice(0, spec.machine_test)
     machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x[part], y[part])
     images, labels = x_test[seen], y_test[seen]
     features = eigenfeatures(machine, min(spec.top_k, len(x[part])))
