@@ -1,4 +1,4 @@
-"""The examples and the README's ten lines run as they stand."""
+"""The examples and the Python in the texts run as they stand, and the reference names every public name."""
 
 import re
 import runpy
@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import ntklens as nl
+
 ROOT = Path(__file__).parents[1]
+TEXTS = ("README.md", "docs/tutorial.md", "docs/own_modules.md")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
@@ -16,9 +19,28 @@ def test_example_runs(path, capsys):
     assert capsys.readouterr().out.count("%") >= 4
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("name", TEXTS)
 def test_python_in_the_texts_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
     assert blocks
     exec(compile("\n".join(blocks), name, "exec"), {"__name__": "text"})
+
+
+def test_no_other_text_has_python_that_is_not_run():
+    texts = {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")}
+    assert {str(p.relative_to(ROOT)) for p in texts if "```python" in p.read_text()} <= set(TEXTS)
+
+
+def test_the_reference_lists_every_name_at_the_top_of_the_package():
+    listed = set(re.findall(r"`(\w+)`", (ROOT / "docs/api.md").read_text()))
+    assert set(nl.__all__) - listed == set()
+
+
+def test_links_between_the_texts_lead_somewhere():
+    broken = []
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if "://" not in target and not (path.parent / target).exists():
+                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    assert broken == []

@@ -2,8 +2,8 @@
 
     python tools/make_fashion_mnist_mini.py path/to/fashion-mnist
 
-400 training and 100 test images of each class, drawn by a fixed seed from the full splits and interleaved, so that any
-prefix is balanced to within one image a class. Pixels and classes stay as published.
+It holds 400 training and 100 test images of each class, drawn by a fixed seed from the full splits and interleaved, so
+that the first n images are balanced to within one image per class, for every n. Pixels and classes stay as published.
 """
 
 import io
@@ -21,14 +21,14 @@ SEED = 20170825  # the day Fashion-MNIST was published
 
 
 def stratified(y: np.ndarray, each: int, generator: np.random.Generator) -> np.ndarray:
-    """Indices of `each` images of every class, classes taking turns in a shuffled order."""
+    """Draw the indices of `each` images of every class; in each round every class has one turn, in a shuffled order."""
     columns = [generator.permutation(np.flatnonzero(y == c))[:each] for c in range(10)]
     rounds = np.stack(columns, 1)
     return np.concatenate([generator.permutation(row) for row in rounds])
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """A compressed npz without time stamps."""
+    """Write a compressed npz without time stamps, so that the same arrays give the same bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
