@@ -1,5 +1,9 @@
-"""Small networks of many kinds: every operation, odd sizes, several habits of writing a forward."""
+"""Small networks of many kinds: every operation, odd sizes, several ways to write a forward."""
 
+from functools import cache
+from pathlib import Path
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,7 +110,19 @@ PEER = {
     ),
     "gelu_conv": lambda: nn.Sequential(conv(1), nn.GELU(), conv(6), nn.GELU(), nn.Flatten(), nn.Linear(150, 1)),
 }
-"""Networks with values of the peer in golden/peer."""
+"""Networks for which golden/peer has the peer's values."""
+
+
+@cache
+def _peer_file() -> dict[str, Tensor]:
+    with np.load(Path(__file__).parents[1] / "golden" / "peer" / "networks.npz", allow_pickle=False) as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def peer_values(name: str) -> dict[str, Tensor]:
+    """Inputs x1 and x2, weights w, and the peer's nngp, ntk and gradient of one network of `PEER`."""
+    return {key: _peer_file()[f"{name}/{key}"] for key in ("x1", "x2", "w", "nngp", "ntk", "grad")}
+
 
 DRAWN = {
     "stride 2, padded, pooled": (
@@ -173,4 +189,4 @@ DRAWN = {
     "constants": ((1, 4, 4), lambda: dense(lambda u: -F.relu(0.5 * u) / 2)),
     "prelu": ((1, 4, 4), lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.PReLU(), nn.Linear(8, 1))),
 }
-"""Networks without a peer's rule: held to draws of finite networks, as (shape, network)."""
+"""Networks for which the peer has no rule, held to draws of finite networks: (shape of an input, network)."""

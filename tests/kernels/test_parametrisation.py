@@ -1,9 +1,13 @@
 import math
 
 import pytest
+import torch
+import torch.nn.functional as F
 from torch import nn
 
+from kernels import networks
 from ntklens.errors import InputError
+from ntklens.kernels import analytic_kernel
 from ntklens.kernels.parametrisation import Parametrisation, fan_in
 
 
@@ -42,3 +46,14 @@ def test_what_a_user_may_give_as_parametrisation():
         Parametrisation.of_module(net, b_std=0.0, parametrisation=own)
     with pytest.raises(InputError, match='expected the parametrisation "ntk" or "standard"; got "mean field"'):
         Parametrisation.of_module(net, parametrisation="mean field")
+
+
+def test_standard_deviations_in_the_order_of_the_layers():
+    x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    net = networks.dense(F.relu)
+    torch.testing.assert_close(
+        analytic_kernel(net, [1.0, 2.0], [0.0, 0.1])(x),
+        analytic_kernel(net, {"h0": 1.0, "out": 2.0}, {"h0": 0.0, "out": 0.1})(x),
+    )
+    with pytest.raises(InputError, match="one value for each of the 2 layers"):
+        analytic_kernel(net, [1.0, 2.0, 3.0])

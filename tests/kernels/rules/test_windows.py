@@ -44,19 +44,22 @@ def no_marginals(offset):
     raise AssertionError("no window reads variances")
 
 
-def check(operation, expected: Tensor, k: Tensor, out: Size) -> None:
-    """Every offset at once, and a single offset from no more than its sources."""
+def error(operation, expected: Tensor, k: Tensor, out: Size) -> float:
+    """The largest deviation over all offsets at once, and over single offsets from no more than their sources."""
     offsets = all_offsets(out)
     truth = maps_of(expected, out, offsets)
+    largest = 0.0
     for wanted in (offsets, {(0, 0)}, {(1 - out[0], 0)}, {(1, out[1] - 1)} & offsets):
         if not wanted or not (needed := operation.sources(wanted)):
             continue
         maps = maps_of(k, SIZE, needed)
         state = operation.push([Covariance(maps, {d: 2 * t for d, t in maps.items()})], wanted, no_marginals)
         for offset in wanted:
-            torch.testing.assert_close(state.nngp[offset], truth[offset], rtol=1e-12, atol=1e-14)
-            if not isinstance(operation, Conv):
-                torch.testing.assert_close(state.ntk[offset], 2 * truth[offset], rtol=1e-12, atol=1e-14)
+            assert state.nngp[offset].shape == truth[offset].shape
+            largest = max(largest, float((state.nngp[offset] - truth[offset]).abs().max()))
+            if not isinstance(operation, Conv):  # which adds its own share to the NTK
+                largest = max(largest, float((state.ntk[offset] - 2 * truth[offset]).abs().max()))
+    return largest
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ def test_convolution_is_the_mean_over_the_places_of_its_window(k, kernel, stride
         weight[0, 0, place[0], place[1]] = 1
         shifted, out = matrix(lambda x, weight=weight: F.conv2d(x, weight, None, stride, padding, dilation))
         expected = expected + shifted @ k @ shifted.T / len(places)
-    check(Conv(Window(kernel, stride, padding, dilation, SIZE, out), PLAIN), expected, k, out)
+    assert error(Conv(Window(kernel, stride, padding, dilation, SIZE, out), PLAIN), expected, k, out) < 1e-13
 
 
 @pytest.mark.parametrize("include_padding", [True, False])
@@ -95,26 +98,26 @@ def test_convolution_is_the_mean_over_the_places_of_its_window(k, kernel, stride
 def test_average_pooling(k, kernel, stride, padding, include_padding):
     pool, out = matrix(lambda x: F.avg_pool2d(x, kernel, stride, padding, False, include_padding))
     operation = AveragePool(Window(kernel, stride, padding, (1, 1), SIZE, out), include_padding)
-    check(operation, pool @ k @ pool.T, k, out)
+    assert error(operation, pool @ k @ pool.T, k, out) < 1e-13
 
 
 @pytest.mark.parametrize("widths", [(1, 2, 0, 3), (0, 0, 5, 6), (2, 0, 1, 1)])
 def test_zero_padding(k, widths):
     pad, out = matrix(lambda x: F.pad(x, widths))
     operation = Pad(Window((1, 1), (1, 1), (widths[2], widths[0]), (1, 1), SIZE, out))
-    check(operation, pad @ k @ pad.T, k, out)
+    assert error(operation, pad @ k @ pad.T, k, out) < 1e-13
 
 
 @pytest.mark.parametrize("widths", [(1, 1, 1, 1), (0, 3, 2, 0), (4, 4, 5, 5), (0, 0, 1, 0)])
 def test_circular_padding(k, widths):
     pad, out = matrix(lambda x: F.pad(x, widths, "circular"))
-    check(CircularPad((widths[2], widths[0]), SIZE, out), pad @ k @ pad.T, k, out)
+    assert error(CircularPad((widths[2], widths[0]), SIZE, out), pad @ k @ pad.T, k, out) < 1e-13
 
 
 @pytest.mark.parametrize("factor", [(2, 2), (3, 1), (1, 4)])
 def test_upsampling(k, factor):
     repeat, out = matrix(lambda x: F.interpolate(x, scale_factor=factor))
-    check(Upsample(factor, SIZE, out), repeat @ k @ repeat.T, k, out)
+    assert error(Upsample(factor, SIZE, out), repeat @ k @ repeat.T, k, out) < 1e-13
 
 
 @pytest.mark.parametrize(("kernel", "stride", "dilation"), [((3, 2), (1, 2), (1, 1)), ((2, 3), (2, 1), (2, 1))])

@@ -1,10 +1,11 @@
-"""Networks written by many hands are understood or refused with a sentence."""
+"""The same network in several spellings has one kernel, and what has no rule is refused with a reason."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels import foreign
 from kernels.networks import Forward
 from ntklens.errors import InputError, UnsupportedLayer
 from ntklens.kernels import analytic_kernel
@@ -100,6 +101,11 @@ def _shared() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.ReLU(), layer, nn.ReLU(), layer)
 
 
+def through(function) -> nn.Module:
+    """A network that applies the function to its hidden layer."""
+    return Forward(lambda s, x: s.b(function(s.a(x.flatten(1)))), a=nn.Linear(108, 4), b=nn.Linear(4, 2))
+
+
 REFUSED = {
     "max pooling": (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)),
@@ -146,6 +152,22 @@ REFUSED = {
         Forward(lambda s, x: s.b(torch.cumsum(s.a(x.flatten(1)), 1)), a=nn.Linear(108, 4), b=nn.Linear(4, 1)),
         "cumsum: it has no infinite-width rule in ntklens, though theory may have one",
     ),
+    "a value in the forward": (through(lambda h: h * float(h)), "float.*depends on the values of the input"),
+    "values outside torch": (through(lambda h: torch.from_numpy(h.numpy())), "numpy: .*depends on the values"),
+    "a function of integers": (
+        nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 2)),
+        "embedding: it has no infinite-width",
+    ),
+    "a function of another shape": (
+        nn.Sequential(nn.Conv3d(3, 2, 3), nn.Linear(3, 2)),
+        "conv3d: it has no infinite-width",
+    ),
+    "arguments without a rule": (
+        through(lambda h: torch.add(h, h, out=h)),
+        "no infinite-width rule with these arguments",
+    ),
+    "a root": (through(lambda h: h**0.5), "only whole exponents from 0 on have a rule.*got 0.5"),
+    "an assignment": (through(lambda h: h.__setitem__(0, 1.0) or h), "assigning to some entries"),
     "positions at the end": (nn.Sequential(nn.Conv2d(3, 2, 3)), "still has positions"),
 }
 
@@ -164,6 +186,42 @@ def test_a_refusal_names_the_place_and_the_way_out():
     assert "empirical_kernel" in str(caught.value)
 
 
+def test_a_shape_that_the_forward_refuses_is_told_with_torchs_reason():
+    with pytest.raises(InputError, match=r"does not accept inputs of shape \(n, 4, 6, 6\): .*channels"):
+        analytic_kernel(plain())(torch.zeros(1, 4, 6, 6))
+
+
+def test_a_module_with_several_outputs_is_refused():
+    net = Forward(lambda s, x: (s.a(x.flatten(1)), x), a=nn.Linear(108, 2))
+    with pytest.raises(UnsupportedLayer, match="returns tuple; one tensor of outputs is expected"):
+        analytic_kernel(net)
+
+
+def test_layers_that_the_output_does_not_read_are_left_out():
+    def forward(self, x):
+        self.unused(x)
+        return self.out(F.relu(self.c1(x)).mean((2, 3)))
+
+    unused = Forward(forward, unused=nn.Conv2d(3, 2, 3), **layers())
+    graph = analytic_kernel(unused).graph((3, 6, 6))
+    assert [node.path for node in graph.nodes] == ["", "c1", "", "", "out"]
+
+
 def test_lazy_layers_are_asked_to_run_once():
     with pytest.raises(InputError, match="run it once"):
         analytic_kernel(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)))(images())
+
+
+FOREIGN = {
+    "identity shortcut after an activation": (foreign.ResNet, (3, 8, 8), "1x1 convolution on the shortcut"),
+    "mixer": (foreign.Mixer, (3, 16, 16), "dense layers over patches or tokens have no rule"),
+    "bare matrices": (foreign.ByHand, (1, 4, 4), "a weight must be that of a Linear or Conv layer"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_networks_of_others_are_refused_with_what_to_do(name):
+    make, shape, message = FOREIGN[name]
+    with pytest.raises(UnsupportedLayer, match=message) as error:
+        analytic_kernel(make().eval())(torch.zeros(2, *shape))
+    assert "ntklens.empirical_kernel(module)" in str(error.value)
