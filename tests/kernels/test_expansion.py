@@ -6,6 +6,7 @@ from torch import nn
 
 import ntklens as nl
 from kernels.empirical.zoo import ZOO, inputs_of, network_of
+from ntklens.kernels.base import MatrixExpansion
 from ntklens.kernels.empirical.weights import ThroughWeights
 from ntklens.kernels.parametrisation import Parametrisation
 
