@@ -1,6 +1,6 @@
 """The backup of a folder while another one replaces it.
 
-How a run that replaces an earlier one never loses it:
+A run that replaces an earlier one cannot lose it:
 
 1. `take` marks the earlier folder RUN with a file and renames it to RUN.before. Both are on one file system, so the rename
    is a single step: at every moment the earlier run is whole, in RUN or in RUN.before.

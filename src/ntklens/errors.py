@@ -1,17 +1,17 @@
-"""The errors of the package: each message says what was expected, what came, and what to do."""
+"""The errors of the package. Each message says what was expected, what was given, and what to do."""
 
 
 class NtklensError(Exception):
-    """Anything that a user can put right; the command line prints it as one sentence and exits with 2."""
+    """An error that the user can put right; the command line prints it as one sentence and exits with code 2."""
 
 
 class InputError(NtklensError, ValueError):
-    """An argument that does not fit: its value, shape, type or a file that is not there."""
+    """An argument with a wrong value, shape or type, or a file that is missing or cannot be read."""
 
 
 class UnsupportedLayer(NtklensError):
-    """A module, or a part of it, that has no infinite-width rule; the message names it and an alternative."""
+    """A module, or an operation in its forward, without an infinite-width rule; the message names it and an alternative."""
 
 
 class NumericalFailure(NtklensError, ArithmeticError):
-    """A computation that cannot be completed in floating point as asked; the message names the remedy."""
+    """A computation that floating point cannot complete as asked; the message names a remedy."""

@@ -26,12 +26,8 @@ Classes = Annotated[
     str | None,
     typer.Option("--classes", help="Use only these classes, by index or name, such as 0,1 or Pullover,Coat."),
 ]
-Train = Annotated[
-    int | None, typer.Option("--train", help="Use only this many training images, the first ones (default: all).")
-]
-Test = Annotated[
-    int | None, typer.Option("--test", help="Use only this many test images, the first ones (default: all).")
-]
+Train = Annotated[int | None, typer.Option("--train", help="Use only this many training images, the first ones.")]
+Test = Annotated[int | None, typer.Option("--test", help="Use only this many test images, the first ones.")]
 Architecture = Annotated[
     str,
     typer.Option("--arch", help="Architecture: fc1, fc3, conv2, conv4-gap, myrtle5, small-cnn and so on."),

@@ -41,9 +41,10 @@ def paper(
     resume: o.Resume = False,
     json: o.Json = False,
 ) -> None:
-    """Test the paper's claims on its images or on yours.
+    """Test the papers' claims, on the experiment's own images or on yours.
 
-    Each claim gets a verdict and a figure.
+    Claims C1 to C6 are those of Tsilivis & Kempe (2022); C7, C8 and L1 those of Loo et al. (2022). Each claim gets a
+    verdict and a figure.
 
     Example: ntklens paper transfer --data fashion-mnist --data-dir ~/datasets --classes 0,6 --train 1000
     """
