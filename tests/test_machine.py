@@ -1,4 +1,4 @@
-"""The kernel machine: identities on real images, and its manners as a module and as an estimator."""
+"""The kernel machine: identities on real images, and its behaviour as a module and as a classifier."""
 
 import pytest
 import torch
@@ -52,6 +52,24 @@ def test_refilter_shares_the_factorisation_and_leaves_the_first_alone(machine):
     assert early.factorisation is machine.factorisation
     assert torch.equal(machine.coefficients, before)
     assert not torch.equal(early.coefficients, before)
+
+
+def test_refilter_gives_the_same_bits_whatever_was_looked_at_before(kernel, data):
+    fresh, looked = (nl.KernelMachine(kernel).fit(data.train.x.double(), data.train.y) for _ in range(2))
+    nl.eigenfeatures(looked, 5)
+    nl.eigenfeatures(looked)
+    for filter in (nl.Ridge(0.1), nl.Band([0, 2]), nl.GradientFlow(3.0)):
+        assert torch.equal(fresh.refilter(filter).coefficients, looked.refilter(filter).coefficients)
+
+
+def test_a_filter_on_leading_eigenpairs_needs_no_others(kernel, data):
+    machine = nl.KernelMachine(kernel).fit(data.train.x.double(), data.train.y)
+    some = machine.refilter(nl.Band([0, 2]), machine.factorisation.leading(5))
+    mean, std = some.predict(data.test.x.double(), return_std=True)
+    assert machine.factorisation._spectrum is None
+    expected_mean, expected_std = machine.refilter(nl.Band([0, 2])).predict(data.test.x.double(), return_std=True)
+    torch.testing.assert_close(mean, expected_mean, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(std, expected_std, rtol=1e-7, atol=1e-9)
 
 
 def test_forward_is_differentiable_and_agrees_with_autograd_through_the_kernel(machine, data, kernel):

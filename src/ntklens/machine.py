@@ -1,4 +1,4 @@
-"""The kernel machine: a fitted kernel predictor that is a torch module and has the methods of a scikit-learn classifier."""
+"""The kernel machine: a fitted kernel predictor that is a torch module and a scikit-learn-style classifier."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class KernelMachine(nn.Module):
         self._spectrum: Spectrum | None = None
         # Functions of the training inputs alone, computed when first needed; machines of other filters share them.
         self._shared: dict[str, Tensor] = {}
-        # The coefficients, and their expansion.
+        # The coefficients that `expansion` was computed for, and the expansion.
         self._expanded: tuple[Tensor, Expansion] | None = None
         for name in ("train_inputs", "targets", "coefficients"):
             self.register_buffer(name, None)
@@ -273,7 +273,7 @@ class KernelMachine(nn.Module):
         Args:
             path: a file written by `save`.
             kernel: the kernel that the machine was fitted with.
-            filter: the filter that the machine was fitted with; `Ridge(0.0)` by default, as in the constructor.
+            filter: the filter that the machine was fitted with; `Ridge(0.0)` by default, as for a new machine.
 
         Raises:
             InputError: the file does not exist or is of another kind, or the machine was saved with another kernel or
@@ -305,8 +305,8 @@ class KernelMachine(nn.Module):
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
         """Compute the covariance of the trained networks at x, (m, m), or its diagonal, (m,), in the dtype of x.
 
-        A network that starts at f_0 ends at f_0 + A (Y - f_0(X)), where A = Θ(x, X) V g(Λ) Vᵀ reads the training outputs
-        into x. It is a linear function of f_0, whose covariance is the prior K; `trained_covariance` has the formula.
+        A network that starts at f_0 ends at f_0(x) + A (Y - f_0(X)) with A = Θ(x, X) V g(Λ) Vᵀ. That is a linear function
+        of f_0, whose covariance is the prior K; `trained_covariance` has the formula.
         """
         prior, z, train = self.kernel.prior, x.to(torch.float64), self.double_inputs
         if "prior" not in self._shared:
