@@ -1,5 +1,37 @@
-"""The fast engine for processors: the whole recursion of a pair in the cache, compiled once by Numba.
+"""The fast engine for processors: all layers of a pair of inputs in the cache, compiled once by Numba.
 
-`program` turns a graph into a list of instructions on maps, `vm` runs them on sixteen pairs at a time, `engine` cuts the
-matrix into such groups and spreads them over threads. The readable twin is `ntklens.kernels.engines.recursion`.
+The plain recursion (`ntklens.kernels.engines.recursion`, the readable twin) goes layer by layer through all pairs, and
+through memory. This engine turns the loops around: it runs the whole network for one input x and LANES inputs z, and
+writes nothing to memory but the kernel. In the order in which the files are best read:
+
+- `codes` is the instruction set. Instructions act on maps: a map holds the covariances of one node at one offset Δ, of x
+  at position p with z at position p + Δ, for LANES inputs z. Each number of the recursion becomes a vector.
+- `program` and `compiler`: a graph is compiled into a program, a list of instructions in which every map has an address
+  in a small work space (`space`). `geometry` has the positions, `precision` says where float32 is not enough.
+- `vm` runs a program, and `steps` has one function for each instruction. Their loops over the positions of a map are in
+  `loops`, `sliding` (windows) and `relu` (activations), written with the vectors of `vectors`. K is float64 throughout,
+  Θ has the dtype of the inputs. What depends on one input alone, such as the standard deviations that an activation
+  divides by, is computed beforehand and is called a marginal.
+- `adjoint` compiles the gradient: a program that computes the values which activations read, and then runs the adjoints
+  of the instructions (`steps_adjoint`) from the output to the input. The cotangent v̄ of a number v is named `_bar`.
+- Inputs without positions have maps of one position. Their covariance is a matrix product that is computed beforehand
+  (`products`), and FLAT_WIDTH blocks of lanes stand side by side in a map. If the kernel depends on norms and the angle
+  alone, one instruction evaluates a series in the angle in place of all layers (`zonal`, `angle`).
+- `engine` is what the analytic kernel calls. `dense`, `images` and `layout` lay inputs out in lanes and spread the work
+  over threads.
+
+A program prints as a list, here for a convolution of images with 4 x 4 pixels:
+
+>>> from torch import nn
+>>> from ntklens.kernels import analytic_kernel
+>>> from ntklens.kernels.engines.fused.compiler import compile_graph
+>>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 1))
+>>> print(compile_graph(analytic_kernel(net, b_std=0.0).graph((1, 4, 4))))
+GRAM dst=0 h=4 w=4 row_step=4
+WINDOW dst=16 src=0 h=2 w=2 in_h=4 in_w=4 kernel_h=3 kernel_w=3
+    stride_h=1 stride_w=1 dilation_h=1 dilation_w=1 weight=0.2222 weight_share=0.2222
+RELU dst=16 src=16 h=2 w=2 row_step=2 position_step=1
+REDUCE dst=0 src=16 in_h=2 in_w=2
+MEAN dst=0 src=0 h=1 w=1 factor=0.25
+AFFINE dst=0 src=0 h=1 w=1 weight=2 weight_share=2
 """

@@ -1,4 +1,4 @@
-"""Inner products of rows, computed anew where two rows are nearly parallel."""
+"""Inner products of rows in float64, which cost their full precision only where two rows are nearly parallel."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import FAST, broadcast, convert, load, maximum, pointer, select, store, total
 
 _SUMS: Any = FAST | {"fastmath": {"contract", "nsz", "nnan", "ninf", "reassoc"}}
-"""With sums in the order that vectors like."""
+"""Compiler options for a loop that may add up its terms in any order, and so in vectors."""
 
 _STRETCH = 256
-"""Columns that are looked at together for near pairs."""
+"""Columns of a row that are searched for near pairs together: if there are none, nothing else is done."""
 
 
 @njit(**_SUMS)
 @no_type_check
 def dot(a, b):
-    """Product of two rows in float64."""
-    total = 0.0
+    """Return the inner product of two rows, in float64."""
+    result = 0.0
     for i in range(len(a)):
-        total += np.float64(a[i]) * np.float64(b[i])
-    return total
+        result += np.float64(a[i]) * np.float64(b[i])
+    return result
 
 
 @njit(**FAST)
 @no_type_check
 def add_multiple(dst, src, factor):
-    """Add factor src."""
+    """Add factor * src to dst."""
     for i in range(len(dst)):
         dst[i] += factor * src[i]
 
@@ -38,7 +38,7 @@ def add_multiple(dst, src, factor):
 @njit(**FAST)
 @no_type_check
 def squares(out, x):
-    """|x|² / d of each row, in float64."""
+    """Write |x|² / d of each row, in float64."""
     for i in range(len(x)):
         out[i] = dot(x[i], x[i]) / x.shape[1]
 
@@ -46,32 +46,38 @@ def squares(out, x):
 @njit(**FAST)
 @no_type_check
 def refine(panel, product, x, z, square1, square2, near):
-    """<x, z> / d in float64: from the product given, but anew for pairs nearly parallel, where its rounding shows.
+    """Write <x, z> / d in float64: from a product in lower precision, and from the rows themselves for near pairs.
+
+    A pair is near, that is, nearly parallel or nearly opposite, where cos² > (1 - near)². The rounding of its product
+    would show in its small angle.
 
     Args:
-        panel: (rows, columns) float64, filled.
-        product: (rows, columns) in the dtype of x.
+        panel: (rows, columns) float64, written.
+        product: (rows, columns), <x, z> in the dtype of x.
         x: (rows, d) float32 or float64.
         z: (columns, d), likewise.
-        square1: |x|² / d of the rows.
-        square2: |z|² / d of the columns.
-        near: pairs with cosine² above (1 - near)² are computed anew.
+        square1: |x|² / d of the rows, float64.
+        square2: |z|² / d of the columns, float64.
+        near: the bound on 1 - |cos|.
     """
     n, d = panel.shape[1], x.shape[1]
     bound, share = (1.0 - near) ** 2, 1.0 / x.shape[1]
     for i in range(len(x)):
+        # The pair (i, j) is near where p² > (1 - near)² |x|² |z|² / d², with p = <x, z> / d.
         out, limit = panel[i], bound * square1[i]
-        given, made, squares_z = pointer(product[i]), pointer(out), pointer(square2)
+        source, target, squares_z = pointer(product[i]), pointer(out), pointer(square2)
         for start in range(0, n, _STRETCH):
             stop = min(start + _STRETCH, n)
             whole = start + (stop - start) // LANES * LANES
+            # Convert the stretch, and keep in each lane the largest excess of p² over its limit.
             excess = broadcast(-1.0)
             for j in range(start, whole, LANES):
-                value = share * convert(load(given, j), excess)
-                store(made, j, value)
+                value = share * convert(load(source, j), excess)
+                store(target, j, value)
                 excess = maximum(excess, value * value - limit * load(squares_z, j))
             for j in range(whole, stop):
-                out[j] = share * given[j]
+                out[j] = share * source[j]
+            # No lane has an excess, and no column was left over: there is no near pair in the stretch.
             if whole == stop and not total(select(excess > 0.0, broadcast(1.0), broadcast(0.0))) > 0.0:
                 continue
             for j in range(start, stop):
@@ -81,25 +87,25 @@ def refine(panel, product, x, z, square1, square2, near):
 
 @njit(**FAST)
 @no_type_check
-def split(far, total, kbar, product, z, square1, square2, near):
-    """Cotangents of the product as float32 for the far pairs; those of near pairs are carried to x here, in float64.
+def split(far, x_bar, panel_bar, panel, z, square1, square2, near):
+    """Go back through `refine`: separate the cotangents of far pairs, and carry those of near pairs to x in float64.
 
     Args:
-        far: (rows, columns) float32, filled; 0 for near pairs.
-        total: (rows, d) float64, to which the near pairs' kbar z is added.
-        kbar: (rows, columns) float64.
-        product: (rows, columns) float64, <x, z> / d.
+        far: (rows, columns) float32, written: the cotangents of far pairs, and 0 for near ones.
+        x_bar: (rows, d) float64, to which panel_bar z of the near pairs is added.
+        panel_bar: (rows, columns) float64, the cotangents of the panel.
+        panel: (rows, columns) float64, as `refine` has written it.
         z: (columns, d) float32.
-        square1: |x|² / d of the rows.
-        square2: |z|² / d of the columns.
-        near: as in `refine`.
+        square1: |x|² / d of the rows, float64.
+        square2: |z|² / d of the columns, float64.
+        near: the bound on 1 - |cos|.
     """
     bound = (1.0 - near) ** 2
-    for i in range(len(kbar)):
+    for i in range(len(panel_bar)):
         limit = bound * square1[i]
         for j in range(len(z)):
-            value = kbar[i, j]
-            if product[i, j] * product[i, j] > limit * square2[j]:
-                add_multiple(total[i], z[j], value)
+            value = panel_bar[i, j]
+            if panel[i, j] * panel[i, j] > limit * square2[j]:
+                add_multiple(x_bar[i], z[j], value)
                 value = 0.0
             far[i, j] = value

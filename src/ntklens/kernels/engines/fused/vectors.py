@@ -1,7 +1,12 @@
-"""Vectors of LANES numbers as values of compiled code: what is written with them becomes vector instructions.
+"""Vectors of LANES numbers as values of compiled code, so that arithmetic on them becomes vector instructions.
 
-A vector is LLVM's own <16 x float> or <16 x double>, which every processor has in as many registers as it needs.
-Memory is seen through bare pointers: arrays would be counted in and out of every call.
+Numba has scalars and arrays, and leaves it to LLVM to find loops that can run on vectors. Here that is not left to
+chance: a vector is a type of its own, LLVM's <16 x float> or <16 x double>, which LLVM spreads over as many registers as
+the processor needs for it. An operation is a Python function that gets the types of its arguments and returns its
+signature together with a generator of LLVM instructions; `intrinsic` makes it callable from compiled code.
+
+Memory is read and written through bare pointers. Numba counts references to an array on the way into and out of every
+function, and a pointer costs nothing.
 """
 
 from __future__ import annotations
@@ -20,19 +25,23 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from ntklens.kernels.engines.fused.codes import LANES
 
 FAST: Any = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "nnan", "ninf"}}
-"""How Numba compiles; sums keep their order."""
+"""Compiler options: no interpreter lock, kept on disk, and arithmetic without infinities, NaN and signed zeros.
+
+"contract" joins a product and a sum into one instruction; sums keep their order, as "reassoc" is not among the options.
+"""
 
 INLINE: Any = FAST | {"forceinline": True}
-"""The same for what is called in the innermost loops."""
+"""Compiler options for functions that are called in the innermost loops: they are copied into their callers."""
 
 _FLAGS = ("contract", "nsz", "nnan", "ninf")
+"""The arithmetic options of FAST, which LLVM takes with each instruction."""
 _ELEMENTS = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.boolean: ir.IntType(1)}
 _SUFFIX = {types.float32: "f32", types.float64: "f64"}
 _INT = ir.IntType(32)
 
 
 class Vector(types.Type):
-    """LANES numbers, or the truth values of a comparison."""
+    """Numba's type of LANES numbers, or of the truth values of a comparison."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
@@ -41,6 +50,8 @@ class Vector(types.Type):
 
 @register_model(Vector)
 class _Model(models.PrimitiveModel):
+    """Tells Numba that a value of this type is one LLVM value: a vector."""
+
     def __init__(self, manager: Any, kind: Vector) -> None:
         super().__init__(manager, kind, _vector(kind.dtype))
 
@@ -50,14 +61,15 @@ def _vector(dtype: Any) -> Any:
 
 
 def _spread(builder: Any, value: Any, dtype: Any) -> Any:
-    """One number in every lane."""
-    nothing = ir.Constant(_vector(dtype), ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
+    """Return a vector with one number in every lane."""
+    # LLVM's idiom for a broadcast: put the number into lane 0, then take lane 0 for every lane.
+    undefined = ir.Constant(_vector(dtype), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
 
 
 def _lifted(builder: Any, sig: Any, args: Any) -> list[Any]:
-    """Arguments as vectors."""
+    """Return the arguments of an operator as vectors, numbers among them spread over the lanes."""
     pairs = zip(sig.args, args, strict=True)
     return [x if isinstance(kind, Vector) else _spread(builder, x, kind) for kind, x in pairs]
 
@@ -67,7 +79,7 @@ def _lifted(builder: Any, sig: Any, args: Any) -> list[Any]:
 
 @intrinsic
 def pointer(context: Any, array: Any) -> Any:
-    """Where an array starts."""
+    """Return the pointer to the first element of an array."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return context.make_array(sig.args[0])(context, builder, args[0]).data
@@ -77,7 +89,7 @@ def pointer(context: Any, array: Any) -> Any:
 
 @intrinsic
 def at(context: Any, start: Any, n: Any) -> Any:
-    """The pointer n elements on."""
+    """Return the pointer that is n elements further."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.gep(args[0], [args[1]])
@@ -91,10 +103,11 @@ def _vector_at(builder: Any, dtype: Any, start: Any, n: Any) -> Any:
 
 @intrinsic
 def load(context: Any, start: Any, n: Any) -> Any:
-    """The vector that starts n elements on."""
+    """Return the vector that starts n elements after a pointer."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         dtype = sig.args[0].dtype
+        # Aligned as a single number is: a row may begin anywhere.
         return builder.load(_vector_at(builder, dtype, *args), align=dtype.bitwidth // 8)
 
     return Vector(start.dtype)(start, types.intp), generate
@@ -102,7 +115,7 @@ def load(context: Any, start: Any, n: Any) -> Any:
 
 @intrinsic
 def store(context: Any, start: Any, n: Any, vector: Any) -> Any:
-    """Write a vector n elements on."""
+    """Write a vector to where a pointer is n elements further."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         dtype = sig.args[0].dtype
@@ -117,7 +130,7 @@ def store(context: Any, start: Any, n: Any, vector: Any) -> Any:
 
 @intrinsic
 def full(context: Any, like: Any, value: Any) -> Any:
-    """A vector of the kind of another with this number in every lane."""
+    """Return a vector with this number in every lane, in the precision of another vector."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _spread(builder, args[1], sig.args[1])
@@ -127,7 +140,7 @@ def full(context: Any, like: Any, value: Any) -> Any:
 
 @intrinsic
 def broadcast(context: Any, value: Any) -> Any:
-    """A vector with this number in every lane."""
+    """Return a vector with this number in every lane."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _spread(builder, args[0], sig.args[0])
@@ -137,7 +150,7 @@ def broadcast(context: Any, value: Any) -> Any:
 
 @intrinsic
 def convert(context: Any, vector: Any, like: Any) -> Any:
-    """A vector in the precision of another."""
+    """Return a vector in the precision of another."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         source, target = sig.args[0].dtype, sig.args[1].dtype
@@ -151,19 +164,20 @@ def convert(context: Any, vector: Any, like: Any) -> Any:
 
 @intrinsic
 def select(context: Any, mask: Any, yes: Any, no: Any) -> Any:
-    """One or the other, lane by lane."""
+    """Return, lane by lane, `yes` where the mask is true and `no` elsewhere."""
     return yes(mask, yes, yes), lambda context, builder, sig, args: builder.select(*args)
 
 
 def _function(name: str, arguments: int) -> Any:
-    """An LLVM intrinsic on vectors."""
+    """Return LLVM's own function of this name, of one or two vectors."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         dtype = sig.return_type.dtype
-        kind = ir.FunctionType(_vector(dtype), [_vector(dtype)] * arguments)
-        function = cgutils.get_or_insert_function(builder.module, kind, f"{name}.v{LANES}{_SUFFIX[dtype]}")
+        function_type = ir.FunctionType(_vector(dtype), [_vector(dtype)] * arguments)
+        function = cgutils.get_or_insert_function(builder.module, function_type, f"{name}.v{LANES}{_SUFFIX[dtype]}")
         return builder.call(function, args, fastmath=_FLAGS)
 
+    # `intrinsic` reads the number of arguments from the function's own signature.
     if arguments == 1:
 
         def one(context: Any, v: Any) -> Any:
@@ -185,14 +199,15 @@ maximum = _function("llvm.maxnum", 2)
 
 @intrinsic
 def total(context: Any, vector: Any) -> Any:
-    """The sum over the lanes, in halves."""
+    """Return the sum over the lanes."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        # Add the upper half to the lower one until one lane remains: a fixed order, and log2(LANES) instructions.
         value, width = args[0], LANES
         while width > 1:
             width //= 2
-            parts = [ir.Constant(ir.VectorType(_INT, width), list(range(s, s + width))) for s in (0, width)]
-            low, high = (builder.shuffle_vector(value, value, part) for part in parts)
+            halves = [ir.Constant(ir.VectorType(_INT, width), list(range(s, s + width))) for s in (0, width)]
+            low, high = (builder.shuffle_vector(value, value, lanes) for lanes in halves)
             value = builder.fadd(low, high, flags=_FLAGS)
         return builder.extract_element(value, ir.Constant(_INT, 0))
 
@@ -200,15 +215,21 @@ def total(context: Any, vector: Any) -> Any:
 
 
 def polynomial(single: Sequence[float], double: Sequence[float]) -> Any:
-    """A function of a vector from coefficients for each precision, lowest power first."""
+    """Return a polynomial as a function of a vector.
+
+    Args:
+        single: coefficients for float32, lowest power first.
+        double: coefficients for float64, likewise.
+    """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         dtype = sig.return_type.dtype
-        constants = [ir.Constant(_ELEMENTS[dtype], c) for c in (single if dtype == types.float32 else double)]
-        powers = [ir.Constant(_vector(dtype), [c] * LANES) for c in constants]
-        value = powers[-1]
-        for power in powers[-2::-1]:
-            value = builder.fadd(builder.fmul(value, args[0], flags=_FLAGS), power, flags=_FLAGS)
+        numbers = [ir.Constant(_ELEMENTS[dtype], c) for c in (single if dtype == types.float32 else double)]
+        coefficients = [ir.Constant(_vector(dtype), [number] * LANES) for number in numbers]
+        # Horner's rule; the coefficients stand in the code, and a product with the sum after it is one instruction.
+        value = coefficients[-1]
+        for coefficient in coefficients[-2::-1]:
+            value = builder.fadd(builder.fmul(value, args[0], flags=_FLAGS), coefficient, flags=_FLAGS)
         return value
 
     def function(context: Any, v: Any) -> Any:
@@ -218,7 +239,15 @@ def polynomial(single: Sequence[float], double: Sequence[float]) -> Any:
 
 
 def _operator(op: Any, emit: Callable[..., Any], *, compares: bool = False) -> None:
-    """An operator between vectors, or a vector and a number, which is taken in the vector's precision."""
+    """Define one of Python's operators for two vectors, or for a vector and a number.
+
+    The number is taken in the precision of the vector, so that float64 constants do not turn float32 into float64.
+
+    Args:
+        op: the operator, as in the module `operator`.
+        emit: (builder, vector, vector) -> the LLVM instruction.
+        compares: whether the result is a vector of truth values.
+    """
 
     class Template(AbstractTemplate):
         @no_type_check
@@ -227,8 +256,8 @@ def _operator(op: Any, emit: Callable[..., Any], *, compares: bool = False) -> N
             if not vectors or any(v != vectors[0] for v in vectors):
                 return None
             kind = vectors[0]
-            known = [a if isinstance(a, Vector) else kind.dtype for a in args]
-            return signature(Vector(types.boolean) if compares else kind, *known)
+            operands = [a if isinstance(a, Vector) else kind.dtype for a in args]
+            return signature(Vector(types.boolean) if compares else kind, *operands)
 
     @no_type_check
     def lower(context, builder, sig, args):

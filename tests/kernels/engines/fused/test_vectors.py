@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from ntklens.kernels.engines.fused import relu, vectors
+from ntklens.kernels.engines.fused import vectors
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import (
     at,
@@ -44,18 +44,6 @@ def summed(a):
     return total(load(pointer(a), 0))
 
 
-@njit
-def angles(out, gaps):
-    g = load(pointer(gaps), 0)
-    store(pointer(out), 0, sqrt(g) * relu.angle_over_root(g + g - 1.0))
-
-
-@njit
-def excesses(out, gaps):
-    g = load(pointer(gaps), 0)
-    store(pointer(out), 0, g * sqrt(g) * relu.excess_over_power(g + g - 1.0))
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_operations(dtype):
     rng = np.random.default_rng(0)
@@ -73,21 +61,6 @@ def test_conversion_rounds_as_numpy_does():
     out = np.empty(LANES, np.float32)
     narrowed(out, a)
     assert (out == a.astype(np.float32)).all()
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 3e-7), (np.float64, 2e-15)])
-def test_polynomials_keep_the_relative_precision_of_small_angles(dtype, tolerance):
-    gaps = np.concatenate([np.logspace(-14, -1, LANES - 3), [0.3, 0.7, 1.0]]).astype(dtype)
-    theta, more = np.empty((2, LANES), dtype)
-    angles(theta, gaps)
-    excesses(more, gaps)
-    g = gaps.astype(np.float64)
-    truth = 2 * np.arcsin(np.sqrt(g / 2))
-    np.testing.assert_allclose(theta, truth, rtol=tolerance)
-    far = g > 0.05  # nearer, the formula itself cancels
-    np.testing.assert_allclose(more[far], (np.sqrt(g * (2 - g)) - (1 - g) * truth)[far], rtol=10 * tolerance)
-    series = g**1.5 * (2 * np.sqrt(2) / 3) * (1 + g / 20)
-    np.testing.assert_allclose(more[g < 1e-4], series[g < 1e-4], rtol=tolerance + 1e-8)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="reads the assembly of x86-64")

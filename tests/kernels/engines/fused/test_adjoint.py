@@ -1,0 +1,43 @@
+import pytest
+from torch import nn
+
+from kernels.engines.fused import programs
+from ntklens.kernels import analytic_kernel
+from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused.adjoint import compile_adjoint
+
+
+def count(program, op: int) -> int:
+    return int((program.code[:, codes.OP] == op).sum())
+
+
+@pytest.mark.parametrize("name", sorted(programs.MODULES))
+def test_every_input_map_gets_its_cotangent_once(name):
+    graph = programs.graph(name)
+    program = compile_adjoint(graph)
+    to_inputs = count(program, codes.LOAD_ADJOINT) + count(program, codes.GRAM_ADJOINT)
+    assert to_inputs == len(graph.needs()[0])
+    assert count(program, codes.SEED) == 1
+
+
+def test_a_network_without_activations_needs_no_values():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 1))
+    program = compile_adjoint(analytic_kernel(net).graph((2, 6, 6)))
+    assert count(program, codes.GRAM) == 0
+
+
+def test_maps_before_a_pooling_that_an_activation_follows_are_computed_twice():
+    """Once for the pooled values, which stay, and once in the sweep of their own component."""
+    pooled = compile_adjoint(programs.graph("pooled"))
+    assert count(pooled, codes.GRAM) == 2 * count(pooled, codes.GRAM_ADJOINT)
+    flattened = compile_adjoint(programs.graph("flattened"))
+    assert count(flattened, codes.GRAM) == count(flattened, codes.GRAM_ADJOINT)
+
+
+def test_one_component_is_alive_at_a_time():
+    """Global pooling of an image of 12 x 12: 529 chains of layers, each with a few maps of at most 144 positions."""
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    program = compile_adjoint(analytic_kernel(net).graph((1, 12, 12)))
+    assert count(program, codes.GRAM_ADJOINT) == 23 * 23
+    assert program.size < 8 * 12 * 12

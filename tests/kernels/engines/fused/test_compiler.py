@@ -1,0 +1,38 @@
+import pytest
+from torch import nn
+
+from kernels import networks
+from kernels.engines.fused import programs
+from ntklens.kernels import analytic_kernel
+from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused.compiler import compile_graph, supported
+
+
+def test_global_pooling_keeps_few_maps_alive():
+    """1,521 offsets of a 20 x 20 image; one chain of layers and the sum are alive at a time."""
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    program = compile_graph(analytic_kernel(net).graph((1, 20, 20)))
+    assert int((program.code[:, codes.OP] == codes.GRAM).sum()) == 39 * 39
+    assert program.size < 4 * 20 * 20
+
+
+def test_a_chain_of_layers_works_in_place():
+    """Each offset of a flattened network has one map, and no layer of it needs a second one but a window."""
+    program = compile_graph(programs.graph("flattened"))
+    assert program.size == 2 * 36
+
+
+@pytest.mark.parametrize("name", sorted(programs.MODULES))
+def test_marginals_are_numbered_without_gaps(name):
+    graph = programs.graph(name)
+    program = compile_graph(graph)
+    sizes = [graph.nodes[node].size for node, _ in program.marginals]
+    starts = list(program.marginals.values())
+    assert starts == [sum(h * w for h, w in sizes[:i]) for i in range(len(sizes))]
+    assert program.marginal_size == sum(h * w for h, w in sizes)
+
+
+def test_what_has_no_instruction_is_not_supported():
+    assert supported(programs.graph("pooled"))
+    assert not supported(analytic_kernel(networks.dense(nn.GELU())).graph((1, 4, 4)))
