@@ -5,8 +5,10 @@ import runpy
 from pathlib import Path
 
 import pytest
+import typer
 
 import ntklens as nl
+from ntklens.cli import app
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ("README.md", "docs/tutorial.md", "docs/own_modules.md")
@@ -44,3 +46,17 @@ def test_links_between_the_texts_lead_somewhere():
             if "://" not in target and not (path.parent / target).exists():
                 broken.append(f"{path.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_commands_in_the_texts_have_only_options_that_exist():
+    commands = typer.main.get_command(app).commands
+    wrong = []
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        # A command line in backticks may go over two lines.
+        for name, rest in re.findall(r"ntklens (\w+)([^`|]*?)(?=`|\||\n\n|\nntklens|\n```)", path.read_text()):
+            if name in commands:
+                known = {option for parameter in commands[name].params for option in parameter.opts}
+                wrong += [
+                    f"{path.name}: {name} {o}" for o in re.findall(r"--[\w-]+", rest) if o not in {*known, "--help"}
+                ]
+    assert wrong == []
