@@ -1,15 +1,17 @@
 """Every feature attacked at every image: thousands of small attacks as a few large products.
 
-The outputs of a feature are one scalar, s(x) = Θ(x, X) v, times the feature's weights, so the class that it gives an image
-is the one of the largest weight where s is positive, of the smallest where it is negative, and the first where it is zero
-and all outputs are the same. An attack on a feature that is right can thus only push s through zero: in linf along the sign
-of its gradient, whatever the loss. Here all the pairs of an image and a feature that is right on it climb together, each
-with its own v, and leave as soon as s has changed its sign.
+The outputs of a feature are one scalar, s(x) = Θ(x, X) v, times the feature's weights. So the feature predicts the class of
+the largest weight where s is positive, the class of the smallest weight where s is negative, and the first class where s is
+zero, because all outputs are then equal. An attack on a feature that is right can thus only push s through zero: in linf
+along the sign of its gradient, whatever the loss.
+
+All pairs of an image and a feature that is right on it are attacked together, each pair with its own v, and a pair is
+finished as soon as s has changed its sign.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,15 +19,16 @@ from torch import Tensor
 
 from ntklens.attacks import Threat
 from ntklens.attacks.balls import per_sample
-from ntklens.kernels.expansion import Expansion, ExpansionPullback
+from ntklens.kernels.expansion import Expansion
 from ntklens.machine import KernelMachine
+from ntklens.progress import Progress, Report
 
 _ENTRIES = 1 << 23
-"""Entries of the kernel matrix that are alive at a time."""
+"""Maximum number of entries of the kernel matrix that are in memory at a time."""
 _PAIRS = 1 << 15
-"""And of the images that new pairs come from."""
+"""Maximum number of those entries for the batch of images that new pairs come from."""
 _TILE = 256
-"""Pairs that a matrix product takes no longer for than for fewer."""
+"""Number of pairs below which a matrix product gets no faster."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Outcomes:
     """Which features are right on which images.
 
     Attributes:
-        clean: (k, m), on the images as they are.
-        attacked: (k, m), and still right under the attack.
+        clean: (k, m), bool: right on the clean image.
+        attacked: (k, m), bool: right on the clean image and still right under the attack.
     """
 
     clean: Tensor
@@ -48,117 +51,183 @@ def outcomes(
     x: Tensor,
     y: Tensor,
     threat: Threat | None,
-    progress: Callable[[float], None] | None = None,
+    progress: Report | None = None,
 ) -> Outcomes:
-    """Attack features at images.
+    """Attack every feature at every image on which it is right.
 
     Args:
-        machine: whose kernel, training inputs and arithmetic are used.
+        machine: the machine whose kernel, training inputs and arithmetic are used.
         vectors: (n, k), eigenvectors.
-        weights: (k, classes), what each one's scalar is multiplied by.
+        weights: (k, classes), the factors from a feature's scalar to its outputs.
         x: (m, ...) images within the bounds.
         y: (m,) classes.
         threat: the attack; None for the clean images alone.
-        progress: called with the share done.
+        progress: called with the share of the work that is done, from 0 to 1.
     """
-    n = len(vectors)
+    progress = Progress(progress)
+    n, k = vectors.shape
     above, below = weights.argmax(1), weights.argmin(1)
     varying = above != below  # where all weights are equal no attack changes the prediction
     function = machine.expand(vectors)
-    climb = None if threat is None or threat.eps == 0 else _Climb(function, n, threat)
-    clean = torch.zeros(vectors.shape[1], len(x), dtype=torch.bool, device=x.device)
+    pool = None if threat is None or threat.eps == 0 else _Pool(function, n, threat)
+    clean = torch.zeros(k, len(x), dtype=torch.bool, device=x.device)
     attacked = clean.clone()
-    step = max(1, (_ENTRIES if climb is None else _PAIRS) // n)
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        scalars, slope = (function(x[part]), None) if climb is None else function.vjp(x[part])
-        sides = scalars.T.sign()
-        given = torch.where(sides > 0, above[:, None], torch.where(sides < 0, below[:, None], 0))
-        clean[:, part] = attacked[:, part] = given == y[part]
-        if climb is not None and slope is not None:
-            image, feature = torch.nonzero((clean[:, part] & varying[:, None]).T).T  # image by image
-            for new in climb.batches(len(image)):
-                sign = sides[feature[new], image[new]]
-                sign = torch.where(sign == 0, torch.where(below[feature[new]] == 0, -1.0, 1.0).to(sign), sign)
-                first = y[part][image[new]] == 0
-                climb.add(start + image[new], feature[new], sign.to(x), first, x[part][image[new]], slope, image[new])
-                climb.advance(attacked, while_full=True)
-        if progress:
-            progress(min(1.0, (start + step) / len(x)))
-    if climb is not None:
-        climb.advance(attacked)
+    size = max(1, (_ENTRIES if pool is None else _PAIRS) // n)
+    for start in range(0, len(x), size):
+        batch = slice(start, start + size)
+        scalars, pullback = (function(x[batch]), None) if pool is None else function.vjp(x[batch])
+        signs = scalars.T.sign()  # (k, images)
+        predicted = torch.where(signs > 0, above[:, None], torch.where(signs < 0, below[:, None], 0))
+        clean[:, batch] = attacked[:, batch] = predicted == y[batch]
+        if pool is not None and pullback is not None:
+            # The pairs to attack, image by image, so that the gradients of few images are in use at a time.
+            rows, features = torch.nonzero((clean[:, batch] & varying[:, None]).T).T
+            for new in pool.batches(len(rows)):
+                row, feature = rows[new], features[new]
+                images = x[batch][row]
+                pool.add(
+                    _Pairs(
+                        image=start + row,
+                        feature=feature,
+                        sign=_right_side(signs[feature, row], below[feature]).to(x),
+                        first_class=y[batch][row] == 0,
+                        steps=torch.zeros_like(row),
+                        x=images,
+                        x_adv=images,
+                        gradient=pullback.along(feature, row),
+                    )
+                )
+                pool.advance(attacked, while_full=True)
+        progress(min(1.0, (start + size) / len(x)))
+    if pool is not None:
+        pool.advance(attacked)
     return Outcomes(clean, attacked)
 
 
-class _Climb:
-    """Pairs of an image and a feature on their way; as some arrive, others take their places.
+def _right_side(sign: Tensor, below: Tensor) -> Tensor:
+    """Return the sign of the scalars on the side of zero where their features are right: (p,), +1 or -1.
+
+    At s = 0 the first class is predicted, so a feature that is right there is right for the first class. Where it predicts
+    that class on the negative side too, only positive s is wrong; elsewhere the attack goes to the negative side, on which
+    the prediction is another class.
+
+    Args:
+        sign: (p,), sign of each scalar, 0 included.
+        below: (p,), the class that each feature predicts where its scalar is negative.
+    """
+    return torch.where(sign == 0, torch.where(below == 0, -1.0, 1.0).to(sign), sign)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of an image and a feature that is right on it, one per row of each column.
+
+    Attributes:
+        image: (p,), index of the image.
+        feature: (p,), index of the feature.
+        sign: (p,), +1 or -1, the sign of the scalar s on the side where the feature is right.
+        first_class: (p,), bool: the first class is right, so that the feature is right at s = 0 too.
+        steps: (p,), steps taken so far.
+        x: (p, ...), the clean images.
+        x_adv: (p, ...), the images as they are now.
+        gradient: (p, ...), ∇s at x_adv.
+    """
+
+    image: Tensor
+    feature: Tensor
+    sign: Tensor
+    first_class: Tensor
+    steps: Tensor
+    x: Tensor
+    x_adv: Tensor
+    gradient: Tensor
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def append(self, new: _Pairs) -> _Pairs:
+        """Return these pairs and, after them, new ones."""
+        return _Pairs(**{name: torch.cat([column, getattr(new, name)]) for name, column in vars(self).items()})
+
+    def stepped(self, rows: Tensor, x_adv: Tensor, gradient: Tensor) -> _Pairs:
+        """Return the pairs in some rows after one more step.
+
+        Args:
+            rows: (q,), indices of the pairs to keep.
+            x_adv: (p, ...), the images of all pairs after the step.
+            gradient: (q, ...), ∇s there, for the pairs that are kept.
+        """
+        return _Pairs(
+            image=self.image[rows],
+            feature=self.feature[rows],
+            sign=self.sign[rows],
+            first_class=self.first_class[rows],
+            steps=self.steps[rows] + 1,
+            x=self.x[rows],
+            x_adv=x_adv[rows],
+            gradient=gradient,
+        )
+
+
+class _Pool:
+    """Pairs under attack; finished pairs leave, and new ones take their places.
+
+    So each product with the kernel has about the same number of rows, whatever the number of steps that a pair needs.
 
     Args:
         function: x -> Θ(x, X) v for all eigenvectors v.
         n: number of training inputs.
-        threat: how to climb.
+        threat: the attack.
     """
 
     def __init__(self, function: Expansion, n: int, threat: Threat) -> None:
-        self.function, self.threat = function, threat
-        self.room = max(1, _ENTRIES // n // _TILE) * _TILE
-        self.pairs: tuple[Tensor, ...] | None = None
+        self.function = function
+        self.threat = threat
+        # Each pair has a row of n kernel values.
+        self.capacity = max(1, _ENTRIES // n // _TILE) * _TILE
+        self.pairs: _Pairs | None = None
+
+    def __len__(self) -> int:
+        """Number of pairs under attack."""
+        return 0 if self.pairs is None else len(self.pairs)
 
     def batches(self, count: int) -> Iterator[slice]:
-        """Slices of new pairs, each as many as there is room for when it is asked for."""
+        """Yield slices that cover `count` new pairs, each as large as the free places when it is asked for."""
         start = 0
         while start < count:
-            stop = min(count, start + self.room - len(self))
+            stop = min(count, start + self.capacity - len(self))
             yield slice(start, stop)
             start = stop
 
-    def __len__(self) -> int:
-        """Number of pairs on their way."""
-        return 0 if self.pairs is None else len(self.pairs[0])
-
-    def add(
-        self,
-        image: Tensor,
-        feature: Tensor,
-        sign: Tensor,
-        first: Tensor,
-        x: Tensor,
-        slope: ExpansionPullback,
-        rows: Tensor,
-    ) -> None:
-        """Take up pairs.
-
-        Args:
-            image: (pairs,), their numbers.
-            feature: (pairs,), their features.
-            sign: (pairs,), of the feature where it is right.
-            first: (pairs,), whether it is right at zero too, where the first class is predicted.
-            x: (pairs, ...), the images themselves.
-            slope: gradients of the features at some images.
-            rows: (pairs,), which of these.
-        """
-        new = (image, feature, sign, first, torch.zeros_like(image), x, x, slope.along(feature, rows))
-        self.pairs = new if self.pairs is None else tuple(torch.cat(both) for both in zip(self.pairs, new, strict=True))
+    def add(self, new: _Pairs) -> None:
+        """Take up new pairs."""
+        self.pairs = new if self.pairs is None else self.pairs.append(new)
 
     def advance(self, right: Tensor, *, while_full: bool = False) -> None:
-        """Step after step, until all pairs have arrived or, with `while_full`, a tile of them has.
+        """Take steps until all pairs are finished or, with `while_full`, until a tile of places is free.
 
         Args:
             right: (k, m), set to False for each feature and image where the attack succeeds.
-            while_full: leave the rest on their way, to go on with new ones.
+            while_full: leave the other pairs in the pool, to go on together with new ones.
         """
-        while len(self) > (self.room - _TILE if while_full else 0):
+        while len(self) > (self.capacity - _TILE if while_full else 0):
             self._step(right)
 
     def _step(self, right: Tensor) -> None:
+        """Take one step with all pairs, and keep those that are neither fooled nor at their last step."""
         assert self.pairs is not None
-        image, feature, sign, first, taken, x, moved, slope = self.pairs
-        threat = self.threat
-        ahead = moved - threat.step_length * threat.ascend(slope * per_sample(sign, x))
-        moved = threat.project(ahead, x)
-        scalar, pull = self.function.along(moved, feature)
-        through = torch.where(first, sign * scalar < 0, sign * scalar <= 0)
-        right[feature[through], image[through]] = False
-        left = torch.nonzero(~through & (taken + 1 < threat.steps)).flatten()
-        kept = [part[left] for part in (image, feature, sign, first, taken + 1, x, moved)]
-        self.pairs = (*kept, pull.along(feature[left], left)) if len(left) else None
+        pairs, threat = self.pairs, self.threat
+        # Descend sign · s, which is positive where the feature is right.
+        direction = threat.ascend(pairs.gradient * per_sample(pairs.sign, pairs.x))
+        x_adv = threat.project(pairs.x_adv - threat.step_length * direction, pairs.x)
+        scalar, pullback = self.function.along(x_adv, pairs.feature)
+        # At s = 0 the first class is predicted: where it is right, s must go beyond zero.
+        margin = pairs.sign * scalar
+        fooled = torch.where(pairs.first_class, margin < 0, margin <= 0)
+        right[pairs.feature[fooled], pairs.image[fooled]] = False
+        remaining = torch.nonzero(~fooled & (pairs.steps + 1 < threat.steps)).flatten()
+        if len(remaining):
+            # The values are known for all pairs, the gradients are computed for the remaining ones alone.
+            self.pairs = pairs.stepped(remaining, x_adv, pullback.along(pairs.feature[remaining], remaining))
+        else:
+            self.pairs = None
