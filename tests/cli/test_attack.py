@@ -122,7 +122,7 @@ def test_networks_with_more_outputs_than_classes_and_with_one(tmp_path, factory)
     )
     assert process.returncode == 0, process.stderr
     checks = {r["check"]: r for r in json.loads(process.stdout)["victim_checks"]}
-    assert checks["right before"]["passed"] == "no"
+    assert checks["clean accuracy"]["passed"] == "no"
     assert "are its weights loaded" in (tmp_path / "out" / "report.html").read_text()
 
 

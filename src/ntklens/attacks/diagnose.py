@@ -6,6 +6,7 @@ After Carlini et al. 2019, "On evaluating adversarial robustness", section 3, an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,9 +21,17 @@ from ntklens.attacks.square import square
 from ntklens.errors import InputError
 from ntklens.statistics import paired_difference, proportion
 
-_DRAWS = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.FractionalMaxPool2d, nn.RReLU)
-_ZERO = 0.02
-"""Share of images without a gradient from which on the attack is called blind."""
+_DIFFERENT_IN_TRAINING = (
+    nn.modules.dropout._DropoutNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.FractionalMaxPool2d,
+    nn.RReLU,
+)
+"""Layers whose outputs in training mode are drawn or depend on the batch."""
+_BLIND = 0.02
+"""Share of images with a gradient of zero from which on the gradients count as unusable."""
+_SAME_OUTPUT = 1e-5
+"""Difference of two evaluations, over the largest logit, up to which they count as the same."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,9 @@ class Check:
     """One question about an evaluation.
 
     Attributes:
-        name: short, for tables.
+        name: short name, for tables.
         passed: False where the robust accuracy is not to be trusted.
-        sentence: what was seen, and what to do if it failed.
+        sentence: what was observed and, if the check failed, what to do.
     """
 
     name: str
@@ -53,7 +62,7 @@ def diagnose(
     queries: int = 300,
     batch_size: int = BATCH,
 ) -> list[Check]:
-    """Ask of a model what would make the figures of an attack on it too good.
+    """Check a model for what makes attacks on it look weaker than they are.
 
     Args:
         model: images to logits.
@@ -63,96 +72,95 @@ def diagnose(
         norm: "linf" or "l2".
         generator: source of the random search.
         bounds: lowest and highest pixel value.
-        steps: of PGD.
-        queries: of Square.
+        steps: steps of PGD.
+        queries: maximum number of queries per image of Square.
         batch_size: images at a time.
 
     Returns:
         Eight checks, in the order of their cost; the last two are left out where there is no gradient to follow.
+
+    Raises:
+        InputError: no images, or arguments that do not fit.
     """
     if not len(x):
-        raise InputError("a few images to check the attack on were expected; none came.")
-    checks = [_mode(model), _normalised(x, bounds), _deterministic(model, x, batch_size)]
+        raise InputError("expected a few images to check the attack on; got none.")
     logits = logits_of(model, x, batch_size)
-    checks.append(right_before(logits, y))
-    checks.append(_raw(logits))
+    checks = [
+        _eval_mode(model),
+        _raw_pixels(x, bounds),
+        _deterministic(logits, logits_of(model, x, batch_size)),
+        check_clean_accuracy(logits, y),
+        _are_logits(logits),
+    ]
     try:
         checks.append(_gradients(model, x, y, batch_size))
     except InputError as error:
         return [*checks, Check("gradients", False, f"No gradient can be followed, and PGD was not tried: {error}")]
-    wide = (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
-    found = pgd(model, x, y, wide, norm, steps, bounds=bounds, batch_size=batch_size, relative_step=2 / steps)
-    left = float(correct(model, found, y, batch_size).double().mean())
-    checks.append(_unbounded(left, wide))
-    by_gradient = correct(
-        model, pgd(model, x, y, eps, norm, steps, bounds=bounds, batch_size=batch_size), y, batch_size
-    )
-    tried = square(model, x, y, eps, norm, queries=queries, bounds=bounds, generator=generator, batch_size=batch_size)
-    by_search = correct(model, tried, y, batch_size)
-    checks.append(_search(by_gradient, by_search, steps, queries))
+
+    # A ball that holds every image: any prediction can be changed in it.
+    whole_range = (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
+    attack: dict[str, Any] = {"norm": norm, "bounds": bounds, "batch_size": batch_size}
+    x_unbounded = pgd(model, x, y, whole_range, steps=steps, relative_step=2 / steps, **attack)
+    checks.append(_unbounded(correct(model, x_unbounded, y, batch_size), whole_range))
+
+    x_pgd = pgd(model, x, y, eps, steps=steps, **attack)
+    x_square = square(model, x, y, eps, queries=queries, generator=generator, **attack)
+    by_pgd, by_square = (correct(model, x_adv, y, batch_size) for x_adv in (x_pgd, x_square))
+    checks.append(_random_search(by_pgd, by_square, steps, queries))
     return checks
 
 
-def _mode(model: Model) -> Check:
-    layers = [
-        name
-        for name, module in (model.named_modules() if isinstance(model, nn.Module) else [])
-        if module.training and isinstance(module, _DRAWS)
-    ]
-    if not layers:
-        return Check("eval mode", True, "No layer that behaves differently in training is in training mode.")
-    return Check(
-        "eval mode",
-        False,
-        f"The model is in training mode ({', '.join(layers[:3])}): call model.eval() and attack again.",
-    )
+def _eval_mode(model: Model) -> Check:
+    modules = model.named_modules() if isinstance(model, nn.Module) else []
+    layers = [name for name, module in modules if module.training and isinstance(module, _DIFFERENT_IN_TRAINING)]
+    good = "No layer that behaves differently in training is in training mode."
+    bad = f"The model is in training mode ({', '.join(layers[:3])}): call model.eval() and attack again."
+    return _check("eval mode", not layers, good, bad)
 
 
-def _normalised(x: Tensor, bounds: Bounds) -> Check:
+def _raw_pixels(x: Tensor, bounds: Bounds) -> Check:
     low, high = float(x.min()), float(x.max())
-    if low >= 0 and (high <= 1 or bounds[1] > 1):
-        return Check("raw pixels", True, f"Pixels range from {low:g} to {high:g}.")
-    return Check(
+    observed = f"Pixels range from {low:g} to {high:g}"
+    return _check(
         "raw pixels",
-        False,
-        f"Pixels range from {low:g} to {high:g}, as after a normalisation: ε is then in units of the standard deviation. "
-        "Put the normalisation inside the model.",
+        low >= 0 and (high <= 1 or bounds[1] > 1),
+        f"{observed}.",
+        f"{observed}, as after a normalisation: ε is then in units of the standard deviation. Put the normalisation inside "
+        "the model.",
     )
 
 
-def _deterministic(model: Model, x: Tensor, batch_size: int) -> Check:
-    first, second = (logits_of(model, x, batch_size) for _ in range(2))
-    apart = float((first - second).abs().max()) if len(x) else 0.0
-    if apart <= 1e-5 * float(first.abs().max()):
-        return Check("same output twice", True, "The same images give the same logits.")
-    return Check(
-        "same output twice",
-        False,
-        f"The same images give logits that differ by {apart:g}: the model is randomised. Attack its mean over many draws.",
+def _deterministic(first: Tensor, second: Tensor) -> Check:
+    difference = float((first - second).abs().max())
+    return _check(
+        "deterministic outputs",
+        difference <= _SAME_OUTPUT * float(first.abs().max()),
+        "The same images give the same logits.",
+        f"The same images give logits that differ by {difference:g}: the model is randomised. Attack its mean over many "
+        "draws.",
     )
 
 
-def right_before(logits: Tensor, y: Tensor) -> Check:
-    """Whether a model is better than a guess on the images as they are: (n, classes) logits against (n,) classes."""
-    share, chance = proportion(int((logits.argmax(1) == y).sum()), len(y)), 1 / logits.shape[1]
-    if share.low > chance:
-        return Check("right before", True, f"The model is right on {share} of the images.")
-    return Check(
-        "right before",
-        False,
-        f"The model is right on {share} of the images, no more than by guessing "
-        f"({100 * chance:.1f} %): are its weights loaded, and are the classes in the order that it was trained with?",
+def check_clean_accuracy(logits: Tensor, y: Tensor) -> Check:
+    """Check that a model is better than a guess on clean images, from its logits (n, classes) and the classes (n,)."""
+    accuracy = proportion(int((logits.argmax(1) == y).sum()), len(y))
+    chance = 1 / logits.shape[1]
+    observed = f"The model is right on {accuracy} of the images"
+    return _check(
+        "clean accuracy",
+        accuracy.low > chance,
+        f"{observed}.",
+        f"{observed}, no more than by guessing ({100 * chance:.1f} %): are its weights loaded, and are the classes in the "
+        "order that it was trained with?",
     )
 
 
-def _raw(logits: Tensor) -> Check:
-    sums = logits.sum(1)
-    softmaxed = bool((logits >= 0).all()) and bool((sums - 1).abs().max() < 1e-4)
-    if not softmaxed:
-        return Check("logits", True, "The outputs are not probabilities.")
-    return Check(
+def _are_logits(logits: Tensor) -> Check:
+    probabilities = bool((logits >= 0).all()) and bool((logits.sum(1) - 1).abs().max() < 1e-4)
+    return _check(
         "logits",
-        False,
+        not probabilities,
+        "The outputs are not probabilities.",
         "The outputs are already probabilities: their cross-entropy is flat where the model is sure. Return the logits, or "
         'attack with loss="margin".',
     )
@@ -160,36 +168,42 @@ def _raw(logits: Tensor) -> Check:
 
 def _gradients(model: Model, x: Tensor, y: Tensor, batch_size: int) -> Check:
     objective = Objective()
-    parts = [objective.gradient(model, x[batch], y[batch])[0].flatten(1) for batch in batches(len(x), batch_size)]
-    blind = float((torch.cat(parts).abs().amax(1) == 0).double().mean())
-    if blind < _ZERO:
-        return Check("gradients", True, f"{100 * blind:.1f} % of the images have no gradient.")
-    return Check(
+    gradients = [objective.gradient(model, x[batch], y[batch])[0] for batch in batches(len(x), batch_size)]
+    largest = torch.cat([gradient.flatten(1).abs().amax(1) for gradient in gradients])
+    blind = float((largest == 0).double().mean())
+    return _check(
         "gradients",
-        False,
-        f"{100 * blind:.1f} % of the images have a gradient of exactly zero, which an attack cannot follow: take "
-        'loss="margin" or "dlr", or Square.',
+        blind < _BLIND,
+        f"{100 * blind:.1f} % of the images have no gradient.",
+        f"{100 * blind:.1f} % of the images have a gradient of exactly zero, which an attack cannot follow: attack with "
+        'loss="margin" or "dlr", or with Square.',
     )
 
 
-def _unbounded(left: float, eps: float) -> Check:
-    if left == 0:
-        return Check("unbounded attack", True, f"PGD with ε = {eps:g}, the whole range, leaves nothing right.")
-    return Check(
+def _unbounded(still_right: Tensor, eps: float) -> Check:
+    accuracy = float(still_right.double().mean())
+    attack = f"PGD with ε = {eps:g}, the whole range of the pixels,"
+    return _check(
         "unbounded attack",
-        False,
-        f"PGD with ε = {eps:g}, the whole range, leaves {100 * left:.1f} % right, where any image may become any other: "
-        "the gradients lead nowhere.",
+        accuracy == 0,
+        f"{attack} leaves no prediction right.",
+        f"{attack} leaves {100 * accuracy:.1f} % right, although any image may become any other there: the gradients lead "
+        "nowhere.",
     )
 
 
-def _search(by_gradient: Tensor, by_search: Tensor, steps: int, queries: int) -> Check:
-    missed = float((by_gradient & ~by_search).double().mean())
-    ahead = paired_difference(by_gradient.cpu().numpy(), by_search.cpu().numpy()).low > 0
-    sentence = (
+def _random_search(by_pgd: Tensor, by_square: Tensor, steps: int, queries: int) -> Check:
+    """Compare which predictions are still right under PGD and under Square, both (n,) bool."""
+    missed = float((by_pgd & ~by_square).double().mean())
+    square_is_ahead = paired_difference(by_pgd.cpu().numpy(), by_square.cpu().numpy()).low > 0
+    accuracy_pgd, accuracy_square = (100 * float(right.double().mean()) for right in (by_pgd, by_square))
+    observed = (
         f"Square with {queries} queries fools {100 * missed:.1f} % of the images that PGD-{steps} does not; accuracy is "
-        f"{100 * float(by_search.double().mean()):.1f} % under it and {100 * float(by_gradient.double().mean()):.1f} % "
-        "under PGD."
+        f"{accuracy_square:.1f} % under it and {accuracy_pgd:.1f} % under PGD."
     )
-    advice = ' It found what the gradients do not show: they may be masked; try loss="margin" and more steps.'
-    return Check("random search", not ahead, sentence + (advice if ahead else ""))
+    advice = 'Square finds what the gradients do not show, so they may be masked: try loss="margin" and more steps.'
+    return _check("random search", not square_is_ahead, observed, f"{observed} {advice}")
+
+
+def _check(name: str, passed: bool, good: str, bad: str) -> Check:
+    return Check(name, passed, good if passed else bad)

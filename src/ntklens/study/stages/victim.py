@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ntklens.attacks import AttackResult, attack, correct, diagnose, logits_of
-from ntklens.attacks.diagnose import right_before
+from ntklens.attacks.diagnose import check_clean_accuracy
 from ntklens.errors import InputError
 from ntklens.kernels import analytic_kernel
 from ntklens.linalg import GradientFlow, Ridge
@@ -61,7 +61,7 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
         some = slice(0, _CHECKED)
         made = diagnose(source, x[some], y[some], a.eps, a.norm, generator=generator)
         if spec.surrogate is not None:
-            made.append(replace(right_before(logits_of(victim, x), y), name="the victim right before"))
+            made.append(replace(check_clean_accuracy(logits_of(victim, x), y), name="victim's clean accuracy"))
         checks = [{"check": c.name, "passed": "yes" if c.passed else "no", "seen": c.sentence} for c in made]
     table, arrays = gallery(context, hits[0], results[0].predictions, found.predictions, found.x_adv)
     arrays |= {"x": x, "x_adv": found.x_adv, "y": y, "predictions": found.predictions, "success": found.success}
