@@ -113,10 +113,10 @@ def test_an_array_is_there_or_not(record):
 
 
 def test_provenance_says_what_ran_where():
-    found = provenance(seed=7, data="abc")
-    assert found["versions"]["numpy"] == np.__version__
-    assert (found["seed"], found["data"]) == (7, "abc")
-    json.dumps(found, allow_nan=False)
+    values = provenance(seed=7, data="abc")
+    assert values["versions"]["numpy"] == np.__version__
+    assert (values["seed"], values["data"]) == (7, "abc")
+    json.dumps(values, allow_nan=False)
 
 
 def test_a_stage_cut_short_is_not_done(record, monkeypatch):

@@ -68,8 +68,8 @@ def test_mean_covers_the_truth_as_often_as_it_says():
     ("values", "bounds"), [([0.0, 0.0, 0.1], (0, 0.1768)), ([1.0, 1.0, 0.9], (0.8232, 1)), ([0.5], (0, 1))]
 )
 def test_the_mean_of_shares_is_a_share(values, bounds):
-    found = mean(values, within=(0, 1))
-    assert (found.low, found.high) == pytest.approx(bounds, abs=1e-4)
+    estimate = mean(values, within=(0, 1))
+    assert (estimate.low, estimate.high) == pytest.approx(bounds, abs=1e-4)
 
 
 def test_rank_correlation_of_orders():
@@ -80,10 +80,10 @@ def test_rank_correlation_of_orders():
 
 @pytest.mark.parametrize(("n", "low"), [(5, 0.1), (50, 0.99)])
 def test_few_units_in_one_order_are_no_certainty(n, low):
-    found = rank_correlation(range(n), range(n))
-    assert found.value == found.high == pytest.approx(1)
-    assert low < found.low < (0.5 if n == 5 else 1)
-    assert rank_correlation(range(n), range(n, 0, -1)).high == pytest.approx(-found.low)
+    estimate = rank_correlation(range(n), range(n))
+    assert estimate.value == estimate.high == pytest.approx(1)
+    assert low < estimate.low < (0.5 if n == 5 else 1)
+    assert rank_correlation(range(n), range(n, 0, -1)).high == pytest.approx(-estimate.low)
 
 
 def test_rank_correlation_covers_the_truth_as_often_as_it_says():

@@ -26,24 +26,24 @@ def printed(monkeypatch):
 
 
 def test_a_table_that_fits_is_whole(printed):
-    shown = printed(100, lambda: console.table("machines", ROWS)).splitlines()
-    assert shown[0] == "machines"
-    assert "│ standard │    0 │             25.0 % [20.0, 30.0] │ 500 │" in shown
+    text = printed(100, lambda: console.table("machines", ROWS)).splitlines()
+    assert text[0] == "machines"
+    assert "│ standard │    0 │             25.0 % [20.0, 30.0] │ 500 │" in text
 
 
 def test_a_wide_table_tells_once_what_all_rows_share(printed):
-    shown = printed(40, lambda: console.table("machines", ROWS))
-    assert "in all rows: seed 0, robust accuracy [95 % interval] 25.0 % [20.0, 30.0]" in shown
-    assert "│ standard │ 500 │" in shown
+    text = printed(40, lambda: console.table("machines", ROWS))
+    assert "in all rows: seed 0, robust accuracy [95 % interval] 25.0 % [20.0, 30.0]" in text
+    assert "│ standard │ 500 │" in text
 
 
 @pytest.mark.parametrize("width", [34, 40, 50])
 def test_no_word_of_a_table_is_broken(printed, width):
     rows = [row | {"robust_accuracy": 0.2 + place / 10} for place, row in enumerate(ROWS)]
-    shown = printed(width, lambda: console.table("machines", rows))
+    text = printed(width, lambda: console.table("machines", rows))
     for word in ("training", "accuracy", "interval]", "standard", "[20.0,", "30.0]"):
-        assert word in shown
-    assert max(map(len, shown.splitlines())) <= width
+        assert word in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_characters_of_two_cells_have_room(printed):
@@ -53,8 +53,8 @@ def test_characters_of_two_cells_have_room(printed):
 
 def test_where_no_column_has_room_a_row_is_a_paragraph(printed):
     rows = [row | {"robust_accuracy": 0.2 + place / 10} for place, row in enumerate(ROWS)]
-    shown = printed(20, lambda: console.table("machines", rows)).splitlines()
-    assert shown[-1] == "  training: PGD; robust accuracy [95 % interval]: 30.0 % [20.0, 30.0]; n: 200"
+    text = printed(20, lambda: console.table("machines", rows)).splitlines()
+    assert text[-1] == "  training: PGD; robust accuracy [95 % interval]: 30.0 % [20.0, 30.0]; n: 200"
 
 
 def test_one_row_keeps_its_columns(printed):
@@ -67,6 +67,6 @@ def test_off_a_terminal_a_stage_is_told_once(printed):
             for stage, share in (("data", 0.0), ("data", 1.0), ("data", 1.0), ("features", 0.0), ("features", 0.5)):
                 watch(stage, share)
 
-    shown = printed(80, call)
-    said = [line for line in shown.splitlines() if line.endswith(("started", "done"))]
-    assert said == ["data: started", "data: done", "features: started"]
+    text = printed(80, call)
+    events = [line for line in text.splitlines() if line.endswith(("started", "done"))]
+    assert events == ["data: started", "data: done", "features: started"]
