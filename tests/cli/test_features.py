@@ -1,7 +1,7 @@
 import json
 
 from cli.process import ntklens
-from data.test_datasets import cifar_archive
+from data.test_cifar import cifar_archive
 
 
 def test_features_end_with_a_data_set_of_their_own(tmp_path):

@@ -16,7 +16,7 @@ def data(data_dir: o.DataDir = None, json: o.Json = False) -> None:
     rows = []
     for name, source in SOURCES.items():
         folder = find(name, data_dir, strict=False)
-        files = "with the package" if source.url is None else str(folder or "not here")
+        files = "with the package" if source.url is None else str(folder or "not found")
         rows.append({"name": name, "images": source.about, "licence": source.licence, "files": files})
     if json:
         console.as_json(rows)

@@ -9,9 +9,9 @@ import typer
 
 from ntklens.cli import options as o
 
-Part = Annotated[
+Experiment = Annotated[
     str,
-    typer.Argument(help="Claims to test: transfer (C1 and C2), features (C3 to C6) or dynamics (C7, C8 and L1)."),
+    typer.Argument(help="Experiment: transfer (claims C1 and C2), features (C3 to C6) or dynamics (C7, C8 and L1)."),
 ]
 Data = Annotated[
     str | None,
@@ -27,7 +27,7 @@ Eps = Annotated[
 
 
 def paper(
-    part: Part,
+    experiment: Experiment,
     data: Data = None,
     data_dir: o.DataDir = None,
     classes: o.Classes = None,
@@ -54,5 +54,5 @@ def paper(
     from ntklens.study import paper_spec
 
     data_part = o.data_part(data, data_dir, classes, train, test)
-    spec = paper_spec(part, data_part, eps=radius, seed=seed, device=device)
+    spec = paper_spec(experiment, data_part, eps=radius, seed=seed, device=device)
     execute(spec, out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))
