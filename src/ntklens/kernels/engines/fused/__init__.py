@@ -15,10 +15,10 @@ writes nothing to memory but the kernel. In the order in which the files are bes
 - `adjoint` compiles the gradient: a program that computes the values which activations read, and then runs the adjoints
   of the instructions (`steps_adjoint`) from the output to the input. The cotangent v̄ of a number v is named `_bar`.
 - Inputs without positions have maps of one position. Their covariance is a matrix product that is computed beforehand
-  (`products`), and FLAT_WIDTH blocks of lanes stand side by side in a map. If the kernel depends on norms and the angle
-  alone, one instruction evaluates a series in the angle in place of all layers (`zonal`, `angle`).
-- `engine` is what the analytic kernel calls. `dense`, `images` and `layout` lay inputs out in lanes and spread the work
-  over threads.
+  (`inner_products`, `near_pairs`), and FLAT_WIDTH blocks of lanes stand side by side in a map. If the kernel depends on
+  norms and the angle alone, one instruction evaluates a series in the angle in place of all layers (`zonal`, `angle`).
+- `engine` is what the analytic kernel calls. `dense` and `images` cut matrices into tasks for threads (`threads`), and
+  `layout` lays their inputs out in lanes.
 
 A program prints as a list, here for a convolution of images with 4 x 4 pixels:
 

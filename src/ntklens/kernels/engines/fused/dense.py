@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
-from ntklens.kernels.engines.fused import products, zonal
+from ntklens.kernels.engines.fused import near_pairs, zonal
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
 from ntklens.kernels.engines.fused.compiler import compile_graph
 from ntklens.kernels.engines.fused.inner_products import BLOCK, NEAR, TILE, Batch, InnerProducts
@@ -159,7 +159,7 @@ class DensePairs:
             if inner.single:
                 squares = x.square[rows].numpy(), z.square.numpy()
                 k_rows = panel.reshape(len(panel), -1)[:, : z.n]
-                products.split(
+                near_pairs.split(
                     k_bar[rows].numpy(), total[rows].numpy(), k_bar_rows, k_rows, z.rows.numpy(), *squares, NEAR
                 )
             else:

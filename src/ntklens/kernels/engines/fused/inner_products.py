@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ntklens.kernels.engines.fused import codes, products
+from ntklens.kernels.engines.fused import codes, near_pairs
 from ntklens.kernels.engines.fused.layout import Array
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH
 from ntklens.kernels.engines.fused.threads import in_threads, work_space
@@ -46,7 +46,7 @@ class Batch:
         self.rows = x.flatten(1).contiguous()
         self.n = len(x)
         self.square = self.rows.new_empty(self.n, dtype=torch.float64)
-        products.squares(self.square.numpy(), self.rows.numpy())
+        near_pairs.squares(self.square.numpy(), self.rows.numpy())
         rest = self.n % TILE
         self._last = torch.nn.functional.pad(self.rows[self.n - rest :], (0, 0, 0, TILE - rest)) if rest else None
 
@@ -102,7 +102,7 @@ class InnerProducts:
         x_rows, z_rows = (r.to(self.product.dtype).numpy() for r in (x.rows[rows], z.rows[first:]))
         squares = x.square[rows].numpy(), z.square[first:].numpy()
         near = NEAR if self.single else COINCIDENT
-        products.refine(panel[:, :columns], source, x_rows, z_rows, *squares, near)
+        near_pairs.refine(panel[:, :columns], source, x_rows, z_rows, *squares, near)
         return panel.reshape(count, blocks, BLOCK)
 
 

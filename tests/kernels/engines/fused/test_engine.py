@@ -1,4 +1,4 @@
-"""The fused engine beside the readable one where their ways differ most, and its programs."""
+"""The fused engine beside the readable one where their ways differ most."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +8,6 @@ from torch import nn
 
 from kernels import networks
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.engines.fused import layout
 from ntklens.kernels.engines.fused.engine import FusedEngine
 from ntklens.kernels.engines.reference import ReferenceEngine
 from ntklens.kernels.engines.select import engine_for
@@ -61,13 +60,6 @@ def test_what_the_engine_has_no_instruction_for_takes_the_readable_one():
     assert not FusedEngine.supports(graph, cpu, differentiable=False)
     assert isinstance(engine_for(graph, "auto", cpu, 1 << 30, differentiable=False), ReferenceEngine)
     assert analytic_kernel(networks.dense(torch.erf))(images(2, 1, 4, 4)).shape == (2, 2)
-
-
-def test_inputs_fill_the_lanes_with_zeros():
-    x = images(18, 2, 3).numpy()
-    blocks = layout.in_lanes(x, 16).reshape(2, 2, 3, 16)
-    assert (blocks[1, :, :, 1] == x[17]).all()
-    assert not blocks[1, :, :, 2:].any()
 
 
 def test_calls_at_the_same_time_leave_torch_its_threads():

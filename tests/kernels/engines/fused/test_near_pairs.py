@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ntklens.kernels.engines.fused import products
+from ntklens.kernels.engines.fused import near_pairs
 
 D = 40
 
@@ -12,7 +12,7 @@ def batch(n: int, dtype, seed: int = 0):
 
 def squares(x):
     out = np.empty(len(x))
-    products.squares(out, x)
+    near_pairs.squares(out, x)
     return out
 
 
@@ -31,7 +31,7 @@ def test_near_pairs_are_multiplied_again_and_far_ones_are_not(n):
     product = wrong.copy()
     product[0, 1], product[3, 2] = x[0] @ z[1], x[3] @ z[2]
     panel = np.empty((4, n))
-    products.refine(panel, product, x, z, squares(x), squares(z), 0.02)
+    near_pairs.refine(panel, product, x, z, squares(x), squares(z), 0.02)
     exact = x.astype(np.float64) @ z.astype(np.float64).T / D
     np.testing.assert_allclose([panel[0, 1], panel[3, 2]], [exact[0, 1], exact[3, 2]], rtol=1e-14)
     far = wrong > 0
@@ -42,10 +42,10 @@ def test_cotangents_of_near_pairs_go_to_x_and_the_others_are_left():
     x, z = batch(3, np.float32), batch(6, np.float32, 1)
     z[4] = 2 * x[1]
     panel, square1, square2 = np.empty((3, 6)), squares(x), squares(z)
-    products.refine(panel, x @ z.T, x, z, square1, square2, 0.02)
+    near_pairs.refine(panel, x @ z.T, x, z, square1, square2, 0.02)
     panel_bar = np.random.default_rng(2).standard_normal((3, 6))
     far, x_bar = np.empty((3, 6), np.float32), np.zeros((3, D))
-    products.split(far, x_bar, panel_bar, panel, z, square1, square2, 0.02)
+    near_pairs.split(far, x_bar, panel_bar, panel, z, square1, square2, 0.02)
     expected = panel_bar.astype(np.float32)
     expected[1, 4] = 0
     np.testing.assert_array_equal(far, expected)
