@@ -100,7 +100,7 @@ class KernelMachine(nn.Module):
         self.arithmetic = arithmetic
         self.filter: Filter = Ridge(0.0) if filter is None else filter
         self._factorisation: Factorisation | None = None
-        # The eigenpairs that `refilter` was given for the filter, if any.
+        # The eigenpairs that the filter acts on, as an argument of `refilter`; None for the default.
         self._spectrum: Spectrum | None = None
         # Functions of the training inputs alone, computed when first needed; machines of other filters share them.
         self._shared: dict[str, Tensor] = {}
@@ -147,8 +147,8 @@ class KernelMachine(nn.Module):
                 whole spectrum.
         """
         twin = copy.copy(self)
-        # A shallow copy shares the dictionary of buffers: the twin needs its own, or the assignment of its coefficients
-        # would change this machine's.
+        # A shallow copy shares the dictionary of buffers. Without a copy of it, the assignment of the twin's coefficients
+        # would change this machine.
         twin._buffers = dict(self._buffers)
         twin.filter, twin._spectrum = filter, spectrum
         twin.coefficients = self.factorisation.apply(filter, self.targets, spectrum)
@@ -311,8 +311,8 @@ class KernelMachine(nn.Module):
         prior, z, train = self.kernel.prior, x.to(torch.float64), self.double_inputs
         if "prior" not in self._shared:
             self._shared["prior"] = prior(train)
-        # On its own prior, Θ = K, a machine with a ridge is not a trained network but a Gaussian process conditioned on
-        # noisy targets: Y has the covariance K(X, X) + ρ I.
+        # Where the kernel is the prior, Θ = K, a machine with a ridge is not a trained network but a Gaussian process that
+        # is conditioned on noisy targets: Y has the covariance K(X, X) + ρ I.
         bayesian = id(prior) == id(self.kernel)
         noise = self.filter.rho if bayesian and isinstance(self.filter, Ridge) else 0.0
         # A = Θ(x, X) V g(Λ) Vᵀ, (m, n). The filter acts on columns, and V g(Λ) Vᵀ is symmetric: Aᵀ = V g(Λ) Vᵀ Θ(X, x).

@@ -50,9 +50,9 @@ def read(path: Path, kernel: Kernel, filter: Filter) -> dict[str, Tensor]:
         raise InputError(f"{path} is not a safetensors file written by KernelMachine.save.") from error
     if not {"kernel", "filter"} <= set(metadata) or "probe" not in tensors:
         raise InputError(f"{path} is not a safetensors file written by KernelMachine.save.")
-    for name, given in (("kernel", kernel), ("filter", filter)):
-        if metadata[name] != repr(given):
-            raise InputError(f"expected the {name} that {path} was saved with, {metadata[name]}; got {given!r}.")
+    for name, argument in (("kernel", kernel), ("filter", filter)):
+        if metadata[name] != repr(argument):
+            raise InputError(f"expected the {name} that {path} was saved with, {metadata[name]}; got {argument!r}.")
     # Descriptions cannot tell the weights of two networks apart, and an empirical kernel depends on them: compare values.
     saved = tensors.pop("probe")
     if not torch.allclose(_probe(kernel, tensors["train_inputs"]).to(saved), saved, rtol=1e-6, atol=0.0):

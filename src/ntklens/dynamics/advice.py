@@ -16,7 +16,7 @@ Row = Mapping[str, float]
 """The measures of one record, by name, as `KernelTracker.row` gives them."""
 
 Kind = Literal["moving", "lazy", "not learning yet", "collapsed", "catastrophic overfitting"]
-"""What a finding is about."""
+"""Kinds of findings; `Advice` explains them."""
 
 _RANK_OF_A_LEARNER = 3.0
 """Effective rank of the kernel from which on a network counts as having begun to learn."""
@@ -95,7 +95,7 @@ def overfitting_alarm(rows: Sequence[Row], *, window: int = 10, drop: float = 0.
         past = [r for r in rows[max(0, t - window) : t] if _has_begun(r) and not math.isnan(_cosine(r))]
         if len(past) < _EPOCHS_BEFORE_AN_ALARM:
             continue
-        # A fall that has been told lasts until the cosine is back within half of the drop.
+        # A fall that has been reported lasts until the cosine is back within half of the drop.
         if _cosine(now) < level_before_fall - drop / 2:
             continue
         level_before_fall = -math.inf

@@ -19,7 +19,7 @@ _PATTERN = "record-*.npz"
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What a tracker keeps of one epoch.
+    """The record of one epoch.
 
     Attributes:
         epoch: number of epochs that the network has been trained for.

@@ -26,10 +26,10 @@ class Spectrum:
 
 
 class Factorisation:
-    """The Cholesky factor and the spectrum of one matrix, each computed when it is first needed and then kept.
+    """The Cholesky factor and the spectrum of one matrix, each computed when it is first needed and stored for later calls.
 
-    What is kept saves time and never changes a result: which method answers a call depends on the arguments of the call
-    alone, so the same call gives the same bits whatever was computed before.
+    The stored factors save time and never change a result: which method answers a call depends on the arguments of the
+    call alone, so the same call gives the same bits whatever was computed before.
 
     Args:
         matrix: Θ, (n, n), symmetric; it is held in float64.
@@ -71,12 +71,14 @@ class Factorisation:
     def solve(self, rho: float, y: Float[Tensor, "n O"]) -> Float[Tensor, "n O"]:
         """Compute (Θ + ρ I)⁻¹ y by a Cholesky decomposition.
 
-        The factor, at a cost of n³/3, is kept until the next other ρ.
+        The factor costs n³/3 and is stored until another ρ is asked for: one factor takes as much memory as the matrix, and
+        a sweep over ridges needs each of them once.
 
         Raises:
             NumericalFailure: Θ + ρ I is singular to rounding.
         """
         if self._cholesky is None or self._cholesky[0] != rho:
+            self._cholesky = None  # frees the earlier factor before the next one is computed
             self._cholesky = rho, _cholesky(self.matrix, rho)
         return torch.cholesky_solve(y.to(torch.float64), self._cholesky[1])
 
@@ -130,8 +132,8 @@ def _cholesky(matrix: Tensor, rho: float) -> Tensor:
     shifted.diagonal().add_(rho)
     factor: Tensor
     factor, info = torch.linalg.cholesky_ex(shifted)
-    # LAPACK stops at negative pivots only. The smallest L_ii² is an upper bound of the smallest eigenvalue; where it is
-    # no larger than rounding errors, the solution would be made of these.
+    # LAPACK stops at pivots that are not positive. A pivot L_ii² is an upper bound of the smallest eigenvalue: if one is
+    # no larger than rounding errors, the matrix is singular as far as float64 can tell, and the solution would be noise.
     smallest_pivot = float(factor.diagonal().min()) ** 2
     floor = rounding_floor(float(shifted.diagonal().max()), len(shifted))
     if int(info) or not smallest_pivot > floor:
