@@ -126,8 +126,8 @@ class KernelTracker:
                 f"call rewind({epoch:g}), which removes the records from that epoch on."
             )
         start = time.perf_counter()
-        # Eval mode fixes dropout and the statistics of BatchNorm, so that the kernel is a function of the weights. It is set
-        # on a copy, because the training goes on with the network as it was.
+        # Eval mode fixes dropout and the statistics of BatchNorm, so that the kernel is a function of the weights. It is
+        # set on a copy, because the training goes on with the network as it was.
         network = copy.deepcopy(module).eval()
         measured = empirical_kernel(network, self.outputs)
         kernel = measured(self.probe_x)
@@ -135,7 +135,7 @@ class KernelTracker:
             raise NumericalFailure(f"the kernel at epoch {epoch} is not finite. Lower the training's learning rate.")
         figures = self._scores(network) | self._adversarial(network, measured) | scalars
         record = EpochRecord(float(epoch), kernel.cpu(), figures)
-        # Only now, when nothing can fail any more, an earlier record of this epoch is removed.
+        # The measurement has succeeded: now an earlier record of this epoch may be removed.
         self.rewind(epoch)
         if self._folder is not None:
             store.write(self._folder, len(self.epochs), record, self._fingerprint())
