@@ -7,7 +7,7 @@ from torch import nn
 import ntklens as nl
 from kernels.empirical.zoo import ZOO, inputs_of, network_of
 from ntklens.kernels.base import MatrixExpansion
-from ntklens.kernels.empirical.weights import ThroughWeights
+from ntklens.kernels.empirical.weight_space import WeightSpaceExpansion
 from ntklens.kernels.parametrisation import Parametrisation
 
 DTYPE = torch.float64
@@ -34,7 +34,7 @@ def test_as_through_the_matrix(sides, outputs, columns, size):
     net, x, z, a = sides
     kernel, a = nl.empirical_kernel(net, outputs), a[:, :columns]
     found, truth = kernel.expansion(z, a, DTYPE), MatrixExpansion(kernel, z, a)
-    assert isinstance(found, ThroughWeights)
+    assert isinstance(found, WeightSpaceExpansion)
     if size is not None:
         found.size = size
     values, slope = found.vjp(x)
@@ -73,7 +73,7 @@ def test_parametrised_and_projected_kernels_have_one():
         nl.empirical_kernel(net, projections=50),
     ):
         found = kernel.expansion(z, a, DTYPE)
-        assert isinstance(found, ThroughWeights)
+        assert isinstance(found, WeightSpaceExpansion)
         assert error(found(x), kernel(x, z) @ a) < 1e-12
 
 

@@ -18,11 +18,11 @@ def test_a_training_taken_up_ends_where_it_would_have(tmp_path):
     """To the bit: weights, momentum, batch norm's statistics and the order of the batches."""
     data = digits(60)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
-    seen: list[int] = []
+    epochs_run: list[int] = []
 
     def run(epochs: int, stop: int | None = None, **options) -> nn.Module:
         def on_epoch(epoch: int, model: nn.Module, loss: float) -> None:
-            seen.append(epoch)
+            epochs_run.append(epoch)
             if epoch == stop:
                 raise KeyboardInterrupt
 
@@ -34,9 +34,9 @@ def test_a_training_taken_up_ends_where_it_would_have(tmp_path):
     path = tmp_path / "training.safetensors"
     with pytest.raises(KeyboardInterrupt):
         run(4, stop=3, checkpoint=path)
-    seen.clear()
+    epochs_run.clear()
     again = run(4, checkpoint=path)
-    assert seen == [3, 4]
+    assert epochs_run == [3, 4]
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in again.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["training.safetensors"]
 

@@ -1,4 +1,4 @@
-"""A user's own network from a file, and what is said of one that does not load."""
+"""A user's own network from a file, and the errors for one that does not load."""
 
 import pickle
 import sys

@@ -1,4 +1,4 @@
-"""Weights as other trainings have left them."""
+"""Weights from checkpoints of other training code."""
 
 import pickle
 from pathlib import Path

@@ -78,17 +78,17 @@ def test_training_learns_follows_its_seed_and_leaves_the_network_alone():
 
 def test_adversarial_training_sees_the_attacked_images():
     data = digits(40)
-    seen: list[Tensor] = []
+    batches: list[Tensor] = []
 
     def attack(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        seen.append(x)
+        batches.append(x)
         return 1 - x
 
     epochs: list[int] = []
     options = {"epochs": 2, "batch_size": 20, "learning_rate": 0.1, "generator": torch.Generator().manual_seed(0)}
     net = build("small-cnn", SHAPE, 2)
     train(net, data.train.x, data.train.y, attack=attack, on_epoch=lambda e, m, loss: epochs.append(e), **options)
-    assert len(seen) == 4
+    assert len(batches) == 4
     assert epochs == [0, 1, 2]
 
 

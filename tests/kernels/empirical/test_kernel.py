@@ -60,9 +60,9 @@ def test_a_parametrisation_may_be_named():
     net, x = build("fc1", (2, 5, 5), 2, width=16).to(DTYPE), images(4)
     for name in ("ntk", "standard"):
         named = nl.empirical_kernel(net, parametrisation=name)
-        given = nl.empirical_kernel(net, parametrisation=nl.Parametrisation(kind=name))
-        assert torch.equal(named(x), given(x))
-        assert named.parametrisation == given.parametrisation
+        explicit = nl.empirical_kernel(net, parametrisation=nl.Parametrisation(kind=name))
+        assert torch.equal(named(x), explicit(x))
+        assert named.parametrisation == explicit.parametrisation
     with pytest.raises(nl.InputError, match='expected the parametrisation "ntk" or "standard"'):
         nl.empirical_kernel(net, parametrisation="own")
 
@@ -88,7 +88,7 @@ def test_a_parametrisation_freezes_normalisation_and_refuses_what_it_has_no_rule
 
 @pytest.mark.parametrize("name", ["fc1", "conv1"])
 def test_it_comes_near_the_analytic_kernel_as_width_grows(name):
-    """Error of the mean over draws falls like 1/sqrt(width); fixed draws, bound at four times the seen scatter."""
+    """Error of the mean over draws falls like 1/sqrt(width); fixed draws, bound at four times the observed scatter."""
     x = images(3)
     limit = nl.analytic_kernel(build(name, (2, 5, 5), 1))(x)
     errors = {}

@@ -1,4 +1,4 @@
-"""Which layers are structured, and which are left to plain Jacobians."""
+"""Which layers are structured, and which parameters get plain Jacobians."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_a_layer_with_a_users_hook_is_left_alone():
 
 
 def test_the_kernel_of_a_linearisation_stays_where_it_was_taken():
-    """Its layers run on the weights of the start, not on the moving ones: their tangents are left to Jacobians."""
+    """Its layers run on the weights of the start, not on the moving ones: so they get plain Jacobians."""
     net = nn.Sequential(nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 2)).to(DTYPE)
     lin, x = nl.linearize(net), inputs(4)
     with torch.no_grad():

@@ -17,8 +17,8 @@ def seeded(seed: int) -> torch.Generator:
 
 def bound(full: Tensor) -> Tensor:
     """k times the variance of the trace, from the full kernel of x with itself."""
-    own = torch.stack([full[i, i] for i in range(len(full))])
-    crossed = torch.einsum("nab,mab->nm", own, own) + torch.einsum("nmab,nmba->nm", full, full)
+    diagonal = torch.stack([full[i, i] for i in range(len(full))])
+    crossed = torch.einsum("nab,mab->nm", diagonal, diagonal) + torch.einsum("nmab,nmba->nm", full, full)
     return crossed / full.shape[2] ** 2
 
 
@@ -28,18 +28,18 @@ def test_unbiased_with_the_stated_error(name):
     net, x, k = network_of(ZOO[name], DTYPE), inputs_of(ZOO[name], 3, 0, DTYPE), 4096
     exact = nl.empirical_kernel(net, "full")(x)
     trace = nl.empirical_kernel(net)(x)
-    found = nl.empirical_kernel(net, projections=k, generator=seeded(1))(x)
-    z = (found - trace) / (bound(exact) / k).sqrt()
+    estimate = nl.empirical_kernel(net, projections=k, generator=seeded(1))(x)
+    z = (estimate - trace) / (bound(exact) / k).sqrt()
     assert float(z.abs().max()) < 4
 
 
 @pytest.mark.parametrize("name", ["words", "encoder"])
 def test_layers_with_a_fast_path_of_their_own(name):
     net, x = network_of(ZOO[name], DTYPE), inputs_of(ZOO[name], 3, 0, DTYPE)
-    exact, found = nl.empirical_kernel(net)(x), nl.empirical_kernel(net, projections=1000)(x)
-    z = (found - exact) / (bound(nl.empirical_kernel(net, "full")(x)) / 1000).sqrt()
+    exact, estimate = nl.empirical_kernel(net)(x), nl.empirical_kernel(net, projections=1000)(x)
+    z = (estimate - exact) / (bound(nl.empirical_kernel(net, "full")(x)) / 1000).sqrt()
     assert float(z.abs().max()) < 4
-    assert not found.requires_grad
+    assert not estimate.requires_grad
 
 
 def test_error_falls_as_the_root_of_the_number():

@@ -13,7 +13,7 @@ class Case(NamedTuple):
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     plain: tuple[str, ...] = ()
-    """Parameters that are left to plain Jacobians."""
+    """Parameters that get plain Jacobians."""
     tokens: int = 0
 
 
@@ -206,7 +206,7 @@ class ByHand(NamedTuple):
     full: Tensor
     """The full kernel of x and z."""
     blocks: dict[str, Tensor]
-    """The same for each parameter alone."""
+    """Kernels of single parameters."""
 
 
 def kernel_by_hand(case: Case, dtype: torch.dtype) -> ByHand:

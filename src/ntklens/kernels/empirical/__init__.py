@@ -14,7 +14,7 @@ kernel of that weight is then <h, h'> <δ, δ'>, which needs h and δ alone. So 
 6. `products` multiplies the tangents of two blocks, in the cheapest of three orders of summation.
 7. `matrices` adds up the products of all layers, blocks and outputs; `gradient` differentiates them in the first inputs.
 
-Two ways lead around these steps: `projections` replaces tangents by random projections of them, and `weights` sums
+Two ways lead around these steps: `projections` replaces tangents by random projections of them, and `weight_space` sums
 tangents over inputs, so that a fitted machine is evaluated without its training inputs.
 
 Read `tangents` first (what a tangent is, the letters of the axes, and the plain way), then `products`, `layers`,

@@ -199,7 +199,8 @@ def _patches_3d(layer: nn.Conv3d, h: Tensor) -> Tensor:
     """Unfold volumes, which F.unfold does not take, one axis at a time."""
     for axis in (2, 3, 4):
         size, stride, dilation = layer.kernel_size[axis - 2], layer.stride[axis - 2], layer.dilation[axis - 2]
-        # Each axis that is done has become two, its kernel and its positions: this one now stands at 2 axis - 2.
+        # Each axis before this one has become two, of its kernel and of its positions, so this one is now number
+        # 2 axis - 2.
         place = 2 * axis - 2
         starts = torch.arange(0, h.shape[place] - dilation * (size - 1), stride, device=h.device)
         indices = starts + dilation * torch.arange(size, device=h.device)[:, None]

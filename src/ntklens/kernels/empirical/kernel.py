@@ -11,7 +11,7 @@ from ntklens.kernels.base import Kernel
 from ntklens.kernels.empirical.gradient import kernel_gradient
 from ntklens.kernels.empirical.matrices import kernel_matrices
 from ntklens.kernels.empirical.snapshot import Snapshot, check_mode, checked_inputs, described
-from ntklens.kernels.empirical.weights import through_weights
+from ntklens.kernels.empirical.weight_space import weight_space_expansion
 from ntklens.kernels.expansion import Expansion
 from ntklens.kernels.parametrisation import Parametrisation
 
@@ -159,7 +159,7 @@ class EmpiricalKernel(Kernel):
         """
         function = None
         if self.outputs != "full" and z.is_floating_point():
-            function = through_weights(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
+            function = weight_space_expansion(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
         return super().expansion(z, coefficients, arithmetic) if function is None else function
 
     def __repr__(self) -> str:

@@ -53,7 +53,7 @@ def tangent(calls: Sequence[Call], weight_scale: float, bias_scale: float) -> Ta
 
     Args:
         calls: the calls of layers of one family.
-        weight_scale: factor of the weight; 0 where it is not moved.
+        weight_scale: factor of the weight; 0 where it is not differentiated.
         bias_scale: factor of the bias, likewise.
     """
     first = calls[0][0]

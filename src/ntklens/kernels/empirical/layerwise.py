@@ -1,8 +1,8 @@
 """Structured tangents of layers, from what enters them and what comes back to them: no Jacobian is formed.
 
 One forward and O backward passes of the whole batch give the inputs h and the cotangents δ = ∂f_o/∂z of all layers that
-`observe` has found to be structured (Novak et al. 2022, section 3.3); `layers.tangent` turns them into tangents. The
-other parameters are left to `tangents.jacobians`, which is also the readable twin of this way.
+`observe` classes as structured (Novak et al. 2022, section 3.3); `layers.tangent` turns them into tangents. Other
+parameters get plain Jacobians from `tangents.jacobians`, which is also the readable twin of this method.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def kernel_matrices(snapshot: Snapshot, x1: Tensor, x2: Tensor | None, *, per_la
         snapshot: the network.
         x1: (n1, *shape).
         x2: (n2, *shape); None for x1 with itself, which is exactly symmetric and takes half of the products.
-        per_layer: whether layers are kept apart.
+        per_layer: whether to return one matrix per layer instead of their sum.
 
     Returns:
         Matrices (n1, n2), or (n1, n2, O, O) for full outputs.

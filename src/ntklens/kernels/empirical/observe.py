@@ -30,7 +30,7 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, layer
 
     Args:
         network: the network.
-        scales: factor of each parameter that is moved, by its name.
+        scales: factor of each differentiated parameter, by its name.
         x: one input, (1, *shape).
         layerwise: whether tangents may be structured; otherwise all parameters are left to plain Jacobians.
 
@@ -68,13 +68,13 @@ def _layers(network: nn.Module, scales: Mapping[str, float], runs: list[Run]) ->
     users = _structured_parameters(modules, slots, scales, runs)
     layers: dict[str, Layer] = {}
     for module, weight_and_bias in slots.items():
-        moved = [slot for slot in weight_and_bias if slot is not None and slot.name in scales]
+        present = [slot for slot in weight_and_bias if slot is not None and slot.name in scales]
         # A parameter that several modules share belongs to the first of them.
-        first_here = [slot for slot in moved if slot.name in users and users[slot.name][0] == module]
-        # Weight and bias are one layer, named after the module, if every moved parameter of the module is structured and
-        # is used by the same modules. Otherwise each is a layer under its own name.
-        together = len(first_here) == len(moved) and len({users[slot.name] for slot in first_here}) == 1
-        for group in [first_here] if together else [[slot] for slot in first_here]:
+        owned = [slot for slot in present if slot.name in users and users[slot.name][0] == module]
+        # Weight and bias are one layer, named after the module, if every differentiated parameter of it is structured and
+        # used by the same modules. Otherwise each is a layer under its own name.
+        together = len(owned) == len(present) and len({users[slot.name] for slot in owned}) == 1
+        for group in [owned] if together else [[slot] for slot in owned]:
             names = [slot.name for slot in group]
             weight_scale, bias_scale = (
                 slot.factor * scales[slot.name] if slot is not None and slot.name in names else 0.0

@@ -1,4 +1,4 @@
-"""What `observe` finds out about a network: which layers have structured tangents, and how much memory tangents take."""
+"""How a network's tangents are computed: which layers have structured tangents, and how much memory tangents take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Layer:
         modules: names of the modules that use them.
         layer_class: torch's class of those modules.
         parameters: names of the weight and the bias, where they require a gradient.
-        weight_scale: factor of the weight; 0 where it is not moved.
+        weight_scale: factor of the weight; 0 where it is not differentiated.
         bias_scale: factor of the bias, likewise.
     """
 
@@ -48,5 +48,5 @@ class Plan:
     per_output: int
 
     def numbers(self, outputs: int) -> int:
-        """Return how many numbers one input takes: its tangents of so many outputs, and the passes that compute them."""
+        """Return how many numbers one input takes: its tangents of this many outputs, and the passes that compute them."""
         return self.fixed + outputs * self.per_output

@@ -71,9 +71,9 @@ class WeightTangent:
                 # Σ_i Σ_t (A_ic δ_it) ⊗ h_it: one product over the n T positions of all inputs, for each group,
                 # (k C, n T) @ (n T, K), where the gradient of no single input is formed.
                 scaled = coefficients.T[:, :, None, None, None] * cotangent  # (k, n, G, C, T)
-                left = scaled.permute(2, 0, 3, 1, 4).reshape(g, k * c, n * t)
-                right = h.permute(1, 0, 3, 2).reshape(h.shape[1], n * t, -1)
-                per_output.append((left @ right).view(g, k, c, -1).transpose(0, 1))
+                scaled_rows = scaled.permute(2, 0, 3, 1, 4).reshape(g, k * c, n * t)
+                input_rows = h.permute(1, 0, 3, 2).reshape(h.shape[1], n * t, -1)
+                per_output.append((scaled_rows @ input_rows).view(g, k, c, -1).transpose(0, 1))
             else:
                 # Σ_i A_ic (Σ_t δ_it ⊗ h_it): (k, n) @ (n, G C K)
                 per_output.append((coefficients.T @ _gradients(cotangent, h).flatten(1)).view(k, g, c, -1))
@@ -89,8 +89,8 @@ class WeightTangent:
             if _is_direct(t, k):
                 # Σ_t δ_tᵀ w h_t: first δ_tᵀ w for all positions of all inputs, (n T, C) @ (C, k K) for each group,
                 # then the product with h_t, summed over groups, positions and the fan-in.
-                left = cotangent.permute(1, 0, 3, 2).reshape(g, n * t, c)
-                through = (left @ w.permute(1, 2, 0, 3).reshape(g, c, -1)).view(g, n, t, k, -1)
+                rows = cotangent.permute(1, 0, 3, 2).reshape(g, n * t, c)
+                through = (rows @ w.permute(1, 2, 0, 3).reshape(g, c, -1)).view(g, n, t, k, -1)
                 term = (through * h.permute(1, 0, 3, 2)[:, :, :, None]).sum((0, 2, 4))
             else:
                 # <Σ_t δ_t ⊗ h_t, w>: (n, G C K) @ (G C K, k)
@@ -246,7 +246,7 @@ def _gradients_by_output(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the flat gradients (n, G C K) of both batches, output by output.
 
-    Where no graph is kept, those of each output are written over those of the last, so that no memory is asked for anew.
+    Where no graph is needed, those of each output overwrite those of the output before, which saves allocations.
     """
     if any(t.requires_grad for t in (d, h, d2, h2)):
         yield from ((_gradients(p, h).flatten(1), _gradients(q, h2).flatten(1)) for p, q in zip(d, d2, strict=True))

@@ -31,23 +31,23 @@ def projected(
 
     Args:
         network: the network.
-        scales: factor of each parameter that is moved, by its name.
+        scales: factor of each differentiated parameter, by its name.
         x: (n, *shape).
         output: takes the network's outputs (n, O) to those that are differentiated.
         seeds: seeds of the k directions.
     """
-    moving: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if name in scales}
+    parameters: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if name in scales}
 
     def outputs(values: dict[str, Tensor]) -> Tensor:
         return output(functional_call(network, values, (x,)))
 
     if x.requires_grad:
         blocks = jacobians(network, scales, x, output)
-        return {"projection": PlainTangent(_projected_jacobians(blocks, moving, seeds))}
-    directions = (_signs(moving, seed) for seed in seeds)
+        return {"projection": PlainTangent(_projected_jacobians(blocks, parameters, seeds))}
+    directions = (_signs(parameters, seed) for seed in seeds)
     with _attention_with_forward_mode():
         columns = [
-            jvp(outputs, (moving,), ({name: scales[name] * signs for name, signs in u.items()},))[1].detach()
+            jvp(outputs, (parameters,), ({name: scales[name] * signs for name, signs in u.items()},))[1].detach()
             for u in directions
         ]
     return {"projection": PlainTangent(torch.stack(columns, 2).transpose(0, 1) / len(seeds) ** 0.5)}
@@ -65,21 +65,21 @@ def _attention_with_forward_mode() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _projected_jacobians(blocks: Tangents, moving: Mapping[str, Tensor], seeds: list[int]) -> Tensor:
-    """Multiply plain Jacobians with the directions, where a graph to the inputs is wanted.
+def _projected_jacobians(blocks: Tangents, parameters: Mapping[str, Tensor], seeds: list[int]) -> Tensor:
+    """Multiply plain Jacobians with the directions, where a graph to the inputs is needed.
 
-    Torch's forward mode has a wrong derivative where there is a layer_norm, so it cannot serve here.
+    Torch's forward mode has a wrong derivative where there is a layer_norm, so it cannot be used for this.
     """
     jacobian: Tensor = torch.cat([block.tensors()[0] for block in blocks.values()], 2)
-    signs = (_signs(moving, seed) for seed in seeds)
+    signs = (_signs(parameters, seed) for seed in seeds)
     directions: Tensor = torch.stack([torch.cat([u[name].flatten() for name in blocks]) for u in signs], 1)
     return (jacobian @ directions).div(len(seeds) ** 0.5)
 
 
-def _signs(moving: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+def _signs(parameters: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """Draw a direction of random signs, on the CPU so that every device and precision gets the same."""
     generator = torch.Generator().manual_seed(seed)
     signs = {}
-    for name, p in moving.items():
+    for name, p in parameters.items():
         signs[name] = (2 * torch.randint(0, 2, p.shape, generator=generator, dtype=torch.int8) - 1).to(p)
     return signs

@@ -1,4 +1,4 @@
-"""One run of a network, recorded: which layers were called on what, and how often each parameter was used."""
+"""Recordings of a run of a network: which layers were called on which inputs, and how often each parameter was used."""
 
 from __future__ import annotations
 

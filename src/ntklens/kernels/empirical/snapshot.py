@@ -18,7 +18,7 @@ from ntklens.kernels.empirical.projections import projected
 from ntklens.kernels.empirical.tangents import ALL, Tangents, jacobians
 
 _STEP_CAPACITY = 1 << 23
-"""Numbers that one step of a contraction takes at most, so that its memory is used again and not asked for anew."""
+"""Numbers that one step of a contraction takes at most: memory of this size is reused instead of allocated again."""
 
 
 class Snapshot:
@@ -29,7 +29,7 @@ class Snapshot:
 
     Args:
         module: the network, which is copied with its parameters and buffers.
-        scales: factor of each parameter that is moved, by its name.
+        scales: factor of each differentiated parameter, by its name.
         outputs: "trace", "full" or "pseudo".
         memory_limit: bytes that tangents and their products may take.
         layerwise: whether tangents may be structured.
@@ -151,13 +151,13 @@ def checked_inputs(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return both inputs without a graph, in the dtype and on the device of the first; x1 twice where x2 is None.
 
     Raises:
-        InputError: there are no inputs, or inputs of two shapes or kinds.
+        InputError: no inputs, inputs of different shapes, or integers with floats.
     """
     if x1.is_complex() or len(x1) == 0:
         raise InputError(f"expected one or more inputs in floating point; got {described(x1)}.")
     if x2 is not None and (x1.shape[1:] != x2.shape[1:] or x1.is_floating_point() != x2.is_floating_point()):
         raise InputError(f"expected inputs of one shape; got {described(x1)} and {described(x2)}.")
-    # A tensor made in inference mode can never take part in a graph, so such inputs are copied.
+    # A tensor that was created in inference mode can never take part in a graph, so such inputs are copied.
     with torch.inference_mode(False):
         a = x1.clone() if x1.is_inference() else x1.detach()
         b = a if x2 is None else (x2.clone() if x2.is_inference() else x2.detach()).to(a)

@@ -1,7 +1,7 @@
 """Blocks of the Jacobian ∂f/∂θ of a batch, and the inner products of two batches of them.
 
 A `Tangent` is the block of one layer or of one parameter: J_o(x_i), the gradient of output o at input i in these
-parameters. How it is stored is its own affair, as long as it can be multiplied with a block of the same kind.
+parameters. It may be stored in any form in which it can be multiplied with the block of another batch.
 
 The axes of tensors have the same letters in the whole package:
 
@@ -32,8 +32,8 @@ class Term(NamedTuple):
 
     Attributes:
         rows: inputs of the first batch.
-        columns: inputs of the second batch. Where a batch meets itself, a term off the diagonal stands for its mirror
-            image as well.
+        columns: inputs of the second batch. Where a batch is multiplied with itself, a term off the diagonal stands
+            for its mirror image as well.
         value: (O, n1, O, n2) for full outputs, otherwise (n1, n2), the sum over outputs.
     """
 
@@ -157,7 +157,7 @@ def jacobians(
 ) -> Tangents:
     """Compute the Jacobian of each parameter named in `scales`, times its scale: the plain way, for any parameter.
 
-    It takes n O times as many numbers as there are parameters.
+    The result takes n O times as many numbers as there are parameters.
 
     Args:
         network: the network.
@@ -166,14 +166,14 @@ def jacobians(
         output: takes the network's outputs (n, O) to those that are differentiated.
     """
     parameters = dict(network.named_parameters())
-    moving = {name: parameters[name] for name in scales}
+    differentiated = {name: parameters[name] for name in scales}
 
     def outputs(values: dict[str, Tensor], one: Tensor) -> Tensor:
         return output(functional_call(network, values, (one[None],)))[0]
 
     def one_by_one() -> dict[str, Tensor]:
         with torch.enable_grad():
-            leaves = {name: p.detach().requires_grad_() for name, p in moving.items()}
+            leaves = {name: p.detach().requires_grad_() for name, p in differentiated.items()}
             gradients = [
                 torch.autograd.grad(
                     f, list(leaves.values()), retain_graph=True, create_graph=x.requires_grad, materialize_grads=True
@@ -195,7 +195,7 @@ def jacobians(
             with warnings.catch_warnings():
                 # an operation without a batching rule is run in a loop, with a warning
                 warnings.filterwarnings("ignore", "There is a performance drop")
-                blocks = vmap(jacrev(outputs), (None, 0), out_dims=1)(moving, x)
+                blocks = vmap(jacrev(outputs), (None, 0), out_dims=1)(differentiated, x)
         except RuntimeError:
             blocks = one_by_one()
     return {name: PlainTangent(scales[name] * block.reshape(*block.shape[:2], -1)) for name, block in blocks.items()}

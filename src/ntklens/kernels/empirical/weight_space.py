@@ -1,4 +1,4 @@
-"""Sums over inputs as directions in weight space: what a fitted machine evaluates without its training inputs.
+"""Expansions in weight space: a fitted machine is evaluated without its training inputs.
 
 Σ_j Θ(x, z_j) A_jc = Σ_o <∂f_o(x)/∂θ, w_oc> with w_oc = Σ_j A_jc ∂f_o(z_j)/∂θ: a machine on an empirical kernel is a
 first-order expansion of the network. Its cost does not grow with the number of z, and float32 loses little in it, since
@@ -21,9 +21,9 @@ Directions = Mapping[str, list[Tensor]]
 """w_oc by the name of its block, as `Tangent.weighted_sum` gives them."""
 
 
-def through_weights(
+def weight_space_expansion(
     snapshot: Snapshot, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype
-) -> ThroughWeights | None:
+) -> WeightSpaceExpansion | None:
     """Sum up the directions of Σ_j Θ(x, z_j) A_j.
 
     Args:
@@ -39,7 +39,7 @@ def through_weights(
     with torch.inference_mode(False), torch.no_grad():
         plan = snapshot.plan(z)
         outputs = snapshot.differentiated_outputs(plan)
-        # One direction has as many numbers as there are moved parameters, or random projections, for each output.
+        # One direction has as many numbers as there are differentiated parameters, or projections, for each output.
         sizes = [p.numel() for name, p in snapshot.network.named_parameters() if name in snapshot.scales]
         direction = outputs * (sum(sizes) if snapshot.seeds is None else len(snapshot.seeds))
         has_embeddings = any(issubclass(layer.layer_class, nn.Embedding) for layer in plan.layers.values())
@@ -54,10 +54,10 @@ def through_weights(
                 terms = block.weighted_sum(a)
                 sums[name] = [s + term for s, term in zip(sums[name], terms, strict=True)] if name in sums else terms
         directions = {name: [t.to(arithmetic) for t in totals] for name, totals in sums.items()}
-    return ThroughWeights(snapshot.tangents, directions, snapshot.output_scale(plan), arithmetic, block_size)
+    return WeightSpaceExpansion(snapshot.tangents, directions, snapshot.output_scale(plan), arithmetic, block_size)
 
 
-class ThroughWeights:
+class WeightSpaceExpansion:
     """The function f_c(x) = Σ_o <J_o(x), w_oc> with values (n, k), and its gradients.
 
     Args:
@@ -90,14 +90,14 @@ class ThroughWeights:
     def vjp(self, x: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute the values, and what takes weights to their gradients.
 
-        Where x is a single block, the graph of its values is kept, and the gradients come from the same pass. The graphs
-        of several blocks would not fit the memory, so their gradients are computed by another pass.
+        Where x is a single block, the gradients come from the graph of its values. The graphs of several blocks would not
+        fit the memory, so their gradients are computed by another pass.
         """
         blocks = self.blocks(x)
         if len(blocks) > 1:
-            return self(x), _Recomputed(self, x)
+            return self(x), _RecomputedPullback(self, x)
         leaf, values = self.taped(blocks[0])
-        return values.detach().to(torch.float64), _Taped(self, leaf, values, x.dtype)
+        return values.detach().to(torch.float64), _TapedPullback(self, leaf, values, x.dtype)
 
     def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute one value per input, f_c(x_i) for its column c, (n,), and the gradients of these values with them."""
@@ -106,9 +106,9 @@ class ThroughWeights:
             leaf, f = self.taped(block)
             one_hot = torch.zeros_like(f).scatter_(1, block_columns[:, None], 1)
             values = f.detach().gather(1, block_columns[:, None])[:, 0].to(torch.float64)
-            values_and_gradients.append((values, _Taped(self, leaf, f, x.dtype)(one_hot)))
+            values_and_gradients.append((values, _TapedPullback(self, leaf, f, x.dtype)(one_hot)))
         values, gradients = (torch.cat(blocks) for blocks in zip(*values_and_gradients, strict=True))
-        return values, _Precomputed(self, x, columns, gradients)
+        return values, _PrecomputedPullback(self, x, columns, gradients)
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split a batch into blocks that fit the memory, without a graph and in the dtype of the arithmetic."""
@@ -121,7 +121,7 @@ class ThroughWeights:
         with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             leaf = x.clone().requires_grad_()
             values = self._values(leaf)
-            # Where no tangent depends on x, as where only the last bias is moved, there is no graph; the gradient is 0.
+            # Where no tangent depends on x, such as that of the last bias, there is no graph and the gradient is 0.
             return leaf, values if values.requires_grad else values + 0 * leaf.flatten(1).sum(1, keepdim=True)
 
     def _values(self, x: Tensor) -> Tensor:
@@ -131,10 +131,10 @@ class ThroughWeights:
         return self._scale * sum(terms[1:], start=terms[0])
 
 
-class _Taped:
-    """Gradients from a graph that is kept."""
+class _TapedPullback:
+    """Gradients from the graph of the values."""
 
-    def __init__(self, function: ThroughWeights, leaf: Tensor, values: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, function: WeightSpaceExpansion, leaf: Tensor, values: Tensor, dtype: torch.dtype) -> None:
         self._function, self._leaf, self._values, self._dtype = function, leaf, values, dtype
 
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -142,8 +142,8 @@ class _Taped:
         if rows is None:
             return self._backward(weights)
         if len(set(rows.tolist())) < len(rows):
-            # An input that stands twice among the rows has two gradients, where the graph gives only their sum.
-            return _Recomputed(self._function, self._leaf.detach())(weights, rows).to(self._dtype)
+            # For an input that occurs twice among the rows the graph would give the sum of its two gradients.
+            return _RecomputedPullback(self._function, self._leaf.detach())(weights, rows).to(self._dtype)
         return self._backward(torch.zeros_like(self._values).index_copy_(0, rows, weights))[rows]
 
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
@@ -161,26 +161,28 @@ class _Taped:
             return torch.autograd.grad(self._values, self._leaf, weights, retain_graph=True)[0].to(self._dtype)
 
 
-class _Recomputed:
+class _RecomputedPullback:
     """Gradients from another pass, block by block."""
 
-    def __init__(self, function: ThroughWeights, x: Tensor) -> None:
+    def __init__(self, function: WeightSpaceExpansion, x: Tensor) -> None:
         self._function, self._x = function, x
 
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
         x = self._x if rows is None else self._x[rows]
         blocks = zip(self._function.blocks(x), torch.split(weights, self._function.block_size), strict=True)
-        return torch.cat([_Taped(self._function, *self._function.taped(block), x.dtype)(w) for block, w in blocks])
+        return torch.cat(
+            [_TapedPullback(self._function, *self._function.taped(block), x.dtype)(w) for block, w in blocks]
+        )
 
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
         every_row = torch.arange(len(rows), device=rows.device)
         return self._function.along(self._x[rows], columns)[1].along(columns, every_row)
 
 
-class _Precomputed(_Recomputed):
+class _PrecomputedPullback(_RecomputedPullback):
     """Gradients of one column per input that were computed with the values; other columns need another pass."""
 
-    def __init__(self, function: ThroughWeights, x: Tensor, columns: Tensor, gradients: Tensor) -> None:
+    def __init__(self, function: WeightSpaceExpansion, x: Tensor, columns: Tensor, gradients: Tensor) -> None:
         super().__init__(function, x)
         self._columns, self._gradients = columns, gradients
 
