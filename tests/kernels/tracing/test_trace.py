@@ -86,10 +86,13 @@ def test_standard_deviations_by_layer():
 
 
 def test_the_graph_prints_as_a_table():
-    table = str(analytic_kernel(plain()).graph((3, 6, 6)))
-    assert "Conv" in table
-    assert "GlobalPool" in table
-    assert "4x6x6" in table
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, stride=2), nn.ELU(0.5), *list(plain())[4:])
+    table = str(analytic_kernel(net).graph((3, 6, 6)))
+    assert "Conv(kernel=3x3, stride=2x2, padding=1x1, w_std=1.414, b_std=0.1)  4x3x3 " in table
+    assert "Activation(Series(elu(alpha=0.5), degree=128))" in table
+    assert "Activation(ReLU)" in str(analytic_kernel(plain()).graph((3, 6, 6)))
+    assert "GlobalPool(size=3x3)" in table
+    assert max(len(line) for line in table.splitlines()) < 110
 
 
 def _flat(*middle: nn.Module) -> nn.Module:

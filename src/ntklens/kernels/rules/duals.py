@@ -38,6 +38,9 @@ class LeakyReLU:
 
     slope: float = 0.0
 
+    def __str__(self) -> str:
+        return "ReLU" if self.slope == 0 else f"LeakyReLU(slope={self.slope:.4g})"
+
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute (1 - a)² s κ1(k/s) + a k; for an input with itself, (1 + a²) k / 2."""
         # One tensor given three times means an input with itself, at cosine 1, where κ1 = 1/2 needs no arccosine.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 from torch import Tensor
 
@@ -103,6 +103,19 @@ class Operation:
         """
         raise NotImplementedError
 
+    def __str__(self) -> str:
+        constants = (short(f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(text for text in constants if text)})"
+
+
+def short(name: str, value: object) -> str:
+    """Return a constant of an operation as a table shows it: nested ones by their own text, sizes as 3x3."""
+    if isinstance(value, tuple):
+        return f"{name}={'x'.join(map(str, value))}"
+    if isinstance(value, float):
+        return f"{name}={value:.4g}"
+    return str(value) if is_dataclass(value) else f"{name}={value}"
+
 
 @dataclass(frozen=True)
 class Input(Operation):
@@ -129,6 +142,9 @@ class Scales:
     b_std: float
     weight_share: float
     bias_share: float
+
+    def __str__(self) -> str:
+        return f"{short('w_std', self.w_std)}, {short('b_std', self.b_std)}"
 
 
 @dataclass(frozen=True)

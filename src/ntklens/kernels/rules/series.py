@@ -59,6 +59,10 @@ class Series:
     degree: int = 128
     nodes: int = 200
 
+    def __str__(self) -> str:
+        name = getattr(self.function, "__name__", str(self.function))
+        return f"Series({name}, degree={self.degree})"
+
     def coefficients(self, q: Tensor) -> Tensor:
         """Compute a_0(q), ..., a_degree(q): the shape of q with one more axis at the end."""
         z, table = _quadrature(self.degree, self.nodes)

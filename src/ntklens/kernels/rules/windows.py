@@ -22,6 +22,7 @@ from ntklens.kernels.rules.operations import (
     ends,
     is_offset,
     map_size,
+    short,
 )
 
 
@@ -38,6 +39,12 @@ class Window:
     dilation: Size
     in_size: Size
     out_size: Size
+
+    def __str__(self) -> str:
+        # The sizes stand in the table beside it, and the usual values of the others need no mention.
+        usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+        unusual = [short(name, getattr(self, name)) for name, value in usual.items() if getattr(self, name) != value]
+        return ", ".join([short("kernel", self.kernel), *unusual])
 
     def source(self, offset: Offset, shift: Offset = ORIGIN) -> Offset:
         """Return the input offset that an output offset Δ reads, for inputs at window places i and i + shift.

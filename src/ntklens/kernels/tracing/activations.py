@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -84,25 +85,35 @@ def _add(tracer: Tracer, x: Traced, name: str, dual: Dual) -> Traced:
     return tracer.add(Activation(dual), [x], x.shape)
 
 
+@dataclass(frozen=True)
+class _Bound:
+    """A function of one tensor: a torch function with the other arguments of its call, which are constant."""
+
+    function: Callable[..., Tensor]
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.args, **dict(self.kwargs))
+
+    def __str__(self) -> str:
+        arguments = [str(a) for a in self.args] + [f"{name}={value}" for name, value in self.kwargs]
+        return f"{self.function.__name__}({', '.join(arguments)})" if arguments else self.function.__name__
+
+
 def _series(function: Callable[..., Tensor], **options: Any) -> MakeDual:
     """Return a maker of the Hermite series of a torch function; the arguments of the call are bound to the function."""
 
     def make(*args: Any, **kwargs: Any) -> Dual:
-        return Series(functools.partial(_call, function, args, tuple(sorted(kwargs.items()))), **options)
+        return Series(_Bound(function, args, tuple(sorted(kwargs.items()))), **options)
 
     return make
-
-
-def _call(
-    function: Callable[..., Tensor], args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...], x: Tensor
-) -> Tensor:
-    return function(x, *args, **dict(kwargs))
 
 
 def _gelu(approximate: str = "none") -> Dual:
     if approximate == "none":
         return duals.GELU()
-    return Series(functools.partial(F.gelu, approximate="tanh"))
+    return Series(_Bound(F.gelu, kwargs=(("approximate", approximate),)))
 
 
 def _hardtanh(
@@ -114,7 +125,7 @@ def _hardtanh(
 
 def _power(exponent: int) -> Dual:
     # The power m has a Hermite series of degree m, and its integrals are those of polynomials.
-    return Series(functools.partial(torch.pow, exponent=exponent), degree=exponent, nodes=100)
+    return Series(_Bound(torch.pow, (exponent,)), degree=exponent, nodes=100)
 
 
 TABLE: list[tuple[MakeDual, tuple[Any, ...]]] = [

@@ -278,8 +278,8 @@ def add(tracer: Tracer, a: Any, b: Any, *, alpha: float = 1) -> Traced:
         raise tracer.refusal("adding a constant", "the sum is no longer centred; use the bias of a layer")
     if a.shape != b.shape:
         raise tracer.refusal("a sum", f"its branches differ in shape: {tuple(a.shape[1:])} and {tuple(b.shape[1:])}")
-    left, right = tracer.roots[a.node], tracer.roots[b.node]
-    if left is None and right is None:
+    roots_a, roots_b = tracer.roots[a.node], tracer.roots[b.node]
+    if roots_a is None and roots_b is None:
         why = (
             "both branches carry outputs of activations, or the data, whose means correlate them; end one of them in a "
             "Linear or Conv layer"
@@ -287,7 +287,7 @@ def add(tracer: Tracer, a: Any, b: Any, *, alpha: float = 1) -> Traced:
         raise tracer.refusal("a sum", why)
     # A branch without roots depends on all layers behind it. With zero-mean weights, a layer's output is uncorrelated
     # with everything that was computed without this layer, so branches without a common layer are uncorrelated.
-    if (left or tracer.layers_behind(a)) & (right or tracer.layers_behind(b)):
+    if (roots_a or tracer.layers_behind(a)) & (roots_b or tracer.layers_behind(b)):
         raise tracer.refusal("a sum", "its branches share a layer's output, so that they are correlated")
     if alpha != 1:
         b = tracer.add(Scale(float(alpha)), [b], b.shape)
