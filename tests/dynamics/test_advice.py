@@ -20,6 +20,12 @@ def test_nothing_recorded_says_nothing():
     assert advice([], 0.01) == []
 
 
+def test_one_record_has_no_velocity():
+    (first,) = advice(path([]), 0.01)
+    assert (first.kind, first.epoch) == ("moving", 0)
+    assert "the velocity of the kernel is not known yet" in first.text
+
+
 def test_a_kernel_that_moves_and_one_that_has_stopped():
     (moving,) = advice(path([0.1] * 6), 0.01)
     assert (moving.kind, moving.epoch) == ("moving", 6)

@@ -167,6 +167,13 @@ def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) ->
     epochs, velocities = [r["epoch"] for r in rows], [r["velocity"] for r in rows]
     since, last, limit = measures.lazy_epoch(velocities, epochs, threshold), velocities[-1], f"{threshold:g}"
     criterion = f"less than {limit} per epoch at three records in a row"
+    if math.isnan(last):
+        return Advice(
+            "moving",
+            epochs[-1],
+            f"At epoch {epochs[-1]:g} the velocity of the kernel is not known yet: it takes two records. Continue the "
+            "training.",
+        )
     if since is None and last < threshold:
         return Advice(
             "moving",
