@@ -102,9 +102,9 @@ class KernelTracker:
                 self._append(record)
 
     def record(self, module: nn.Module, epoch: float, **scalars: float) -> Tensor:
-        """Measure the kernel of a network and keep it.
+        """Measure the kernel of a network and record it.
 
-        Loss and accuracy on the probe set are kept beside it as `probe_loss` (mean cross-entropy) and `probe_accuracy`. The
+        Loss and accuracy on the probe set are recorded too, as `probe_loss` (mean cross-entropy) and `probe_accuracy`. The
         last epoch may be recorded again, as a resumed training does; the record is then replaced. A training that is
         resumed from an older checkpoint calls `rewind` first.
 
