@@ -195,13 +195,13 @@ def test_images_and_labels_that_cannot_be_scored(features, data, untyped):
         features.usefulness(x, y[:5])
     with pytest.raises(nl.InputError, match="pixels between 0 and 1"):
         features.usefulness(x * torch.nan, y)
-    with pytest.raises(nl.InputError, match="classes from 0 to 1 were expected; 7 to 7 came"):
+    with pytest.raises(nl.InputError, match="expected classes from 0 to 1; got 7 to 7"):
         features.usefulness(x, torch.full_like(y, 7))
-    with pytest.raises(nl.InputError, match="none came"):
+    with pytest.raises(nl.InputError, match="got none"):
         features.usefulness(x[:0], y[:0])
     with pytest.raises(nl.InputError, match="uint8"):
         features.usefulness((255 * x).to(torch.uint8), y)
-    with pytest.raises(nl.InputError, match="Linear came"):
+    with pytest.raises(nl.InputError, match="got Linear"):
         nl.eigenfeatures(torch.nn.Linear(2, 2))
 
 
@@ -209,5 +209,5 @@ def test_scores_are_a_sequence_of_estimates_by_index(features, data):
     scores = features.usefulness(data.test.x[:6], data.test.y[:6], [3, 1])
     assert len(scores) == 2
     assert list(scores)[1] is scores[1]
-    with pytest.raises(nl.InputError, match="feature 2 was not scored"):
+    with pytest.raises(nl.InputError, match="got feature 2"):
         scores[2]

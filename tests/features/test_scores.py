@@ -36,7 +36,7 @@ def test_what_is_worse_than_guessing_under_attack_is_not_robust():
 @pytest.mark.parametrize("share", ["majority", "robust_share", "false_discoveries"])
 def test_shares_are_no_percentages(share):
     given = {"majority": 0.5} | {share: 50}
-    with pytest.raises(InputError, match=f"{share} must be a share"):
+    with pytest.raises(InputError, match=f"expected {share} as a share"):
         categories(scores(10, 5), scores(10, 5), **given)
 
 

@@ -1,4 +1,16 @@
-"""NTK features: the eigendecomposition of a kernel machine, measured and pictured."""
+"""NTK features: a kernel machine taken apart along the eigenvectors of its kernel matrix (Tsilivis & Kempe 2022).
+
+The machine at t = ∞ is a sum of features, one predictor per eigenvector. This package measures how useful and how robust
+each of them is, and what follows. The modules, in the order to read them:
+
+- `eigenfeatures`: the features, their outputs, accuracies and input gradients.
+- `under_attack`: every feature attacked at every image, all of them at once.
+- `scores`: accuracies with intervals, and the categories robust, partly robust, non-robust, not useful.
+- `subsets`: sets of features by category and by bands of the spectrum, and what of the labels they carry.
+- `learned`: which features a network, or a machine at some time, has learned.
+- `consistency`: whether the kernels of two architectures have the same features.
+- `robust_data`: a training set that keeps chosen features only.
+"""
 
 from ntklens.attacks import Threat
 from ntklens.features.consistency import (

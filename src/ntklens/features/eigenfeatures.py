@@ -17,9 +17,10 @@ from ntklens.features.scores import FeatureScores
 from ntklens.features.under_attack import Outcomes, outcomes
 from ntklens.linalg import Band, Filter, Indices, check_indices, rounding_floor, whole_indices
 from ntklens.machine import KernelMachine
+from ntklens.progress import Progress, Report
 
-Attack = Callable[[KernelMachine, Tensor, Tensor], Tensor]
-"""(the feature as a machine, images, labels) -> attacked images."""
+FeatureAttack = Callable[[KernelMachine, Tensor, Tensor], Tensor]
+"""(the feature as a machine, images, classes) -> attacked images."""
 
 
 class NTKFeatures:
@@ -27,12 +28,12 @@ class NTKFeatures:
 
     Args:
         machine: a fitted machine; its filter does not matter.
-        count: the leading features alone, found without the whole spectrum where they are few; all by default.
+        count: number of leading features, found without the whole spectrum where they are few; all by default.
 
     Attributes:
-        eigenvalues: λ_i, largest first, (n,) in float64.
-        eigenvectors: v_i, one a column, (n, n).
-        weights: v_iᵀ Y, (n, O): how much of the labels lies along each eigenvector.
+        eigenvalues: λ_i in descending order, (k,) in float64.
+        eigenvectors: v_i as columns, (n, k).
+        weights: v_iᵀ Y, (k, O): how much of the labels lies along each eigenvector.
     """
 
     def __init__(self, machine: KernelMachine, count: int | None = None) -> None:
@@ -43,42 +44,48 @@ class NTKFeatures:
         self.weights: Tensor = spectrum.eigenvectors.T @ machine.targets
 
     def __len__(self) -> int:
-        """Number of features: one a training input, or as many as were asked for."""
+        """Return the number of features: one per training input, or the number that was asked for."""
         return len(self.eigenvalues)
 
     @property
     def rank(self) -> int:
-        """Number of eigenvalues that are not zero to rounding: duplicate images, and too many of them, make it less."""
+        """Number of eigenvalues above rounding: fewer than images where images are repeated or the kernel is degenerate."""
         return int((self.eigenvalues > rounding_floor(float(self.eigenvalues[0]), len(self.eigenvectors))).sum())
 
     def keep(self, indices: Indices) -> KernelMachine:
-        """The machine made of these features alone: `machine.refilter(Band(indices), spectrum)`."""
+        """Return the machine made of some features alone: `machine.refilter(Band(indices), spectrum)`."""
         return self.machine.refilter(Band(self.chosen(indices)), self.spectrum)
 
     def outputs(self, x: Float[Tensor, "m *shape"], index: int) -> Float[Tensor, "m O"]:
-        """f^(i)(x): the raw outputs of one feature."""
+        """Compute f^(i)(x), the raw outputs of one feature: (m, O)."""
         return self.keep(index).outputs(x)
 
     def predict(self, x: Float[Tensor, "m *shape"], index: int) -> Int[Tensor, " m"]:
-        """Class indices that one feature alone predicts."""
+        """Return the classes that one feature alone predicts: (m,)."""
         return self.keep(index).predict(x)
 
     @property
     def label_energy(self) -> Float[Tensor, " n"]:
-        """Share of ``|Y|²`` along each eigenvector; all of them sum to one."""
+        """Share of ``|Y|²`` along each eigenvector, (k,); over the whole spectrum the shares sum to one."""
         return self.weights.square().sum(1) / self.machine.targets.square().sum()
 
     def learned(self, filter: Filter) -> float:
-        """Share of the labels' energy that is fitted: ``1 - |Y - f(X)|² / |Y|²`` = Σ_i e_i (1 - (1 - λ_i g(λ_i))²)."""
-        missing = 1 - self.eigenvalues * filter(self.eigenvalues)
-        return float((self.label_energy * (1 - missing.square())).sum())
+        """Compute the share of the label energy that a filter fits: ``1 - |Y - f(X)|² / |Y|²``.
+
+        With e_i the label energy of each feature it is Σ_i e_i (1 - (1 - λ_i g(λ_i))²).
+
+        Args:
+            filter: g.
+        """
+        residual = 1 - self.eigenvalues * filter(self.eigenvalues)
+        return float((self.label_energy * (1 - residual.square())).sum())
 
     def usefulness(
         self, x: Float[Tensor, "m *shape"], y: Int[Tensor, " m"], indices: Indices | None = None
     ) -> FeatureScores:
-        """P[argmax f^(i)(x) = y] of each feature: its accuracy as a classifier on its own.
+        """Compute P[argmax f^(i)(x) = y], the accuracy of each feature as a classifier of its own.
 
-        One pass over Θ(x, X) serves all.
+        All features are scored from one pass over Θ(x, X).
 
         Args:
             x: test images.
@@ -92,33 +99,33 @@ class NTKFeatures:
         self,
         x: Float[Tensor, "m *shape"],
         y: Int[Tensor, " m"],
-        attack: Attack | Threat | float,
+        attack: FeatureAttack | Threat | float,
         indices: Indices | None = None,
         *,
-        progress: Callable[[float], None] | None = None,
+        progress: Report | None = None,
     ) -> FeatureScores:
-        """P[argmax f^(i)(x + δ) = y] under an attack on the feature itself.
+        """Compute P[argmax f^(i)(x + δ) = y], the accuracy of each feature under an attack on that feature.
 
         Args:
             x: test images.
             y: their classes.
-            attack: a number ε for one step in linf of that radius; a `Threat` for another norm or several steps, all
-                features at once, each image left alone as soon as it is wrong; or any (machine, x, y) -> attacked
-                images, run on one feature's machine after the other.
+            attack: a number ε for one step of that radius in linf; a `Threat` for another norm or several steps; or any
+                function (machine, x, y) -> attacked images. A number or a `Threat` attacks all features at once, and each
+                image until it is wrong; a function is run on the machine of one feature after the other.
             indices: features to score; all by default.
-            progress: called with the share done.
+            progress: called with the share of the work that is done, from 0 to 1.
         """
         index = self.chosen(indices)
         if not callable(attack):
             threat = attack if isinstance(attack, Threat) else Threat(attack)
             return FeatureScores.of(index, self.outcomes(x, y, threat, index, progress=progress).attacked)
-        hits = []
-        for done, i in enumerate(index, 1):
+        progress = Progress(progress)
+        right = y.new_zeros(len(index), len(y), dtype=torch.bool)
+        for place, i in enumerate(index):
             feature = self.keep(i)
-            hits.append(correct(feature, attack(feature, x, y), y))
-            if progress:
-                progress(done / len(index))
-        return FeatureScores.of(index, torch.stack(hits) if hits else y.new_zeros(0, len(y), dtype=torch.bool))
+            right[place] = correct(feature, attack(feature, x, y), y)
+            progress.step(place + 1, len(index))
+        return FeatureScores.of(index, right)
 
     def outcomes(
         self,
@@ -127,77 +134,84 @@ class NTKFeatures:
         threat: Threat | None,
         indices: Indices | None = None,
         *,
-        progress: Callable[[float], None] | None = None,
+        progress: Report | None = None,
     ) -> Outcomes:
-        """Which features are right on which images, as they are and under attack.
+        """Find which features are right on which images, clean and under attack.
 
         Args:
             x: images.
             y: their classes.
-            threat: the attack; None for the images as they are.
+            threat: the attack; None for the clean images alone.
             indices: features; all by default.
-            progress: called with the share done.
+            progress: called with the share of the work that is done, from 0 to 1.
         """
         index = self.chosen(indices)
         check_attack(x, y, (0, 1) if threat is None else threat.bounds)
         if not len(x):
-            raise InputError("at least one image to score the features on was expected; none came.")
+            raise InputError("expected at least one image to score the features on; got none.")
         self._check_classes(y)
         weights = self.weights[index]
-        if weights.shape[1] == 1:
+        if weights.shape[1] == 1:  # one scalar output f stands for the logits (-f, f), up to their scale
             weights = torch.cat([-weights, weights], 1)
         with torch.no_grad():
             return outcomes(self.machine, self.eigenvectors[:, index], weights, x, y, threat, progress)
 
     def picture(self, x: Float[Tensor, "m *shape"], index: int, y: Int[Tensor, " m"] | None = None) -> Tensor:
-        """∇_x f^(i)(x) as signed images in the shape of x: what in the picture the feature looks at.
+        """Compute ∇_x f^(i)(x) as signed images in the shape of x: which pixels the feature depends on.
 
         Args:
             x: images.
             index: which feature.
-            y: classes whose output is differentiated; with two classes these are f^(i) for the second and -f^(i) for the
-                first, and f^(i) without y.
+            y: classes whose output is differentiated. With two classes that is f^(i) for the second class and -f^(i) for
+                the first, and without y it is f^(i).
+
+        Raises:
+            InputError: more than two classes and no y, or classes that do not fit.
         """
         feature = self.keep(index)
         outputs = feature.targets.shape[1]
         if outputs > 1 and y is None:
-            raise InputError("with more than two classes the picture needs y, the class whose output is pictured.")
+            raise InputError(
+                "with more than two classes the picture needs y, the classes whose outputs are differentiated."
+            )
         if y is not None:
             check_attack(x, y, (-math.inf, math.inf))
             self._check_classes(y)
         columns = y.long() if y is not None and outputs > 1 else torch.zeros(len(x), dtype=torch.long, device=x.device)
-        _, slope = feature.expand(feature.coefficients, torch.float64).along(x, columns)
-        made = slope.along(columns, torch.arange(len(x), device=x.device))
-        return made if y is None or outputs > 1 else made * per_sample(2 * y.to(made) - 1, x)
+        _, pullback = feature.expand(feature.coefficients, torch.float64).along(x, columns)
+        gradient = pullback.along(columns, torch.arange(len(x), device=x.device))
+        if y is None or outputs > 1:
+            return gradient
+        return gradient * per_sample(2 * y.to(gradient) - 1, x)
 
     def _check_classes(self, y: Tensor) -> None:
         classes = max(2, self.weights.shape[1])
         if len(y) and (int(y.min()) < 0 or int(y.max()) >= classes):
-            raise InputError(f"classes from 0 to {classes - 1} were expected; {int(y.min())} to {int(y.max())} came.")
+            raise InputError(f"expected classes from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
 
     def chosen(self, indices: Indices | None, *, once: bool = False) -> list[int]:
-        """Features by their places in the spectrum, all by default; one number stands for itself.
+        """Return features' places in the spectrum as a list.
 
         Args:
-            indices: the places.
-            once: refuse a place that comes again.
+            indices: one place, or several; all by default.
+            once: refuse a place that is given twice.
 
         Raises:
-            InputError: no places in it, or a mask.
+            InputError: places outside the spectrum, a mask, or a place given twice.
         """
         index = list(range(len(self))) if indices is None else list(whole_indices(indices))
         check_indices(index, len(self))
         if once and len(set(index)) < len(index):
-            raise InputError("each feature may be chosen once; one came more often.")
+            raise InputError("expected each feature once; got one of them more often.")
         return index
 
 
 def eigenfeatures(machine: KernelMachine, count: int | None = None) -> NTKFeatures:
-    """The NTK features of a fitted machine: predictors from one eigenvector of its kernel matrix each.
+    """Return the NTK features of a fitted machine: one predictor per eigenvector of its kernel matrix.
 
     Args:
         machine: a fitted machine.
-        count: the leading features alone; all by default.
+        count: number of leading features; all by default.
 
     Example:
         >>> from ntklens.kernels import LinearKernel
@@ -208,11 +222,11 @@ def eigenfeatures(machine: KernelMachine, count: int | None = None) -> NTKFeatur
     """
     if not isinstance(machine, KernelMachine):
         raise InputError(
-            f"a fitted KernelMachine was expected; {type(machine).__name__} came: wrap a network's kernel in one."
+            f"expected a fitted KernelMachine; got {type(machine).__name__}. For a network, wrap its kernel in one."
         )
     return NTKFeatures(machine, count)
 
 
 def linear_robust_radius(x: Float[Tensor, "m d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " m"]:
-    """|uᵀx| / |u|_1: how far x may move in linf before a linear feature uᵀx changes sign (docs/formulas.md)."""
+    """Compute |uᵀx| / |u|₁: how far x may move in linf before a linear feature uᵀx changes sign (docs/formulas.md)."""
     return (x @ direction).abs() / direction.abs().sum()

@@ -1,4 +1,4 @@
-"""What features are worth: estimates with intervals, and the categories that follow from them."""
+"""Scores of features: accuracies with intervals, and the categories that follow from them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from torch import Tensor
 from ntklens.errors import InputError
 from ntklens.statistics import Estimate, proportion
 
-ROBUST, PARTLY, FRAGILE, USELESS = "robust and useful", "useful, partly robust", "useful non-robust", "not useful"
-"""The categories."""
+ROBUST = "robust and useful"
+PARTLY = "useful, partly robust"
+FRAGILE = "useful non-robust"
+USELESS = "not useful"
+"""The categories of features."""
 UNSCORED = "not scored"
-"""In the place of one, for a feature that was left out."""
+"""Category of features that were not scored."""
 
 
 @dataclass(frozen=True)
 class FeatureScores:
-    """One estimate a feature, with its 95 % interval.
+    """One estimate per feature, with its 95 % interval.
 
     Attributes:
-        indices: positions in the spectrum.
-        estimates: in the same order.
+        indices: the features' positions in the spectrum.
+        estimates: their estimates, in the order of the indices.
     """
 
     indices: tuple[int, ...]
@@ -32,30 +35,30 @@ class FeatureScores:
 
     def __post_init__(self) -> None:
         if len(self.indices) != len(self.estimates):
-            raise InputError(f"one estimate an index was expected; {len(self.estimates)} for {len(self.indices)} came.")
+            raise InputError(f"expected one estimate per index; got {len(self.estimates)} for {len(self.indices)}.")
 
     @classmethod
     def of(cls, indices: Sequence[int], right: Bool[Tensor, "k m"]) -> FeatureScores:
-        """The share of m images on which each of k features is right, as of `NTKFeatures.outcomes`."""
+        """Estimate the accuracy of k features from m images on which each is right or not, as in `Outcomes`."""
         return cls(tuple(indices), tuple(proportion(int(hits), right.shape[1]) for hits in right.sum(1)))
 
     def __len__(self) -> int:
-        """Number of features that were scored."""
+        """Return the number of features that were scored."""
         return len(self.estimates)
 
     def __iter__(self) -> Iterator[Estimate]:
-        """The estimates."""
+        """Iterate over the estimates."""
         return iter(self.estimates)
 
     @property
     def values(self) -> np.ndarray:
-        """The estimates alone."""
+        """Values of the estimates, without their intervals."""
         return np.array([e.value for e in self.estimates])
 
     def __getitem__(self, index: int) -> Estimate:
-        """The estimate of the feature with this index in the spectrum."""
+        """Return the estimate of the feature with this position in the spectrum."""
         if index not in self.indices:
-            raise InputError(f"feature {index} was not scored; scored were {len(self)}, from {self._range()}.")
+            raise InputError(f"expected one of the {len(self)} scored features, {self._range()}; got feature {index}.")
         return self.estimates[self.indices.index(index)]
 
     def _range(self) -> str:
@@ -63,7 +66,7 @@ class FeatureScores:
 
 
 def above_majority(scores: FeatureScores, majority: float) -> np.ndarray:
-    """p-value of each feature's accuracy against the rate of the majority class: a binomial test, one-sided, exact."""
+    """Compute each feature's p-value against the rate of the majority class by the exact one-sided binomial test."""
     from scipy import stats  # slow to import, and used by two functions alone
 
     return np.array([stats.binom.sf(round(e.value * e.n) - 1, e.n, majority) for e in scores.estimates])
@@ -77,27 +80,32 @@ def categories(
     robust_share: float = 0.5,
     false_discoveries: float = 0.05,
 ) -> list[str]:
-    """Each feature's category.
+    """Sort features into categories by their accuracy on clean and on attacked images.
 
-    A feature is useful when its accuracy is above the majority class's rate by a one-sided binomial test, with at most a
-    share `false_discoveries` of the useful ones expected to be so by chance (Benjamini & Hochberg 1995): of thousands of
-    features, dozens would pass a test of each alone. Of the useful ones it is "useful non-robust" when less than
-    `robust_share` of the usefulness survives the attack; "robust and useful" when more does and the accuracy under attack
-    is, by the same test, above that rate as well; and "useful, partly robust" in between. All others are "not useful": they
-    were not shown to be.
+    - "not useful": the accuracy is not shown to be above the rate of the majority class.
+    - "useful non-robust": useful, but less than `robust_share` of the accuracy survives the attack.
+    - "robust and useful": useful, at least that share survives, and the accuracy under attack is also above the rate.
+    - "useful, partly robust": useful, at least that share survives, but it is not shown to be above the rate.
 
-    The images should be others than those that machines of a category are scored on afterwards: what was chosen for its
-    score on some images is worth less on others.
+    "Above the rate" is a one-sided binomial test over all features at once: at most a share `false_discoveries` of those
+    that pass are expected to do so by chance (Benjamini & Hochberg 1995). Tested one by one, dozens of thousands of useless
+    features would pass.
+
+    Machines made of a category should be scored on other images: features that are chosen for their score on some images
+    are worse on others.
 
     Args:
-        usefulness: of some features.
-        robustness: of the same.
+        usefulness: accuracy of some features on clean images.
+        robustness: accuracy of these features under attack.
         majority: share of the most frequent class among the images scored on, from 0 to 1.
-        robust_share: of the usefulness.
-        false_discoveries: share of the features called useful, in expectation.
+        robust_share: share of the usefulness that must survive the attack.
+        false_discoveries: expected share of false ones among the features that pass the test.
+
+    Returns:
+        A category per feature, in the order of the scores.
 
     Raises:
-        InputError: scores of different features, or shares that are none.
+        InputError: scores of different features, or shares outside 0 to 1.
     """
     from scipy import stats  # slow to import, and used by two functions alone
 
@@ -107,21 +115,24 @@ def categories(
         ("false_discoveries", false_discoveries),
     ):
         if not 0 <= share <= 1:
-            raise InputError(f"{name} must be a share, from 0 to 1; {share} came.")
+            raise InputError(f"expected {name} as a share from 0 to 1; got {share}.")
     if usefulness.indices != robustness.indices:
-        raise InputError("usefulness and robustness of the same features, in one order, were expected; others came.")
+        raise InputError(
+            "expected usefulness and robustness of the same features in one order; got different features."
+        )
     if not usefulness.indices:
         return []
-    chance, luck = (
+    # p-values adjusted for the number of features, to be compared with the share of false discoveries.
+    p_useful, p_robust = (
         stats.false_discovery_control(above_majority(scores, majority), method="bh")
         for scores in (usefulness, robustness)
     )
     names = []
-    for p, q, useful, robust in zip(chance, luck, usefulness.estimates, robustness.estimates, strict=True):
-        if p > false_discoveries or useful.value <= majority:
+    for place, (useful, robust) in enumerate(zip(usefulness.estimates, robustness.estimates, strict=True)):
+        if p_useful[place] > false_discoveries or useful.value <= majority:
             names.append(USELESS)
         elif robust.value < robust_share * useful.value:
             names.append(FRAGILE)
         else:
-            names.append(ROBUST if q <= false_discoveries else PARTLY)
+            names.append(ROBUST if p_robust[place] <= false_discoveries else PARTLY)
     return names

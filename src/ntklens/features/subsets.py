@@ -1,4 +1,4 @@
-"""Machines made of some of the features, and what early stopping and a ridge keep of them."""
+"""Sets of features: by category, by bands of the spectrum, and what of the labels they carry."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from ntklens.linalg import Indices
 
 
 def subsets(names: Sequence[str]) -> dict[str, list[int]]:
-    """Sets of features by their categories, and the complements: what is left without the robust, or the non-robust, ones.
+    """Return sets of features: all, one set per category, and all but the robust or but the useful non-robust ones.
 
     Args:
-        names: the category of each feature, in the order of the spectrum; "not scored" ones are a set of their own.
+        names: the category of each feature, in the order of the spectrum; features that were not scored are a set of
+            their own.
 
     Example:
         >>> subsets(["robust and useful", "not useful", "useful non-robust"])["all but the useful non-robust"]
         [0, 1]
     """
-    of = {kind: [i for i, name in enumerate(names) if name == kind] for kind in (ROBUST, PARTLY, FRAGILE, USELESS)}
-    known = {
+    by_category = {
+        category: [i for i, name in enumerate(names) if name == category]
+        for category in (ROBUST, PARTLY, FRAGILE, USELESS)
+    }
+    sets = {
         "all": list(range(len(names))),
-        **of,
+        **by_category,
         "all but the robust": [i for i, name in enumerate(names) if name != ROBUST],
         "all but the useful non-robust": [i for i, name in enumerate(names) if name != FRAGILE],
     }
     unscored = [i for i, name in enumerate(names) if name == UNSCORED]
-    return {**known, UNSCORED: unscored} if unscored else known
+    return {**sets, UNSCORED: unscored} if unscored else sets
 
 
 def bands(edges: Sequence[int], total: int) -> list[range]:
-    """Stretches of the spectrum, of the features from one edge to the next; the last ends with the spectrum.
+    """Return bands of the spectrum, each from one edge to the next; the last band ends with the spectrum.
 
     Args:
         edges: first index of each band, increasing.
@@ -49,21 +53,22 @@ def bands(edges: Sequence[int], total: int) -> list[range]:
 
 
 def attribution(features: NTKFeatures, indices: Indices) -> Tensor:
-    """What each training image has of the labels that some features carry: (P Y)_j · Y_j / ``|Y|²``, (n,).
+    """Compute each training image's share of the label energy that some features carry: (P Y)_j · Y_j / ``|Y|²``, (n,).
 
-    P projects on the features' eigenvectors. The sum over all images is the features' share of the label energy, and over
-    all features 1/n an image when its target has the size of the others; negative where the features say otherwise of an
-    image than its label.
+    P projects on the features' eigenvectors. The shares of all images add up to the features' share of the label energy.
+    With all features an image has 1/n if all targets have the same size. A share is negative where the features contradict
+    the image's label.
 
     Args:
-        features: of a machine.
-        indices: some of them.
+        features: features of a machine.
+        indices: which of them.
     """
-    vectors, y = features.eigenvectors[:, features.chosen(indices, once=True)], features.machine.targets
-    projected = vectors @ (vectors.T @ y)
-    return (projected * y).sum(1) / y.square().sum()
+    vectors = features.eigenvectors[:, features.chosen(indices, once=True)]
+    targets = features.machine.targets
+    projected = vectors @ (vectors.T @ targets)
+    return (projected * targets).sum(1) / targets.square().sum()
 
 
 def class_shares(shares: Tensor, y: Int[Tensor, " n"]) -> Tensor:
-    """The sum of an attribution over the images of each class: (classes,)."""
+    """Sum an attribution over the images of each class: (classes,)."""
     return shares.new_zeros(int(y.max()) + 1).index_add(0, y, shares)
