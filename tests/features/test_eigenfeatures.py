@@ -1,13 +1,15 @@
 """Identities of the features on real images, and the closed forms of the linear kernel."""
 
 import math
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import ntklens as nl
-from ntklens.features import Threat, linear_robust_radius
+from ntklens.features import Threat, attribution, linear_robust_radius, robust_dataset
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +213,40 @@ def test_scores_are_a_sequence_of_estimates_by_index(features, data):
     assert list(scores)[1] is scores[1]
     with pytest.raises(nl.InputError, match="got feature 2"):
         scores[2]
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([1, 1], "chosen once"),
+        ([-1], "from 0 to 89"),
+        ([90], "from 0 to 89"),
+        ([1.5], "whole numbers"),
+        ("01", "whole numbers"),
+        ([True, False], "got a mask"),
+        (torch.arange(90) < 3, "got a mask"),
+        (np.arange(90) < 3, "whole numbers"),
+    ],
+)
+def test_features_are_chosen_by_their_places(binary, untyped, indices, message):
+    features, _ = binary
+    for choose in (features.keep, partial(robust_dataset, features), partial(attribution, features)):
+        with pytest.raises(nl.InputError, match="once" if message == "chosen once" else message):
+            choose(indices).outputs(features.machine.train_inputs[:1])
+
+
+def test_one_place_stands_for_itself(binary):
+    features, data = binary
+    one = features.usefulness(data.test.x, data.test.y, 3)
+    assert one.indices == (3,)
+    assert one[3] == features.usefulness(data.test.x, data.test.y, np.array([2, 3]))[3]
+
+
+def test_duplicate_images_lower_the_rank(binary):
+    features, data = binary
+    x, y = data.train.x.double(), data.train.y
+    machine = nl.KernelMachine(features.machine.kernel, nl.Ridge(1e-3)).fit(
+        torch.cat([x, x[:2]]), torch.cat([y, y[:2]])
+    )
+    assert features.rank == 90
+    assert nl.eigenfeatures(machine).rank == 90

@@ -34,16 +34,16 @@ def fgsm(
     loss: str = "cross-entropy",
     targeted: bool = False,
 ) -> Float[Tensor, "*radii n *shape"]:
-    """One step of size ε along the sign (linf) or the normalised gradient (l2) of the cross-entropy.
+    """Take one step of size ε along the sign (linf) or the normalised gradient (l2) of the loss (FGSM).
 
-    For a binary kernel machine in linf this is the optimum of the linearised problem (Goodfellow et al. 2015; Tsilivis
-    & Kempe 2022, section 3).
+    For a binary kernel machine in linf and the cross-entropy this is the optimum of the linearised problem (Goodfellow et
+    al. 2015; Tsilivis & Kempe 2022, section 3).
 
     Args:
         model: images to logits (n, classes).
         x: images within the bounds.
         y: true classes; with `targeted` the classes to be reached.
-        eps: radius of the ball, in units of the pixels; several share one gradient.
+        eps: radius of the ball, in units of the pixels; several radii share one gradient.
         norm: "linf" or "l2".
         bounds: lowest and highest pixel value.
         batch_size: images at a time; all at once by default. The result does not depend on it.
@@ -51,8 +51,8 @@ def fgsm(
         targeted: descend the loss towards the classes y.
 
     Returns:
-        Adversarial images, within the ball and the bounds; detached, in dtype and on device of x; for several radii one
-        batch after the other, (radii, n, ...).
+        Adversarial images within the ball and the bounds, detached, in the dtype and on the device of x. For several radii
+        they are stacked: (radii, n, ...).
 
     Raises:
         InputError: arguments that do not fit.
@@ -70,7 +70,6 @@ def fgsm(
     x = x.detach()
     x_adv = torch.empty(len(threats), *x.shape, dtype=x.dtype, device=x.device)
     for batch in batches(len(x), batch_size):
-        # All radii share one gradient.
         gradient, _ = objective.gradient(model, x[batch], y[batch])
         direction = ascend(gradient, norm)
         for images, threat in zip(x_adv, threats, strict=True):
@@ -100,13 +99,13 @@ def pgd(
     translation: int = 0,
     early_stop: bool = False,
 ) -> Float[Tensor, "*radii n *shape"]:
-    """Projected gradient ascent of the loss (Madry et al. 2018, section 2.1); the last iterate is given.
+    """Ascend the loss by projected gradient steps and return the last iterate (PGD, Madry et al. 2018, section 2.1).
 
     Args:
         model: images to logits.
         x: images within the bounds.
         y: true classes; with `targeted` the classes to be reached.
-        eps: radius of the ball, in units of the pixels; several are attacked one after the other.
+        eps: radius of the ball, in units of the pixels; several radii are attacked one after the other.
         norm: "linf" or "l2".
         steps: number of steps.
         step_size: length of a step, in units of the pixels.
@@ -114,21 +113,22 @@ def pgd(
             one, then the higher loss. More than one needs `random_start`.
         random_start: start from a uniform draw in the ball, not at x.
         bounds: lowest and highest pixel value.
-        generator: source of the random starts and of the diversity.
-        batch_size: images at a time; the same seed gives the same result whatever it is.
+        generator: source of the random starts and of the diverse inputs.
+        batch_size: images at a time; all at once by default. The result does not depend on it.
         relative_step: length of a step over ε, in place of `step_size`; 2.5 / steps by default.
         loss: "cross-entropy", "margin" or "dlr".
         targeted: descend the loss towards the classes y.
-        momentum: of the gradients, each over its sum of absolute values (MI-FGSM, Dong et al. 2018; 1.0 as published).
-        diversity: probability of an image to be shrunk and moved before the gradient is taken (DI, Xie et al. 2019; 0.5
-            as published); needs a generator and images (n, C, H, W).
+        momentum: factor of the earlier gradients, each divided by its sum of absolute values (MI-FGSM, Dong et al. 2018;
+            1.0 as published).
+        diversity: probability that an image is shrunk and moved before the gradient is taken (DI, Xie et al. 2019; 0.5
+            as published). Needs a generator and images (n, C, H, W).
         translation: side of the window that smooths the gradient (TI, Dong et al. 2019), odd; 5 or 7 suits 28 to 32
-            pixels; 0 without. Needs images (n, C, H, W).
-        early_stop: leave an image as soon as it is misclassified.
+            pixels; 0 switches it off. Needs images (n, C, H, W).
+        early_stop: stop attacking an image as soon as it is misclassified, or in its target class.
 
     Returns:
-        Adversarial images, within the ball and the bounds; detached, in dtype and on device of x; for several radii one
-        batch after the other, (radii, n, ...).
+        Adversarial images within the ball and the bounds, detached, in the dtype and on the device of x. For several radii
+        they are stacked: (radii, n, ...).
 
     Raises:
         InputError: arguments that do not fit.

@@ -12,6 +12,7 @@ from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 
 KINDS = ("signs", "gaussian")
+"""Kinds of noise: the sign of a Gaussian draw for each pixel value, or the draw itself."""
 
 
 def noise(
@@ -23,7 +24,7 @@ def noise(
     bounds: Bounds = (0, 1),
     kind: str | None = None,
 ) -> Float[Tensor, "n *shape"]:
-    """X plus noise on the sphere of radius ε, then clipped.
+    """Add noise of length ε to images, then clip them to the bounds.
 
     Args:
         x: images within the bounds.
@@ -31,11 +32,11 @@ def noise(
         norm: "linf" or "l2".
         generator: source of the draws.
         bounds: lowest and highest pixel value.
-        kind: "signs", ±1 for each value, or "gaussian", each scaled to the sphere; by default signs for linf, which are
-            its corners, and Gaussian for l2.
+        kind: "signs" (±1 for each value) or "gaussian", scaled to length ε in the norm. By default signs for linf, which
+            are the corners of its ball, and Gaussian for l2.
 
     Raises:
-        InputError: an unknown norm or kind.
+        InputError: an unknown kind, or arguments that do not fit.
     """
     Threat(eps, norm, bounds=bounds)  # refuses a radius, norm or bounds that do not fit
     check_images(x, bounds)
