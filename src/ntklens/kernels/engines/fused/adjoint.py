@@ -27,7 +27,18 @@ from ntklens.kernels.engines.fused.compiler import (
 from ntklens.kernels.engines.fused.precision import Key
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.rules.graph import Graph
-from ntklens.kernels.rules.operations import ORIGIN, Activation, Dense, Input, Normalise, Offset, Scale, Sum
+from ntklens.kernels.rules.operations import (
+    ORIGIN,
+    Activation,
+    Dense,
+    Flatten,
+    GlobalPool,
+    Input,
+    Normalise,
+    Offset,
+    Scale,
+    Sum,
+)
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
 
@@ -236,7 +247,8 @@ class AdjointCompiler(Compiler):
                     share = self.space.allocate(self._size(source))
                     self._add(codes.AFFINE, IDENTITY, dst=share, src=dst, **extent)
                     self._merge(source, share)
-        # A mean over the one position of flat inputs has nothing to add.
+            case GlobalPool() | Flatten():
+                pass  # with flat inputs, a mean over one position
         # What is at the address has been changed in place, and is now the share of the source.
         del self.cotangents[key]
         self._merge(sources[0], dst)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 LANES = 16
 """Inputs z of a block: with AVX-512 two registers of float64, or one of float32."""
 
-# Operations. The first twelve also occur in programs of gradients; those from SEED on occur only there.
+# Operations. Programs of gradients use all of them, programs of values only the first twelve.
 
 GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(12)
 (
@@ -44,11 +44,11 @@ GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZON
     H,  # rows of the map
     W,  # columns of the map; in flat programs FLAT_WIDTH blocks of lanes side by side
     IN_H,  # rows of the map at the other end of a window or a mean
-    IN_W,  # its columns
-    KERNEL_H,  # rows of the window, after the shift of a pooling has been taken off
-    KERNEL_W,  # its columns
-    START_H,  # row of the input map that the window's first row reads for the first row of the output
-    START_W,  # likewise its column
+    IN_W,  # columns of that map
+    KERNEL_H,  # rows of the window; for a pooling with a shift, those on which both of its ends are in the kernel
+    KERNEL_W,  # columns of the window, likewise
+    START_H,  # row of the input map that the first row of the output reads first; negative in the padding
+    START_W,  # column of the input map that the first column of the output reads first
     STRIDE_H,  # rows from one window to the next
     STRIDE_W,  # columns from one window to the next
     DILATION_H,  # rows from one place of the window to the next
@@ -56,7 +56,7 @@ GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZON
     ADDS,  # 1: add to what DST holds; 0: overwrite it
     IS_BOX,  # 1: a window of 3 x 3 with stride 1 that keeps the map's size, for which there is a faster loop
     X_START,  # where the map's first position lies in the pixels, or in the marginals, of x
-    Z_START,  # likewise for z
+    Z_START,  # where it lies in the pixels, or in the marginals, of z
     ROW_STEP,  # pixels, or marginals, from one row of the image to the next
     POSITION_STEP,  # marginals of x from one position to the next: 1, or 0 where all positions share one
     IN_FLOAT64,  # 1: take the corrections of an activation in float64 although Θ is float32
@@ -92,6 +92,7 @@ class Instruction(NamedTuple):
     """One line of the table.
 
     Attributes:
+        name: the name of the constant for the operation.
         reads: what it reads, beside its columns and constants.
         writes: what it writes, and by which formula.
         columns: names of the columns that it uses, without OP.

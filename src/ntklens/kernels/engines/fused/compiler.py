@@ -71,7 +71,7 @@ class Compiler:
         missing: for each map, how many of its sources have not been computed yet.
         readers: for each map, the maps that are computed from it.
         unread: for each map, how many of its readers have not read it yet.
-        in_float64: the maps whose activations need corrections in float64.
+        in_float64: the maps for which activations take their corrections in float64.
         marginals: the index of each marginal's first entry among those of an input.
         marginal_size: the number of an input's marginals.
     """
@@ -114,6 +114,7 @@ class Compiler:
                     self.marginal_size += nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
 
     def _finished(self) -> Program:
+        """Mark the instructions that run their successor within them, and return the program."""
         for row, following in pairwise(self.code):
             if is_fusible(row, following):
                 row[codes.FUSED] = 1

@@ -28,6 +28,7 @@ def window_columns(
     """
     starts = [window.start(axis, source_offset, offset, shift) for axis in (0, 1)]
     places = [window.places(axis, shift) for axis in (0, 1)]
+    # A position and its eight neighbours; beyond the map, the zeros of the padding.
     is_plain = window.stride == window.dilation == (1, 1) and starts == [-1, -1] and places == [3, 3]
     return {
         "h": shape[0], "w": shape[1], "in_h": source_shape[0], "in_w": source_shape[1],

@@ -14,8 +14,8 @@ def mixed_into_the_origin(graph: Graph) -> set[Key]:
 
     In such a map the covariance of two nearly equal inputs is compared with their variances, which are computed in
     float64 throughout. An error of float32 in one of the maps that are mixed would be taken for an angle between the
-    inputs. The map at offset zero needs no such care where no other offset is mixed into it: there the errors of a pair
-    are proportional to its own angle.
+    inputs. Maps at offset zero into which no other offset is mixed need no such care: the corrections of nearly equal
+    inputs are small there, and so are their errors.
     """
     marked: set[Key] = set()
     for node in graph.nodes:

@@ -70,7 +70,7 @@ def instruction(op: int, constants: tuple[float, ...] = (), /, **columns: int) -
 
 
 def _line(row: list[int], constants: list[float]) -> str:
-    """One instruction in words: the operation, its addresses, and the other columns and constants that are not zero."""
+    """Return an instruction as a line: the operation, its addresses, and all other columns and constants but zeros."""
     name, _, _, columns, constant_names = codes.INSTRUCTIONS[row[codes.OP]]
     values = {column: row[getattr(codes, column)] for column in columns}
     values = {column: value for column, value in values.items() if value or column in ("DST", "SRC", "SRC2", "VALUE")}

@@ -89,7 +89,7 @@ def load_panel(ins, nngp, ntk, panel):
 @no_type_check
 def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
     """Apply an activation or a normalisation to row y of a map, in place."""
-    # x has one number per position and z one vector, or a flat map one number for x in all its blocks of lanes (step 0).
+    # x has one number per position, and z one vector. In a flat map the step is 0: one number of x for all blocks of z.
     marginals_x, marginals_z = marginals
     x_first = ins[X_START] + y * ins[ROW_STEP] * ins[POSITION_STEP]
     z_first = (ins[Z_START] + y * ins[ROW_STEP]) * LANES

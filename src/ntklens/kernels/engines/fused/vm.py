@@ -98,7 +98,7 @@ def inputs_of(row, block, panel, x, z, marginals_x, marginals_z):
 @njit(**FAST)
 @no_type_check
 def run(
-    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, nngp, ntk,
+    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, nngp_space, ntk_space,
     nngp_out, ntk_out, stride, columns,
 ):  # fmt: skip
     """Run the program for each item and write its results into the matrices.
@@ -113,15 +113,15 @@ def run(
         z: (blocks, C, positions * LANES).
         marginals_x: (n1, marginal_size) float64: standard deviations, or inverse ones for NORMALISE.
         marginals_z: (blocks, marginal_size * LANES) float64, likewise of z.
-        nngp: work space of K, (size * LANES,) float64.
-        ntk: work space of Θ, likewise in its dtype.
+        nngp_space: work space of K, (size * LANES,) float64.
+        ntk_space: work space of Θ, likewise in its dtype.
         nngp_out: the rows of the matrix one after the other; empty where K is not wanted.
         ntk_out: likewise for Θ.
         stride: numbers from one row of the matrices to the next.
         columns: numbers of a row; the last block may reach beyond it.
     """
-    nngp_scratch, ntk_scratch = scratch_rows(code, nngp), scratch_rows(code, ntk)
-    k, theta, scratch = pointer(nngp), pointer(ntk), (pointer(nngp_scratch), pointer(ntk_scratch))
+    nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
+    nngp, ntk, scratch = pointer(nngp_space), pointer(ntk_space), (pointer(nngp_scratch), pointer(ntk_scratch))
     channels, positions = x.shape[1], x.shape[2]
     last = code[len(code) - 1]
     dst, entries = last[DST] * LANES, last[H] * last[W] * LANES
@@ -132,21 +132,21 @@ def run(
         while n < len(code):
             ins, c = at(pointer(code), n * COLUMNS), at(pointer(constants), n * CONSTANTS)
             n += step(
-                ins, c, k, theta, marginals, scratch, item_panel, item_x, item_z, pointer(factors), channels, positions
+                ins, c, nngp, ntk, marginals, scratch, item_panel, item_x, item_z, pointer(factors), channels, positions
             )
         # The output map has one position with one entry per lane; a flat one, FLAT_WIDTH blocks of lanes.
         first = block * entries
         place, count = row * stride + first, min(entries, columns - first)
         if len(nngp_out):
-            write(at(pointer(nngp_out), place), at(k, dst), count)
+            write(at(pointer(nngp_out), place), at(nngp, dst), count)
         if len(ntk_out):
-            write(at(pointer(ntk_out), place), at(theta, dst), count)
+            write(at(pointer(ntk_out), place), at(ntk, dst), count)
 
 
 @njit(**FAST)
 @no_type_check
 def run_adjoint(
-    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, weights, of_ntk, nngp, ntk,
+    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, weights, of_ntk, nngp_space, ntk_space,
     x_bar, log_marginals_bar, panel_bar,
 ):  # fmt: skip
     """Run the program of a gradient for each item, and add its results to the cotangents of x.
@@ -163,14 +163,14 @@ def run_adjoint(
         marginals_z: as in `run`.
         weights: (m, entries) float64, the cotangents of the output.
         of_ntk: whether they are cotangents of Θ; otherwise they are of K.
-        nngp: as in `run`, for values of K and for K̄.
-        ntk: as in `run`, for values of Θ and for Θ̄.
+        nngp_space: as in `run`, for values of K and for K̄.
+        ntk_space: as in `run`, for values of Θ and for Θ̄.
         x_bar: (slots, C, positions) float64: cotangents of x, added to.
         log_marginals_bar: (slots, marginal_size) float64: cotangents of the logarithms of x's marginals, added to.
         panel_bar: (m, entries) float64: for LOAD_ADJOINT, the cotangents of the panel, written.
     """
-    nngp_scratch, ntk_scratch = scratch_rows(code, nngp), scratch_rows(code, ntk)
-    k, theta, scratch = pointer(nngp), pointer(ntk), (pointer(nngp_scratch), pointer(ntk_scratch))
+    nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
+    nngp, ntk, scratch = pointer(nngp_space), pointer(ntk_space), (pointer(nngp_scratch), pointer(ntk_scratch))
     channels, positions = x.shape[1], x.shape[2]
     for item in range(len(items)):
         row, block, slot = items[item, 0], items[item, 1], items[item, 2]
@@ -186,27 +186,27 @@ def run_adjoint(
             # Values are computed as in `run`.
             if op < codes.SEED:
                 n += step(
-                    ins, c, k, theta, marginals, scratch, item_panel, item_x, item_z,
+                    ins, c, nngp, ntk, marginals, scratch, item_panel, item_x, item_z,
                     pointer(factors), channels, positions,
                 )  # fmt: skip
                 continue
             n += 1
             if op == codes.BOX_ADJOINT:
-                steps_adjoint.box(ins, c, k, theta, marginals, item_log_bar, scratch, ins[FUSED] > 0)
+                steps_adjoint.box(ins, c, nngp, ntk, marginals, item_log_bar, scratch, ins[FUSED] > 0)
                 n += ins[FUSED]
             elif op in (codes.RELU_ADJOINT, codes.NORMALISE_ADJOINT):
-                steps_adjoint.activation(ins, c, k, theta, marginals, item_log_bar, scratch)
+                steps_adjoint.activation(ins, c, nngp, ntk, marginals, item_log_bar, scratch)
             elif op == codes.AFFINE_ADJOINT:
-                steps_adjoint.affine(ins, c, k, theta)
+                steps_adjoint.affine(ins, c, nngp, ntk)
             elif op == codes.WINDOW_ADJOINT:
-                steps_adjoint.window(ins, k, theta, scratch)
+                steps_adjoint.window(ins, nngp, ntk, scratch)
             elif op == codes.SEED:
-                steps_adjoint.seed(ins, k, theta, item_weights, of_ntk)
+                steps_adjoint.seed(ins, nngp, ntk, item_weights, of_ntk)
             elif op == codes.FILL:
-                steps_adjoint.fill(ins, c, k, theta)
+                steps_adjoint.fill(ins, c, nngp, ntk)
             elif op == codes.GRAM_ADJOINT:
-                steps_adjoint.gram(ins, k, item_x_bar, item_z, channels, positions)
+                steps_adjoint.gram(ins, nngp, item_x_bar, item_z, channels, positions)
             elif op == codes.ZONAL_ADJOINT:
-                steps_adjoint.zonal(ins, k, theta, marginals, item_log_bar, scratch, pointer(factors))
+                steps_adjoint.zonal(ins, nngp, ntk, marginals, item_log_bar, scratch, pointer(factors))
             elif op == codes.LOAD_ADJOINT:
-                steps_adjoint.store_panel(ins, k, item_panel_bar)
+                steps_adjoint.store_panel(ins, nngp, item_panel_bar)
