@@ -279,14 +279,14 @@ def analytic_kernel(
     memory_limit: int = 1 << 30,
     engine: EngineName = "auto",
 ) -> AnalyticKernel:
-    """The infinite-width NTK and NNGP of a network in the NTK parameterisation.
+    """The infinite-width NTK and NNGP of a network in the NTK parametrisation.
 
     Args:
         module: a plain torch module; only its operations matter, not its weights.
         w_std: standard deviation of the weights before the 1/sqrt(fan_in): one value, one a layer by its dotted name, or a
             sequence in the order of the module's layers.
         b_std: standard deviation of the biases, likewise; layers without a bias have none.
-        parametrisation: "ntk", or "standard" for the tangent kernel in torch's own parameterisation at the module's own
+        parametrisation: "ntk", or "standard" for the tangent kernel in torch's own parametrisation at the module's own
             width, in the mean over its draws.
         memory_limit: bytes of working memory beside the result.
         engine: "auto", or "reference" for the plain torch recursion alone.

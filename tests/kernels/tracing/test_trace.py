@@ -170,7 +170,12 @@ REFUSED = {
         "no infinite-width rule with these arguments",
     ),
     "a root": (through(lambda h: h**0.5), "only whole exponents from 0 on have a rule.*got 0.5"),
-    "an assignment": (through(lambda h: h.__setitem__(0, 1.0) or h), "assigning to some entries"),
+    "an assignment": (through(lambda h: h.__setitem__(0, 1.0) or h), "assigning to a tensor or to some of its entries"),
+    "an assignment of an input": (
+        through(lambda h: torch.zeros(2, 4).__setitem__(0, h[0]) or h),
+        "__getitem__: it has no",
+    ),
+    "an assignment to the data": (through(lambda h: setattr(h, "data", h) or h), "assigning to a tensor"),
     "positions at the end": (nn.Sequential(nn.Conv2d(3, 2, 3)), "still has positions"),
 }
 

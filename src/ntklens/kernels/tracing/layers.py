@@ -323,7 +323,7 @@ def divide(tracer: Tracer, a: Any, b: Any) -> Traced:
 # Functions without a rule, with the reason
 
 _VALUES = "its result depends on the values of the input, which a kernel does not have"
-_ASSIGNMENT = "assigning to some entries of a tensor treats positions or channels differently, which has no rule"
+_ASSIGNMENT = "assigning to a tensor or to some of its entries has no rule; compute a new tensor instead"
 _MAXIMUM = "the maximum of correlated Gaussians is not Gaussian; AvgPool2d in its place has a rule"
 _SOFTMAX = "it couples the features of one input; leave it out: every predictor and attack here takes the logits"
 _ATTENTION = "attention multiplies two functions of the input; it has no kernel in closed form"
@@ -361,7 +361,7 @@ REFUSALS: dict[Any, str] = {
             Tensor.masked_select,
             torch.masked_select,
         ),
-        _ASSIGNMENT: (Tensor.__setitem__,),
+        _ASSIGNMENT: (Tensor.__setitem__, Tensor.data.__set__),  # type: ignore[attr-defined]
         _CONCATENATION: (torch.cat, torch.concat),
         _PRODUCT: (
             torch.matmul,

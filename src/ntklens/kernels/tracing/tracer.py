@@ -45,6 +45,7 @@ class Traced(Tensor):
         kwargs = kwargs or {}
         tracer = next(a.tracer for a in _leaves((args, kwargs)) if isinstance(a, Traced))
         name = _name(func)
+        # 1. A function with a handler is recorded.
         handler = tracer.handlers.get(func) or getattr(func, HANDLER, None)
         if handler is not None:
             output = _call(handler, name, tracer, args, kwargs)
@@ -53,9 +54,10 @@ class Traced(Tensor):
                 args[0].node = output.node
                 return args[0]
             return output
+        # 2. A function that is known to have no rule is refused with the reason.
         if func in tracer.refusals:
             raise tracer.refusal(name, tracer.refusals[func])
-        # Without a rule, a function may only tell facts about the tensor. It is run to see whether it does.
+        # 3. Any other function may tell facts about the tensor, such as its shape, and nothing else: it is run to see.
         try:
             with torch._C.DisableTorchFunctionSubclass():
                 result = func(*args, **kwargs)
@@ -101,8 +103,11 @@ class Tracer:
         self.nodes: list[Node] = []
         self.roots: list[frozenset[int] | None] = []
         self.mixed: set[int] = set()
+        # Names of the submodules whose forward is running, the outermost first.
         self.path: list[str] = []
+        # The forward hands over tensors, whose identity tells the name of the parameter.
         self.names = {id(t): name for name, t in tensors(module).items()}
+        # Weight -> the submodule that has used it.
         self.used: dict[str, str] = {}
 
     def add(self, operation: Operation, inputs: list[Traced], shape: Iterable[int]) -> Traced:
