@@ -87,7 +87,7 @@ class MatrixExpansion:
         self.kernel = kernel
         self.z = z
         self.coefficients = coefficients.to(torch.float64)
-        self._columns = coefficients.T.to(z.dtype).contiguous()  # (k, m), one row per column of A
+        self._transposed = coefficients.T.to(z.dtype).contiguous()  # (k, m): a column of A is a row in memory
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the values, (n, k)."""
@@ -102,26 +102,27 @@ class MatrixExpansion:
     def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute f_c(x_i) with one inner product per input, not one for every column."""
         matrix, pullback = self.kernel.vjp(x.detach().to(self.z.dtype), self.z)
-        values = torch.linalg.vecdot(matrix.to(torch.float64), self._columns[columns].to(torch.float64))
+        values = torch.linalg.vecdot(matrix.to(torch.float64), self._transposed[columns].to(torch.float64))
         return values, self._pullback(pullback, x.dtype)
 
     def _pullback(self, of_matrix: Pullback, dtype: torch.dtype) -> ExpansionPullback:
-        return _MatrixPullback(of_matrix, self.coefficients, self._columns, dtype)
+        return _MatrixPullback(of_matrix, self.coefficients, self._transposed, dtype)
 
 
 class _MatrixPullback:
     """Gradients of f = K A from those of K: the cotangent W of f is W Aᵀ for K."""
 
-    def __init__(self, of_matrix: Pullback, coefficients: Tensor, columns: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, of_matrix: Pullback, coefficients: Tensor, transposed: Tensor, dtype: torch.dtype) -> None:
         self._of_matrix = of_matrix
         self._coefficients = coefficients
-        self._columns = columns
+        self._transposed = transposed
         self._dtype = dtype
 
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
         # The sum over columns cancels, so it is in float64; its result is rounded once.
         matrix_weights = weights.to(torch.float64) @ self._coefficients.T
-        return self._of_matrix(matrix_weights.to(self._columns.dtype), rows).to(self._dtype)
+        return self._of_matrix(matrix_weights.to(self._transposed.dtype), rows).to(self._dtype)
 
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
-        return self._of_matrix(self._columns[columns], rows).to(self._dtype)
+        # One coefficient per pair of inputs: nothing is summed before the kernel, so its own arithmetic is enough.
+        return self._of_matrix(self._transposed[columns], rows).to(self._dtype)

@@ -12,7 +12,12 @@ class Pullback(Protocol):
     """The second half of a vector-Jacobian product, once the values are known."""
 
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Compute d/dx of sum(weights * values), in the shape of x; with indices of x, for these rows alone."""
+        """Compute d/dx of sum(weights * values), in the shape of x.
+
+        Args:
+            weights: in the shape of the values, (n, ...); with `rows`, (len(rows), ...).
+            rows: indices of x; the result is then for these rows alone.
+        """
         ...
 
 
@@ -38,5 +43,8 @@ class Expansion(Protocol):
         ...
 
     def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
-        """Compute f_c(x_i) for one column c per input, (n,), and the pullback."""
+        """Compute f_c(x_i) for one column c per input, (n,).
+
+        The second result is the pullback of all columns, as of `vjp`; its `along` gives the gradients of single ones.
+        """
         ...
