@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from ntklens.attacks import correct, evaluate, fgsm, logits_of, noise, pgd
 from ntklens.attacks.balls import ascend, lengths, project
-from ntklens.errors import InputError
 
 LINEAR = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 2.0, -0.5]])
 
@@ -112,59 +111,3 @@ def test_sizes_of_a_change_by_hand():
     score = evaluate(linear, x, x + torch.tensor([[0.3, 0.0, -0.4]]), y, 0.5, "l2")
     assert [float(v) for v in (score.l0, score.l1, score.l2, score.linf)] == pytest.approx([2, 0.7, 0.5, 0.4])
     assert score.margins.item() == pytest.approx(2 * (0.8 - 2 * 0.5 + 0.5 * 0.1))
-
-
-SILENT = {
-    "detached": lambda z: linear(z).detach(),
-    "constant": lambda z: torch.ones(len(z), 2, requires_grad=True),
-}
-
-
-@pytest.mark.parametrize("name", SILENT)
-def test_a_model_without_a_gradient_is_named(name):
-    with pytest.raises(InputError, match="no gradient in the images"):
-        fgsm(SILENT[name], grey(), torch.zeros(4, dtype=torch.long), 0.1)
-
-
-def test_a_gradient_that_is_not_finite_is_named():
-    def kinked(z: Tensor) -> Tensor:
-        return linear((z - 0.5).abs().sqrt())
-
-    with pytest.raises(InputError, match="gradient of the loss is not finite"):
-        fgsm(kinked, grey(), torch.zeros(4, dtype=torch.long), 0.1)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"step_size": float("nan")}, "step_size"),
-        ({"step_size": -0.1}, "step_size above 0"),
-        ({"step_size": 0.0}, "step_size above 0"),
-        ({"bounds": (1, 0)}, "bounds as"),
-        ({"batch_size": 0}, "batch_size of 1 or more"),
-    ],
-)
-def test_options_that_do_not_fit(options, message):
-    with pytest.raises(InputError, match=message):
-        pgd(linear, grey(), torch.zeros(4, dtype=torch.long), 0.1, **options)
-
-
-@pytest.mark.parametrize(
-    ("found", "eps", "message"),
-    [
-        (grey() + 0.2, 0.1, "outside the radius"),
-        (grey() + 0.1, float("nan"), "ε of 0 or more"),
-        (grey() + 0.7, 0.9, "expected pixels between"),
-        (grey(3), 0.1, "like the clean ones"),
-        (grey(dtype=torch.float64), 0.1, "like the clean ones"),
-    ],
-)
-def test_scores_of_images_that_no_attack_may_give(found, eps, message):
-    with pytest.raises(InputError, match=message):
-        evaluate(linear, grey(), found, torch.zeros(4, dtype=torch.long), eps)
-
-
-@pytest.mark.parametrize(("x", "y", "what"), [(grey().numpy(), [0] * 4, "images"), (grey(), [0] * 4, "classes")])
-def test_only_tensors_are_attacked(untyped, x, y, what):
-    with pytest.raises(InputError, match=f"expected {what} as a torch tensor"):
-        fgsm(linear, x, y, 0.1)
