@@ -57,8 +57,8 @@ def test_the_l2_projection_reaches_the_sphere_wherever_the_box_leaves_room():
     far = x + torch.tensor([[-5.0, 0.3, 0.4]])  # the first pixel cannot move: all of ε goes to the others
     torch.testing.assert_close(project(far, x, 0.25, "l2", (0, 1)), x + torch.tensor([[0.0, 0.15, 0.2]]).double())
     clipped = torch.tensor([[0.9, 0.5, 0.5]], dtype=torch.float64)
-    found = project(clipped + torch.tensor([[5.0, 5.0, 0.0]]), clipped, 0.25, "l2", (0, 1))
-    torch.testing.assert_close(found, torch.tensor([[1.0, 0.5 + (0.25**2 - 0.1**2) ** 0.5, 0.5]]).double())
+    x_adv = project(clipped + torch.tensor([[5.0, 5.0, 0.0]]), clipped, 0.25, "l2", (0, 1))
+    torch.testing.assert_close(x_adv, torch.tensor([[1.0, 0.5 + (0.25**2 - 0.1**2) ** 0.5, 0.5]]).double())
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -82,17 +82,17 @@ def test_restarts_count_a_tie_as_the_classifier_does():
 
     x, y = grey(64), torch.ones(64, dtype=torch.long)
     g = torch.Generator().manual_seed(0)
-    found = pgd(steps, x, y, 0.1, steps=1, restarts=12, random_start=True, generator=g)
-    assert not correct(steps, found, y).any()
+    x_adv = pgd(steps, x, y, 0.1, steps=1, restarts=12, random_start=True, generator=g)
+    assert not correct(steps, x_adv, y).any()
 
 
 def test_an_attack_runs_where_gradients_are_switched_off_and_leaves_none_behind():
     x, y = grey(), torch.zeros(4, dtype=torch.long)
     model = nn.Linear(3, 2)
     with torch.no_grad():
-        found = pgd(model, x, y, 0.1)
-    assert not torch.equal(found, x)
-    assert not found.requires_grad
+        x_adv = pgd(model, x, y, 0.1)
+    assert not torch.equal(x_adv, x)
+    assert not x_adv.requires_grad
     assert torch.equal(x, grey())
 
 

@@ -68,11 +68,11 @@ def test_more_steps_do_not_make_it_weaker(network, norm):
 def test_results_stay_in_the_ball_and_the_bounds(network, norm):
     x, y = torch.rand(20, 3, 2, 2, generator=torch.Generator().manual_seed(2)).double(), labels(classes=3)
     g = torch.Generator().manual_seed(0)
-    found = pgd(network, x, y, 0.3, norm, steps=5, restarts=2, random_start=True, generator=g)
-    score = evaluate(network, x, found, y, 0.3, norm)
+    x_adv = pgd(network, x, y, 0.3, norm, steps=5, restarts=2, random_start=True, generator=g)
+    score = evaluate(network, x, x_adv, y, 0.3, norm)
     assert isinstance(score, Evaluation)
-    assert found.min() >= 0
-    assert found.max() <= 1
+    assert x_adv.min() >= 0
+    assert x_adv.max() <= 1
 
 
 def test_batch_size_does_not_change_the_answer(network):
@@ -91,8 +91,8 @@ def test_restarts_keep_the_worst(network):
 
     def loss(restarts: int) -> Tensor:
         g = torch.Generator().manual_seed(4)
-        found = pgd(network, x, y, 0.3, steps=1, restarts=restarts, random_start=True, generator=g)
-        logits = network(found)
+        x_adv = pgd(network, x, y, 0.3, steps=1, restarts=restarts, random_start=True, generator=g)
+        logits = network(x_adv)
         wrong = logits.argmax(1) != y
         return nn.functional.cross_entropy(logits, y, reduction="none") + 1e3 * wrong
 
@@ -127,14 +127,14 @@ def test_noise_is_as_large_as_the_attack():
 
 def test_evaluation_counts_again(network):
     x, y = images(), labels(classes=3)
-    found = pgd(network, x, y, 0.3)
-    score = evaluate(network, x, found, y, 0.3)
-    before, after = correct(network, x, y), correct(network, found, y)
+    x_adv = pgd(network, x, y, 0.3)
+    score = evaluate(network, x, x_adv, y, 0.3)
+    before, after = correct(network, x, y), correct(network, x_adv, y)
     assert torch.equal(score.success, before & ~after)
     assert score.clean_accuracy == accuracy(network, x, y)
     assert torch.equal(score.margins < 0, ~after)
     with pytest.raises(InputError, match="outside the radius"):
-        evaluate(network, x, found, y, 0.1)
+        evaluate(network, x, x_adv, y, 0.1)
 
 
 MISFITS = {

@@ -25,13 +25,13 @@ def run(model, x, y, norm, eps, **options):
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 0.4)])
 def test_it_stays_in_the_ball_and_fools_without_a_gradient(norm, eps):
     model, x, y = task()
-    found = run(lambda z: model(z).detach(), x, y, norm, eps, queries=300)
-    change = (found - x).flatten(1)
+    x_adv = run(lambda z: model(z).detach(), x, y, norm, eps, queries=300)
+    change = (x_adv - x).flatten(1)
     size = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
     assert float(size.max()) <= eps + 1e-6
-    assert float(found.min()) >= 0
-    assert float(found.max()) <= 1
-    by_search, by_gradient = correct(model, found, y), correct(model, pgd(model, x, y, eps, norm, 20), y)
+    assert float(x_adv.min()) >= 0
+    assert float(x_adv.max()) <= 1
+    by_search, by_gradient = correct(model, x_adv, y), correct(model, pgd(model, x, y, eps, norm, 20), y)
     assert int(by_search.sum()) < len(x)
     assert int((by_gradient & ~by_search).sum()) <= 1  # of a linear model the gradient finds all there is
     assert int(by_search.sum()) <= int(by_gradient.sum()) + 0.25 * len(x)

@@ -32,8 +32,8 @@ def test_momentum_is_the_published_recurrence():
         (grad,) = torch.autograd.grad(F.cross_entropy(model(z), y, reduction="sum"), z)
         g = 0.9 * g + grad / grad.flatten(1).abs().sum(1).reshape(-1, 1, 1, 1)
         expected = torch.minimum(torch.maximum(expected + alpha * g.sign(), x - eps), x + eps).clamp(0, 1)
-    found = pgd(model, x, y, eps, steps=2, step_size=alpha, momentum=0.9)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+    x_adv = pgd(model, x, y, eps, steps=2, step_size=alpha, momentum=0.9)
+    torch.testing.assert_close(x_adv, expected, rtol=0, atol=1e-7)
 
 
 def test_translation_is_a_weighted_sum_over_shifts():
@@ -66,17 +66,17 @@ def test_every_variant_fools_stays_in_the_ball_and_ignores_batches(options):
     def run(**more):
         return pgd(model, x, y, 0.15, generator=seeded(), **options, **more)
 
-    found = run()
-    assert float((found - x).abs().max()) <= 0.15 + 1e-6
-    assert float(correct(model, found, y).double().mean()) < 0.5
-    torch.testing.assert_close(found, run(batch_size=7), rtol=0, atol=1e-6)
+    x_adv = run()
+    assert float((x_adv - x).abs().max()) <= 0.15 + 1e-6
+    assert float(correct(model, x_adv, y).double().mean()) < 0.5
+    torch.testing.assert_close(x_adv, run(batch_size=7), rtol=0, atol=1e-6)
 
 
 def test_targets_are_reached():
     model, x, y = task()
     wanted = (y + 1) % 4
-    found = pgd(model, x, wanted, 0.5, targeted=True)
-    assert float((model(found).argmax(1) == wanted).double().mean()) > 0.8
+    x_adv = pgd(model, x, wanted, 0.5, targeted=True)
+    assert float((model(x_adv).argmax(1) == wanted).double().mean()) > 0.8
     one = fgsm(model, x, wanted, 0.01, targeted=True)
     before, after = (F.cross_entropy(model(z).detach(), wanted) for z in (x, one))
     assert float(after) < float(before)

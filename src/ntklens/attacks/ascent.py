@@ -58,10 +58,10 @@ def climb(
         start: (n, ...) where to begin.
         threat: the ball, and the number and length of steps.
         options: objective, momentum, translation and early stop; the others are not read here.
-        diversity: views of which the gradients are taken; the images themselves without.
+        diversity: views of which the gradients are taken; without them the gradients are taken at the images.
 
     Returns:
-        The last iterates; with early stop, of each image the first that reaches the objective.
+        The last iterates; with early stop, for each image the first iterate that reaches the objective.
     """
     active = Active(x, y, start)
     momentum = Momentum(options.momentum, torch.zeros_like(x))
@@ -119,9 +119,8 @@ def _one_run(
         start = threat.random_start(x, generator)
     if options.diversity and generator is not None:
         diversity = InputDiversity.drawn(options.diversity, threat.steps, len(x), generator)
-    return torch.cat(
-        [
-            climb(model, x[part], y[part], start[part], threat, options, None if diversity is None else diversity[part])
-            for part in batches(len(x), options.batch_size)
-        ]
-    )
+    x_adv = []
+    for batch in batches(len(x), options.batch_size):
+        views = None if diversity is None else diversity[batch]
+        x_adv.append(climb(model, x[batch], y[batch], start[batch], threat, options, views))
+    return torch.cat(x_adv)

@@ -157,8 +157,8 @@ def _threat(
     eps: float, norm: str, steps: int, step_size: float | None, relative_step: float | None, bounds: Bounds
 ) -> Threat:
     """Return the threat at one radius, its step given in units of the pixels, of ε, or not at all."""
-    # In a ball of radius 0 every step has length 0, which Threat derives from its radius. Elsewhere the length is stated,
-    # because one step of `pgd` is 2.5 ε long by default and one step of a Threat ε.
+    # The length is stated, because one step of `pgd` is 2.5 ε long by default and one step of a Threat ε. Only in a ball
+    # of radius 0 it is left out: the step has length 0 there, which no stated step may have.
     if step_size is None and eps > 0:
         step_size = default_step(eps, steps) if relative_step is None else relative_step * eps
     return Threat(eps, norm, steps, step_size, bounds)
