@@ -1,7 +1,7 @@
 """The compiler of gradients: cotangents are carried back through the maps, one component of the graph at a time.
 
 The cotangent of a number v, written v̄, is the derivative of Σ weights · kernel with respect to v. An activation's
-adjoint reads the value of its input besides cotangents, so values have to be there when cotangents come by.
+adjoint reads the value of its input besides cotangents, so the values are computed before the cotangents.
 
 Poolings cut the maps into components, such as one chain of layers for each offset. First the values of those poolings
 are computed on which a later activation depends, and they stay in the work space. Then each component, from the output

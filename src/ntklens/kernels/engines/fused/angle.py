@@ -70,8 +70,8 @@ def angles_row(ys, gaps, nngp, width):
 def zonal_row(out, products, ys, std_x, std_z, width, c, n_terms, n_drift_terms, inverse_square, scratch):
     """Write a row of s N(y) + (s / q - 1) M(y), where s is the product of the two standard deviations.
 
-    M is what the kernel gains per relative growth of s beyond the share that is proportional to s. It is there for
-    inputs that share the mean square q up to rounding; a homogeneous kernel has no M.
+    M is what the kernel gains per relative growth of s beyond the share that is proportional to s. It corrects for
+    inputs that share the mean square q only up to rounding; a homogeneous kernel has no M.
 
     Args:
         out: the row.
@@ -108,7 +108,7 @@ def zonal_row_adjoint(nngp, ntk, value, std_x, std_z, width, c, n_terms, log_std
 
         K̄ = -w N'(θ) / sin θ,   and x's log standard deviation gets w s N - K K̄.
 
-    A pair with sin θ = 0 has no direction in which to turn: there K̄ is set to 0.
+    A pair with sin θ = 0 has no direction in which to turn, and K̄ is set to 0.
 
     Args:
         nngp: the row of the NNGP's cotangents; replaced by K̄.

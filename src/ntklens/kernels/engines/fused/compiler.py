@@ -214,7 +214,7 @@ class Compiler:
         return {"h": h, "w": w}
 
     def _emit(self, key: Key) -> None:
-        """Write the instructions of a map all of whose sources are there."""
+        """Write the instructions of a map whose sources are all in the work space."""
         i, offset = key
         node = self.graph.nodes[i]
         operation = node.operation

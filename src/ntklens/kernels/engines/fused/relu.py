@@ -73,7 +73,7 @@ excess_over_power = polynomial(_EXCESS_32, _EXCESS_64)
 def gap(k, s, like):
     """Return 1 - |k| / s in the precision of `like`, which is s in that precision; 1 where a variance vanishes."""
     one, positive = full(like, 1.0), like > 0.0
-    # The difference is taken in float64, and only then rounded: its relative error is that of one rounding.
+    # The difference is taken in float64 and only then rounded, so that a small gap keeps its relative precision.
     g = convert(s - absolute(k), like) / select(positive, like, one)
     return select(positive, select(g > COINCIDENT, g, full(like, 0.0)), one)
 
@@ -174,6 +174,7 @@ def relu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, slope
         i = p * LANES
         k, k_bar = load(value, i), load(nngp, i)
         s, angle, share = std_x[p * step] * load(std_z, i), convert(load(angles, i), k), convert(load(shares, i), k)
+        # Where a variance vanishes so does K, and what has a derivative of E[φφ] is a K.
         derivative = select(s > 0.0, select(k < 0.0, angle + slope, top - angle), full(k, slope))
         log_std_bar[p * step] += total(k_bar * (convert(load(sines, i), k) * s) - share * k)
         store(nngp, i, k_bar * derivative + share)

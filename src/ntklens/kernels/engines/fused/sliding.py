@@ -1,7 +1,8 @@
 """Sums over windows that slide over a map, and the way back through them.
 
-A sum over a window is a sum over its rows of sums along each row. Neighbouring windows share rows, so the sums along
-rows are computed once and kept, for three rows in `box_row` and for as many as the window spans in `slide`.
+A sum over a window is a sum over its rows of sums along each row, which takes fewer additions than its places one by
+one. `slide` sums along the rows first: neighbouring windows share rows, so it keeps these sums for as many rows as the
+window spans. For a box of 3 x 3, `add_rows` first adds up three whole rows, and `box_row` then three columns of the sum.
 """
 
 from __future__ import annotations
