@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
@@ -94,7 +94,9 @@ class EmpiricalKernel(Kernel):
             seeds=None if projections is None else _direction_seeds(projections, generator),
         )
 
-    def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, x1: Shaped[Tensor, "n1 *shape1"], x2: Shaped[Tensor, "n2 *shape2"] | None = None
+    ) -> Float[Tensor, "n1 n2"] | Float[Tensor, "n1 n2 O O"]:
         """Compute the matrix (n1, n2), or (n1, n2, O, O) for full outputs.
 
         Without x2 it is the kernel of x1 with itself, which is exactly symmetric. Inputs may be integers (tokens) where
