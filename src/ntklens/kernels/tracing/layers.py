@@ -185,7 +185,7 @@ def _reshaping(function: Any) -> Handler:
     def reshape(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
         shape = _shape(function, x, *args, **kwargs)
         if shape == x.shape:
-            return tracer.tag(shape, x.node)
+            return x  # as in torch, where an in-place function of the result changes the input too
         if shape[0] != x.shape[0] or len(shape) != 2:
             why = (
                 f"it turns {tuple(x.shape[1:])} into {tuple(shape[1:])}; positions stay (n, C, H, W) until they are "
@@ -210,16 +210,22 @@ for _function in (
     HANDLERS[_function] = _reshaping(_function)
 
 
-@handles(Tensor.contiguous, Tensor.clone, torch.clone)
-def copy(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
-    """Pass on the same node, because only the storage changes."""
+@handles(Tensor.clone, torch.clone)
+def clone(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+    """Return a second tensor for the same node, which in-place functions of the first do not change."""
     return tracer.tag(x.shape, x.node)
+
+
+@handles(Tensor.contiguous)
+def contiguous(tracer: Tracer, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+    """Return the tensor itself: how its entries are stored does not matter."""
+    return x
 
 
 @handles(F.dropout, F.dropout2d)
 def dropout(tracer: Tracer, x: Traced, p: float = 0.5, training: bool = False, inplace: bool = False) -> Traced:
-    """Pass on the same node: in evaluation mode, dropout is the identity."""
-    return tracer.tag(x.shape, x.node)
+    """Return the tensor itself, as dropout does in evaluation mode."""
+    return x
 
 
 # Normalisation, sums and constants
