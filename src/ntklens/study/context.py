@@ -108,6 +108,10 @@ class Context:
             seed = seed * 1_000_003 + number + 1
         return torch.Generator().manual_seed(seed % (1 << 63))
 
+    def seed(self, *stream: int) -> int:
+        """Return a seed for torch's global generator, drawn from a random stream."""
+        return int(torch.randint(1 << 31, (1,), generator=self.generator(*stream)))
+
     def attacked(self, attack: str, model: Any, x: Tensor, y: Tensor, eps: float) -> Tensor:
         """Return attacked images; the norm, the steps and the loss are those of the threat model.
 

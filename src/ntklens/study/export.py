@@ -1,4 +1,4 @@
-"""What a finished experiment gives to others: its robust data set as a file."""
+"""The robust data set of a finished run, as a file for other experiments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from ntklens.study.spec import Spec
 
 
 def export_robust_data(spec: Spec, record: Record, path: str | Path) -> Path:
-    """Write the projected images, their labels and the test set of a run as an .npz for `--data`.
+    """Write the projected images, their labels and the test set of a run as an .npz file for `--data`.
+
+    Args:
+        spec: the experiment of the run.
+        record: the run.
+        path: the file; its suffix becomes .npz.
 
     Raises:
         InputError: the run has no such data, or the file cannot be written.

@@ -12,10 +12,12 @@ from typing import Any
 from ntklens.errors import InputError, NtklensError
 from ntklens.progress import Progress
 from ntklens.record import Record, provenance
+from ntklens.schema import check_tables
 from ntklens.study import stages
-from ntklens.study.claims import claims, summary
+from ntklens.study.claims import claims
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import Spec
+from ntklens.study.summary import summary
 
 Stage = Callable[[Context, Any, Progress], StageResult]
 """A stage: from the context, the stage's own part of the spec, and its progress to its result."""
@@ -103,7 +105,11 @@ def _work(context: Context, record: Record, watch: Watcher) -> None:
         start = time.perf_counter()
         watch(name, 0.0)
         result = STAGES[name](context, getattr(context.spec, name), Progress(partial(watch, name)))
+        check_tables(name, result.tables)
         record.add_stage(name, tables=result.tables, arrays=result.arrays, seconds=time.perf_counter() - start)
         shutil.rmtree(context.scratch, ignore_errors=True)
         watch(name, 1.0)
-    record.add_stage("claims", tables={"claims": claims(record), "summary": summary(record)})
+    verdicts = claims(record)
+    tables = {"claims": verdicts, "summary": summary(record, verdicts)}
+    check_tables("claims", tables)
+    record.add_stage("claims", tables=tables)

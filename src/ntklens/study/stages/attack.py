@@ -4,49 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from ntklens.attacks import correct, evaluate
 from ntklens.progress import Progress
-from ntklens.statistics import paired_difference, proportion
-from ntklens.study.context import Context, StageResult
+from ntklens.statistics import paired_difference
+from ntklens.study.context import Context, Rows, StageResult
+from ntklens.study.rows import accuracy_columns
 from ntklens.study.spec import AttackSpec
 from ntklens.study.stages.gallery import gallery
 
 _ATTACKS = ("noise", "fgsm", "pgd")
 
 
-def attack_stage(context: Context, spec: AttackSpec, progress: Progress) -> StageResult:
-    """Accuracy against ε for noise, one step and PGD, and a gallery of attacked images."""
-    machine, (x, y) = context.machine, context.test
-    name = f"{context.spec.kernel.architecture} kernel machine, t = ∞"
-    curve: list[dict[str, Any]] = []
-    right: dict[str, torch.Tensor] = {}
-    examples = x
-    epsilons = sorted({*spec.curve, spec.eps} - {0.0})
+def attack_stage(context: Context, threat: AttackSpec, progress: Progress) -> StageResult:
+    """Measure the accuracy of the kernel machine against ε for noise, one step and PGD; pick some attacked images."""
+    machine = context.machine
+    x, y = context.test
+    radii = sorted({*threat.curve, threat.eps} - {0.0})
     clean = correct(machine, x, y)
-    jobs = [(a, e) for a in _ATTACKS for e in epsilons]
-    for attack in _ATTACKS:
-        curve.append(_row(name, attack, spec.norm, 0.0, clean))
+    curve: Rows = [_row(context, attack, 0.0, clean) for attack in _ATTACKS]
+    # Of the radius of the threat model: which images each attack leaves right, and the images of one step. At ε = 0
+    # nothing is attacked, and all attacks leave what is right on the clean images.
+    right: dict[str, Tensor] = dict.fromkeys(_ATTACKS, clean)
+    x_adv_one_step = x
+    jobs = [(attack, eps) for attack in _ATTACKS for eps in radii]
     for done, (attack, eps) in enumerate(jobs, 1):
-        found = context.attacked(attack, machine, x, y, eps)
-        score = evaluate(machine, x, found, y, eps, spec.norm)
-        hits = score.predictions == y
-        curve.append(_row(name, attack, spec.norm, eps, hits))
-        if eps == spec.eps:
+        x_adv = context.attacked(attack, machine, x, y, eps)
+        hits = evaluate(machine, x, x_adv, y, eps, threat.norm).predictions == y
+        curve.append(_row(context, attack, eps, hits))
+        if eps == threat.eps:
             right[attack] = hits
-            examples = found if attack == "fgsm" else examples
-        progress(done / len(jobs))
+            if attack == "fgsm":
+                x_adv_one_step = x_adv
+        progress.step(done, len(jobs))
     curve.sort(key=lambda row: (_ATTACKS.index(row["attack"]), row["eps"]))
-    right = dict.fromkeys(_ATTACKS, clean) | right  # at ε = 0 nothing was attacked
-    effect = paired_difference(right["noise"].cpu().numpy(), right["fgsm"].cpu().numpy())
-    summary = {"comparison": "noise minus one step", "eps": spec.eps, **effect.row(), "n": effect.n}
-    before = machine.predict(x)
-    table, arrays = gallery(context, before == y, before, machine.predict(examples), examples)
-    return StageResult({"attack_curve": curve, "attack_effect": [summary], "gallery": table}, arrays)
+    difference = paired_difference(right["noise"].cpu().numpy(), right["fgsm"].cpu().numpy())
+    effect = {"comparison": "noise minus one step", "eps": threat.eps, **difference.row(), "n": difference.n}
+    table, arrays = gallery(context, machine.predict(x), machine.predict(x_adv_one_step), x_adv_one_step)
+    return StageResult({"attack_curve": curve, "attack_effect": [effect], "gallery": table}, arrays)
 
 
-def _row(model: str, attack: str, norm: str, eps: float, right: torch.Tensor) -> dict[str, Any]:
-    accuracy = proportion(int(right.sum()), len(right))
-    values = {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high, "n": accuracy.n}
-    return {"model": model, "attack": attack, "norm": norm, "eps": eps, **values}
+def _row(context: Context, attack: str, eps: float, right: Tensor) -> dict[str, Any]:
+    model = f"{context.spec.kernel.architecture} kernel machine, t = ∞"
+    row = {"model": model, "attack": attack, "norm": context.threat.norm, "eps": eps}
+    return row | accuracy_columns(right)

@@ -1,4 +1,4 @@
-"""Which images the experiment is about."""
+"""The images that the experiment is about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ntklens.study.spec import DataSpec
 
 
 def data_stage(context: Context, spec: DataSpec, progress: Progress) -> StageResult:
-    """Name, classes, sizes, fingerprint and licence of the data."""
+    """Note the name, classes, sizes, fingerprint and licence of the data."""
     data = context.data
     row = {
         "name": data.name,

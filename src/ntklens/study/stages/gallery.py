@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from ntklens.study.context import Context
+from ntklens.study.context import Arrays, Context, Rows
+from ntklens.study.stages.turns import by_turns
 
 
-def gallery(
-    context: Context, right: Tensor, before: Tensor, after: Tensor, found: Tensor
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Images that were right before and are wrong after, the classes taking turns."""
-    (x, y), spec, names = context.test, context.threat, context.data.classes
-    fooled = torch.nonzero(right & (after != y)).flatten().tolist()
-    queues = {c: [i for i in fooled if int(y[i]) == c] for c in range(len(names))}
-    turns = [q[k] for k in range(max(map(len, queues.values()), default=0)) for q in queues.values() if k < len(q)]
-    chosen = turns[: spec.gallery]
+def gallery(context: Context, before: Tensor, after: Tensor, x_adv: Tensor) -> tuple[Rows, Arrays]:
+    """Pick test images that were classified right before the attack and wrong after it, the classes taking turns.
+
+    Args:
+        context: of the experiment; `attack.gallery` of its spec is the largest number of images.
+        before: (n,) predictions on the test images.
+        after: (n,) predictions on the attacked images.
+        x_adv: (n, C, H, W) attacked images.
+    """
+    threat, names = context.threat, context.data.classes
+    x, y = context.test
+    fooled = (before == y) & (after != y)
+    chosen = by_turns(y, threat.gallery, fooled)
     rows = [
         {
             "index": i,
             "label": names[int(y[i])],
-            "prediction": _name(names, int(before[i])),
-            "adversarial_prediction": _name(names, int(after[i])),
-            "eps": spec.eps,
-            "norm": spec.norm,
+            "prediction": _class_name(names, int(before[i])),
+            "adversarial_prediction": _class_name(names, int(after[i])),
+            "eps": threat.eps,
+            "norm": threat.norm,
         }
         for i in chosen
     ]
-    return rows, {"gallery_x": x[chosen].cpu().numpy(), "gallery_adv": found[chosen].cpu().numpy()}
+    return rows, {"gallery_x": x[chosen].cpu().numpy(), "gallery_adv": x_adv[chosen].cpu().numpy()}
 
 
-def _name(names: tuple[str, ...], index: int) -> str:
-    """A class by its name; a victim may know more of them than there are in the data."""
+def _class_name(names: tuple[str, ...], index: int) -> str:
+    """Return the name of a class; a victim may know more classes than the data have."""
     return names[index] if index < len(names) else f"class {index}"

@@ -7,133 +7,156 @@ from typing import Any
 
 from torch import Tensor
 
+from ntklens.attacks import correct
 from ntklens.progress import Progress
-from ntklens.statistics import mean
-from ntklens.study.context import Context, StageResult
+from ntklens.study.context import Context, Rows, StageResult
+from ntklens.study.rows import over_seeds
 from ntklens.study.spec import TransferSpec
 from ntklens.study.streams import Stream
-from ntklens.transfer import CLEAN, Surrogate, TrainingRecipe, TransferScore, surrogate, transfer_scores
+from ntklens.transfer import Surrogate, Training, score, surrogate
+from ntklens.vocabulary import CLEAN, WHITE_BOX
 
-WHITE_BOX = "white-box"
 _SURROGATE_SEED = 1000
-"""So far are the seeds of trained surrogates from those of the victims."""
+"""Offset between the seeds of trained surrogates and those of the victims."""
 
 
 def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> StageResult:
-    """Accuracy of every victim on the images of every surrogate, over seeds of the victim, and what each surrogate costs.
+    """Measure the accuracy of every victim on the images of every surrogate, and what each surrogate costs.
 
-    Surrogates are fitted on a sample of the training images and victims trained on all of them. White-box images are
-    made on the victim itself. Success has two definitions: 1 - accuracy on the attacked images, and the share fooled
-    among the images that the victim had right before.
+    Surrogates are fitted on a sample of the training images, victims are trained on all of them, over several seeds.
+    White-box images are made on the victim itself. Success has two definitions: 1 - accuracy on the attacked images, and
+    the share fooled among the images that the victim classified right before.
     """
     x, y = context.test
-    sources, costs = _sources(context, spec, progress.part(0.0, 0.4))
-    train_x, train_y = context.train
-    how = _training(spec)
-    total, done = len(spec.victims) * spec.seeds, 0
-    rows: list[dict[str, Any]] = []
-    spent = 0.0
-    for architecture in spec.victims:
-        for seed in range(spec.seeds):
-
-            def tell(share: float, before: int = done) -> None:
-                progress(0.4 + 0.6 * (before + share) / total)
-
-            victim = how.network(
-                architecture, train_x, train_y, len(context.data.classes), context.spec.seed + seed, tell
-            )
-            start = time.perf_counter()
-            own = _images(context, Surrogate(WHITE_BOX, victim), x, y)
-            spent += time.perf_counter() - start
-            for name, scored in transfer_scores(victim, x, y, {**sources, WHITE_BOX: own}).items():
-                rows.append(_row(context, name, architecture, seed, scored))
-            done += 1
-    costs.append({"surrogate": WHITE_BOX, "fitting_seconds": 0.0, "attack_seconds": spent / total,
-                  "training_gradients": 0, "attack_gradients": len(x) * context.threat.steps})  # fmt: skip
-    a = context.threat
-    meta = {
-        "eps": a.eps,
-        "norm": a.norm,
-        "steps": a.steps,
-        "loss": a.loss,
-        "seeds": spec.seeds,
-        "epochs": spec.epochs,
-        "sample": min(spec.sample, len(train_x)),
-        "train": len(train_x),
-        "test": len(x),
-        "width": spec.width,
+    x_train, y_train = context.train
+    classes = len(context.data.classes)
+    images, costs = _surrogate_images(context, spec, progress.part(0.0, 0.4))
+    training = _training(spec)
+    victims = [(architecture, seed) for architecture in spec.victims for seed in range(spec.seeds)]
+    share = 0.6 / len(victims)
+    rows: Rows = []
+    white_box_seconds = 0.0
+    for number, (architecture, seed) in enumerate(victims):
+        training_progress = progress.part(0.4 + number * share, share)
+        victim_seed = context.spec.seed + seed
+        victim = training.network(architecture, x_train, y_train, classes, victim_seed, training_progress)
+        before = correct(victim, x, y)
+        start = time.perf_counter()
+        x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
+        white_box_seconds += time.perf_counter() - start
+        for source, x_adv in {CLEAN: x, **images, WHITE_BOX: x_white_box}.items():
+            after = before if source == CLEAN else correct(victim, x_adv, y)
+            rows.append(_row(context, source, architecture, seed, before, after))
+    costs.append(
+        {
+            "surrogate": WHITE_BOX,
+            "fitting_seconds": 0.0,
+            "attack_seconds": white_box_seconds / len(victims),
+            "training_gradients": 0,
+            "attack_gradients": len(x) * context.threat.steps,
+        }
+    )
+    tables = {
+        "transfer": rows,
+        "transfer_means": _means(rows),
+        "transfer_cost": costs,
+        "transfer_meta": [_meta(context, spec)],
     }
-    tables = {"transfer": rows, "transfer_means": _means(rows), "transfer_cost": costs, "transfer_meta": [meta]}
     return StageResult(tables)
 
 
-def _training(spec: TransferSpec, rounds: float = 1) -> TrainingRecipe:
-    return TrainingRecipe(round(spec.epochs * rounds), spec.batch_size, spec.learning_rate, spec.width)
+def _training(spec: TransferSpec, factor: float = 1) -> Training:
+    """Return the recipe of a training with `factor` times the epochs of the spec."""
+    return Training(round(spec.epochs * factor), spec.batch_size, spec.learning_rate, spec.width)
 
 
-def _images(context: Context, source: Surrogate, x: Tensor, y: Tensor) -> Tensor:
-    a = context.threat
-    return source.images(x, y, a.eps, a.norm, steps=a.steps, loss=a.loss, generator=context.generator(Stream.TRANSFER))
+def _attacked(context: Context, source: Surrogate) -> Tensor:
+    """Return the test images, attacked on a surrogate."""
+    threat = context.threat
+    x, y = context.test
+    generator = context.generator(Stream.TRANSFER)
+    return source.images(x, y, threat.eps, threat.norm, steps=threat.steps, loss=threat.loss, generator=generator)
 
 
-def _sources(
-    context: Context, spec: TransferSpec, progress: Progress
-) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Each surrogate's images of the test set, and its cost."""
-    (x, y), (train_x, train_y), k = context.test, context.train, context.spec.kernel
-    sources: dict[str, Tensor] = {}
-    costs = []
-    models: dict[str, Surrogate] = {}
+def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) -> tuple[dict[str, Tensor], Rows]:
+    """Return the images that each surrogate makes of the test set, by its name, and the table of costs."""
+    kernel = context.spec.kernel
+    x_train, y_train = context.train
+    n_test = len(context.test[1])
+    sample = min(spec.sample, len(x_train))
+    # A surrogate sees fewer images than a victim, and takes as many steps by as many more epochs.
+    training = _training(spec, len(x_train) / sample)
+    fitted: dict[str, Surrogate] = {}
+    images: dict[str, Tensor] = {}
+    costs: Rows = []
     for done, name in enumerate(spec.surrogates, 1):
-        made = surrogate(
+        source = surrogate(
             name,
-            train_x[: spec.sample],
-            train_y[: spec.sample],
+            x_train[:sample],
+            y_train[:sample],
             len(context.data.classes),
             seed=context.spec.seed + _SURROGATE_SEED,
-            w_std=k.w_std,
-            b_std=k.b_std,
-            ridge=k.ridge,
-            training=_training(spec, len(train_x) / min(spec.sample, len(train_x))),
-            models=models,
+            w_std=kernel.w_std,
+            b_std=kernel.b_std,
+            ridge=kernel.ridge,
+            training=training,
+            models=fitted,
         )
         start = time.perf_counter()
-        sources[name] = _images(context, made, x, y)
-        attack = time.perf_counter() - start
-        costs.append({
-            "surrogate": name,
-            "fitting_seconds": made.seconds,
-            "attack_seconds": attack,
-            "training_gradients": made.gradient_evaluations,
-            "attack_gradients": 0 if made.model is None else len(x) * context.threat.steps,
-        })  # fmt: skip
-        progress(done / len(spec.surrogates))
-    return sources, costs
+        images[name] = _attacked(context, source)
+        attack_seconds = time.perf_counter() - start
+        costs.append(
+            {
+                "surrogate": name,
+                "fitting_seconds": source.seconds,
+                "attack_seconds": attack_seconds,
+                "training_gradients": source.gradient_evaluations,
+                "attack_gradients": 0 if source.model is None else n_test * context.threat.steps,
+            }
+        )
+        progress.step(done, len(spec.surrogates))
+    return images, costs
 
 
-def _row(context: Context, name: str, victim: str, seed: int, scored: TransferScore) -> dict[str, Any]:
+def _row(context: Context, source: str, architecture: str, seed: int, before: Tensor, after: Tensor) -> dict[str, Any]:
+    """Return the score of one source on one victim, from whether each image is right before and after the attack."""
+    result = score(source, architecture, before, after)
     return {
-        "surrogate": name,
-        "victim": victim,
+        "surrogate": source,
+        "victim": architecture,
         "seed": seed,
-        "eps": 0.0 if name == CLEAN else context.threat.eps,
-        **scored.accuracy.row("accuracy"),
-        **scored.fooled.row("fooled"),
-        "n": scored.accuracy.n,
+        "eps": 0.0 if source == CLEAN else context.threat.eps,
+        **result.accuracy.row("accuracy"),
+        **result.fooled.row("fooled"),
+        "n": result.accuracy.n,
     }
 
 
-def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over the seeds with Student's interval over them, which one seed does not give."""
-    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def _means(rows: Rows) -> Rows:
+    """Return the means over the seeds, one row per surrogate and victim."""
+    cells: dict[tuple[str, str], Rows] = {}
     for row in rows:
         cells.setdefault((row["surrogate"], row["victim"]), []).append(row)
-    out = []
-    for (source, victim), group in cells.items():
-        values: dict[str, float | None] = {}
-        for key in ("accuracy", "fooled"):
-            found = mean([r[key] for r in group], within=(0, 1))
-            low, high = (None, None) if found.n < 2 else (found.low, found.high)
-            values |= {key: found.value, f"{key}_low": low, f"{key}_high": high}
-        out.append({"surrogate": source, "victim": victim, "seeds": len(group), **values})
-    return out
+    return [
+        {"surrogate": source, "victim": victim, "seeds": len(cell)}
+        | over_seeds([row["accuracy"] for row in cell], "accuracy")
+        | over_seeds([row["fooled"] for row in cell], "fooled")
+        for (source, victim), cell in cells.items()
+    ]
+
+
+def _meta(context: Context, spec: TransferSpec) -> dict[str, Any]:
+    threat = context.threat
+    n_train = len(context.data.train)
+    return {
+        "eps": threat.eps,
+        "norm": threat.norm,
+        "steps": threat.steps,
+        "loss": threat.loss,
+        "seeds": spec.seeds,
+        "epochs": spec.epochs,
+        "sample": min(spec.sample, n_train),
+        "train": n_train,
+        "test": len(context.data.test),
+        "width": spec.width,
+    }

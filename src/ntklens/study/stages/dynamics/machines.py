@@ -1,4 +1,4 @@
-"""Kernel machines on the kernels that trainings leave, fitted on clean images (Loo et al. 2022; claim L1)."""
+"""Kernel machines on the kernels that trainings end with, fitted on clean images (Loo et al. 2022; claim L1)."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ from ntklens.kernels import empirical_kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.progress import Progress
-from ntklens.study.context import Context
+from ntklens.study.context import Context, Rows
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.trainings import Training, initial
-from ntklens.study.stages.dynamics.worst import worst_case
+from ntklens.study.stages.dynamics.trainings import Training, initial_network
+from ntklens.study.stages.dynamics.worst import NOT_MEASURED, worst_case
+from ntklens.vocabulary import UNTRAINED
 
 
-def machines(context: Context, spec: DynamicsSpec, runs: list[Training], progress: Progress) -> list[dict[str, Any]]:
-    """A row a kernel: the network's before training, and each training's at its end, empty where none is fitted."""
+def machines(context: Context, spec: DynamicsSpec, trainings: list[Training], progress: Progress) -> Rows:
+    """Fit a machine on the kernel of each seed's network before training, and of each training's network at its end.
+
+    Returns:
+        The table "kernel_machines", one row per kernel; its measures are None where no machine can be fitted.
+    """
     networks: list[tuple[str, int, nn.Module]] = []
     for seed in range(spec.seeds):
-        networks.append(("none", seed, initial(context, spec, seed)))
-        networks += [(run.name, seed, run.final) for run in runs if run.seed == seed]
-    rows = []
+        networks.append((UNTRAINED, seed, initial_network(context, spec, seed).eval()))
+        networks += [(run.name, seed, run.final) for run in trainings if run.seed == seed]
+    rows: Rows = []
     for name, seed, network in networks:
-        row: dict[str, Any] = {"training": name, "seed": seed}
+        row: dict[str, Any] = {"training": name, "seed": seed, "fitted_on": min(spec.machine, len(context.data.train))}
         try:
             rows.append(row | _measured(context, spec, network))
         except NumericalFailure:
-            rows.append(row | {"accuracy": None, "robust_accuracy": None, "pgd_accuracy": None})
-        progress(len(rows) / len(networks))
+            rows.append(row | NOT_MEASURED | {"feature_usefulness": None, "feature_robustness": None})
+        progress.step(len(rows), len(networks))
     return rows
 
 
 def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> dict[str, Any]:
-    """Accuracy of the machine, clean and in the `worst_case`; and how many of its first features survive one step."""
-    (x, y), (x_test, y_test), threat = context.train, context.test, context.threat
-    part, seen = slice(0, spec.machine_train), slice(0, spec.machine_test)
-    machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x[part], y[part])
-    images, labels = x_test[seen], y_test[seen]
-    features = eigenfeatures(machine, min(spec.top_k, len(x[part])))
+    """Return the accuracy of the machine in the `worst_case`, and how well its first features survive one step."""
+    threat = context.threat
+    x_train, y_train = (tensor[: spec.machine] for tensor in context.train)
+    x, y = (tensor[: spec.machine_test] for tensor in context.test)
+    machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x_train, y_train)
+    features = eigenfeatures(machine, min(spec.top_k, len(x_train)))
     indices = range(len(features))
-    useful = features.usefulness(images, labels, indices).values
-    kept = features.robustness(images, labels, Threat(threat.eps, threat.norm), indices).values
+    usefulness = features.usefulness(x, y, indices).values
+    robustness = features.robustness(x, y, Threat(threat.eps, threat.norm), indices).values
     return {
-        "fitted_on": len(x[part]),
-        **worst_case(context, spec, machine, [network], images, labels),
-        "feature_usefulness": float(useful.mean()),
-        "feature_robustness": float(kept.mean()),
+        **worst_case(context, spec, machine, [network], x, y),
+        "feature_usefulness": float(usefulness.mean()),
+        "feature_robustness": float(robustness.mean()),
     }

@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import nn
 
-from ntklens.dynamics import KernelTracker, checkpoints, watch
+from ntklens.dynamics import checkpoints, watch
 from ntklens.errors import InputError
 from ntklens.networks import load_network
 from ntklens.progress import Progress
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.trainings import attack_of, found_of, meta_of, tested
-
-WATCHED = "watched"
+from ntklens.study.stages.dynamics.attacks import accuracies
+from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
+from ntklens.vocabulary import WATCHED
 
 
 def check_watch(spec: DynamicsSpec) -> None:
-    """Refuse a folder that is not there, or a network that does not load, before a run is made.
+    """Raise InputError, before a run is made, for a folder without checkpoints or a network that does not load."""
+    folder, model = _folder_and_model(spec)
+    load_network(model)
+    if not checkpoints(folder) and not spec.patience:
+        raise InputError(f"{folder} holds no checkpoint with an epoch in its name, as epoch-3.safetensors.")
 
-    Raises:
-        InputError: the same.
-    """
+
+def _folder_and_model(spec: DynamicsSpec) -> tuple[Path, str]:
     if spec.watch is None or spec.model is None:
         raise InputError("checkpoints are watched with the folder (watch) and their network (model); give both.")
-    load_network(spec.model)
-    if not checkpoints(spec.watch) and not spec.patience:
-        raise InputError(f"{spec.watch} holds no checkpoint with an epoch in its name, as epoch-3.safetensors.")
+    return spec.watch, spec.model
 
 
 def watched(context: Context, spec: DynamicsSpec, progress: Progress) -> StageResult:
-    """Rows, distance map, lazy epochs and advice of the checkpoints in a folder, as of a training of our own."""
-    assert spec.watch is not None
-    assert spec.model is not None
-    x, y = context.test
-    module = load_network(spec.model).to(context.spec.device)
-    probe = slice(0, spec.probe)
-    tracker = KernelTracker(
-        x[probe],
-        y[probe],
-        top_k=spec.top_k,
-        folder=context.scratch / "dynamics" / WATCHED,
-        attack=attack_of("FGSM", context, spec),
-    )
+    """Measure the kernel at the checkpoints in a folder, as `trained` does for the trainings of the experiment."""
+    folder, model = _folder_and_model(spec)
+    network = load_network(model).to(context.spec.device)
+    tracker = kernel_tracker(context, spec, context.scratch / "dynamics" / WATCHED)
 
-    def scores(network: nn.Module) -> dict[str, float]:
-        return tested(context, spec, network)
+    def scores(checkpoint: nn.Module) -> dict[str, float]:
+        return accuracies(context, spec, checkpoint)
 
-    watch(tracker, module, spec.watch, patience=spec.patience, scores=scores)
+    watch(tracker, network, folder, patience=spec.patience, scores=scores)
     progress(1.0)
-    tables = found_of(WATCHED, 0, tracker, spec)
-    tables["dynamics_meta"] = [meta_of(context, spec) | {"architecture": spec.model, "seeds": 1}]
+    tables = path_tables(WATCHED, 0, tracker, spec)
+    tables["dynamics_meta"] = [dynamics_meta(context, spec) | {"architecture": model, "seeds": 1}]
     return StageResult(tables, {f"distance_{WATCHED}": tracker.distance().numpy()})

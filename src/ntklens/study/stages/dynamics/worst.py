@@ -14,11 +14,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntklens.attacks import accuracy, correct, pgd, square
-from ntklens.statistics import proportion
+from ntklens.attacks import correct, pgd, square
+from ntklens.schema import WORST_CASE
 from ntklens.study.context import Context
+from ntklens.study.rows import share_right
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.streams import Stream
+
+NOT_MEASURED: dict[str, Any] = dict.fromkeys(WORST_CASE)
+"""The columns of `worst_case` for a model that could not be trained or fitted."""
 
 
 def worst_case(
@@ -29,46 +33,37 @@ def worst_case(
     x: Float[Tensor, "n *shape"],
     y: Int[Tensor, " n"],
 ) -> dict[str, Any]:
-    """Columns of the share right on clean images, under PGD on the model, and on the image and whatever is made of it.
+    """Return the columns of a model's accuracy on clean images, under PGD, and in the worst case of several attacks.
 
-    An image counts as robust when it is right as it is, under PGD on the model, under PGD on related networks with honest
-    gradients, and under Square, a search that asks for no gradient.
+    An image counts as robust when the model is right on it as it is, under PGD on the model, under PGD on related networks
+    with honest gradients, and under Square, a search that asks for no gradient.
 
     Args:
-        context: of the experiment: norm, radius and seed.
-        spec: steps and queries.
+        context: the experiment, for norm, radius and seed.
+        spec: the steps of PGD and the queries of Square.
         model: images to logits.
         smooth: networks whose PGD images are shown to the model, too.
         x: test images.
         y: their classes.
     """
     threat = context.threat
-    clean = accuracy(model, x, y)
-    right = correct(model, x, y)
-    own = pgd(model, x, y, threat.eps, threat.norm, steps=spec.attack_steps)
-    seen = correct(model, own, y)
-    right &= seen
+
+    def attacked(network: nn.Module) -> Tensor:
+        return pgd(network, x, y, threat.eps, threat.norm, steps=spec.attack_steps)
+
+    clean = correct(model, x, y)
+    under_pgd = correct(model, attacked(model), y)
+    right = clean & under_pgd
     for network in smooth:
-        right &= correct(model, pgd(network, x, y, threat.eps, threat.norm, steps=spec.attack_steps), y)
+        right &= correct(model, attacked(network), y)
     if bool(right.any()):
-        found = square(
-            model,
-            x[right],
-            y[right],
-            threat.eps,
-            threat.norm,
-            queries=spec.queries,
-            generator=context.generator(Stream.SQUARE),
-        )
-        right[torch.nonzero(right)[:, 0]] = correct(model, found, y[right])
-    robust = proportion(int(right.sum()), len(y))
+        # Only the images that are still right are searched: the search takes by far the most queries.
+        generator = context.generator(Stream.SQUARE)
+        x_adv = square(model, x[right], y[right], threat.eps, threat.norm, queries=spec.queries, generator=generator)
+        right[torch.nonzero(right)[:, 0]] = correct(model, x_adv, y[right])
     return {
-        "accuracy": clean.value,
-        "low": clean.low,
-        "high": clean.high,
-        "robust_accuracy": robust.value,
-        "robust_low": robust.low,
-        "robust_high": robust.high,
-        "pgd_accuracy": float(seen.double().mean()),
+        **share_right(clean).row("accuracy"),
+        **share_right(right).row("robust_accuracy"),
+        "pgd_accuracy": float(under_pgd.double().mean()),
         "n": len(y),
     }

@@ -3,105 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-from numpy.typing import NDArray
 
 from ntklens.errors import InputError
 from ntklens.features import eigenfeatures
 from ntklens.progress import Progress
-from ntklens.study.context import Context, StageResult
+from ntklens.study.context import Arrays, Context, Rows, StageResult
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.features.agreement import agreement
+from ntklens.study.stages.features.attribution import label_energy_by_image
+from ntklens.study.stages.features.kept import kept_features, scored_bands, trade_off
 from ntklens.study.stages.features.learning import learning
 from ntklens.study.stages.features.pictures import pictures
-from ntklens.study.stages.features.robust_data import networks_on_robust_data, who_carries_them
-from ntklens.study.stages.features.scores import categorised, kept_features, scored_bands, scores, trade_off
+from ntklens.study.stages.features.robust_data import networks_on_robust_data
+from ntklens.study.stages.features.scores import robust_and_fragile, scores
 
-Tables = dict[str, list[dict[str, Any]]]
-Part = tuple[float, Callable[[Progress], tuple[Tables, dict[str, NDArray[Any]]]]]
-"""Its share of the time, roughly, and what it makes."""
+__all__ = ["check_features", "features_stage"]
 
-
-def check_features(context: Context, spec: FeaturesSpec) -> None:
-    """Refuse, before anything runs, kernels without rules and places beyond the spectrum that were asked for by hand.
-
-    Raises:
-        InputError: an architecture or an index that does not fit.
-    """
-    for name in spec.compare:
-        context.kernel(name)
-    n, given = len(context.train[1]), spec.model_fields_set
-    classes = len(context.data.classes)
-    if spec.compare and spec.compare_train is not None and spec.compare_train < classes:
-        raise InputError(
-            f"other kernels are fitted on images of all {classes} classes; `compare_train` asks for {spec.compare_train} "
-            "images: ask for more."
-        )
-    if spec.scored is not None and "pictured" in given and max(spec.pictured) >= spec.scored:
-        raise InputError(
-            f"features 0 to {spec.scored - 1} are scored, by `scored`; `pictured` asks for {_told(spec, 'pictured')}: "
-            "score more, or picture fewer."
-        )
-    wanted = {
-        "pictured": [i + 1 for i in spec.pictured],
-        "scored": [spec.scored or 1],
-        "robust_ranks": [k + 1 for k in spec.robust_ranks] if spec.robust_networks else [],
-    }
-    for field, places in wanted.items():
-        beyond = [k for k in places if k > n]
-        if field in given and beyond:
-            raise InputError(
-                f"{n} training images have features 0 to {n - 1}; `{field}` asks for {_told(spec, field)}: ask "
-                "for less, or give more images."
-            )
-
-
-def _told(spec: FeaturesSpec, field: str) -> str:
-    value = getattr(spec, field)
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _check_rank(spec: FeaturesSpec, rank: int, n: int) -> None:
-    """Refuse features of eigenvalues that are nothing but rounding, where they were asked for by hand."""
-    given = spec.model_fields_set
-    if ("pictured" in given and max(spec.pictured) >= rank) or (spec.scored or 0) > rank:
-        raise InputError(
-            f"the kernel matrix of these {n} images has {rank} eigenvalues above rounding, so features 0 to {rank - 1} "
-            "(are there duplicates?); more are asked for by `pictured` or `scored`: ask for less."
-        )
+Tables = dict[str, Rows]
+Step = tuple[float, Callable[[Progress], tuple[Tables, Arrays]]]
+"""A part of the stage: its share of the time, roughly, and the function that does it."""
 
 
 def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> StageResult:
-    """Each feature's worth, machines of chosen ones, pictures, other kernels' features, and what follows for networks."""
+    """Score each feature, fit machines of chosen ones, picture them, and compare them with other kernels' features."""
     features = eigenfeatures(context.machine)
     _check_rank(spec, features.rank, len(features))
     tables: Tables = {}
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: Arrays = {
         "eigenvalues": features.eigenvalues.cpu().numpy(),
         "label_energy": features.label_energy.cumsum(0).cpu().numpy(),
     }
 
-    def chosen_by_half() -> dict[str, list[int]]:
-        return categorised(tables["features"], "by_half")
+    def by_all() -> dict[str, list[int]]:
+        return robust_and_fragile(tables["features"], "category")
 
-    parts: list[Part] = [
-        (5.0, lambda tell: (scores(context, features, spec, tell), {})),
-        (0.5, lambda tell: (kept_features(context, features, spec, tables["features"], tell), {})),
-        (0.5, lambda tell: (scored_bands(context, features, spec, tell), {})),
-        (0.5, lambda tell: (trade_off(context, features, spec, tell), {})),
-        (2.0, lambda tell: agreement(context, features, spec, tell)),
-        (0.2, lambda tell: pictures(context, features, spec, tables["features"])),
-        (1.0, lambda tell: (learning(context, features, spec, tell), {})),
-        (0.1, lambda tell: who_carries_them(context, features, categorised(tables["features"]))),
-        (1.0, lambda tell: networks_on_robust_data(context, features, spec, chosen_by_half(), tell)),
+    def by_half() -> dict[str, list[int]]:
+        return robust_and_fragile(tables["features"], "by_half")
+
+    # Later steps read the scores of the first one, so the order matters.
+    steps: list[Step] = [
+        (5.0, lambda part: (scores(context, features, spec, part), {})),
+        (0.5, lambda part: (kept_features(context, features, spec, tables["features"], part), {})),
+        (0.5, lambda part: (scored_bands(context, features, spec, part), {})),
+        (0.5, lambda part: (trade_off(context, features, spec, part), {})),
+        (2.0, lambda part: agreement(context, features, spec, part)),
+        (0.2, lambda part: pictures(context, features, spec, tables["features"])),
+        (1.0, lambda part: (learning(context, features, spec, part), {})),
+        (0.1, lambda part: label_energy_by_image(context, features, by_all())),
+        (1.0, lambda part: networks_on_robust_data(context, features, spec, by_half(), part)),
     ]
-    total = sum(weight for weight, _ in parts)
+    total = sum(weight for weight, _ in steps)
     done = 0.0
-    for weight, make in parts:
-        new_tables, new_arrays = make(progress.part(done / total, weight / total))
+    for weight, step in steps:
+        new_tables, new_arrays = step(progress.part(done / total, weight / total))
         tables |= {name: rows for name, rows in new_tables.items() if rows}
         arrays |= new_arrays
         done += weight
     progress(1.0)
     return StageResult(tables, arrays)
+
+
+def check_features(context: Context, spec: FeaturesSpec) -> None:
+    """Raise InputError, before a run is made, for kernels without rules and for indices beyond the spectrum.
+
+    Defaults that lie beyond the spectrum are no error: such features are left out.
+    """
+    for name in spec.compare:
+        context.kernel(name)
+    n_train = len(context.data.train)
+    classes = len(context.data.classes)
+    asked = spec.model_fields_set
+    if spec.compare and spec.compare_train is not None and spec.compare_train < classes:
+        raise InputError(
+            f"other kernels are fitted on images of all {classes} classes; `compare_train` asks for {spec.compare_train} "
+            "images: ask for more."
+        )
+    if spec.scored is not None and "pictured" in asked and max(spec.pictured) >= spec.scored:
+        raise InputError(
+            f"features 0 to {spec.scored - 1} are scored, by `scored`; `pictured` asks for "
+            f"{_field_text(spec, 'pictured')}: score more, or picture fewer."
+        )
+    # Each field with the numbers of features that its values need.
+    needed = {
+        "pictured": [index + 1 for index in spec.pictured],
+        "scored": [spec.scored or 1],
+        # The first k features of n are a choice only for k below n.
+        "robust_ranks": [k + 1 for k in spec.robust_ranks] if spec.robust_networks else [],
+    }
+    for field, counts in needed.items():
+        if field in asked and any(count > n_train for count in counts):
+            raise InputError(
+                f"{n_train} training images have features 0 to {n_train - 1}; `{field}` asks for "
+                f"{_field_text(spec, field)}: ask for less, or give more images."
+            )
+
+
+def _field_text(spec: FeaturesSpec, field: str) -> str:
+    value = getattr(spec, field)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _check_rank(spec: FeaturesSpec, rank: int, n: int) -> None:
+    """Raise InputError for features that were asked for although their eigenvalues are nothing but rounding."""
+    pictured = "pictured" in spec.model_fields_set and max(spec.pictured) >= rank
+    if pictured or (spec.scored or 0) > rank:
+        raise InputError(
+            f"the kernel matrix of these {n} images has {rank} eigenvalues above rounding, so features 0 to {rank - 1} "
+            "(are there duplicates?); more are asked for by `pictured` or `scored`: ask for less."
+        )

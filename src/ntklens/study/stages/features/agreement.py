@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ntklens.attacks.balls import per_sample
 from ntklens.features import (
     NTKFeatures,
     Threat,
@@ -25,122 +24,169 @@ from ntklens.features import (
 from ntklens.machine import KernelMachine
 from ntklens.progress import Progress
 from ntklens.statistics import mean, rank_correlation
-from ntklens.study.context import Context
+from ntklens.study.context import Arrays, Context, Rows
 from ntklens.study.spec import FeaturesSpec
-from ntklens.study.stages.features.pictures import in_turn
+from ntklens.study.stages.turns import by_turns
 from ntklens.study.streams import Stream
 
-_SHOWN = 6
-"""Features that are pictured side by side."""
+_PICTURED = 6
+"""Number of features that are pictured side by side."""
 _DRAWS = 200
-"""Of what chance gives."""
+"""Number of random draws that tell what chance gives."""
+
+Interval = tuple[float, float]
+"""The central 95 % of what chance gives."""
 
 
 def agreement(
     context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, NDArray[Any]]]:
-    """For each other kernel: subspaces, matched features, their labels, robustness and pictures, each with its null.
+) -> tuple[dict[str, Rows], Arrays]:
+    """Compare the first features of the experiment's kernel with those of other architectures' kernels.
 
-    The kernels are fitted on the same images; where `spec.compare_train` is fewer, on the first ones of each class. The
-    pictures have the sign of their output for the true class.
+    The kernels are fitted on the same images; where `spec.compare_train` asks for fewer, on the first ones of each class.
+    Pictures are turned to the sign of the first kernel's output for the true class.
+
+    Returns:
+        The tables "consistency" (one row per other kernel and measure, each with what chance gives) and "side_by_side",
+        and the arrays of the pictures and of the principal cosines.
     """
-    own = context.spec.kernel.architecture
-    others = [a for a in spec.compare if a != own]
+    architecture = context.spec.kernel.architecture
+    others = [name for name in spec.compare if name != architecture]
     if not others:
         return {}, {}
     x, y = context.train
-    some = torch.tensor(in_turn(y, spec.compare_train or len(y)), device=x.device).sort().values
-    if len(some) < len(x):
-        features = _of(context, own, x[some], y[some])
+    x_test, y_test = context.test
+    sample = torch.tensor(by_turns(y, spec.compare_train or len(y)), device=x.device).sort().values
+    if len(sample) < len(x):
+        features = _features_of(context, architecture, x[sample], y[sample])
     n = len(features.eigenvectors)
     k = min(spec.subspace, n // 2)
-    nulls = (
+    chance = (
         random_overlap(n, k, _DRAWS, context.generator(Stream.CHANCE_OVERLAP)),
         random_match(n, k, _DRAWS, context.generator(Stream.CHANCE_MATCH)),
     )
-    columns = in_turn(context.test[1], spec.compare_images)
-    mine = _Side(context, features, k, columns)
-    rows: list[dict[str, Any]] = []
-    towards = _towards(features, int(context.test[1][columns[0]]))[:k]
-    towards = per_sample(towards, x).to(mine.pictures)
-    shown: list[NDArray[Any]] = [(towards * mine.pictures[:, 0])[:_SHOWN].cpu().numpy()]
-    cosines: dict[str, NDArray[Any]] = {}
+    images = by_turns(y_test, spec.compare_images)
+    first = _Side(context, spec, features, k, images)
+    class_signs = _as_factor(_signs_for_class(features, int(y_test[images[0]]))[:k], first.pictures[:, 0])
+    rows: Rows = []
+    side_by_side = [(class_signs * first.pictures[:, 0])[:_PICTURED].cpu().numpy()]
+    cosines: Arrays = {}
     for done, name in enumerate(others, 1):
-        other = _Side(context, _of(context, name, x[some], y[some]), k, columns)
-        made, order, signs = _compare(context, mine, other, nulls)
-        rows += [{"kernel_a": own, "kernel_b": name, **row} for row in made]
-        signed = other.pictures[order, 0] * per_sample(signs, x).to(other.pictures)
-        shown.append((towards * signed)[:_SHOWN].cpu().numpy())
-        cosines[f"principal_{name}"] = principal_cosines(mine.vectors, other.vectors).cpu().numpy()
-        progress(done / len(others))
-    meta = [{"kernel": name} for name in (own, *others)]
-    image = context.test[0][columns[:1]].cpu().numpy()
-    return (
-        {"consistency": rows, "side_by_side": meta},
-        {"side_by_side": np.stack(shown), "side_by_side_image": image, **cosines},
-    )
-
-
-def _towards(features: NTKFeatures, label: int) -> Tensor:
-    """Sign of each feature's weight for a class."""
-    column = features.weights[:, 0] * (2 * label - 1) if features.weights.shape[1] == 1 else features.weights[:, label]
-    return torch.where(column < 0, -1.0, 1.0)
-
-
-def _of(context: Context, architecture: str, x: Tensor, y: Tensor) -> NTKFeatures:
-    return eigenfeatures(KernelMachine(context.kernel(architecture), context.machine.filter).fit(x, y))
+        other = _Side(context, spec, _features_of(context, name, x[sample], y[sample]), k, images)
+        partners, match_cosines = match(first.vectors, other.vectors)
+        pair = {"kernel_a": architecture, "kernel_b": name}
+        rows += [pair | row for row in _measures(context, first, other, partners, match_cosines, chance)]
+        # An eigenvector is determined up to its sign only: turn each partner to the sign of its match.
+        matched = other.pictures[partners, 0]
+        match_signs = torch.where(match_cosines < 0, -1.0, 1.0)
+        matched = matched * _as_factor(match_signs, matched)
+        side_by_side.append((class_signs * matched)[:_PICTURED].cpu().numpy())
+        cosines[f"principal_{name}"] = principal_cosines(first.vectors, other.vectors).cpu().numpy()
+        progress.step(done, len(others))
+    tables: dict[str, Rows] = {
+        "consistency": rows,
+        "side_by_side": [{"kernel": name} for name in (architecture, *others)],
+    }
+    arrays: Arrays = {
+        "side_by_side": np.stack(side_by_side),
+        "side_by_side_image": x_test[images[:1]].cpu().numpy(),
+        **cosines,
+    }
+    return tables, arrays
 
 
 class _Side:
-    """One kernel's first features: vectors, pictures at some test images, robustness on the test set."""
+    """The first k features of one kernel, as they are compared.
 
-    def __init__(self, context: Context, features: NTKFeatures, k: int, columns: list[int]) -> None:
-        spec = context.spec.features or FeaturesSpec()
-        (x, y), attack = context.test, context.threat
-        self.features, self.vectors = features, features.eigenvectors[:, :k]
-        self.pictures = scalar_pictures(features, x[columns], self.vectors / features.eigenvalues[:k])
-        part = slice(0, spec.compare_test)
-        threat = Threat(attack.eps, attack.norm)
-        self.robustness = features.robustness(x[part], y[part], threat, range(k)).values
+    Attributes:
+        vectors: (n, k) eigenvectors.
+        pictures: (k, m, C, H, W), their gradients at m test images.
+        robustness: (k,), on test images under one step.
+        energy: (k,), their label energy.
+    """
+
+    def __init__(self, context: Context, spec: FeaturesSpec, features: NTKFeatures, k: int, images: list[int]) -> None:
+        x, y = context.test
+        threat = context.threat
+        sample = slice(0, spec.compare_test)
+        self.vectors = features.eigenvectors[:, :k]
+        self.pictures = scalar_pictures(features, x[images], self.vectors / features.eigenvalues[:k])
+        one_step = Threat(threat.eps, threat.norm)
+        self.robustness = features.robustness(x[sample], y[sample], one_step, range(k)).values
         self.energy = features.label_energy[:k].cpu().numpy()
 
 
-def _compare(
-    context: Context, mine: _Side, other: _Side, nulls: tuple[tuple[float, float], tuple[float, float]]
-) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
-    k = mine.vectors.shape[1]
-    order, cosines = match(mine.vectors, other.vectors)
-    partner = order.cpu().numpy()
-    rows = [
-        _row(f"overlap of the top {k} eigenspaces", subspace_overlap(mine.vectors, other.vectors), nulls[0]),
-        _row("squared cosine of matched eigenvectors", float(cosines.square().mean()), nulls[1]),
-        _correlation("label energy of matched features", mine.energy, other.energy[partner]),
-        _correlation("robustness of matched features", mine.robustness, other.robustness[partner]),
+def _features_of(context: Context, architecture: str, x: Tensor, y: Tensor) -> NTKFeatures:
+    machine = KernelMachine(context.kernel(architecture), context.machine.filter)
+    return eigenfeatures(machine.fit(x, y))
+
+
+def _signs_for_class(features: NTKFeatures, label: int) -> Tensor:
+    """Return the sign of each feature's weight in the output for a class, (n,)."""
+    weights = features.weights
+    # With two classes there is one output, which is positive for class 1.
+    column = weights[:, 0] * (2 * label - 1) if weights.shape[1] == 1 else weights[:, label]
+    return torch.where(column < 0, -1.0, 1.0)
+
+
+def _as_factor(signs: Tensor, pictures: Tensor) -> Tensor:
+    """Return signs (k,) in a shape that multiplies pictures (k, C, H, W)."""
+    return signs.reshape(-1, *[1] * (pictures.ndim - 1)).to(pictures)
+
+
+def _measures(
+    context: Context,
+    first: _Side,
+    other: _Side,
+    partners: Tensor,
+    match_cosines: Tensor,
+    chance: tuple[Interval, Interval],
+) -> Rows:
+    """Return one row per measure of agreement, each with the interval that chance gives.
+
+    Args:
+        context: of the experiment.
+        first: the experiment's kernel.
+        other: the kernel that is compared with it.
+        partners: (k,), the other kernel's feature that is matched with each of the first kernel's.
+        match_cosines: (k,), cosines between the eigenvectors of each pair.
+        chance: of the overlap, and of the squared cosines.
+    """
+    k = first.vectors.shape[1]
+    order = partners.cpu().numpy()
+    overlap = subspace_overlap(first.vectors, other.vectors)
+    squared = float(match_cosines.square().mean())
+    pairs = zip(first.pictures, other.pictures[partners], strict=True)
+    alike = mean([float(picture_cosine(a, b).mean()) for a, b in pairs])
+    return [
+        _row(f"overlap of the top {k} eigenspaces", {"value": overlap, "low": None, "high": None}, chance[0]),
+        _row("squared cosine of matched eigenvectors", {"value": squared, "low": None, "high": None}, chance[1]),
+        _correlation("label energy of matched features", first.energy, other.energy[order]),
+        _correlation("robustness of matched features", first.robustness, other.robustness[order]),
+        _row("cosine of matched pictures", alike.row(), _chance_of_pictures(context, first, other)),
     ]
-    alike = [float(picture_cosine(a, b).mean()) for a, b in zip(mine.pictures, other.pictures[order], strict=True)]
+
+
+def _chance_of_pictures(context: Context, first: _Side, other: _Side) -> Interval:
+    """Return what the pictures of the same space of functions agree by when the space is turned at random."""
+    k = len(other.pictures)
     draws: list[float] = []
-    for _ in range(_DRAWS):  # pictures of the same space of functions, turned at random
-        generator = context.generator(Stream.CHANCE_PICTURES, len(draws))
-        turn, _ = torch.linalg.qr(torch.randn(k, k, generator=generator, dtype=torch.float64))
-        turned = torch.einsum("ij,j...->i...", turn.to(other.pictures), other.pictures)
-        pairs = zip(mine.pictures, turned, strict=True)
-        draws.append(float(torch.stack([picture_cosine(a, b).mean() for a, b in pairs]).mean()))
+    for draw in range(_DRAWS):
+        generator = context.generator(Stream.CHANCE_PICTURES, draw)
+        # The Q of a Gaussian matrix is a random orthogonal one.
+        rotation, _ = torch.linalg.qr(torch.randn(k, k, generator=generator, dtype=torch.float64))
+        turned = torch.einsum("ij,j...->i...", rotation.to(other.pictures), other.pictures)
+        cosines = [picture_cosine(a, b).mean() for a, b in zip(first.pictures, turned, strict=True)]
+        draws.append(float(torch.stack(cosines).mean()))
     low, high = np.quantile(draws, [0.025, 0.975])
-    estimate = mean(alike)
-    rows.append(
-        {"measure": "cosine of matched pictures", "value": estimate.value, "low": estimate.low, "high": estimate.high}
-        | {"null_low": float(low), "null_high": float(high)}
-    )
-    return rows, order, torch.where(cosines < 0, -1.0, 1.0)
+    return float(low), float(high)
 
 
-def _row(measure: str, value: float, null: tuple[float, float]) -> dict[str, Any]:
-    return {"measure": measure, "value": value, "low": None, "high": None, "null_low": null[0], "null_high": null[1]}
+def _row(measure: str, value: dict[str, Any], chance: Interval) -> dict[str, Any]:
+    return {"measure": measure, **value, "null_low": chance[0], "null_high": chance[1]}
 
 
 def _correlation(measure: str, a: NDArray[Any], b: NDArray[Any]) -> dict[str, Any]:
-    """Spearman's, with its interval; the null of independent ranks is central 95 % of ± 1.96 / sqrt(k - 1)."""
-    found = rank_correlation(a, b)
+    """Return Spearman's correlation of k pairs; independent ranks give ± 1.96 / sqrt(k - 1) in 95 % of the cases."""
     bound = 1.96 / max(len(a) - 1, 1) ** 0.5
-    row = {"measure": f"rank correlation of the {measure}", "value": found.value, "low": found.low, "high": found.high}
-    return row | {"null_low": -bound, "null_high": bound}
+    return _row(f"rank correlation of the {measure}", rank_correlation(a, b).row(), (-bound, bound))

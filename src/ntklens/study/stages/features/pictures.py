@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ntklens.features import NTKFeatures
-from ntklens.study.context import Context
+from ntklens.study.context import Arrays, Context, Rows
 from ntklens.study.spec import FeaturesSpec
+from ntklens.study.stages.turns import by_turns
+
+_COLUMNS = ("index", "usefulness", "robustness")
 
 
 def pictures(
-    context: Context, features: NTKFeatures, spec: FeaturesSpec, scores: list[dict[str, Any]]
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, NDArray[Any]]]:
-    """Gradient images of chosen features at the first test images of each class in turn, and of many at the first one."""
+    context: Context, features: NTKFeatures, spec: FeaturesSpec, scored: Rows
+) -> tuple[dict[str, Rows], Arrays]:
+    """Picture chosen features at the first test images of each class, and many features at one image for an animation.
+
+    Args:
+        context: of the experiment.
+        features: all features.
+        spec: which features, how many images, and how many frames.
+        scored: the table "features".
+
+    Returns:
+        The tables "picture_rows", "picture_columns" and "frames", and the arrays "picture_images" (m, C, H, W),
+        "pictures" (features, m, C, H, W) and "frames" (frames, C, H, W).
+    """
     x, y = context.test
-    columns = in_turn(y, spec.images)
-    rows = [i for i in spec.pictured if i < len(scores)]
-    images, labels = x[columns], y[columns]
-    grid = np.stack([features.picture(images, i, labels).cpu().numpy() for i in rows])
-    tables = {
-        "picture_rows": [{k: scores[i][k] for k in ("index", "usefulness", "robustness")} for i in rows],
-        "picture_columns": [{"index": c, "label": context.data.classes[int(y[c])]} for c in columns],
+    images = by_turns(y, spec.images)
+    indices = [i for i in spec.pictured if i < len(scored)]
+    grid = [features.picture(x[images], i, y[images]).cpu().numpy() for i in indices]
+    tables: dict[str, Rows] = {
+        "picture_rows": [{column: scored[i][column] for column in _COLUMNS} for i in indices],
+        "picture_columns": [{"index": j, "label": context.data.classes[int(y[j])]} for j in images],
     }
-    arrays = {"picture_images": images.cpu().numpy(), "pictures": grid}
-    frames = sorted({round(v) for v in np.geomspace(1, len(scores), spec.frames)}) if spec.frames else []
-    if frames:
-        shown = [features.picture(images[:1], i - 1, labels[:1])[0].cpu().numpy() for i in frames]
-        arrays["frames"] = np.stack(shown)
-        tables["frames"] = [{k: scores[i - 1][k] for k in ("index", "usefulness", "robustness")} for i in frames]
+    arrays: Arrays = {"picture_images": x[images].cpu().numpy(), "pictures": np.stack(grid)}
+    if spec.frames:
+        # Frames stand at equal ratios of the place, from the first feature to the last scored one.
+        frames = sorted({round(place) - 1 for place in np.geomspace(1, len(scored), spec.frames)})
+        first = images[:1]
+        gradients = [features.picture(x[first], i, y[first])[0].cpu().numpy() for i in frames]
+        arrays["frames"] = np.stack(gradients)
+        tables["frames"] = [{column: scored[i][column] for column in _COLUMNS} for i in frames]
     return tables, arrays
-
-
-def in_turn(y: Tensor, count: int) -> list[int]:
-    """The first images by their classes (n,), the classes taking turns."""
-    turns = [(y == c).nonzero().flatten().tolist() for c in torch.unique(y)]
-    return [q[r] for r in range(max(map(len, turns))) for q in turns if r < len(q)][:count]

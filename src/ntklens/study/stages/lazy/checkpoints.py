@@ -10,9 +10,9 @@ from ntklens.networks import Centred, gradient_descent
 from ntklens.study.context import Context, Rows
 from ntklens.study.spec import LazySpec
 from ntklens.study.stages.lazy.networks import initial_network, regression_targets, with_logits
-from ntklens.study.stages.lazy.sources import CLEAN, KERNEL_INFINITE, KERNEL_MATCHED, WHITE_BOX
 from ntklens.study.stages.lazy.steps import StepCount
 from ntklens.transfer import gradient_cosine
+from ntklens.vocabulary import CLEAN, KERNEL_INFINITE, KERNEL_MATCHED, WHITE_BOX
 
 
 def over_training(context: Context, spec: LazySpec, learning_rate: float, count: StepCount) -> Rows:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from ntklens.errors import NumericalFailure
-from ntklens.networks import BinaryLogits, build, gradient_descent, ntk_parametrize
+from ntklens.networks import BinaryLogits, build, gradient_descent, ntk_parametrize, seeded_network
 from ntklens.study.context import Context
 from ntklens.study.spec import LazySpec
 from ntklens.study.streams import NetworkStream
@@ -24,14 +23,14 @@ def initial_network(context: Context, width: int, seed: int, *, standard: bool =
         standard: keep torch's own parametrisation instead of the NTK parametrisation.
     """
     kernel = context.spec.kernel
-    generator = context.generator(width, seed)
-    torch_generator = context.generator(width, seed, NetworkStream.TORCH_WEIGHTS)
-    with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(1 << 31, (1,), generator=torch_generator)))
-        network = build(kernel.architecture, context.data.shape, context.outputs, width=width)
-    network = network.to(context.spec.device)
+    torch_seed = context.seed(width, seed, NetworkStream.TORCH_WEIGHTS)
+    network = seeded_network(
+        lambda: build(kernel.architecture, context.data.shape, context.outputs, width=width), torch_seed
+    ).to(context.spec.device)
     if standard:
         return network
+    # The NTK parametrisation draws its own weights; those of the build are not used.
+    generator = context.generator(width, seed)
     return ntk_parametrize(network, kernel.w_std, kernel.b_std, generator=generator).to(context.spec.device)
 
 

@@ -11,21 +11,22 @@ from torch import Tensor, nn
 from ntklens.attacks import correct
 from ntklens.linalg import GradientDescent
 from ntklens.networks import Centred
-from ntklens.statistics import mean, proportion
+from ntklens.statistics import mean
 from ntklens.study.context import Context, Rows
+from ntklens.study.rows import accuracy_columns
 from ntklens.study.spec import LazySpec
 from ntklens.study.stages.lazy.networks import descended, initial_network
-from ntklens.study.stages.lazy.sources import (
-    CLEAN,
-    COMPARISONS,
-    KERNEL_INFINITE,
-    KERNEL_MATCHED,
-    NOISE,
-    SURROGATE,
-    WHITE_BOX,
-)
 from ntklens.study.stages.lazy.steps import StepCount
 from ntklens.transfer import gradient_cosine
+from ntklens.vocabulary import CLEAN, KERNEL_INFINITE, KERNEL_MATCHED, NOISE, SURROGATE, WHITE_BOX
+
+COMPARISONS = (
+    (NOISE, KERNEL_MATCHED),
+    (NOISE, KERNEL_INFINITE),
+    (KERNEL_MATCHED, WHITE_BOX),
+    (SURROGATE, WHITE_BOX),
+)
+"""Pairs of sources whose accuracies are compared: what a source fools beyond noise, and short of the white box."""
 
 
 def by_width(context: Context, spec: LazySpec, learning_rate: float, steps: StepCount) -> dict[str, Rows]:
@@ -90,17 +91,13 @@ def _trained(context: Context, width: int, seed: int, steps: int, learning_rate:
 
 
 def _row(context: Context, width: int, seed: int, source: str, right: Tensor, agreement: float) -> dict[str, Any]:
-    accuracy = proportion(int(right.sum()), len(right))
     return {
         "victim": f"width {width}, seed {seed}",
         "width": width,
         "seed": seed,
         "source": source,
         "eps": 0.0 if source == CLEAN else context.threat.eps,
-        "accuracy": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
-        "n": accuracy.n,
+        **accuracy_columns(right),
         "agreement": agreement,
     }
 

@@ -1,0 +1,165 @@
+"""The tables of a record: which columns each of them has.
+
+The stages write these tables; the claims, the report and the command line read them by name. A table that a stage adds
+to a record has to be listed here with exactly its columns, so that a misspelled column is an error and not an empty cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ntklens.statistics import Estimate
+from ntklens.vocabulary import FRAGILE, ROBUST
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table.
+
+    Attributes:
+        columns: columns of every row; a value that could not be measured is None.
+        optional: columns that some rows, or the rows of some experiments, do not have.
+    """
+
+    columns: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def every(self) -> set[str]:
+        """All columns, the optional ones among them."""
+        return {*self.columns, *self.optional}
+
+
+def bounds(column: str) -> tuple[str, str]:
+    """Return the columns that hold the ends of a column's 95 % interval.
+
+    Example:
+        >>> bounds("accuracy"), bounds("value")
+        (('accuracy_low', 'accuracy_high'), ('low', 'high'))
+    """
+    _, low, high = _estimate(column)
+    return low, high
+
+
+def _estimate(column: str = "value") -> tuple[str, ...]:
+    """Return the columns of an estimate with its interval, as `Estimate.row` names them."""
+    estimate = Estimate(math.nan, math.nan, math.nan, 0)
+    return tuple(estimate.row("" if column == "value" else column))
+
+
+_ACCURACY = _estimate("accuracy")
+_ROBUST_ACCURACY = _estimate("robust_accuracy")
+_VALUE = _estimate()
+_COSINE = _estimate("cosine")
+_EXAMPLE = ("index", "label", "prediction", "adversarial_prediction", "eps", "norm")
+_BAND = ("first", "last", "label_energy")
+_RUN = ("training", "seed")
+_POLAR = ("radius", "angle", "radius_top", "angle_top", "radius_bottom", "angle_bottom")
+
+WORST_CASE = (*_ACCURACY, *_ROBUST_ACCURACY, "pgd_accuracy", "n")
+"""Columns of a model's accuracy on clean images, under PGD alone, and in the worst case of several attacks."""
+
+TABLES: dict[str, dict[str, Table]] = {
+    "data": {"data": Table(("name", "classes", "train", "test", "shape", "fingerprint", "licence"))},
+    "attack": {
+        "attack_curve": Table(("model", "attack", "norm", "eps", *_ACCURACY, "n")),
+        "attack_effect": Table(("comparison", "eps", *_VALUE, "n")),
+        "gallery": Table(_EXAMPLE),
+    },
+    "victim": {
+        "victim": Table(("attack", "norm", "eps", *_ACCURACY, "fooled", "queries", "gradient_evaluations", "seconds")),
+        "victim_effect": Table(("comparison", "eps", *_VALUE, "n")),
+        "victim_meta": Table(
+            ("victim", "surrogate", "method", "test"),
+            optional=("sample", "queries", "kernel", "time", "search_fooled", "correlation"),
+        ),
+        "victim_gallery": Table(_EXAMPLE),
+        "victim_checks": Table(("check", "passed", "seen")),
+    },
+    "lazy": {
+        "lazy": Table(("victim", "width", "seed", "source", "eps", *_ACCURACY, "n", "agreement"), optional=_COSINE),
+        "lazy_effect": Table(("width", "first", "second", *_VALUE, "n")),
+        "lazy_cost": Table(("source", "seconds", "gradient_evaluations")),
+        "lazy_meta": Table(("steps", "learning_rate", "seeds")),
+        "lazy_steps": Table(("steps", "seed", "width", "source", "accuracy"), optional=_COSINE),
+        "lazy_regimes": Table(("regime", "width", "seeds", "clean", "noise", "kernel", "white_box", *_VALUE, "cosine")),
+    },
+    "transfer": {
+        "transfer": Table(("surrogate", "victim", "seed", "eps", *_ACCURACY, *_estimate("fooled"), "n")),
+        "transfer_means": Table(("surrogate", "victim", "seeds", *_ACCURACY, *_estimate("fooled"))),
+        "transfer_cost": Table(
+            ("surrogate", "fitting_seconds", "attack_seconds", "training_gradients", "attack_gradients")
+        ),
+        "transfer_meta": Table(("eps", "norm", "steps", "loss", "seeds", "epochs", "sample", "train", "test", "width")),
+    },
+    "features": {
+        "features": Table(
+            (
+                *("index", "eigenvalue", "label_energy", "one_step", "category", "by_half"),
+                *_estimate("usefulness"),
+                *_estimate("robustness"),
+            )
+        ),
+        "features_meta": Table(("majority", "eps", "norm", "n", "steps")),
+        "spectrum_meta": Table(("n", "effective_rank", "trace")),
+        "top_k": Table(("k", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
+        "subsets": Table(("features", "count", "label_energy", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
+        "bands": Table((*_BAND, "count", "category", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
+        "trade_off": Table(("knob", "value", "label_energy", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
+        "consistency": Table(("kernel_a", "kernel_b", "measure", *_VALUE, "null_low", "null_high")),
+        "side_by_side": Table(("kernel",)),
+        "picture_rows": Table(("index", "usefulness", "robustness")),
+        "picture_columns": Table(("index", "label")),
+        "frames": Table(("index", "usefulness", "robustness")),
+        "learning": Table(("step", *_BAND, "network", "kernel")),
+        "learning_meta": Table(("width", "learning_rate", *_VALUE, "n")),
+        "attribution": Table(("class", "images", ROBUST, FRAGILE)),
+        "carriers": Table(("features", "index", "label", "share")),
+        "robust_data": Table(
+            ("network", "trained_on", "projected", "rank", *_ACCURACY, *_ROBUST_ACCURACY, "seeds", "n")
+        ),
+    },
+    "dynamics": {
+        "dynamics": Table(
+            (
+                *(*_RUN, "epoch", "velocity", "concentration", "effective_rank", "trace", "alignment"),
+                *("specialisation", *_POLAR, "probe_loss", "probe_accuracy"),
+                *("adversarial_cosine", "adversarial_trace"),
+                *(*_ACCURACY, *_ROBUST_ACCURACY, "one_step_accuracy"),
+            ),
+            optional=("train_loss",),
+        ),
+        "dynamics_meta": Table(
+            ("top_k", "probe", "seeds", "lazy_threshold", "architecture", "attack_steps", "eps"),
+            optional=("tracker_share",),
+        ),
+        "lazy_epochs": Table((*_RUN, "threshold", "epoch")),
+        "advice": Table((*_RUN, "kind", "epoch", "text")),
+        "continued": Table((*_RUN, "from_epoch", "linearised", *WORST_CASE)),
+        "kernel_machines": Table((*_RUN, "fitted_on", *WORST_CASE, "feature_usefulness", "feature_robustness")),
+    },
+    "claims": {
+        "claims": Table(("claim", "statement", "verdict", "figure")),
+        "summary": Table(("text",)),
+    },
+}
+"""The tables by the stage that writes them. A stage leaves out those that its experiment does not ask for."""
+
+
+def check_tables(stage: str, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Raise ValueError unless every table belongs to the stage and every row has the columns that are listed here."""
+    known = TABLES[stage]
+    for name, rows in tables.items():
+        if name not in known:
+            raise ValueError(f'expected a table of the stage "{stage}" ({", ".join(known)}); got "{name}".')
+        for row in rows:
+            missing = sorted(set(known[name].columns) - set(row))
+            unknown = sorted(set(row) - known[name].every)
+            if missing or unknown:
+                raise ValueError(
+                    f'expected the columns of the table "{name}"; got a row without {missing} and with {unknown}. '
+                    "Add them to ntklens.schema, or correct the row."
+                )

@@ -1,0 +1,140 @@
+"""The rules on the kernel under adversarial training: C7, C8 and L1. All compare PGD training with standard training."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from ntklens.record import Record
+from ntklens.study.claims.base import Verdict, only_row, rows_of
+from ntklens.study.context import Rows
+from ntklens.vocabulary import PGD, STANDARD, UNTRAINED
+from ntklens.wording import share
+
+
+def _of(rows: Rows, training: str) -> Rows:
+    return [row for row in rows if row["training"] == training]
+
+
+def _are_paired(rows: Rows) -> bool:
+    """Return whether there are rows of both trainings, and of the same seeds."""
+    pgd, standard = ({row["seed"] for row in _of(rows, training)} for training in (PGD, STANDARD))
+    return bool(pgd) and pgd == standard
+
+
+def _runs(count: int) -> str:
+    return "one run of each" if count == 1 else f"{count} seeds"
+
+
+def _by_seed(rows: Rows, training: str) -> list[Rows]:
+    """Return the rows of a training, one list per seed."""
+    rows = _of(rows, training)
+    return [[row for row in rows if row["seed"] == seed] for seed in sorted({int(row["seed"]) for row in rows})]
+
+
+def c7(record: Record) -> Verdict | None:
+    """Judge C7: seen when, in every seed, the kernel slows down for good at an earlier epoch under PGD training."""
+    rows = rows_of(record, "lazy_epochs")
+    threshold = only_row(record, "dynamics_meta")["lazy_threshold"]
+    at_threshold = [row for row in rows if row["threshold"] == threshold]
+    if not _are_paired(at_threshold):
+        return None
+    epochs = {training: [row["epoch"] for row in _of(at_threshold, training)] for training in (PGD, STANDARD)}
+    # A kernel that does not slow down within the run is later than one that does.
+    pgd, standard = (
+        [math.inf if epoch is None else epoch for epoch in epochs[training]] for training in (PGD, STANDARD)
+    )
+    figure = (
+        f"The kernel moves by less than {threshold:g} per epoch under PGD training {_since(epochs[PGD])}; under standard "
+        f"training {_since(epochs[STANDARD])} ({_runs(len(pgd))})."
+    )
+    others = _other_thresholds(rows, threshold)
+    if others:
+        figure += f" First epochs at other thresholds, PGD and standard: {others}."
+    travelled = {training: ", ".join(_travelled(record, training)) for training in (PGD, STANDARD)}
+    figure += (
+        f" After its first epoch the kernel travels {travelled[PGD]} under PGD, {travelled[STANDARD]} under standard "
+        "training, in sums of kernel distances."
+    )
+    return Verdict(all(a < s for a, s in zip(pgd, standard, strict=True)), figure)
+
+
+def _since(epochs: list[float | None]) -> str:
+    return " and ".join("at no epoch of the run" if e is None else f"from epoch {e:g} on" for e in epochs)
+
+
+def _other_thresholds(rows: Rows, threshold: float) -> str:
+    """Return the first lazy epochs at the thresholds, beside the experiment's own, that some kernel falls below."""
+    reached = {row["threshold"] for row in rows if row["epoch"] is not None} - {threshold}
+    texts = []
+    for other in sorted(reached, reverse=True):
+        pgd, standard = (
+            "/".join(
+                "none" if row["epoch"] is None else f"{row['epoch']:g}"
+                for row in _of(rows, training)
+                if row["threshold"] == other
+            )
+            for training in (PGD, STANDARD)
+        )
+        texts.append(f"{other:g}: {pgd} and {standard}")
+    return "; ".join(texts)
+
+
+def _travelled(record: Record, training: str) -> list[str]:
+    """Return the total kernel distance travelled after the first recorded epoch, one value per seed."""
+    distances = []
+    for path in _by_seed(rows_of(record, "dynamics"), training):
+        # The velocity is per epoch, and epochs need not follow each other by one.
+        steps = [float(b["velocity"]) * (b["epoch"] - a["epoch"]) for a, b in pairwise(path[1:])]
+        distances.append(f"{sum(steps):.2f}")
+    return distances
+
+
+def _last(record: Record, training: str, column: str) -> list[float]:
+    """Return a measure at the last epoch, one value per seed."""
+    return [float(path[-1][column]) for path in _by_seed(rows_of(record, "dynamics"), training)]
+
+
+def c8(record: Record) -> Verdict | None:
+    """Judge C8: seen when, in every seed, PGD training ends with more of the kernel's energy in the top eigenspace."""
+    last_epochs = {epoch for training in (PGD, STANDARD) for epoch in _last(record, training, "epoch")}
+    rows = rows_of(record, "dynamics")
+    if not _are_paired(rows) or len(last_epochs) > 1:
+        return None
+    top_k = only_row(record, "dynamics_meta")["top_k"]
+    pgd, standard = (_last(record, training, "concentration") for training in (PGD, STANDARD))
+    pgd_rank, standard_rank = (_last(record, training, "effective_rank") for training in (PGD, STANDARD))
+
+    def listed(values: list[float], digits: int) -> str:
+        return ", ".join(f"{value:.{digits}f}" for value in values)
+
+    return Verdict(
+        all(a > s for a, s in zip(pgd, standard, strict=True)),
+        f"Share of the squared spectrum in the top {top_k}: {listed(pgd, 4)} after PGD training, {listed(standard, 4)} "
+        f"after standard training, {rows[0]['concentration']:.4f} before ({_runs(len(pgd))}); effective rank "
+        f"{listed(pgd_rank, 1)} and {listed(standard_rank, 1)}.",
+    )
+
+
+def l1(record: Record) -> Verdict | None:
+    """Judge L1: seen when, by interval and in every seed, machines on kernels of PGD training are more robust.
+
+    They are compared with machines on kernels of standard training; all are fitted on clean images.
+    """
+    rows = [row for row in rows_of(record, "kernel_machines") if row["accuracy"] is not None]
+    if not _are_paired(rows):
+        return None
+    pgd, standard = _of(rows, PGD), _of(rows, STANDARD)
+
+    def listed(machines: Rows) -> str:
+        return "; ".join(f"{share(row, 'robust_accuracy')} (clean {share(row)})" for row in machines)
+
+    parts = [
+        f"{name}: {listed(machines)}"
+        for name, machines in ((PGD, pgd), (STANDARD, standard), ("untrained", _of(rows, UNTRAINED)))
+    ]
+    return Verdict(
+        all(a["robust_accuracy_low"] > s["robust_accuracy_high"] for a, s in zip(pgd, standard, strict=True)),
+        "Worst-case accuracy (clean, PGD and Square) of machines fitted on clean images, by the network of the kernel. "
+        f"{'. '.join(parts)}.",
+    )

@@ -1,0 +1,52 @@
+"""What is read off the path of a kernel, whether the training is the experiment's own or one that is watched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ntklens.dynamics import KernelTracker, advice
+from ntklens.study.context import Context, Rows
+from ntklens.study.spec import DynamicsSpec
+from ntklens.study.stages.dynamics.attacks import one_step
+from ntklens.vocabulary import FGSM, WATCHED
+
+THRESHOLDS = (0.1, 0.03, 0.01, 0.003, 0.001)
+"""Velocities, in kernel distance per epoch, whose first lazy epochs are listed beside that of the experiment's own."""
+
+
+def kernel_tracker(context: Context, spec: DynamicsSpec, folder: Path) -> KernelTracker:
+    """Return a tracker on the first test images that keeps its kernels in a folder."""
+    x, y = (tensor[: spec.probe] for tensor in context.test)
+    return KernelTracker(x, y, top_k=spec.top_k, folder=folder, attack=one_step(context))
+
+
+def path_tables(training: str, seed: int, tracker: KernelTracker, spec: DynamicsSpec) -> dict[str, Rows]:
+    """Return the tables of one path of a kernel: its measures per epoch, its first lazy epochs, and advice.
+
+    The alarm for catastrophic overfitting is for training on one-step images. It is also given for watched checkpoints,
+    since nobody knows how these were trained; a fall of the cosine alone, without one of the accuracy under PGD, is none.
+    """
+    run: dict[str, Any] = {"training": training, "seed": seed}
+    rows = tracker.rows()
+    thresholds = sorted({*THRESHOLDS, spec.lazy_threshold}, reverse=True)
+    may_be_one_step = training in (FGSM, WATCHED)
+    pieces = advice(rows, spec.lazy_threshold, tracker.distance(), one_step=may_be_one_step)
+    return {
+        "dynamics": [run | row for row in rows],
+        "lazy_epochs": [run | {"threshold": t, "epoch": tracker.lazy_epoch(t)} for t in thresholds],
+        "advice": [run | piece.row() for piece in pieces],
+    }
+
+
+def dynamics_meta(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
+    """Return the row of the table "dynamics_meta": what the figures say of the experiment."""
+    return {
+        "top_k": spec.top_k,
+        "probe": min(spec.probe, len(context.data.test)),
+        "seeds": spec.seeds,
+        "lazy_threshold": spec.lazy_threshold,
+        "architecture": spec.architecture,
+        "attack_steps": spec.attack_steps,
+        "eps": context.threat.eps,
+    }

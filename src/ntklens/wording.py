@@ -1,0 +1,66 @@
+"""Numbers and sentences that the claims and the report share, so that both say the same of one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ntklens.schema import bounds
+
+_NORMS = {"linf": "ℓ∞", "l2": "ℓ₂"}
+
+
+def pixels(eps: float) -> str:
+    """Write a radius in 255ths of the pixel range where it is a whole number of them.
+
+    Example:
+        >>> pixels(8 / 255), pixels(0.5), pixels(2.0)
+        ('8/255', '0.5', '2')
+    """
+    steps = eps * 255
+    return f"{round(steps)}/255" if eps < 1 and abs(steps - round(steps)) < 1e-6 else f"{eps:.3g}"
+
+
+def norm_sign(norm: str) -> str:
+    """Return the usual sign of a norm; its name where it has none."""
+    return _NORMS.get(norm, norm)
+
+
+def percent(value: float) -> str:
+    """Write a share in per cent.
+
+    Example:
+        >>> percent(0.815)
+        '81.5 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def share(row: Mapping[str, Any], column: str = "accuracy") -> str:
+    """Write a row's share in per cent, with its 95 % interval where it has one.
+
+    Example:
+        >>> share({"accuracy": 0.815, "accuracy_low": 0.755, "accuracy_high": 0.863})
+        '81.5 % [75.5, 86.3]'
+    """
+    low, high = (row[end] for end in bounds(column))
+    text = percent(row[column])
+    return text if low is None or high is None else f"{text} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def points(row: Mapping[str, Any]) -> str:
+    """Write a row's difference of two shares in points of percentage, with its 95 % interval."""
+    return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def attacked_model(victim_meta: Mapping[str, Any]) -> str:
+    """Return what the images of an attack on the user's network were made on: the network, or its surrogate."""
+    return "surrogate" if victim_meta["surrogate"] else "network"
+
+
+def doubts(victim_meta: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence that warns of the self-checks which an attack on the user's network did not pass, if any."""
+    failed = [str(check["seen"]) for check in checks if check["passed"] == "no"]
+    if not failed:
+        return []
+    return [f"Read the figures with care. Failed checks of the {attacked_model(victim_meta)}: {' '.join(failed)}"]
