@@ -4,20 +4,28 @@ import numpy as np
 import pytest
 
 from ntklens.record import Record, provenance
+from ntklens.schema import bounds, check_tables
 from ntklens.statistics import proportion
+from ntklens.vocabulary import FRAGILE, PARTLY, ROBUST, USELESS
 
+STAGES = ("attack", "victim", "lazy", "transfer", "features", "dynamics")
 N = 200
 SOURCES = {"clean": 0.82, "noise": 0.81, "kernel t=inf": 0.77, "kernel matched time": 0.71, "trained surrogate": 0.76}
-CATEGORIES = ("robust and useful", "useful non-robust", "useful, partly robust", "not useful")
+CATEGORIES = (ROBUST, FRAGILE, PARTLY, USELESS)
 
 
-def share(value, name="accuracy", low="low", high="high"):
-    estimate = proportion(round(N * min(max(value, 0), 1)), N)
-    return {name: estimate.value, low: estimate.low, high: estimate.high}
+def share(value, name="accuracy"):
+    return proportion(round(N * min(max(value, 0), 1)), N).row(name)
 
 
-def scored(value, name):
-    return share(value, name, f"{name}_low", f"{name}_high")
+def both(clean, robust):
+    return {**share(clean), **share(robust, "robust_accuracy"), "n": N}
+
+
+def add_stage(record, name, tables, arrays=None, seconds=0.1):
+    """Add a stage whose tables have the columns of real ones."""
+    check_tables(name, tables)
+    record.add_stage(name, tables=tables, arrays=arrays, seconds=seconds)
 
 
 def images(rng, count, channels):
@@ -30,7 +38,7 @@ def images(rng, count, channels):
 
 def data_stage(record, classes, channels):
     row = {"name": "drawn", "classes": ", ".join(classes), "train": 800, "test": N, "shape": f"{channels}x28x28"}
-    record.add_stage("data", tables={"data": [row | {"fingerprint": "0f" * 32, "licence": "CC0"}]}, seconds=0.1)
+    add_stage(record, "data", {"data": [row | {"fingerprint": "0f" * 32, "licence": "CC0"}]})
 
 
 def attack_stage(record, classes, channels, rng, norm="linf"):
@@ -44,21 +52,82 @@ def attack_stage(record, classes, channels, rng, norm="linf"):
     ]
     x = images(rng, 5, channels)
     eps = radii[3]
-    seen = {"eps": eps, "norm": norm}
-    gallery = [
-        {"index": i, "label": a, "prediction": a, "adversarial_prediction": b, **seen}
-        for i, (a, b) in enumerate([classes, classes[::-1]] * 2 + [classes])
-    ]
     arrays = {"gallery_x": x, "gallery_adv": (x + eps * np.sign(rng.normal(size=x.shape))).clip(0, 1)}
+    gallery = examples(classes, eps, norm)
     effect = {"comparison": "noise minus one step", "eps": eps, "value": 0.7, "low": 0.6, "high": 0.8, "n": N}
     tables = {"attack_curve": curve, "gallery": gallery, "attack_effect": [effect]}
-    record.add_stage("attack", tables=tables, arrays=arrays, seconds=3.2)
+    add_stage(record, "attack", tables, arrays, seconds=3.2)
+
+
+def examples(classes, eps, norm):
+    return [
+        {"index": i, "label": a, "prediction": a, "adversarial_prediction": b, "eps": eps, "norm": norm}
+        for i, (a, b) in enumerate([classes, classes[::-1]] * 2 + [classes])
+    ]
+
+
+def victim_stage(record, classes, channels, rng, norm="linf"):
+    attack = {"norm": norm, "eps": 8 / 255, "queries": 0, "gradient_evaluations": N, "seconds": 0.4}
+    rows = [
+        {"attack": name, **attack, **share(value), "fooled": 0.8 - value}
+        for name, value in {"clean": 0.8, "noise": 0.79, "pgd": 0.35}.items()
+    ]
+    meta = {"victim": "net.py:net", "surrogate": "fc3", "method": "pgd", "test": N, "sample": 500, "kernel": True}
+    meta |= {"queries": 1000, "time": 12.5, "search_fooled": 0.4}
+    check = {"check": "varied outputs", "passed": "no", "seen": "The outputs are all alike."}
+    effect = {"comparison": "noise minus pgd", "eps": 8 / 255, "value": 0.4, "low": 0.3, "high": 0.5, "n": N}
+    x = images(rng, 5, channels)
+    tables = {
+        "victim": rows,
+        "victim_effect": [effect],
+        "victim_meta": [meta],
+        "victim_gallery": examples(classes, 8 / 255, norm),
+        "victim_checks": [check, check | {"passed": "yes", "seen": "Noise is answered like the images."}],
+    }
+    add_stage(record, "victim", tables, {"gallery_x": x, "gallery_adv": 1 - x}, seconds=2.0)
+
+
+SURROGATES = {"clean": 0.85, "noise": 0.84, "rbf": 0.7, "ntk:fc3": 0.6, "net:fc2": 0.55, "net:fc2+mi": 0.5}
+
+
+def transfer_stage(record):
+    rows = [
+        {"surrogate": name, "victim": victim, "seed": seed, "eps": 8 / 255, "n": N}
+        | share(value - 0.02 * seed)
+        | share(0.85 - value, "fooled")
+        for victim in ("fc2", "small-cnn")
+        for seed in range(2)
+        for name, value in (SURROGATES | {"white-box": 0.3}).items()
+    ]
+    means = [
+        {"surrogate": name, "victim": victim, "seeds": 2, **share(value), **share(0.85 - value, "fooled")}
+        for victim in ("fc2", "small-cnn")
+        for name, value in (SURROGATES | {"white-box": 0.3}).items()
+    ]
+    costs = [
+        {"surrogate": name, "fitting_seconds": 0.2, "attack_seconds": 0.1 * (i + 1)}
+        | {"training_gradients": 0, "attack_gradients": N}
+        for i, name in enumerate([*SURROGATES, "white-box"])
+        if name != "clean"
+    ]
+    meta = {"eps": 8 / 255, "norm": "linf", "steps": 10, "loss": "margin", "seeds": 2, "epochs": 5}
+    meta |= {"sample": 500, "train": 800, "test": N, "width": 64}
+    tables = {"transfer": rows, "transfer_means": means, "transfer_cost": costs, "transfer_meta": [meta]}
+    add_stage(record, "transfer", tables, seconds=9.5)
+
+
+def cosine(source, value):
+    """A source that comes from a model has one; images that nobody attacked, noise and the white box have none."""
+    if source in ("clean", "noise", "white-box"):
+        return {}
+    return {"cosine": value, "cosine_low": value - 0.05, "cosine_high": value + 0.05}
 
 
 def lazy_stage(record, rng):
     rows = [
         {"victim": f"width {w}, seed {s}", "width": w, "seed": s, "source": name, "eps": 8 / 255, "n": N}
         | share(value + rng.normal(0, 0.02))
+        | {"agreement": 0.9, **cosine(name, 1 - 8 / w)}
         for w, own in ((64, 0.36), (256, 0.58), (1024, 0.68))
         for s in range(3)
         for name, value in (SOURCES | {"white-box": own}).items()
@@ -67,7 +136,18 @@ def lazy_stage(record, rng):
     cost = [{"source": s, "seconds": 0.5, "gradient_evaluations": N} for s in SOURCES if s != "clean"]
     meta = {"steps": 150, "learning_rate": 0.001, "seeds": 3}
     tables = {"lazy": rows, "lazy_effect": [effect], "lazy_cost": cost, "lazy_meta": [meta]}
-    record.add_stage("lazy", tables=tables, seconds=15.6)
+    tables["lazy_steps"] = [
+        {"steps": step, "seed": 0, "width": 1024, "source": name, "accuracy": value, **cosine(name, 1 - 0.002 * step)}
+        for step in (10, 50, 150)
+        for name, value in (SOURCES | {"white-box": 0.68}).items()
+        if name not in ("noise", "trained surrogate")
+    ]
+    shares = {"clean": 0.82, "noise": 0.81, "kernel": 0.72, "white_box": 0.7}
+    gap = {"value": 0.02, "low": 0.01, "high": 0.03}
+    tables["lazy_regimes"] = [
+        {"regime": name, "width": 1024, "seeds": 3, **shares, **gap, "cosine": 0.9} for name in ("lazy", "large rate")
+    ]
+    add_stage(record, "lazy", tables, seconds=15.6)
 
 
 def features_stage(record, classes, channels, rng, count=150):
@@ -75,13 +155,11 @@ def features_stage(record, classes, channels, rng, count=150):
     rows = []
     for i in range(count):
         useful = 0.5 + 0.25 * np.exp(-i / 20) * rng.uniform(-0.3, 1) + rng.normal(0, 0.03)
-        row = {"index": i, "eigenvalue": eigenvalues[i], **scored(useful, "usefulness")}
-        rows.append(row | scored(useful * np.exp(-i / 15), "robustness") | {"category": CATEGORIES[i % 4]})
+        row = {"index": i, "eigenvalue": eigenvalues[i], "label_energy": 1 / count, **share(useful, "usefulness")}
+        row |= {**share(useful * np.exp(-i / 15), "robustness"), "one_step": useful, "by_half": CATEGORIES[i % 4]}
+        rows.append(row | {"category": CATEGORIES[i % 4]})
     sizes = (1, 2, 5, 10, 20, 50, 100, count)
-    top = [
-        {"k": k, **share(0.9 - 0.4 / k**0.5), **share(0.7 - 0.1 * abs(np.log(k / 10)), "robust_accuracy", *ROBUST)}
-        for k in sizes
-    ]
+    top = [{"k": k, **both(0.9 - 0.4 / k**0.5, 0.7 - 0.1 * abs(np.log(k / 10)))} for k in sizes]
     chosen, columns = (0, 1, 5, 50), (*classes, *classes)
     pictured = [{k: rows[i][k] for k in ("index", "usefulness", "robustness")} for i in chosen]
     pair = {"kernel_a": "fc1", "kernel_b": "fc3"}
@@ -93,20 +171,15 @@ def features_stage(record, classes, channels, rng, count=150):
             "knob": knob,
             "value": 10.0**p,
             "label_energy": 0.1 * p,
-            **share(0.8),
-            **share(0.5, "robust_accuracy", *ROBUST),
+            **both(0.8, 0.5),
         }
         for knob in ("time", "ridge")
         for p in range(4)
     ]
-    sets = [
-        {"features": name, "count": 7, **share(0.7), **share(0.4, "robust_accuracy", *ROBUST)}
-        for name in ("all", *CATEGORIES)
-    ]
+    sets = [{"features": name, "count": 7, "label_energy": 0.2, **both(0.7, 0.4)} for name in ("all", *CATEGORIES)]
     stretches = [
         {"first": first, "last": last, "count": last - first + 1, "label_energy": 0.3, "category": name}
-        | share(0.7)
-        | share(0.4, "robust_accuracy", *ROBUST)
+        | both(0.7, 0.4)
         for (first, last), name in zip(((0, 0), (1, 9), (10, 99), (100, 149)), CATEGORIES, strict=True)
     ]
     steps = [
@@ -119,28 +192,27 @@ def features_stage(record, classes, channels, rng, count=150):
         {"features": kind, "index": i, "label": classes[0], "share": 0.01} for kind in CATEGORIES[:2] for i in range(4)
     ]
     networks = [
-        {"network": "fc1", "trained_on": name, "projected": "labels", "rank": 5, "seeds": 3}
-        | share(0.8)
-        | share(0.5, "robust_accuracy", *ROBUST)
-        for name in ("original", "features: first 5", "random")
+        {"network": "fc1", "trained_on": name, "projected": "labels", "rank": 5, "seeds": 3} | both(0.8, 0.5) | {"n": n}
+        for name, n in (("original", N), ("features: robust and useful", N // 2), ("random", N))
     ]
     tables = {
         "trade_off": knobs,
         "subsets": sets,
         "bands": stretches,
         "learning": steps,
-        "learning_meta": [{"width": 512, "value": 0.9, "low": 0.8, "high": 0.95}],
+        "learning_meta": [{"width": 512, "learning_rate": 0.01, "value": 0.9, "low": 0.8, "high": 0.95, "n": 50}],
         "attribution": by_class,
         "carriers": carriers,
         "robust_data": networks,
         "side_by_side": [{"kernel": "fc1"}, {"kernel": "conv2"}],
         "features": rows,
-        "features_meta": [{"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": N}],
+        "features_meta": [{"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": N, "steps": 10}],
         "spectrum_meta": [{"n": count, "effective_rank": 4.3, "trace": float(eigenvalues.sum())}],
         "top_k": top,
         "consistency": agreement,
         "picture_rows": pictured,
         "picture_columns": [{"index": j, "label": label} for j, label in enumerate(columns)],
+        "frames": [{k: rows[i][k] for k in ("index", "usefulness", "robustness")} for i in chosen[:2]],
     }
     arrays = {
         "eigenvalues": eigenvalues,
@@ -150,13 +222,13 @@ def features_stage(record, classes, channels, rng, count=150):
         "side_by_side": rng.normal(size=(2, 3, channels, 28, 28)),
         "side_by_side_image": images(rng, 1, channels),
         "picture_images": images(rng, len(columns), channels),
+        "frames": rng.normal(size=(2, channels, 28, 28)),
         "pictures": rng.normal(size=(len(chosen), len(columns), channels, 28, 28)) * images(rng, 1, 1)[0],
     }
-    record.add_stage("features", tables=tables, arrays=arrays, seconds=66.7)
+    add_stage(record, "features", tables, arrays, seconds=66.7)
 
 
-ROBUST = ("robust_low", "robust_high")
-NULL = ("null_low", "null_high")
+NULL = bounds("null")
 
 
 def dynamics_stage(record, rng, epochs=12):
@@ -165,13 +237,14 @@ def dynamics_stage(record, rng, epochs=12):
         place = 1 - np.exp(-speed * np.arange(epochs + 1))
         for t, x in enumerate(place):
             row = {"training": training, "seed": 0, "epoch": t, "train_loss": None if t == 0 else 1 - x}
-            row |= scored(0.5 + 0.4 * x, "accuracy") | share(0.5 + 0.2 * x, "robust_accuracy", *ROBUST)
+            row |= share(0.5 + 0.4 * x, "accuracy") | share(0.5 + 0.2 * x, "robust_accuracy")
             row |= {
                 "velocity": None if t == 0 else 0.1 * (1 - x),
                 "concentration": 1 - 0.02 * x,
                 "trace": 300 * (1 + x),
             }
-            row |= {"effective_rank": 2 + 20 * x, "alignment": 0.1 + 0.3 * x}
+            row |= {"effective_rank": 2 + 20 * x, "alignment": 0.1 + 0.3 * x, "specialisation": 0.2}
+            row |= {"probe_loss": 0.7 - 0.5 * x, "probe_accuracy": 0.5 + 0.4 * x, "adversarial_trace": 320.0}
             row |= {"one_step_accuracy": 0.55 + 0.2 * x, "adversarial_cosine": 0.9 - 0.3 * (t == 9)}
             for part, turn in (("", 0.6), ("_top", 0.5), ("_bottom", 1.1)):
                 row |= {f"radius{part}": x / place[-1], f"angle{part}": turn * x + abs(rng.normal(0, 0.02))}
@@ -182,20 +255,18 @@ def dynamics_stage(record, rng, epochs=12):
         "probe": 100,
         "lazy_threshold": 0.03,
     }
-    meta |= {"architecture": "small-cnn", "attack_steps": 7, "eps": 8 / 255}
+    meta |= {"architecture": "small-cnn", "attack_steps": 7, "eps": 8 / 255, "seeds": 1, "tracker_share": 0.1}
     lazy = [
         {"training": name, "seed": 0, "threshold": 0.03, "epoch": e} for name, e in (("standard", 9.0), ("PGD", None))
     ]
     continued = [
-        {"training": name, "seed": 0, "from_epoch": epoch, "linearised": data}
-        | share(0.6)
-        | share(0.4, "robust_accuracy", *ROBUST)
-        | {"pgd_accuracy": 0.55, "n": N}
+        {"training": name, "seed": 0, "from_epoch": epoch, "linearised": data} | both(0.6, 0.4) | {"pgd_accuracy": 0.55}
         for name in ("standard", "PGD")
         for epoch, data in ((2, "standard"), (2, "PGD"), (8, "standard"), (8, "PGD"), (12, "not"))
     ]
     machines = [
-        {"training": name, "seed": 0, **share(0.7), **share(0.3, "robust_accuracy", *ROBUST), "pgd_accuracy": 0.3}
+        {"training": name, "seed": 0, "fitted_on": 400, **both(0.7, 0.3), "pgd_accuracy": 0.3}
+        | {"feature_usefulness": 0.6, "feature_robustness": 0.4}
         for name in ("none", "standard", "PGD")
     ]
     alarm = {
@@ -214,7 +285,7 @@ def dynamics_stage(record, rng, epochs=12):
         "kernel_machines": machines,
         "advice": advice,
     }
-    record.add_stage("dynamics", tables=tables, arrays=arrays, seconds=17.3)
+    add_stage(record, "dynamics", tables, arrays, seconds=17.3)
 
 
 def claims_stage(record, verdicts):
@@ -227,23 +298,26 @@ def claims_stage(record, verdicts):
         }
         for i, verdict in enumerate(verdicts, 1)
     ]
-    record.add_stage("claims", tables={"claims": rows, "summary": [{"text": "What this run says, in plain words."}]})
+    tables = {"claims": rows, "summary": [{"text": "What this run says, in plain words."}]}
+    add_stage(record, "claims", tables)
 
 
 @pytest.fixture
 def make_record(tmp_path):
     """Build a record: make_record(stages, classes=..., channels=..., norm=...)."""
 
-    def make(
-        stages=("attack", "lazy", "features", "dynamics"), classes=("T-shirt/top", "Shirt"), channels=1, norm="linf"
-    ):
+    def make(stages=STAGES, classes=("T-shirt/top", "Shirt"), channels=1, norm="linf"):
         rng = np.random.default_rng(0)
         record = Record.create(tmp_path / "run", "demo", "A drawn study", {}, provenance(seed=3, data="0f" * 32))
         data_stage(record, classes, channels)
         if "attack" in stages:
             attack_stage(record, classes, channels, rng, norm)
+        if "victim" in stages:
+            victim_stage(record, classes, channels, rng, norm)
         if "lazy" in stages:
             lazy_stage(record, rng)
+        if "transfer" in stages:
+            transfer_stage(record)
         if "features" in stages:
             features_stage(record, classes, channels, rng)
         if "dynamics" in stages:

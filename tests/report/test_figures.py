@@ -23,7 +23,7 @@ def drawn(figure):
 @pytest.mark.parametrize(("colours", "norm"), [(1, "linf"), (3, "l2")])
 def test_every_axis_of_every_figure_is_named(make_record, colours, norm):
     plates = [p for s in sections(make_record(channels=colours, norm=norm)) for p in s.plates]
-    assert len(plates) == (23 if colours == 1 else 24)
+    assert len(plates) == (30 if colours == 1 else 31)
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")
@@ -44,8 +44,8 @@ def test_the_curve_is_the_table(record):
     assert np.allclose(lines(axes)["one step"], [100 * r["accuracy"] for r in one_step])
     assert len(axes.collections) == 3, "a band an attack"
     heights = axes.collections[1].get_paths()[0].vertices[:, 1]
-    assert heights.min() == pytest.approx(100 * min(r["low"] for r in one_step))
-    assert heights.max() == pytest.approx(100 * max(r["high"] for r in one_step))
+    assert heights.min() == pytest.approx(100 * min(r["accuracy_low"] for r in one_step))
+    assert heights.max() == pytest.approx(100 * max(r["accuracy_high"] for r in one_step))
 
 
 @pytest.mark.parametrize(("norm", "last", "unit"), [("linf", 32, "255ths"), ("l2", 2.0, r"\[0, 1\]")])
@@ -56,7 +56,7 @@ def test_radii_are_255ths_for_linf_alone(make_record, norm, last, unit):
 
 
 def test_an_unattacked_row_starts_every_line():
-    base = {"norm": "linf", "low": 0.0, "high": 1.0}
+    base = {"norm": "linf", "accuracy_low": 0.0, "accuracy_high": 1.0}
     rows = [
         {"attack": "pgd", "eps": 0.1, "accuracy": 0.2, **base},
         {"attack": "none", "eps": 0.0, "accuracy": 0.9, **base},
@@ -172,7 +172,10 @@ def test_alarms_stand_where_the_cosine_fell(record):
 
 
 def test_what_is_missing_leaves_a_gap(record):
-    rows = [r | {"robust_accuracy": None, "robust_low": None, "robust_high": None} for r in record.table("dynamics")]
+    rows = [
+        r | {"robust_accuracy": None, "robust_accuracy_low": None, "robust_accuracy_high": None}
+        for r in record.table("dynamics")
+    ]
     score, speed = drawn(dynamics.over_epochs(rows, record.table("dynamics_meta")[0])).axes[:2]
     assert np.isfinite(score.get_lines()[0].get_ydata()).all()
     assert np.isnan(score.get_lines()[1].get_ydata()).all()

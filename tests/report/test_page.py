@@ -10,7 +10,8 @@ from ntklens.errors import InputError
 from ntklens.record import Record
 from ntklens.report import render, write_report
 
-STAGES = ("attack", "lazy", "features", "dynamics")
+STAGES = ("attack", "victim", "lazy", "transfer", "features", "dynamics")
+FIGURES = 30
 
 
 class Page(HTMLParser):
@@ -47,9 +48,9 @@ def test_a_whole_study_has_every_part(record):
     page = Page(render(record))
     assert page.open == [], "every element is closed"
     assert ids(page) == ["claims", *STAGES, "provenance"]
-    assert len(page.all("img")) == 23
+    assert len(page.all("img")) == FIGURES
     assert all(image["alt"] for image in page.all("img"))
-    assert "Figure 23." in page.text
+    assert f"Figure {FIGURES}." in page.text
     assert "T-shirt/top, Shirt" in page.text
     assert "not measured here" in page.text
     assert "88.0 % [82.8, 91.8]" in page.text, "the clean accuracy, 176 of 200, with Wilson's interval"
@@ -59,7 +60,7 @@ def test_a_whole_study_has_every_part(record):
 def test_every_link_leads_somewhere_in_the_page(record):
     page = Page(render(record))
     targets = [a["href"] for a in page.all("a")]
-    assert len(targets) == 6
+    assert len(targets) == 8
     assert {t.removeprefix("#") for t in targets} == set(ids(page))
 
 
@@ -75,16 +76,27 @@ def test_a_record_of_nothing_is_a_page(tmp_path):
     assert ids(page) == ["provenance"]
 
 
-def test_rows_that_explain_others_may_be_missing(record):
-    for name in ("attack_effect", "gallery", "lazy_meta", "lazy_effect", "lazy_cost", "spectrum_meta"):
+def test_tables_that_not_every_experiment_asks_for_may_be_missing(record):
+    for name in ("gallery", "victim_gallery", "victim_checks", "lazy_steps", "lazy_regimes", "subsets", "frames"):
         del record.tables[name]
-    for name in ("features_meta", "top_k", "consistency", "picture_rows", "dynamics_meta", "learning_meta"):
+    for name in ("consistency", "side_by_side", "learning", "learning_meta", "attribution", "carriers", "robust_data"):
+        del record.tables[name]
+    for name in ("continued", "kernel_machines"):
+        del record.tables[name]
+    page = Page(render(record))
+    assert ids(page) == ["claims", *STAGES, "provenance"]
+    assert len(page.all("img")) == FIGURES - 13
+
+
+def test_a_record_without_its_arrays_is_a_page(record):
+    """So are rows that no figure is drawn from."""
+    for name in ("attack_effect", "victim_effect", "lazy_effect", "lazy_cost"):
         del record.tables[name]
     for path in (record.folder / "arrays").iterdir():
         path.unlink()
     page = Page(render(record))
     assert ids(page) == ["claims", *STAGES, "provenance"]
-    assert len(page.all("img")) == 13
+    assert len(page.all("img")) == FIGURES - 7
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -115,7 +127,7 @@ def test_user_text_is_inert(make_record):
     record.tables["features"][0]["</th><script>"] = 1
     page = Page(render(record))
     assert not page.all("script")
-    assert len(page.all("img")) == 23
+    assert len(page.all("img")) == FIGURES
     assert not [attrs for _, attrs in page.elements if any(name.startswith("on") for name in attrs)]
     assert page.text.count(HOSTILE) >= 6
     for image in page.all("img"):

@@ -4,7 +4,7 @@ from ntklens.report.tables import number, table
 
 
 def test_an_interval_stands_beside_its_value():
-    found = table("t", [{"k": 5, "accuracy": 0.5, "low": 0.4, "high": 0.6, "robust_accuracy": 0.25}])
+    found = table("t", [{"k": 5, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "robust_accuracy": 0.25}])
     assert found.header == ["k", "accuracy [95 % interval]", "robust accuracy"]
     assert found.rows == [["5", "50.0 % [40.0, 60.0]", "25.0 %"]]
 
@@ -21,7 +21,7 @@ def test_a_plain_value_is_no_percentage(low, high, text):
 
 def test_each_value_takes_its_own_interval():
     row = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
-    row |= {"robust_accuracy": 0.2, "robust_low": 0.1, "robust_high": 0.3}
+    row |= {"robust_accuracy": 0.2, "robust_accuracy_low": 0.1, "robust_accuracy_high": 0.3}
     assert table("t", [row]).rows == [["50.0 % [40.0, 60.0]", "20.0 % [10.0, 30.0]"]]
 
 

@@ -13,7 +13,7 @@ from ntklens.statistics import proportion
 from ntklens.study import Spec, run
 from ntklens.study.claims import claims
 from ntklens.study.context import Context
-from ntklens.study.stages.features.scores import choosing
+from ntklens.study.stages.features.scores import selection_half
 
 ROBUST, PARTLY, FRAGILE, USELESS = "robust and useful", "useful, partly robust", "useful non-robust", "not useful"
 META = {"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": 1000, "steps": 1}
@@ -25,8 +25,7 @@ FIRST = [(1, 0.5, 0.5), (5, 0.78, 0.7), (10, 0.8, 0.6), (100, 0.82, 0.02)]
 
 def both(clean, robust):
     a, b = (proportion(round(1000 * share), 1000) for share in (clean, robust))
-    row = {"accuracy": a.value, "low": a.low, "high": a.high}
-    return row | {"robust_accuracy": b.value, "robust_low": b.low, "robust_high": b.high}
+    return a.row("accuracy") | b.row("robust_accuracy")
 
 
 @pytest.fixture
@@ -146,7 +145,7 @@ def test_scores_of_several_steps_and_of_halves(tmp_path):
     y = Context(spec).test[1].numpy()
     assert meta["majority"] == max(np.mean(y == 0), np.mean(y == 1))
     assert meta["steps"] == 4
-    assert {r["n"] for r in record.table("subsets")} == {200 - int(choosing(torch.tensor(y)).sum())}
+    assert {r["n"] for r in record.table("subsets")} == {200 - int(selection_half(torch.tensor(y)).sum())}
     assert {r["n"] for r in record.table("top_k")} == {200}
     assert all(
         r["robust_accuracy"] <= r["accuracy"] for name in ("top_k", "subsets", "bands") for r in record.table(name)
@@ -170,7 +169,7 @@ def test_what_is_chosen_is_scored_on_images_that_did_not_choose(tmp_path):
     )
     record, context = run(spec, tmp_path / "run"), Context(spec)
     x, y = context.test
-    features, half = nl.eigenfeatures(context.machine), choosing(context.test[1])
+    features, half = nl.eigenfeatures(context.machine), selection_half(context.test[1])
     assert int(half.sum()) == 100
     made = features.outcomes(x[half], y[half], Threat(8 / 255))
     scores = (FeatureScores.of(range(150), right) for right in (made.clean, made.attacked))
@@ -185,12 +184,12 @@ def test_what_is_chosen_is_scored_on_images_that_did_not_choose(tmp_path):
     networks = {r["trained_on"]: r for r in record.table("robust_data")}
     assert networks["features: robust and useful"]["n"] == int((~half).sum())
     assert networks["original"]["n"] == 199
-    assert networks["original"]["low"] is None, "one seed has no interval over seeds"
+    assert networks["original"]["accuracy_low"] is None, "one seed has no interval over seeds"
 
 
 def test_every_class_chooses_by_half_of_its_images():
     y = torch.tensor([0, 0, 0, 1, 1, 0, 2])
-    assert choosing(y).tolist() == [True, False, True, True, False, False, True]
+    assert selection_half(y).tolist() == [True, False, True, True, False, False, True]
 
 
 def test_duplicate_images_under_a_ridge(tmp_path):

@@ -66,7 +66,7 @@ def test_expansions_learn_from_where_they_start(record):
     end = {(r["training"], r["seed"]): r for r in rows if r["linearised"] == "not"}
     path = {(r["training"], r["seed"]): r for r in record.table("dynamics") if r["epoch"] == 4}
     for key, row in end.items():
-        assert row["low"] <= path[key]["accuracy"] <= row["high"]  # on fewer images
+        assert row["accuracy_low"] <= path[key]["accuracy"] <= row["accuracy_high"]  # on fewer images
     assert all(r["robust_accuracy"] <= min(r["accuracy"], r["pgd_accuracy"]) for r in rows)
     early = [r["accuracy"] for r in rows if r["from_epoch"] == 1 and r["linearised"] == "standard"]
     before = [r["accuracy"] for r in record.table("dynamics") if r["epoch"] == 1]

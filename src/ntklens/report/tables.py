@@ -7,17 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ntklens.report.figures.style import pixels
-
-_BOUNDS = {
-    "accuracy": (("low", "high"), ("accuracy_low", "accuracy_high")),
-    "robust_accuracy": (("robust_low", "robust_high"),),
-    "usefulness": (("usefulness_low", "usefulness_high"),),
-    "robustness": (("robustness_low", "robustness_high"),),
-    "fooled": (("fooled_low", "fooled_high"),),
-    "value": (("low", "high"),),
-}
-"""Columns that have an interval, and the names that its ends go by; of two that could have the same, the first has it."""
+from ntklens.schema import bounds
+from ntklens.vocabulary import NOT_LINEARISED, PGD, STANDARD, UNTRAINED
+from ntklens.wording import pixels
 
 _SHARES = {
     "accuracy",
@@ -32,10 +24,10 @@ _SHARES = {
     "agreement",
     "fooled",
 }
-"""Columns that are told in per cent."""
+"""Columns that are written in per cent."""
 
 _ANGLES = {"angle", "angle_top", "angle_bottom"}
-"""Columns in radians, told in degrees."""
+"""Columns in radians, which are written in degrees."""
 
 _HEADINGS = {
     "eps": "ε",
@@ -43,22 +35,22 @@ _HEADINGS = {
     "one_step_accuracy": "under one step",
     "one_step": "under one step",
 }
-"""Columns that go by another name."""
+"""Headings of columns whose names do not say what they are."""
 
 _WORDS = {
-    ("linearised", "not"): "not: the network itself",
-    ("linearised", "standard"): "on clean images",
-    ("linearised", "PGD"): "on PGD images",
-    ("training", "none"): "untrained",
+    ("linearised", NOT_LINEARISED): "not: the network itself",
+    ("linearised", STANDARD): "on clean images",
+    ("linearised", PGD): "on PGD images",
+    ("training", UNTRAINED): "untrained",
 }
-"""What values of a record are called before people."""
+"""Words for values whose names in a record do not say what they are."""
 
 _INTERVAL = " [95 % interval]"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be set: every cell is text."""
+    """A table in which every cell is text."""
 
     title: str
     header: list[str]
@@ -66,29 +58,27 @@ class Table:
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> Table | None:
-    """The rows as a table; None when there are none.
+    """Return the rows as a table; None when there are none.
 
     Example:
-        >>> found = table("curve", [{"eps": 8 / 255, "accuracy": 0.815, "low": 0.755, "high": 0.863}])
+        >>> curve = [{"eps": 8 / 255, "accuracy": 0.815, "accuracy_low": 0.755, "accuracy_high": 0.863}]
+        >>> found = table("curve", curve)
         >>> found.header, found.rows
         (['ε', 'accuracy [95 % interval]'], [['8/255', '81.5 % [75.5, 86.3]']])
     """
     if not rows:
         return None
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    bounds: dict[str, tuple[str, str]] = {}
-    for key, pairs in _BOUNDS.items():
-        for pair in pairs:
-            if key in keys and set(pair) <= set(keys) and pair not in bounds.values():
-                bounds[key] = pair
-    ends = {end for pair in bounds.values() for end in pair}
-    shown = [key for key in keys if key not in ends]
-    header = [_heading(key) + (_INTERVAL if key in bounds else "") for key in shown]
-    return Table(title, header, [[_cell(row, key, bounds.get(key)) for key in shown] for row in rows])
+    # A column with an interval takes its two ends into its own cells.
+    with_interval = {key for key in keys if set(bounds(key)) <= set(keys)}
+    ends = {end for key in with_interval for end in bounds(key)}
+    columns = [key for key in keys if key not in ends]
+    header = [_heading(key) + (_INTERVAL if key in with_interval else "") for key in columns]
+    return Table(title, header, [[_cell(row, key, key in with_interval) for key in columns] for row in rows])
 
 
 def number(value: Any) -> str:
-    """A value in four significant digits, a dash where there is none.
+    """Write a value in four significant digits; a dash where there is none.
 
     Example:
         >>> number(0.123456), number(1500), number(None)
@@ -103,7 +93,7 @@ def _heading(key: str) -> str:
     return _HEADINGS.get(key, key.replace("_", " "))
 
 
-def _cell(row: dict[str, Any], key: str, bounds: tuple[str, str] | None) -> str:
+def _cell(row: dict[str, Any], key: str, has_interval: bool) -> str:
     value = row.get(key)
     if value is None:
         return number(None)
@@ -113,9 +103,9 @@ def _cell(row: dict[str, Any], key: str, bounds: tuple[str, str] | None) -> str:
         return f"{math.degrees(value):.1f}°"
     if (key, value) in _WORDS:
         return _WORDS[key, value]
-    share = key in _SHARES
-    text = f"{100 * value:.1f} %" if share else number(value)
-    low, high = (row.get(end) for end in bounds) if bounds else (None, None)
+    is_share = key in _SHARES
+    text = f"{100 * value:.1f} %" if is_share else number(value)
+    low, high = (row.get(end) for end in bounds(key)) if has_interval else (None, None)
     if low is None or high is None:
         return text
-    return f"{text} [{100 * low:.1f}, {100 * high:.1f}]" if share else f"{text} [{number(low)}, {number(high)}]"
+    return f"{text} [{100 * low:.1f}, {100 * high:.1f}]" if is_share else f"{text} [{number(low)}, {number(high)}]"

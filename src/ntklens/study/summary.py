@@ -26,8 +26,8 @@ def _data(record: Record) -> list[str]:
     data = only_row(record, "data")
     _, height, width = str(data["shape"]).split("x")
     return [
-        f"The images are {data['name']} ({data['classes']}): {data['train']} to fit on, {data['test']} to score on, "
-        f"{height}x{width} pixels each."
+        f"The images are {data['name']} ({data['classes']}): {data['train']} to fit on, "
+        f"{data['test']} to score on, {height}x{width} pixels each."
     ]
 
 
@@ -39,9 +39,10 @@ def _attack(record: Record) -> list[str]:
     clean = next(row for row in curve if row["eps"] == 0)
     at_eps = {row["attack"]: row for row in curve if row["eps"] == eps}
     return [
-        f"The kernel machine, which trains no network, is right on {share(clean)} of clean images. Perturbations of "
-        f"ε = {pixels(eps)} made from the kernel alone bring that down to {share(at_eps['fgsm'])} in one step; random "
-        f"signs of the same size leave {share(at_eps['noise'])}."
+        f"The kernel machine, which trains no network, is right on {share(clean)} of clean images. "
+        f"Perturbations of ε = {pixels(eps)} made from the kernel alone bring that down to "
+        f"{share(at_eps['fgsm'])} in one step; random signs of the same size leave "
+        f"{share(at_eps['noise'])}."
     ]
 
 
@@ -54,8 +55,8 @@ def _victim(record: Record) -> list[str]:
     if meta["surrogate"] and meta["kernel"]:
         time = "∞" if meta["time"] is None else f"{meta['time']:.3g}"
         sentences.append(
-            f"The surrogate's training time is ηt = {time}; finding it took {meta['queries']} queries of the victim, "
-            "beside those that score the images."
+            f"The surrogate's training time is ηt = {time}; finding it took {meta['queries']} "
+            "queries of the victim, beside those that score the images."
         )
     return sentences + doubts(meta, rows_of(record, "victim_checks"))
 

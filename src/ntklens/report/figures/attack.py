@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
+from ntklens.wording import norm_sign
 
 _LINES: dict[str, tuple[str, dict[str, Any]]] = {
     "noise": ("random-sign noise", {"color": style.GREY, "marker": "s", "linestyle": "--", "markersize": 5}),
@@ -19,7 +20,7 @@ _LINES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def accuracy_curve(rows: Rows) -> Figure:
-    """Accuracy against ε, one line an attack; rows of the attack "none" start every line."""
+    """Draw accuracy against ε, one line per attack; rows of the attack "none" start every line."""
     fig = style.figure()
     axes = fig.subplots()
     norm = str(rows[0]["norm"])
@@ -30,25 +31,25 @@ def accuracy_curve(rows: Rows) -> Figure:
         if not chosen:
             continue
         chosen = sorted(chosen if any(r["eps"] == 0 for r in chosen) else unharmed + chosen, key=lambda r: r["eps"])
-        style.band(axes, scale * style.column(chosen, "eps"), chosen, "accuracy", "low", "high", label=label, **look)
-    axes.set_xlabel(f"radius ε of the {style.norm_sign(norm)} ball ({unit})")
+        style.band(axes, scale * style.column(chosen, "eps"), chosen, "accuracy", label=label, **look)
+    axes.set_xlabel(f"radius ε of the {norm_sign(norm)} ball ({unit})")
     style.percent_axis(axes, "accuracy on test images")
     fig.legend(loc="outside upper center", ncols=3)
     return fig
 
 
 def gallery(rows: Rows, clean: NDArray[Any], attacked: NDArray[Any]) -> Figure:
-    """Image, perturbation and attacked image, one column an example; images are (m, C, H, W) in [0, 1]."""
+    """Draw images, perturbations and attacked images, one column per example; images are (m, C, H, W) in [0, 1]."""
     fig = style.figure(max(1.55 * len(rows), 4.0) + 0.9, 5.2)
     grid = fig.subplots(3, len(rows), squeeze=False)
     limit = float(np.abs(attacked - clean).max()) or 1.0
     for j, row in enumerate(rows):
         label, before, after = (style.plain(row[k], 15) for k in ("label", "prediction", "adversarial_prediction"))
         style.picture(grid[0, j], clean[j], title=f"{label}\nseen as {before}")
-        shown = style.picture(grid[1, j], attacked[j] - clean[j], signed=True, limit=limit)
+        change = style.picture(grid[1, j], attacked[j] - clean[j], signed=True, limit=limit)
         style.picture(grid[2, j], attacked[j], title=f"seen as\n{after}")
     for i, name in enumerate(("image", "perturbation", "attacked image")):
         grid[i, 0].set_ylabel(name)
     channels = "" if clean.shape[1] == 1 else "\n(mean of its channels)"
-    fig.colorbar(shown, ax=list(grid[1]), label=f"change of a pixel{channels}", shrink=0.95)
+    fig.colorbar(change, ax=list(grid[1]), label=f"change of a pixel{channels}", shrink=0.95)
     return fig

@@ -11,32 +11,32 @@ from numpy.typing import NDArray
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
+from ntklens.vocabulary import FGSM, NOT_LINEARISED, PGD, STANDARD, UNTRAINED, WATCHED
 
-_COLOURS = {"standard": style.BLUE, "FGSM": style.ORANGE, "PGD": style.RED, "watched": style.PURPLE}
-_BEFORE = {"none": "before training"}
+_COLOURS = {STANDARD: style.BLUE, FGSM: style.ORANGE, PGD: style.RED, WATCHED: style.PURPLE}
 _PARTS = {"whole kernel": "", "top eigenspace": "_top", "the rest": "_bottom"}
 
 
 def _paths(rows: Rows) -> dict[str, list[list[dict[str, Any]]]]:
-    """For each training a path a seed."""
+    """Return the rows of each training, one list per seed."""
     paths: dict[str, list[list[dict[str, Any]]]] = {}
     for training in _COLOURS:
         own = [r for r in rows if r["training"] == training]
-        seeds = sorted({r.get("seed", 0) for r in own})
+        seeds = sorted({r["seed"] for r in own})
         if own:
-            paths[training] = [[r for r in own if r.get("seed", 0) == seed] for seed in seeds]
+            paths[training] = [[r for r in own if r["seed"] == seed] for seed in seeds]
     return paths
 
 
 def distance_maps(maps: dict[str, NDArray[Any]], rows: Rows) -> Figure:
-    """Kernel distance of every two epochs, a panel a training, on one colour scale; of the first seed."""
+    """Draw the kernel distance of every two epochs, one panel per training, on one colour scale; for the first seed."""
     paths = _paths(rows)
     fig = style.figure(0.8 + 4.1 * len(maps), 4.0)
     panels = fig.subplots(1, len(maps), squeeze=False)[0]
     top = max(float(values.max()) for values in maps.values()) or 1.0
     for panel, (name, values) in zip(panels, maps.items(), strict=True):
-        shown = panel.imshow(values, cmap="magma", vmin=0, vmax=top, origin="lower", interpolation="nearest")
-        panel.set_title("the checkpoints" if name == "watched" else f"{name} training")
+        image = panel.imshow(values, cmap="magma", vmin=0, vmax=top, origin="lower", interpolation="nearest")
+        panel.set_title("the checkpoints" if name == WATCHED else f"{name} training")
         epochs = [f"{r['epoch']:g}" for r in paths[name][0]]
         places = np.arange(0, len(epochs), max(1, math.ceil(len(epochs) / 9)))
         panel.set_xticks(places, [epochs[i] for i in places])
@@ -44,12 +44,12 @@ def distance_maps(maps: dict[str, NDArray[Any]], rows: Rows) -> Figure:
         panel.set_xlabel("epoch")
         panel.set_ylabel("epoch")
         panel.grid(visible=False)
-    fig.colorbar(shown, ax=list(panels), label="kernel distance 1 - S")
+    fig.colorbar(image, ax=list(panels), label="kernel distance 1 - S")
     return fig
 
 
 def polar(rows: Rows) -> Figure:
-    """Radius and angle of the kernel's path, whole, in its top eigenspace and in the rest."""
+    """Draw radius and angle of the kernel's path: whole, in its top eigenspace, and in the rest."""
     fig = style.figure(9.5, 4.2)
     panels = fig.subplots(1, 3, subplot_kw={"projection": "polar"})
     for panel, (title, suffix) in zip(panels, _PARTS.items(), strict=True):
@@ -69,7 +69,7 @@ def polar(rows: Rows) -> Figure:
 
 
 def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
-    """Accuracies and measures of the kernel against the epoch."""
+    """Draw accuracies and measures of the kernel against the epoch."""
     fig = style.figure(10.5, 6.4)
     (score, speed, size), (share, rank, labels) = fig.subplots(2, 3)
     measures = {
@@ -83,9 +83,8 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
         for number, path in enumerate(seeds):
             colour, epochs = _COLOURS[training], style.column(path, "epoch")
             name = None if number else training
-            style.band(score, epochs, path, "accuracy", "accuracy_low", "accuracy_high", color=colour, label=name)
-            bounds = ("robust_accuracy", "robust_low", "robust_high")
-            style.band(score, epochs, path, *bounds, color=colour, linestyle="--")
+            style.band(score, epochs, path, "accuracy", color=colour, label=name)
+            style.band(score, epochs, path, "robust_accuracy", color=colour, linestyle="--")
             for key, panel in measures.items():
                 panel.plot(epochs, style.column(path, key), color=colour, linewidth=1.2)
     style.percent_axis(score, "accuracy")
@@ -93,7 +92,7 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     speed.set_yscale("log", nonpositive="mask")
     speed.axhline(meta["lazy_threshold"], color=style.GREY, linestyle=":", linewidth=1.2)
     speed.set_title("velocity (dotted: lazy threshold)")
-    speed.set_ylabel("kernel distance an epoch")
+    speed.set_ylabel("kernel distance per epoch")
     size.set_yscale("log", nonpositive="mask")
     size.set_title("trace")
     size.set_ylabel("sum of the eigenvalues")
@@ -110,7 +109,7 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
 
 
 def one_step(rows: Rows, alarms: Rows) -> Figure:
-    """Accuracy under one step and under PGD, and the cosine between tangents of images and of one-step images."""
+    """Draw accuracy under one step and under PGD, and the cosine between tangents of images and of one-step images."""
     fig = style.figure(9.5, 3.9)
     score, cosine = fig.subplots(1, 2)
     for training, seeds in _paths(rows).items():
@@ -121,9 +120,11 @@ def one_step(rows: Rows, alarms: Rows) -> Figure:
             score.plot(epochs, style.percent(path, "robust_accuracy"), color=colour, linestyle="--")
             values = style.column(path, "adversarial_cosine")
             cosine.plot(epochs, values, color=colour)
-            told = [a["epoch"] for a in alarms if (a["training"], a["seed"]) == (training, path[0].get("seed", 0))]
-            at = np.isin(epochs, told)
-            cosine.plot(epochs[at], values[at], "v", color=style.GREY, markersize=10, markerfacecolor="none")
+            alarmed = [a["epoch"] for a in alarms if (a["training"], a["seed"]) == (training, path[0]["seed"])]
+            is_alarm = np.isin(epochs, alarmed)
+            cosine.plot(
+                epochs[is_alarm], values[is_alarm], "v", color=style.GREY, markersize=10, markerfacecolor="none"
+            )
     style.percent_axis(score, "accuracy")
     score.set_title("under one step (solid), under PGD (dashed)")
     cosine.set_title("tangents: image and one-step image (▽: alarm)")
@@ -135,21 +136,21 @@ def one_step(rows: Rows, alarms: Rows) -> Figure:
 
 
 def continued(rows: Rows) -> Figure:
-    """Clean and robust accuracy of linearised trainings against the epoch that they start from."""
+    """Draw the clean and robust accuracy of linearised trainings against the epoch that they start from."""
     fig = style.figure(9.5, 4.0)
     panels = fig.subplots(1, 2, sharey=True)
     keys = {"accuracy": "clean images", "robust_accuracy": "clean, PGD and a search: right on all"}
-    marks = {"standard": ("o", "-"), "PGD": ("^", "--")}
+    marks = {STANDARD: ("o", "-"), PGD: ("^", "--")}
     for panel, (key, title) in zip(panels, keys.items(), strict=True):
         for training, colour in _COLOURS.items():
             own = [r for r in rows if r["training"] == training]
             for data, (marker, line) in marks.items():
                 x, y = _means([r for r in own if r["linearised"] == data], key)
-                label = f"{training}, then linearised on {'clean images' if data == 'standard' else 'PGD'}"
+                label = f"{training}, then linearised on {'clean images' if data == STANDARD else 'PGD'}"
                 look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line}
                 if len(x):
                     panel.plot(x, y, label=label if panel is panels[0] else None, **look)
-            whole = _means([r for r in own if r["linearised"] == "not"], key)[1]
+            whole = _means([r for r in own if r["linearised"] == NOT_LINEARISED], key)[1]
             if len(whole):
                 panel.axhline(whole[0], color=colour, linestyle=":", linewidth=1.4)
         panel.set_title(title)
@@ -160,24 +161,28 @@ def continued(rows: Rows) -> Figure:
 
 
 def _means(rows: Rows, key: str) -> tuple[list[float], list[float]]:
-    """Means over seeds at each starting epoch."""
+    """Return the starting epochs, and the means over the seeds at each of them as percentages."""
     epochs = sorted({r["from_epoch"] for r in rows})
     return epochs, [float(style.percent([r for r in rows if r["from_epoch"] == e], key).mean()) for e in epochs]
 
 
+def _when(training: str) -> str:
+    return "before training" if training == UNTRAINED else training
+
+
 def machines(rows: Rows) -> Figure:
-    """Clean and robust accuracy of kernel machines, a row a kernel."""
-    order = ["none", *_COLOURS]
+    """Draw the clean and robust accuracy of kernel machines, one row per kernel."""
+    order = [UNTRAINED, *_COLOURS]
     rows = sorted(rows, key=lambda r: (order.index(r["training"]), r["seed"]))
-    names = [f"{_BEFORE.get(r['training'], r['training'])}, seed {r['seed']}" for r in rows]
+    names = [f"{_when(r['training'])}, seed {r['seed']}" for r in rows]
     fig = style.figure(8.6, 1.3 + 0.4 * len(rows))
     axes = fig.subplots()
     y = np.arange(len(rows))
-    for key, low, high, color, marker, name in (
-        ("accuracy", "low", "high", style.BLUE, "o", "clean images"),
-        ("robust_accuracy", "robust_low", "robust_high", style.RED, "^", "clean, PGD and a search: right on all"),
+    for key, color, marker, name in (
+        ("accuracy", style.BLUE, "o", "clean images"),
+        ("robust_accuracy", style.RED, "^", "clean, PGD and a search: right on all"),
     ):
-        bars = style.spread(rows, key, low, high)
+        bars = style.spread(rows, key)
         look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": "none", "capsize": 2}
         axes.errorbar(style.percent(rows, key), y, xerr=bars, label=name, **look)
     axes.set_yticks(y, names)

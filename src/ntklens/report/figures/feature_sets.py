@@ -1,4 +1,4 @@
-"""Figures of machines made of chosen features, of what time and ridge keep, and of what networks learn from them."""
+"""Figures of sets of features: machines made of them, and what networks learn from them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
+from ntklens.vocabulary import FRAGILE, ROBUST
 
 _CLEAN: dict[str, Any] = {"color": style.BLUE, "marker": "o", "markersize": 5}
 _ATTACKED: dict[str, Any] = {"color": style.RED, "marker": "^", "markersize": 5}
@@ -17,15 +18,12 @@ _BANDS = (style.BLUE, style.GREEN, style.ORANGE, style.RED, style.PURPLE)
 
 
 def _dots(rows: Rows, labels: list[str], attack: str, xlabel: str) -> Figure:
-    """A line a row: clean accuracy and accuracy under attack, with intervals."""
+    """Draw clean accuracy and accuracy under attack with their intervals, one line per row."""
     fig = style.figure(8.6, 1.3 + 0.42 * len(rows))
     axes = fig.subplots()
     y = np.arange(len(rows))
-    for key, low, high, look, name in (
-        ("accuracy", "low", "high", _CLEAN, "clean images"),
-        ("robust_accuracy", "robust_low", "robust_high", _ATTACKED, attack),
-    ):
-        bars = style.spread(rows, key, low, high)
+    for key, look, name in (("accuracy", _CLEAN, "clean images"), ("robust_accuracy", _ATTACKED, attack)):
+        bars = style.spread(rows, key)
         axes.errorbar(style.percent(rows, key), y, xerr=bars, linestyle="none", capsize=2, label=name, **look)
     axes.set_yticks(y, labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -36,13 +34,13 @@ def _dots(rows: Rows, labels: list[str], attack: str, xlabel: str) -> Figure:
 
 
 def subsets(rows: Rows) -> Figure:
-    """Accuracy of the machines made of each set of features."""
+    """Draw the accuracy of the machines made of each set of features."""
     labels = [f"{style.plain(r['features'], 32)} ({r['count']})" for r in rows]
     return _dots(rows, labels, "one-step attack", "accuracy on test images (%); in brackets, the number of features")
 
 
 def bands(rows: Rows) -> Figure:
-    """Accuracy of the machines made of each stretch of the spectrum."""
+    """Draw the accuracy of the machines made of each band of the spectrum."""
     labels = []
     for r in rows:
         place = f"feature {r['first']}" if r["count"] == 1 else f"features {r['first']} to {r['last']}"
@@ -51,16 +49,15 @@ def bands(rows: Rows) -> Figure:
 
 
 def trade_off(rows: Rows) -> Figure:
-    """Robust accuracy against clean accuracy along the training time and along the ridge."""
+    """Draw clean and robust accuracy along the training time and along the ridge."""
     fig = style.figure(9.2, 4.0)
     panels = fig.subplots(1, 2, sharey=True)
     names = {"time": "training time ηt", "ridge": "ridge ρ"}
     for axes, knob in zip(panels, names, strict=True):
         chosen = [r for r in rows if r["knob"] == knob]
         value = style.column(chosen, "value")
-        style.band(axes, value, chosen, "accuracy", "low", "high", **_CLEAN, label=_once(axes, panels, "clean images"))
-        bounds = ("robust_accuracy", "robust_low", "robust_high")
-        style.band(axes, value, chosen, *bounds, **_ATTACKED, label=_once(axes, panels, "one-step attack"))
+        style.band(axes, value, chosen, "accuracy", **_CLEAN, label=_once(axes, panels, "clean images"))
+        style.band(axes, value, chosen, "robust_accuracy", **_ATTACKED, label=_once(axes, panels, "one-step attack"))
         axes.plot(
             value,
             style.percent(chosen, "label_energy"),
@@ -76,12 +73,12 @@ def trade_off(rows: Rows) -> Figure:
 
 
 def _once(axes: Any, panels: Any, label: str) -> str | None:
-    """The label in the first panel only."""
+    """Return the label for the first panel, None for the others: a legend names each line once."""
     return label if axes is panels[0] else None
 
 
 def learning(rows: Rows) -> Figure:
-    """Share of each band of the spectrum that a network has learned, over its steps, beside the kernel's prediction."""
+    """Draw the share of each band of the spectrum that a network has learned over its steps, beside the prediction."""
     fig = style.figure(8.4, 4.0)
     axes = fig.subplots()
     bands = sorted({(r["first"], r["last"]) for r in rows})
@@ -101,11 +98,11 @@ def learning(rows: Rows) -> Figure:
 
 
 def attribution(rows: Rows) -> Figure:
-    """Label energy of the robust and of the useful non-robust features, class by class."""
+    """Draw the label energy of the robust and of the useful non-robust features, class by class."""
     fig = style.figure(8.4, 1.3 + 0.4 * len(rows))
     axes = fig.subplots()
     y = np.arange(len(rows))
-    for shift, key, color in ((-0.19, "robust and useful", style.GREEN), (0.19, "useful non-robust", style.RED)):
+    for shift, key, color in ((-0.19, ROBUST, style.GREEN), (0.19, FRAGILE, style.RED)):
         axes.barh(y + shift, style.percent(rows, key), height=0.36, color=color, label=key)
     axes.set_yticks(y, [f"{style.plain(r['class'])} ({r['images']})" for r in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -115,7 +112,7 @@ def attribution(rows: Rows) -> Figure:
 
 
 def carriers(rows: Rows, images: dict[str, NDArray[Any]]) -> Figure:
-    """The training images whose labels the robust, and the useful non-robust, features explain most."""
+    """Draw the training images whose labels the features of each category explain most."""
     kinds = [kind for kind in images if any(r["features"] == kind for r in rows)]
     width = max(sum(r["features"] == kind for r in rows) for kind in kinds)
     fig = style.figure(1.3 * width + 0.6, 1.9 * len(kinds))
@@ -131,7 +128,7 @@ def carriers(rows: Rows, images: dict[str, NDArray[Any]]) -> Figure:
 
 
 def robust_data(rows: Rows) -> Figure:
-    """Clean and robust accuracy of networks trained on each data set."""
+    """Draw the clean and robust accuracy of networks trained on each data set."""
     labels = []
     for r in rows:
         what = "" if r["projected"] == "nothing" else f", {r['projected']}"

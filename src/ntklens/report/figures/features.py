@@ -1,4 +1,4 @@
-"""Figures of the NTK features: their spectrum, what they are worth, and the machines made of the first of them."""
+"""Figures of the NTK features: their spectrum, their scores, and their agreement with other kernels' features."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
 
 _MANY = 2000
-"""From here on, points are drawn as pixels and not one by one."""
+"""Number of points above which they are drawn as pixels and not one by one."""
 
 
 def spectrum(eigenvalues: NDArray[Any], label_energy: NDArray[Any]) -> Figure:
-    """Eigenvalues, and the share of the labels within the first of them."""
+    """Draw the eigenvalues (n,), and the share of the label energy within the first ones (n,)."""
     fig = style.figure(9.0, 3.4)
     left, right = fig.subplots(1, 2)
     rank = np.arange(1, len(eigenvalues) + 1)
@@ -33,7 +33,7 @@ def spectrum(eigenvalues: NDArray[Any], label_energy: NDArray[Any]) -> Figure:
 
 
 def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12) -> Figure:
-    """A point a feature, coloured by its place in the spectrum, with the intervals of the first."""
+    """Draw one point per feature, coloured by its place in the spectrum; the first ones have intervals."""
     fig = style.figure(8.0, 5.0)
     axes = fig.subplots()
     x, y, index = style.percent(rows, "usefulness"), style.percent(rows, "robustness"), style.column(rows, "index")
@@ -41,8 +41,8 @@ def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12)
     axes.errorbar(
         x[:intervals],
         y[:intervals],
-        style.spread(first, "robustness", "robustness_low", "robustness_high"),
-        style.spread(first, "usefulness", "usefulness_low", "usefulness_high"),
+        style.spread(first, "robustness"),
+        style.spread(first, "usefulness"),
         fmt="none",
         ecolor="#b0b0b0",
         elinewidth=0.7,
@@ -67,17 +67,16 @@ def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12)
     }
     axes.plot([left, right], [left / 2, right / 2], **half)
     axes.set_xlim(left, right)
-    for place, names in _together(first[:4], x, y).items():
+    for place, names in _shared_labels(first[:4], x, y).items():
         axes.annotate(", ".join(names), place, xytext=(5, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("usefulness: accuracy of the feature alone (%)")
-    radius = f"ε = {style.pixels(meta['eps'])} in {style.norm_sign(meta.get('norm', 'linf'))}"
-    style.percent_axis(axes, f"robustness: the same under attack, {radius}")
+    style.percent_axis(axes, f"robustness: its accuracy under attack, {style.threat(meta)}")
     fig.legend(loc="outside upper center", ncols=2, fontsize=9)
     return fig
 
 
-def _together(rows: Rows, x: NDArray[Any], y: NDArray[Any]) -> dict[tuple[float, float], list[str]]:
-    """Indices of features by their place on the figure, those that lie next to each other in one label."""
+def _shared_labels(rows: Rows, x: NDArray[Any], y: NDArray[Any]) -> dict[tuple[float, float], list[str]]:
+    """Return labels by their place on the figure; features that lie next to each other share one label."""
     labels: dict[tuple[float, float], list[str]] = {}
     for r, across, up in zip(rows, x, y, strict=False):
         near = next((p for p in labels if abs(p[0] - across) < 2 and abs(p[1] - up) < 3), (across, up))
@@ -86,14 +85,14 @@ def _together(rows: Rows, x: NDArray[Any], y: NDArray[Any]) -> dict[tuple[float,
 
 
 def top_k(rows: Rows) -> Figure:
-    """Clean and robust accuracy of the machine made of the first k features."""
+    """Draw the clean and robust accuracy of the machine made of the first k features."""
     fig = style.figure(8.0, 3.8)
     axes = fig.subplots()
     k = [r["k"] for r in rows]
     clean = {"color": style.BLUE, "marker": "o", "label": "clean images", "markersize": 5}
     robust = {"color": style.RED, "marker": "^", "label": "one-step attack", "markersize": 5}
-    style.band(axes, k, rows, "accuracy", "low", "high", **clean)
-    style.band(axes, k, rows, "robust_accuracy", "robust_low", "robust_high", **robust)
+    style.band(axes, k, rows, "accuracy", **clean)
+    style.band(axes, k, rows, "robust_accuracy", **robust)
     axes.set_xscale("log")
     axes.set_xticks(k, [str(v) for v in k])
     axes.minorticks_off()
@@ -104,7 +103,7 @@ def top_k(rows: Rows) -> Figure:
 
 
 def consistency(rows: Rows) -> Figure:
-    """Agreement of pairs of kernels, a panel a measure, over the range that chance gives."""
+    """Draw the agreement of pairs of kernels over the range that chance gives, one panel per measure."""
     measures = list(dict.fromkeys(str(r["measure"]) for r in rows))
     pairs = list(dict.fromkeys((str(r["kernel_a"]), str(r["kernel_b"])) for r in rows))
     fig = style.figure(9.4, 1.7 + 0.42 * len(pairs))

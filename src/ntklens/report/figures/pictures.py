@@ -13,13 +13,13 @@ from ntklens.report.figures.style import Rows
 
 
 def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]) -> Figure:
-    """Gradient images, each feature's on one scale: images (m, C, H, W) down, features (k, m, C, H, W) across.
+    """Draw the gradients of features at images, one row per image and one column per feature, with one scale per column.
 
     Args:
         rows: index, usefulness and robustness of the k features.
         columns: the class of each of the m images.
-        images: the images, in [0, 1].
-        grid: the signed gradient of each feature at each image.
+        images: (m, C, H, W), in [0, 1].
+        grid: (k, m, C, H, W), the signed gradient of each feature at each image.
     """
     k, m = len(rows), len(columns)
     fig = style.figure(1.2 * (k + 1) + 0.8, 1.22 * m + 0.9)
@@ -30,17 +30,17 @@ def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]
         style.picture(axes[j, 0], images[j])
         axes[j, 0].set_ylabel(style.plain(column["label"]), fontsize=9)
         for i in range(k):
-            shown = style.picture(axes[j, i + 1], grid[i, j] / (scale[i] or 1.0), signed=True)
+            drawn = style.picture(axes[j, i + 1], grid[i, j] / (scale[i] or 1.0), signed=True)
     for i, row in enumerate(rows):
         useful, robust = style.percent([row], "usefulness")[0], style.percent([row], "robustness")[0]
         axes[0, i + 1].set_title(f"feature {row['index']}\nuseful {useful:.0f} %\nrobust {robust:.0f} %", fontsize=9)
-    bar = fig.colorbar(shown, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
+    bar = fig.colorbar(drawn, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
     bar.set_label("gradient (share of the column's largest)", fontsize=9)
     return fig
 
 
 def channels(rows: Rows, image: NDArray[Any], grid: NDArray[Any]) -> Figure:
-    """The colour channels of features' gradients (k, C, H, W) at one image (C, H, W), each feature's on one scale."""
+    """Draw the colour channels of gradients (k, C, H, W) at one image (C, H, W), with one scale per feature."""
     count = image.shape[0]
     names = ["red", "green", "blue"] if count == 3 else [f"channel {c}" for c in range(count)]
     fig = style.figure(1.2 * (len(rows) + 1) + 0.8, 1.25 * count + 0.7)
@@ -50,17 +50,17 @@ def channels(rows: Rows, image: NDArray[Any], grid: NDArray[Any]) -> Figure:
         style.picture(axes[c, 0], image[c : c + 1])
         axes[c, 0].set_ylabel(name, fontsize=9)
         for i in range(len(rows)):
-            shown = style.picture(axes[c, i + 1], grid[i, c : c + 1] / (scale[i] or 1.0), signed=True)
+            drawn = style.picture(axes[c, i + 1], grid[i, c : c + 1] / (scale[i] or 1.0), signed=True)
     axes[0, 0].set_title("image", fontsize=9)
     for i, row in enumerate(rows):
         axes[0, i + 1].set_title(f"feature {row['index']}\nup to {scale[i]:.1e}", fontsize=9)
-    bar = fig.colorbar(shown, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
+    bar = fig.colorbar(drawn, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
     bar.set_label("gradient (share of the column's largest)", fontsize=9)
     return fig
 
 
 def side_by_side(names: list[str], image: NDArray[Any], grid: NDArray[Any]) -> Figure:
-    """The first features of several kernels at one image: (kernels, features, C, H, W), matched with the first kernel's."""
+    """Draw the matched features of several kernels (kernels, features, C, H, W) at one image, one row per kernel."""
     fig = style.figure(1.25 * (grid.shape[1] + 1) + 0.8, 1.25 * len(names) + 0.5)
     axes = fig.subplots(len(names), grid.shape[1] + 1, squeeze=False)
     for i, name in enumerate(names):
@@ -69,14 +69,14 @@ def side_by_side(names: list[str], image: NDArray[Any], grid: NDArray[Any]) -> F
         for j in range(grid.shape[1]):
             mean = grid[i, j].mean(0)
             title = "" if i else f"feature {j}"
-            shown = style.picture(axes[i, j + 1], grid[i, j] / (np.abs(mean).max() or 1.0), signed=True, title=title)
-    bar = fig.colorbar(shown, ax=axes, shrink=0.8, aspect=30, ticks=[-1, 0, 1])
+            drawn = style.picture(axes[i, j + 1], grid[i, j] / (np.abs(mean).max() or 1.0), signed=True, title=title)
+    bar = fig.colorbar(drawn, ax=axes, shrink=0.8, aspect=30, ticks=[-1, 0, 1])
     bar.set_label("gradient (share of the\npicture's largest)", fontsize=8)
     return fig
 
 
 def frame(row: dict[str, Any], image: NDArray[Any], gradient: NDArray[Any]) -> Figure:
-    """One feature at one image, for an animation over the index."""
+    """Draw one feature at one image, as a frame of an animation over the index."""
     fig = style.figure(5.2, 2.9)
     left, right = fig.subplots(1, 2)
     style.picture(left, image, title="image")

@@ -1,8 +1,8 @@
-"""What all figures share: size, colours that colour-blind readers can tell apart, intervals, ε in 255ths, user text."""
+"""What all figures share: size, colours that colour-blind readers can tell apart, intervals, and the user's text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ntklens.schema import bounds
+from ntklens.wording import norm_sign, pixels
+
 Rows = Sequence[dict[str, Any]]
 
-BLUE, ORANGE, GREEN, PURPLE, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#7a7a7a"
-"""Okabe & Ito's palette."""
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+RED = "#D55E00"
+GREY = "#7a7a7a"
+"""The palette of Okabe & Ito, with a grey for controls."""
+BLACK = "#222222"
+"""Clean images."""
 
 RC: dict[Any, Any] = {
     "font.size": 10,
@@ -31,67 +41,68 @@ RC: dict[Any, Any] = {
     "svg.hashsalt": "ntklens",
 }
 
-_NORMS = {"linf": "ℓ∞", "l2": "ℓ₂"}
-
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib with this module's settings, and as it was afterwards."""
+    """Give matplotlib the settings of this module for the length of the block."""
     with mpl.rc_context(RC):
         yield
 
 
 def figure(width: float = 8.0, height: float = 4.0) -> Figure:
-    """An empty figure, in inches."""
+    """Return an empty figure of a size in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def percent(rows: Rows, key: str) -> NDArray[np.float64]:
-    """A column of shares as percentages; nan where there is none."""
-    return 100 * np.array([r.get(key) for r in rows], dtype=float)
-
-
 def column(rows: Rows, key: str) -> NDArray[np.float64]:
-    """A column as numbers; nan where there is none."""
-    return np.array([r.get(key) for r in rows], dtype=float)
+    """Return a column as numbers; NaN where a row has no value.
+
+    Raises:
+        KeyError: no row has the column.
+    """
+    if rows and not any(key in row for row in rows):
+        raise KeyError(key)
+    return np.array([row.get(key) for row in rows], dtype=float)
 
 
-def spread(rows: Rows, key: str, low: str, high: str) -> NDArray[np.float64]:
-    """Lengths of the error bars of a column of shares, below and above, in points of percentage."""
-    value = percent(rows, key)
-    return np.nan_to_num(np.stack([value - percent(rows, low), percent(rows, high) - value])).clip(min=0)
+def percent(rows: Rows, key: str) -> NDArray[np.float64]:
+    """Return a column of shares as percentages; NaN where a row has no value."""
+    return 100 * column(rows, key)
+
+
+def spread(rows: Rows, key: str, scale: float = 100) -> NDArray[np.float64]:
+    """Return the lengths (2, n) of a column's error bars, below and above the values; as percentages by default."""
+    value = column(rows, key)
+    low, high = (column(rows, end) for end in bounds(key))
+    # A value without an interval has bars of length zero; rounding may put a value outside its interval.
+    return np.nan_to_num(scale * np.stack([value - low, high - value])).clip(min=0)
 
 
 def percent_axis(axes: Axes, label: str) -> None:
-    """A y axis from 0 to 100 %."""
+    """Set up a y axis from 0 to 100 %."""
     axes.set_ylim(-2, 102)
     axes.set_ylabel(f"{label} (%)")
 
 
-def band(axes: Axes, x: Any, rows: Rows, key: str, low: str, high: str, **style: Any) -> None:
-    """A line of percentages with its 95 % interval as a band."""
-    axes.plot(x, percent(rows, key), **style)
-    axes.fill_between(x, percent(rows, low), percent(rows, high), color=style["color"], alpha=0.16, linewidth=0)
+def band(axes: Axes, x: Any, rows: Rows, key: str, **look: Any) -> None:
+    """Draw a line of percentages, with its 95 % interval as a band."""
+    low, high = bounds(key)
+    axes.plot(x, percent(rows, key), **look)
+    axes.fill_between(x, percent(rows, low), percent(rows, high), color=look["color"], alpha=0.16, linewidth=0)
 
 
-def pixels(eps: float) -> str:
-    """ε in 255ths of the pixel range where it is a whole number of them.
+def threat(row: Mapping[str, Any]) -> str:
+    """Write the radius and the norm of a row.
 
     Example:
-        >>> pixels(8 / 255), pixels(0.5), pixels(2.0)
-        ('8/255', '0.5', '2')
+        >>> threat({"eps": 8 / 255, "norm": "linf"})
+        'ε = 8/255 in ℓ∞'
     """
-    steps = eps * 255
-    return f"{round(steps)}/255" if eps < 1 and abs(steps - round(steps)) < 1e-6 else f"{eps:.3g}"
-
-
-def norm_sign(norm: str) -> str:
-    """The usual sign of a norm; its name where there is none."""
-    return _NORMS.get(norm, plain(norm))
+    return f"ε = {pixels(row['eps'])} in {norm_sign(row['norm'])}"
 
 
 def plain(text: Any, longest: int = 18) -> str:
-    r"""User text for a figure: no mathematics in dollars, and not too long for its place.
+    r"""Return a user's text for a figure: without mathematics in dollars, and not too long for its place.
 
     Example:
         >>> plain("5$ note"), plain("a class with a long name")
@@ -102,13 +113,16 @@ def plain(text: Any, longest: int = 18) -> str:
 
 
 def picture(axes: Axes, image: NDArray[Any], *, title: str = "", signed: bool = False, limit: float = 1.0) -> Any:
-    """An image (C, H, W): grey or colour in [0, 1], or signed (mean over channels) on a map that is white at zero."""
+    """Draw an image (C, H, W): grey or colour in [0, 1]; or signed values on a map that is white at zero.
+
+    Signed values are averaged over the channels.
+    """
     if signed:
-        shown = axes.imshow(image.mean(0), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        drawn = axes.imshow(image.mean(0), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     elif image.shape[0] == 3:
-        shown = axes.imshow(image.transpose(1, 2, 0).clip(0, 1), interpolation="nearest")
+        drawn = axes.imshow(image.transpose(1, 2, 0).clip(0, 1), interpolation="nearest")
     else:
-        shown = axes.imshow(image.mean(0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        drawn = axes.imshow(image.mean(0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
@@ -116,4 +130,4 @@ def picture(axes: Axes, image: NDArray[Any], *, title: str = "", signed: bool = 
         side.set_visible(False)
     if title:
         axes.set_title(title, fontsize=9)
-    return shown
+    return drawn

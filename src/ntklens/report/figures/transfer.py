@@ -1,4 +1,4 @@
-"""The heat map of surrogates against victims, and what each surrogate costs."""
+"""Figures of surrogates against victims: the heat map, and what each surrogate costs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from matplotlib.patches import Rectangle
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
+from ntklens.vocabulary import CLEAN, NOISE, WHITE_BOX
 
 _LINE = 1.6
 """Height of a line of text, in points of percentage."""
-_LABELS = {"clean": "clean images", "noise": "random noise", "linear": "linear kernel", "rbf": "Gaussian kernel"}
+_LABELS = {CLEAN: "clean images", NOISE: "random noise", "linear": "linear kernel", "rbf": "Gaussian kernel"}
 
 
 def label(name: str) -> str:
-    """A surrogate's name for people.
+    """Return a surrogate's name for people.
 
     Example:
         >>> label("ntk:fc3"), label("net:small-cnn+mi"), label("white-box")
@@ -32,19 +33,19 @@ def label(name: str) -> str:
 
 
 def heat_map(means: Rows) -> Figure:
-    """Accuracy of each victim under each surrogate, the victim's own architecture framed, clean accuracy on top."""
+    """Draw the accuracy of each victim on the images of each surrogate; the victim's own architecture is framed."""
     sources = list(dict.fromkeys(r["surrogate"] for r in means))
     victims = list(dict.fromkeys(r["victim"] for r in means))
     cells = {(r["surrogate"], r["victim"]): r for r in means}
     values = np.array([[100 * cells[s, v]["accuracy"] for v in victims] for s in sources])
     fig = style.figure(3.4 + 1.5 * len(victims), 1.3 + 0.36 * len(sources))
     axes = fig.subplots()
-    shown = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     for i, source in enumerate(sources):
         for j, victim in enumerate(victims):
             axes.text(j, i, _cell(cells[source, victim]), ha="center", va="center", fontsize=8.5,
                       color="black" if values[i, j] > 55 else "white")  # fmt: skip
-            if source == "white-box" or source.partition("+")[0] == f"net:{victim}":
+            if source == WHITE_BOX or source.partition("+")[0] == f"net:{victim}":
                 axes.add_patch(Rectangle((j - 0.48, i - 0.46), 0.96, 0.92, fill=False, edgecolor="white", linewidth=2))
     axes.set_xticks(range(len(victims)), victims)
     axes.set_yticks(range(len(sources)), [label(s) for s in sources])
@@ -54,7 +55,7 @@ def heat_map(means: Rows) -> Figure:
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    fig.colorbar(shown, ax=axes, label="accuracy of the victim (%)", pad=0.02)
+    fig.colorbar(image, ax=axes, label="accuracy of the victim (%)", pad=0.02)
     return fig
 
 
@@ -65,7 +66,7 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def cost_and_strength(means: Rows, costs: Rows) -> Figure:
-    """Share of images fooled, averaged over the victims, against the seconds that the images took."""
+    """Draw the share of predictions fooled, averaged over the victims, against the seconds that the images take."""
     fig = style.figure(8.0, 4.2)
     axes = fig.subplots()
     kinds = {"ntk": ("kernel of an untrained network", style.BLUE, "o"), "net": ("trained network", style.ORANGE, "P")}
@@ -74,13 +75,14 @@ def cost_and_strength(means: Rows, costs: Rows) -> Figure:
     placed: list[tuple[float, float]] = []
     for row in sorted(costs, key=lambda r: _fooled(means, r["surrogate"])):
         fooled = _fooled(means, row["surrogate"])
-        if row["surrogate"] == "white-box":
+        if row["surrogate"] == WHITE_BOX:
             continue
         name, color, marker = kinds.get(row["surrogate"].partition(":")[0], others)
         seconds = max(row["fitting_seconds"] + row["attack_seconds"], 1e-5)
         axes.semilogx(seconds, fooled, marker, color=color, markersize=8, label=None if name in named else name)
         named.add(name)
         text = label(row["surrogate"]).removesuffix(", untrained").removeprefix("trained ")
+        # A label that would cover an earlier one moves up: here both are within half a decade of each other.
         height = fooled
         while any(abs(height - y) < _LINE and abs(np.log10(seconds / x)) < 0.5 for x, y in placed):
             height += _LINE / 4
@@ -89,12 +91,12 @@ def cost_and_strength(means: Rows, costs: Rows) -> Figure:
     axes.margins(x=0.25, y=0.12)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("seconds to fit or train the surrogate and make the images")
-    axes.set_ylabel("of the victims' right predictions, fooled (%)")
+    axes.set_ylabel("share fooled of the victims' right predictions (%)")
     fig.legend(loc="outside lower center", ncols=3)
     return fig
 
 
 def _fooled(means: Rows, surrogate: str) -> float:
-    """Percentage fooled, averaged over the victims; nan where the surrogate has none."""
+    """Return the percentage fooled, averaged over the victims; NaN where the surrogate has no rows."""
     shares = [r["fooled"] for r in means if r["surrogate"] == surrogate]
     return 100 * float(np.mean(shares)) if shares else float("nan")

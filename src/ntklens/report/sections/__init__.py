@@ -1,4 +1,4 @@
-"""What the report says of each stage."""
+"""What the report says about each stage."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ntklens.report.sections.victim import victim_section
 __all__ = ["Plate", "Section", "sections"]
 
 _MAKERS = {
-    "attack_curve": attack_section,
+    "attack": attack_section,
     "victim": victim_section,
     "lazy": lazy_section,
     "transfer": transfer_section,
     "features": features_section,
     "dynamics": dynamics_section,
 }
-"""Each section by the table that it cannot do without."""
+"""The section of each stage, in the order of the page."""
 
 
 def sections(record: Record) -> Iterator[Section]:
-    """The sections whose stage is in the record."""
-    for needed, make in _MAKERS.items():
-        if record.table(needed):
+    """Yield the sections of the stages that are in the record."""
+    for stage, make in _MAKERS.items():
+        if record.done(stage):
             yield make(record)

@@ -2,131 +2,125 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ntklens.record import Record
 from ntklens.report.figures import feature_sets
-from ntklens.report.sections.base import Plate, first
+from ntklens.report.sections.base import Plate, Rows, only_row, plate_of, rows_of
+from ntklens.vocabulary import FRAGILE, ROBUST
 
 
 def sets(record: Record) -> list[Plate]:
-    """Machines of each category's features; the trade-off over time and ridge."""
-    chosen: list[dict[str, Any]] = record.table("subsets")
-    knobs: list[dict[str, Any]] = record.table("trade_off")
-    stretches: list[dict[str, Any]] = record.table("bands")
-    plates = []
-    if len(chosen) > 1:
-        plates.append(
-            Plate(
-                lambda: feature_sets.subsets(chosen),
-                f"Machines made of the features of one category, and of all but one{_apart(record)}. If the classifier "
-                "uses both kinds, the useful non-robust ones alone are accurate on clean images and on few attacked ones, "
-                "and leaving the robust ones out costs robustness. 95 % Wilson intervals.",
-                "Dot plot of clean and robust accuracy of machines made of sets of features.",
-            )
-        )
-    if stretches:
-        plates.append(
-            Plate(
-                lambda: feature_sets.bands(stretches),
-                "Machines made of one stretch of the spectrum each, named, under one step, by the rule that sorts single "
-                f"features, which here has to allow for {len(stretches)} tests and not for one a feature: a stretch of one "
-                "feature can be called useful here and not above. Most features of small eigenvalues say too little to be "
-                "called useful one by one; look for stretches that are accurate together (blue) and fall under attack "
-                "(red). 95 % Wilson intervals.",
-                "Dot plot of clean and robust accuracy of machines made of bands of the spectrum.",
-            )
-        )
-    if knobs:
-        plates.append(
-            Plate(
-                lambda: feature_sets.trade_off(knobs),
-                "Stopping early, or a ridge, keeps the features of large eigenvalues and leaves the others out. Look for "
-                "where the blue line no longer rises (left, towards late times; right, towards small ridges) while the red "
-                "one falls: what is learned there costs robustness and gains no accuracy. Bands are 95 % Wilson intervals.",
-                "Two line plots of clean and robust accuracy, over the training time and over the ridge.",
-            )
-        )
-    return plates
+    """Return machines of each category's features and of each band of the spectrum, and the trade-off."""
+    bands = rows_of(record, "bands")
+    return [
+        *plate_of(
+            rows_of(record, "subsets"),
+            feature_sets.subsets,
+            "Machines made of the features of one category, and of all but one. The features are "
+            "sorted into categories by half of the test images and the machines scored on the "
+            "other half, since what is chosen for its score on some images is worth less on "
+            "others. If the classifier uses both kinds, the useful non-robust features alone are "
+            "accurate on clean images and on few attacked ones, and leaving the robust ones out "
+            "costs robustness. Intervals are 95 % Wilson intervals.",
+            "Dot plot of clean and robust accuracy of machines made of sets of features.",
+        ),
+        *plate_of(
+            bands,
+            feature_sets.bands,
+            "Machines made of one band of the spectrum each. Their categories, under one step, "
+            f"follow the rule for single features. Here the rule allows for {len(bands)} tests "
+            "and not for one per feature, so a band of one feature can be called useful that is "
+            "not called so alone. Most features of small eigenvalues say too little to be called "
+            "useful one by one; look for bands that are accurate together (blue) and fall under "
+            "attack (red). Intervals are 95 % Wilson intervals.",
+            "Dot plot of clean and robust accuracy of machines made of bands of the spectrum.",
+        ),
+        *plate_of(
+            rows_of(record, "trade_off"),
+            feature_sets.trade_off,
+            "Stopping early, or a ridge, keeps the features of large eigenvalues and leaves the "
+            "others out. Look for where the blue line no longer rises (left: towards late times; "
+            "right: towards small ridges) while the red one falls: what is learned there costs "
+            "robustness and gains no accuracy. Bands are 95 % Wilson intervals.",
+            "Two line plots of clean and robust accuracy, over the training time and over the ridge.",
+        ),
+    ]
 
 
 def consequences(record: Record) -> list[Plate]:
-    """What networks pick up, which images carry the features, and what networks learn from robust data."""
-    plates = []
-    steps: list[dict[str, Any]] = record.table("learning")
-    if steps:
-        meta = first(record, "learning_meta")
-        width = f" of width {meta['width']}" if meta else ""
-        plates.append(
-            Plate(
-                lambda: feature_sets.learning(steps),
-                f"How much of each band of the spectrum a finite network{width} has picked up: the "
-                "projection of its outputs on the eigenvectors, weighted by the labels' energy. Curves that rise one after "
-                "the other: the features of large eigenvalues are learned first. Dashed, what the kernel predicts. Bands "
-                "with less than 0.5 % of the labels' energy are left out.",
-                "Line plot of the share learned of each band of features against the training steps.",
-            )
-        )
-    classes: list[dict[str, Any]] = record.table("attribution")
-    if classes:
-        plates.append(
-            Plate(
-                lambda: feature_sets.attribution(classes),
-                "How much of the labels the robust and the useful non-robust features explain, split by the class of the "
-                "training images that they explain them at. A negative bar: on that class these features, alone, speak "
-                "against the label.",
-                "Bar chart of the label energy of robust and non-robust features for each class.",
-            )
-        )
-    plates += _carriers(record)
-    networks: list[dict[str, Any]] = record.table("robust_data")
-    if networks:
-        plates.append(
-            Plate(
-                lambda: feature_sets.robust_data(networks),
-                "Networks trained on the data set as it is, on one in which only some features are left (in the labels or "
-                "in the images), and on one projected on a random subspace of the same rank; all are tested, and attacked "
-                f"by PGD, on the unchanged test images{_halves(networks)}.{_over(networks)}",
-                "Dot plot of clean and robust accuracy of networks, one row a training set.",
-            )
-        )
-    return plates
+    """Return what networks pick up, which images carry the features, and what networks learn from robust data."""
+    return [
+        *_learning(record),
+        *plate_of(
+            rows_of(record, "attribution"),
+            feature_sets.attribution,
+            "How much of the labels the robust and the useful non-robust features explain, split "
+            "by the class of the training images. A negative bar means that, on that class, "
+            "these features alone speak against the label.",
+            "Bar chart of the label energy of robust and non-robust features for each class.",
+        ),
+        *_carriers(record),
+        *_robust_data(record),
+    ]
 
 
-def _apart(record: Record) -> str:
-    """Whether the images that chose the sets are others than those that score them; in earlier records they are not."""
-    rows: list[dict[str, Any]] = record.table("features")
-    if not rows or "by_half" not in rows[0]:
-        return ""
-    return (
-        ", sorted by half of the test images and scored on the other half: what is chosen for its score on some images is "
-        "worth less on others"
+def _learning(record: Record) -> list[Plate]:
+    rows = rows_of(record, "learning")
+    if not rows:
+        return []
+    width = only_row(record, "learning_meta")["width"]
+    return plate_of(
+        rows,
+        feature_sets.learning,
+        f"How much of each band of the spectrum a finite network of width {width} has picked up: "
+        "the projection of its outputs on the eigenvectors, weighted by the labels' energy. "
+        "Where the curves rise one after the other, the features of large eigenvalues are "
+        "learned first. Dashed lines are the kernel's prediction. Bands with less than 0.5 % of "
+        "the labels' energy are left out.",
+        "Line plot of the share learned of each band of features against the training steps.",
     )
 
 
-def _halves(networks: list[dict[str, Any]]) -> str:
-    halved = len({r.get("n") for r in networks}) > 1
-    return "; where the features were chosen by half of these, on the other half" if halved else ""
-
-
-def _over(networks: list[dict[str, Any]]) -> str:
-    seeds = networks[0]["seeds"]
-    drawn = ", each with a random subspace of its own" if "n" in networks[0] else ""
-    return f" Intervals are Student's over {seeds} seeds{drawn}." if seeds > 1 else " One seed, so without intervals."
-
-
 def _carriers(record: Record) -> list[Plate]:
-    rows: list[dict[str, Any]] = record.table("carriers")
-    names = {"robust and useful": "carriers_robust", "useful non-robust": "carriers_fragile"}
-    images = {kind: record.array(f"features/{key}") for kind, key in names.items() if record.has(f"features/{key}")}
+    rows = rows_of(record, "carriers")
+    names = {ROBUST: "features/carriers_robust", FRAGILE: "features/carriers_fragile"}
+    # A category without any feature has no images.
+    images = {category: record.array(name) for category, name in names.items() if record.has(name)}
     if not rows or not images:
         return []
     return [
         Plate(
             lambda: feature_sets.carriers(rows, images),
-            "The training images whose labels these features explain most, with their share of the label energy. What is "
-            "fragile in a data set can be looked at image by image: arrays attribution_robust and attribution_fragile of "
-            "the run hold all of them.",
-            "Two rows of training images: those that carry the robust, and the useful non-robust, features.",
+            "The training images whose labels the features of each category explain most, with "
+            "their share of the label energy. The arrays attribution_robust and "
+            "attribution_fragile of the run hold the shares of all images.",
+            "Rows of training images: those that carry the robust, and the useful non-robust, features.",
         )
     ]
+
+
+def _robust_data(record: Record) -> list[Plate]:
+    rows = rows_of(record, "robust_data")
+    if not rows:
+        return []
+    return plate_of(
+        rows,
+        feature_sets.robust_data,
+        "Networks trained on the data set as it is, on one in which only some features are left "
+        "(in the labels or in the images), and on one projected on a random subspace of the same "
+        f"rank. All are tested, and attacked by PGD, on the unchanged test images{_halves(rows)}. "
+        f"{_intervals(rows)}",
+        "Dot plot of clean and robust accuracy of networks, one row per training set.",
+    )
+
+
+def _halves(rows: Rows) -> str:
+    """Return where the networks were tested, if some were tested on fewer images than others."""
+    is_halved = len({row["n"] for row in rows}) > 1
+    return "; where the features were chosen by half of these, on the other half" if is_halved else ""
+
+
+def _intervals(rows: Rows) -> str:
+    seeds = rows[0]["seeds"]
+    if seeds == 1:
+        return "There is one seed, and so no intervals."
+    return f"Intervals are Student's over {seeds} seeds, each with a random subspace of its own."

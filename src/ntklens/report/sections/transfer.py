@@ -6,42 +6,49 @@ from typing import Any
 
 from ntklens.record import Record
 from ntklens.report.figures import style, transfer
-from ntklens.report.sections.base import Plate, Section, first, numbers
+from ntklens.report.sections.base import Plate, Section, numbers, only_row, rows_of
 
 
 def transfer_section(record: Record) -> Section:
-    """Who is fooled by whose images, and what they cost."""
-    means: list[dict[str, Any]] = record.table("transfer_means")
-    costs: list[dict[str, Any]] = record.table("transfer_cost")
-    meta = first(record, "transfer_meta")
-    spread = "± is half of Student's 95 % interval over the seeds. " if meta.get("seeds", 1) > 1 else ""
+    """Return who is fooled by whose images, and what the images cost."""
+    means, costs = rows_of(record, "transfer_means"), rows_of(record, "transfer_cost")
+    meta = only_row(record, "transfer_meta")
+    spread = " ± is half of Student's 95 % interval over the seeds." if meta["seeds"] > 1 else ""
     plates = [
         Plate(
             lambda: transfer.heat_map(means),
-            "Accuracy of the victims on images made elsewhere: the darker a row, the stronger its surrogate. Read down "
-            "from clean images and noise, over kernels that know no network and those of untrained networks, to "
-            f"trained networks and the victim itself. White frames: the victim's own architecture. {spread}",
-            "Heat map of the accuracy of victims, one a column, on the images of surrogates, one a row.",
+            "Accuracy of the victims on images made elsewhere: the darker a row, the stronger "
+            "its surrogate. From top to bottom come clean images and noise, kernels without a "
+            "network, kernels of untrained networks, trained networks, and the victim itself. "
+            f"White frames mark the victim's own architecture.{spread}",
+            "Heat map of the accuracy of victims, one per column, on the images of surrogates, one per row.",
         ),
         Plate(
             lambda: transfer.cost_and_strength(means, costs),
-            "Further up fools more, further left costs less. A kernel surrogate is fitted, never trained; its time grows "
-            "with the number of samples times the number of images.",
+            "A surrogate further up fools more, one further left costs less. A kernel surrogate "
+            "is fitted and never trained; its time grows with the number of samples times the "
+            "number of images.",
             "Scatter plot of the share of predictions fooled against the seconds that a surrogate takes.",
         ),
     ]
-    tables = {"means over the seeds": means, "each victim": record.table("transfer"), "cost of each surrogate": costs}
-    return Section("transfer", "Who is fooled by whose images", _text(meta), plates, numbers(tables))
+    tables = numbers(
+        record,
+        {
+            "transfer_means": "means over the seeds",
+            "transfer": "each victim",
+            "transfer_cost": "cost of each surrogate",
+        },
+    )
+    return Section("transfer", "Who is fooled by whose images", _text(meta), plates, tables)
 
 
 def _text(meta: dict[str, Any]) -> str:
-    if not meta:
-        return "Adversarial images made on surrogates were shown to victims that the surrogates have not seen."
     steps = "one step" if meta["steps"] == 1 else f"PGD of {meta['steps']} steps"
     seeds = "one seed" if meta["seeds"] == 1 else f"{meta['seeds']} seeds"
     return (
-        f"Victims were trained on all {meta['train']} training images ({meta['epochs']} epochs, {seeds}), surrogates "
-        f"fitted or trained on {meta['sample']} of them. {meta['test']} test images were attacked by {steps} on the "
-        f"{meta['loss']} with ε = {style.pixels(meta['eps'])} in {style.norm_sign(meta['norm'])}. Success is "
-        "counted twice: as 1 - accuracy, and as the share fooled among the predictions that were right before."
+        f"Victims were trained on all {meta['train']} training images ({meta['epochs']} epochs, "
+        f"{seeds}); surrogates were fitted or trained on {meta['sample']} of them. {meta['test']} "
+        f"test images were attacked by {steps} on the {meta['loss']} with {style.threat(meta)}. "
+        "Success has two measures: 1 - accuracy on the attacked images, and the share fooled "
+        "among the predictions that were right before the attack."
     )

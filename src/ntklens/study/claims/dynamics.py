@@ -45,16 +45,17 @@ def c7(record: Record) -> Verdict | None:
         [math.inf if epoch is None else epoch for epoch in epochs[training]] for training in (PGD, STANDARD)
     )
     figure = (
-        f"The kernel moves by less than {threshold:g} per epoch under PGD training {_since(epochs[PGD])}; under standard "
-        f"training {_since(epochs[STANDARD])} ({_runs(len(pgd))})."
+        f"The kernel moves by less than {threshold:g} per epoch under PGD training "
+        f"{_since(epochs[PGD])}; under standard training {_since(epochs[STANDARD])} "
+        f"({_runs(len(pgd))})."
     )
     others = _other_thresholds(rows, threshold)
     if others:
         figure += f" First epochs at other thresholds, PGD and standard: {others}."
     travelled = {training: ", ".join(_travelled(record, training)) for training in (PGD, STANDARD)}
     figure += (
-        f" After its first epoch the kernel travels {travelled[PGD]} under PGD, {travelled[STANDARD]} under standard "
-        "training, in sums of kernel distances."
+        f" After its first epoch the kernel travels {travelled[PGD]} under PGD, "
+        f"{travelled[STANDARD]} under standard training, in sums of kernel distances."
     )
     return Verdict(all(a < s for a, s in zip(pgd, standard, strict=True)), figure)
 
@@ -110,9 +111,10 @@ def c8(record: Record) -> Verdict | None:
 
     return Verdict(
         all(a > s for a, s in zip(pgd, standard, strict=True)),
-        f"Share of the squared spectrum in the top {top_k}: {listed(pgd, 4)} after PGD training, {listed(standard, 4)} "
-        f"after standard training, {rows[0]['concentration']:.4f} before ({_runs(len(pgd))}); effective rank "
-        f"{listed(pgd_rank, 1)} and {listed(standard_rank, 1)}.",
+        f"Share of the squared spectrum in the top {top_k}: {listed(pgd, 4)} after PGD training, "
+        f"{listed(standard, 4)} after standard training, {rows[0]['concentration']:.4f} before "
+        f"({_runs(len(pgd))}); effective rank {listed(pgd_rank, 1)} and "
+        f"{listed(standard_rank, 1)}.",
     )
 
 
@@ -135,6 +137,6 @@ def l1(record: Record) -> Verdict | None:
     ]
     return Verdict(
         all(a["robust_accuracy_low"] > s["robust_accuracy_high"] for a, s in zip(pgd, standard, strict=True)),
-        "Worst-case accuracy (clean, PGD and Square) of machines fitted on clean images, by the network of the kernel. "
-        f"{'. '.join(parts)}.",
+        "Worst-case accuracy (clean, PGD and Square) of machines fitted on clean images, by the "
+        f"network of the kernel. {'. '.join(parts)}.",
     )

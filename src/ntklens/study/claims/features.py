@@ -31,8 +31,8 @@ def c3(record: Record) -> Verdict | None:
     useless = len(categories) - robust - partly - fragile
     in_between = f"{partly} in between, " if partly else ""
     figure = (
-        f"Of {len(categories)} features, {robust} are useful and robust, {in_between}{fragile} useful but not robust, "
-        f"{useless} not shown to be useful by the test on the figure."
+        f"Of {len(categories)} features, {robust} are useful and robust, {in_between}{fragile} "
+        f"useful but not robust, {useless} not shown to be useful by the test on the figure."
     )
     # Bands of one feature say nothing beyond that feature's own row.
     robust_bands = [f"{r['first']} to {r['last']}" for r in _bands(record, ROBUST) if r["count"] > 1]
@@ -86,8 +86,8 @@ def c5(record: Record) -> Verdict | None:
         last_robust, first_fragile = max(r["last"] for r in robust), min(r["first"] for r in fragile)
         in_order = last_robust < first_fragile
         figure = (
-            f"Of the bands of the spectrum, under one step, robust and useful ones end at feature {last_robust}, useful "
-            f"non-robust ones begin at {first_fragile}."
+            "Of the bands of the spectrum, under one step, robust and useful ones end at feature "
+            f"{last_robust}, useful non-robust ones begin at {first_fragile}."
         )
     else:
         missing = [category for category, bands in ((ROBUST, robust), (FRAGILE, fragile)) if not bands]
@@ -96,8 +96,8 @@ def c5(record: Record) -> Verdict | None:
     rho = rank_correlation([r["index"] for r in rows], [r["robustness"] for r in rows])
     if not math.isnan(rho.value):
         figure += (
-            f" Rank correlation of robustness with the place, all features: {rho.value:.2f} [{rho.low:.2f}, "
-            f"{rho.high:.2f}]; it falls with any labels."
+            f" Rank correlation of robustness with the place, all features: {rho.value:.2f} "
+            f"[{rho.low:.2f}, {rho.high:.2f}]; it falls with any labels."
         )
     if not rows_of(record, "learning_meta"):
         return Verdict(in_order, f"{figure} By construction, training of the kernel learns the features in that order.")
@@ -105,8 +105,8 @@ def c5(record: Record) -> Verdict | None:
     if order["value"] is None:
         return Verdict(in_order, f"{figure} In so few steps the network of width {order['width']} gave no order.")
     figure += (
-        f" The step at which a network of width {order['width']} has learned half of a feature goes with its place by "
-        f"{order['value']:.2f} [{order['low']:.2f}, {order['high']:.2f}]."
+        f" The step at which a network of width {order['width']} has learned half of a feature "
+        f"goes with its place by {order['value']:.2f} [{order['low']:.2f}, {order['high']:.2f}]."
     )
     return Verdict(in_order and order["low"] > 0, figure)
 

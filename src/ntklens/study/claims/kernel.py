@@ -37,7 +37,7 @@ def c2(record: Record) -> Verdict:
     has_closed = gap_widest["value"] <= gap_narrowest["value"]
     return Verdict(
         beyond_noise["low"] > 0 and has_closed,
-        f"At width {widest} the kernel's examples at matched time cost a network {points(beyond_noise)} more than noise; "
-        f"they fall short of its own white-box examples by {points(gap_widest)}, against {points(gap_narrowest)} at "
-        f"width {narrowest}.",
+        f"At width {widest} the kernel's examples at matched time cost a network "
+        f"{points(beyond_noise)} more than noise; they fall short of its own white-box examples "
+        f"by {points(gap_widest)}, against {points(gap_narrowest)} at width {narrowest}.",
     )
