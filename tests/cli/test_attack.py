@@ -17,7 +17,7 @@ def test_json_for_programs(tmp_path):
     process = ntklens("attack", *SMALL, "--out", tmp_path / "run", "--json")
     rows = json.loads(process.stdout)["attack_curve"]
     assert {r["attack"] for r in rows} == {"noise", "fgsm", "pgd"}
-    assert all(r["low"] <= r["accuracy"] <= r["high"] for r in rows)
+    assert all(r["accuracy_low"] <= r["accuracy"] <= r["accuracy_high"] for r in rows)
 
 
 def test_an_existing_run_is_kept(finished_attack):

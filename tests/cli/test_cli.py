@@ -95,7 +95,7 @@ WRONG = {
     "unknown training": (["dynamics", "--trainings", "TRADES"], "`dynamics.trainings.0` does not fit"),
     "more probes than images": (
         ["dynamics", "--test", "50", "--probe", "80"],
-        "`probe` asks for 80 test images; there are 50",
+        "expected a `probe` of at most 50 test images; got 80",
     ),
     "more top eigenvectors than probes": (["dynamics", "--probe", "8"], "give more probe images"),
     "unknown network": (["dynamics", "--arch", "vit"], "expected an architecture"),

@@ -6,7 +6,14 @@ from rich.console import Console
 from ntklens.cli import console
 
 ROWS = [
-    {"training": name, "seed": 0, "robust_accuracy": 0.25, "robust_accuracy_low": 0.2, "robust_accuracy_high": 0.3, "n": n}
+    {
+        "training": name,
+        "seed": 0,
+        "robust_accuracy": 0.25,
+        "robust_accuracy_low": 0.2,
+        "robust_accuracy_high": 0.3,
+        "n": n,
+    }
     for name, n in (("standard", 500), ("PGD", 200))
 ]
 

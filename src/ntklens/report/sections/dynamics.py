@@ -118,7 +118,7 @@ def _one_step(record: Record) -> list[Plate]:
     rows = rows_of(record, "dynamics")
     if not {row["training"] for row in rows} & {FGSM, WATCHED}:
         return []
-    alarms = [row for row in rows_of(record, "advice") if row["kind"] == "overfitting"]
+    alarms = [row for row in rows_of(record, "advice") if row["kind"] == "catastrophic overfitting"]
     return [
         Plate(
             lambda: dynamics.one_step(rows, alarms),

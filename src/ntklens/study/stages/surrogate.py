@@ -14,7 +14,7 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import build, load_network
 from ntklens.study.context import Context
 from ntklens.study.spec import VictimSpec
-from ntklens.transfer import Training, check_surrogate, match_time, search_time, surrogate
+from ntklens.transfer import TrainingRecipe, check_surrogate, match_time, search_time, surrogate
 
 _PROBE = 100
 """Number of training images, set aside from the surrogate's sample, on which its training time is searched for."""
@@ -129,7 +129,7 @@ def _fitted(context: Context, spec: VictimSpec, name: str, x: Tensor, y: Tensor)
         w_std=kernel.w_std,
         b_std=kernel.b_std,
         ridge=kernel.ridge,
-        training=Training(width=spec.width, epochs=spec.epochs),
+        training=TrainingRecipe(width=spec.width, epochs=spec.epochs),
     )
     if result.model is None:
         raise InputError("noise is the control of every attack already; give a surrogate with a model, such as fc3.")

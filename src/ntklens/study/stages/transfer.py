@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ntklens.attacks import correct
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows, StageResult
 from ntklens.study.rows import over_seeds
 from ntklens.study.spec import TransferSpec
 from ntklens.study.streams import Stream
-from ntklens.transfer import Surrogate, Training, score, surrogate
+from ntklens.transfer import Surrogate, TrainingRecipe, TransferScore, surrogate, transfer_scores
 from ntklens.vocabulary import CLEAN, WHITE_BOX
 
 _SURROGATE_SEED = 1000
@@ -40,13 +39,12 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
         training_progress = progress.part(0.4 + number * share, share)
         victim_seed = context.spec.seed + seed
         victim = training.network(architecture, x_train, y_train, classes, victim_seed, training_progress)
-        before = correct(victim, x, y)
         start = time.perf_counter()
         x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
         white_box_seconds += time.perf_counter() - start
-        for source, x_adv in {CLEAN: x, **images, WHITE_BOX: x_white_box}.items():
-            after = before if source == CLEAN else correct(victim, x_adv, y)
-            rows.append(_row(context, source, architecture, seed, before, after))
+        # The scores include that of the clean images.
+        for source, result in transfer_scores(victim, x, y, images | {WHITE_BOX: x_white_box}).items():
+            rows.append(_row(context, source, architecture, seed, result))
     costs.append(
         {
             "surrogate": WHITE_BOX,
@@ -65,9 +63,9 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
     return StageResult(tables)
 
 
-def _training(spec: TransferSpec, factor: float = 1) -> Training:
+def _training(spec: TransferSpec, factor: float = 1) -> TrainingRecipe:
     """Return the recipe of a training with `factor` times the epochs of the spec."""
-    return Training(round(spec.epochs * factor), spec.batch_size, spec.learning_rate, spec.width)
+    return TrainingRecipe(round(spec.epochs * factor), spec.batch_size, spec.learning_rate, spec.width)
 
 
 def _attacked(context: Context, source: Surrogate) -> Tensor:
@@ -118,9 +116,8 @@ def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) 
     return images, costs
 
 
-def _row(context: Context, source: str, architecture: str, seed: int, before: Tensor, after: Tensor) -> dict[str, Any]:
-    """Return the score of one source on one victim, from whether each image is right before and after the attack."""
-    result = score(source, architecture, before, after)
+def _row(context: Context, source: str, architecture: str, seed: int, result: TransferScore) -> dict[str, Any]:
+    """Return the row of one source on one victim."""
     return {
         "surrogate": source,
         "victim": architecture,

@@ -45,7 +45,7 @@ def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> 
     result, trainings = trained(context, spec, training_progress)
     if spec.linear_from:
         result.tables["continued"] = continued(context, spec, trainings, linear_progress)
-    if spec.machine:
+    if spec.machine_train:
         result.tables["kernel_machines"] = machines(context, spec, trainings, machine_progress)
     progress(1.0)
     return result

@@ -31,7 +31,11 @@ def machines(context: Context, spec: DynamicsSpec, trainings: list[Training], pr
         networks += [(run.name, seed, run.final) for run in trainings if run.seed == seed]
     rows: Rows = []
     for name, seed, network in networks:
-        row: dict[str, Any] = {"training": name, "seed": seed, "fitted_on": min(spec.machine, len(context.data.train))}
+        row: dict[str, Any] = {
+            "training": name,
+            "seed": seed,
+            "fitted_on": min(spec.machine_train, len(context.data.train)),
+        }
         try:
             rows.append(row | _measured(context, spec, network))
         except NumericalFailure:
@@ -43,7 +47,7 @@ def machines(context: Context, spec: DynamicsSpec, trainings: list[Training], pr
 def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> dict[str, Any]:
     """Return the accuracy of the machine in the `worst_case`, and how well its first features survive one step."""
     threat = context.threat
-    x_train, y_train = (tensor[: spec.machine] for tensor in context.train)
+    x_train, y_train = (tensor[: spec.machine_train] for tensor in context.train)
     x, y = (tensor[: spec.machine_test] for tensor in context.test)
     machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x_train, y_train)
     features = eigenfeatures(machine, min(spec.top_k, len(x_train)))

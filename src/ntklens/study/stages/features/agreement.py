@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ntklens.attacks.balls import per_sample
 from ntklens.features import (
     NTKFeatures,
     Threat,
@@ -67,7 +68,8 @@ def agreement(
     )
     images = by_turns(y_test, spec.compare_images)
     first = _Side(context, spec, features, k, images)
-    class_signs = _as_factor(_signs_for_class(features, int(y_test[images[0]]))[:k], first.pictures[:, 0])
+    class_signs = _signs_for_class(features, int(y_test[images[0]]))[:k]
+    class_signs = per_sample(class_signs, first.pictures[:, 0]).to(first.pictures)
     rows: Rows = []
     side_by_side = [(class_signs * first.pictures[:, 0])[:_PICTURED].cpu().numpy()]
     cosines: Arrays = {}
@@ -79,7 +81,7 @@ def agreement(
         # An eigenvector is determined up to its sign only: turn each partner to the sign of its match.
         matched = other.pictures[partners, 0]
         match_signs = torch.where(match_cosines < 0, -1.0, 1.0)
-        matched = matched * _as_factor(match_signs, matched)
+        matched = matched * per_sample(match_signs, matched).to(matched)
         side_by_side.append((class_signs * matched)[:_PICTURED].cpu().numpy())
         cosines[f"principal_{name}"] = principal_cosines(first.vectors, other.vectors).cpu().numpy()
         progress.step(done, len(others))
@@ -127,11 +129,6 @@ def _signs_for_class(features: NTKFeatures, label: int) -> Tensor:
     # With two classes there is one output, which is positive for class 1.
     column = weights[:, 0] * (2 * label - 1) if weights.shape[1] == 1 else weights[:, label]
     return torch.where(column < 0, -1.0, 1.0)
-
-
-def _as_factor(signs: Tensor, pictures: Tensor) -> Tensor:
-    """Return signs (k,) in a shape that multiplies pictures (k, C, H, W)."""
-    return signs.reshape(-1, *[1] * (pictures.ndim - 1)).to(pictures)
 
 
 def _measures(
