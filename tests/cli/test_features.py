@@ -1,13 +1,7 @@
 import json
 
-<<<<<<< HEAD
 from cli.process import ntklens
 from data.test_cifar import cifar_archive
-=======
-from data.test_datasets import cifar_archive
->>>>>>> 29957c9 (Stages on the present attacks, transfer scores and specs)
-
-from cli.process import ntklens
 
 
 def test_features_end_with_a_data_set_of_their_own(tmp_path):
