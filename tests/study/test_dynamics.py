@@ -142,7 +142,7 @@ def test_an_experiment_that_is_killed_resumes_to_the_same_numbers(tmp_path):
     toml.write_text(
         'kind = "dynamics"\n[data]\ntrain = 300\ntest = 40\n[attack]\ncurve = []\n[dynamics]\n'
         'trainings = ["standard", "PGD"]\nepochs = 3\nattack_steps = 2\nprobe = 30\nlearning_rate = 0.02\n'
-        "linear_from = [1]\nlinear_epochs = 3\nmachine = 40\nmachine_test = 20\nqueries = 10\n"
+        "linear_from = [1]\nlinear_epochs = 3\nmachine_train = 40\nmachine_test = 20\nqueries = 10\n"
     )
     subprocess.run(command(toml, tmp_path / "whole"), check=True, capture_output=True)
     scratch = tmp_path / "cut" / "scratch" / "dynamics"
