@@ -97,11 +97,11 @@ WRONG = {
         ["dynamics", "--test", "50", "--probe", "80"],
         "expected a `probe` of at most 50 test images; got 80",
     ),
-    "more top eigenvectors than probes": (["dynamics", "--probe", "8"], "give more probe images"),
+    "more top eigenvectors than probes": (["dynamics", "--probe", "8"], "Give 11 or more probe images"),
     "unknown network": (["dynamics", "--arch", "vit"], "expected an architecture"),
     "no such paper": (["paper", "diffusion"], "must be one of transfer, features"),
     "a time of nothing": (["attack", "--victim", "a.pt", "--time", "5"], "--time needs a --surrogate"),
-    "no time": (["attack", "--victim", "a.pt", "--surrogate", "fc1", "--time", "soon"], "a number from 0 was expected"),
+    "no time": (["attack", "--victim", "a.pt", "--surrogate", "fc1", "--time", "soon"], "or a number from 0 on"),
     "no experiment": (["run", "nowhere.toml"], "nowhere.toml does not exist"),
 }
 

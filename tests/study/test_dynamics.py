@@ -235,7 +235,7 @@ def test_trainings_that_die_or_diverge_lose_nothing_else(tmp_path):
 
 
 def test_trainings_that_are_named_twice():
-    with pytest.raises(InputError, match="each value once was expected"):
+    with pytest.raises(InputError, match="expected each value once"):
         Spec.parse({"dynamics": {"trainings": ["PGD", "PGD"]}})
 
 

@@ -1,4 +1,4 @@
-"""What an experiment is: a frozen description, readable from TOML, from which everything else follows."""
+"""The description of an experiment: frozen, readable from TOML, and complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Part(BaseModel):
 
 
 class DataSpec(_Part):
-    """Which images."""
+    """The images of the experiment."""
 
     name: str = "fashion-mnist-mini"
     data_dir: Path | None = None
@@ -28,7 +28,7 @@ class DataSpec(_Part):
 
 
 class KernelSpec(_Part):
-    """Which kernel machine: the architecture, its parametrisation, and the ridge of the machine at t = ∞."""
+    """The kernel machine: the architecture, its parametrisation, and the ridge of the machine at t = ∞."""
 
     architecture: str = "fc1"
     w_std: float = Field(default=2**0.5, gt=0)
@@ -39,6 +39,8 @@ class KernelSpec(_Part):
 class AttackSpec(_Part):
     """The threat model. Radii are in units of the pixels, which lie in [0, 1].
 
+    `steps`, `step_size` and `loss` are those of PGD wherever a model is attacked as a whole. Attacks on single features
+    have their own number of steps, `features.steps`, and so have the trainings of `dynamics`, `dynamics.attack_steps`.
     `curve` holds the radii at which the kernel machine itself is attacked; without any, that stage is left out.
     """
 
@@ -63,7 +65,7 @@ class AttackSpec(_Part):
 
 
 class LazySpec(_Part):
-    """Finite networks of the kernel's architecture, trained by full-batch gradient descent, attacked from outside."""
+    """The width study: networks of the kernel's architecture under full-batch gradient descent, attacked from outside."""
 
     widths: tuple[int, ...] = (64, 256, 1024)
     seeds: int = Field(default=2, ge=1)
@@ -71,19 +73,19 @@ class LazySpec(_Part):
     rate: float = Field(default=1.0, gt=0, lt=2)
     """Learning rate as a multiple of 1 / λ_1."""
     checkpoints: tuple[int, ...] = ()
-    """Steps at which the widest networks are looked at, beside the end."""
+    """Steps of the training at which the widest networks are measured."""
     regimes: tuple[Literal["lazy", "large learning rate", "standard parametrisation", "cross-entropy, SGD"], ...] = ()
-    """Trainings that are compared by the gap between the kernel's images and the white box."""
+    """Kinds of training that are compared by the gap between the kernel's images and the white box."""
     regime_width: int | None = Field(default=None, ge=1)
     """Width of those networks; the largest of `widths` by default."""
     regime_epochs: int = Field(default=30, ge=1)
-    """Epochs of the one that minimises the cross-entropy."""
+    """Epochs of the training that minimises the cross-entropy."""
 
     @field_validator("checkpoints")
     @classmethod
     def _increasing(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
         if any(a >= b for a, b in zip((0, *steps), steps, strict=False)):
-            raise ValueError("steps from 1 on in increasing order were expected")
+            raise ValueError("expected steps from 1 on in increasing order")
         return steps
 
 
@@ -123,7 +125,7 @@ class VictimSpec(_Part):
         except ValueError:
             fits = False
         if not fits:
-            raise ValueError('"search", "match", "inf" or a number from 0 was expected')
+            raise ValueError('expected "search", "match", "inf" or a number from 0 on')
         return time
 
 
@@ -159,37 +161,37 @@ _Place = Annotated[int, Field(ge=0)]
 
 
 class FeaturesSpec(_Part):
-    """Which features are scored and pictured, with which kernels they are compared, and what is learned from them."""
+    """The features that are scored and pictured, the kernels they are compared with, and what networks learn from them."""
 
     steps: int = Field(default=1, ge=1)
-    """Of the attack on each feature: 1 for one step, more for projected gradient ascent."""
+    """Steps of the attack on each feature: 1 for one step, more for projected gradient ascent."""
     scored: int | None = Field(default=None, ge=1)
     top_k: tuple[_Positive, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 400)
     pictured: tuple[_Place, ...] = Field(default=(0, 1, 2, 5, 10, 50, 200), min_length=1)
     images: int = Field(default=4, ge=1)
     frames: int = Field(default=0, ge=0)
-    """Of an animation over the index."""
+    """Frames of an animation over the index of the feature; 0 for none."""
     compare: tuple[str, ...] = ("fc3", "fc10")
     subspace: int = Field(default=20, ge=2)
     compare_train: int | None = Field(default=None, ge=4)
-    """Training images of the comparison; dear kernels want fewer."""
+    """Training images of the comparison; costly kernels want fewer."""
     compare_test: int | None = Field(default=None, ge=1)
     compare_images: int = Field(default=8, ge=1)
     trade_off: int = Field(default=13, ge=2)
-    """Training times, and ridges, of the trade-off."""
+    """Number of training times, and of ridges, of the trade-off."""
     learning_steps: int = Field(default=0, ge=0)
-    """Of gradient descent of a finite network, watched for the features it picks up; 0 without."""
+    """Steps of gradient descent of a finite network that is watched for the features it picks up; 0 for none."""
     learning_width: int = Field(default=512, ge=1)
     robust_networks: tuple[str, ...] = ()
-    """Architectures that are trained on data with some features only; none without."""
+    """Architectures that are trained on data with some features only."""
     robust_ranks: tuple[_Positive, ...] = (5, 20)
     robust_seeds: int = Field(default=3, ge=1)
     robust_epochs: int = Field(default=60, ge=1)
     robust_width: int = Field(default=32, ge=1)
 
 
-_OF_WATCHING = {"watch", "model", "patience", "probe", "top_k", "lazy_threshold", "attack_steps"}
-"""Of the fields of a DynamicsSpec, those that are for checkpoints too."""
+_WATCH_FIELDS = {"watch", "model", "patience", "probe", "top_k", "lazy_threshold", "attack_steps"}
+"""Fields of a DynamicsSpec that also apply when checkpoints are watched."""
 
 
 class DynamicsSpec(_Part):
@@ -204,7 +206,7 @@ class DynamicsSpec(_Part):
     learning_rate: float = Field(default=0.02, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     attack_steps: int = Field(default=7, ge=1)
-    """Of PGD, in training and in the test."""
+    """Steps of PGD, in training and in the test."""
     probe: int = Field(default=100, ge=2)
     top_k: int = Field(default=10, ge=1)
     lazy_threshold: float = Field(default=0.01, gt=0)
@@ -213,16 +215,16 @@ class DynamicsSpec(_Part):
     linear_epochs: int = Field(default=10, ge=1)
     linear_rate: float = Field(default=0.01, gt=0)
     machine_train: int = Field(default=0, ge=0)
-    """Training images of kernel machines on the networks' kernels; 0 without."""
+    """Training images of kernel machines on the networks' kernels; 0 for no machines."""
     machine_test: int = Field(default=500, ge=1)
     """Test images that machines and expansions are attacked on."""
     queries: int = Field(default=200, ge=1)
-    """Of the search without gradients among these attacks, an image."""
+    """Queries per image of the attack without gradients (Square) on machines and expansions."""
     machine_ridge: float = Field(default=0.0, ge=0)
     watch: Path | None = None
-    """A folder whose checkpoints are measured in place of trainings of our own."""
+    """A folder whose checkpoints are measured instead of trainings of the experiment."""
     model: str | None = None
-    """Their network, file.py:factory."""
+    """The network of the checkpoints, file.py:factory."""
     patience: float = Field(default=0.0, ge=0)
     """Seconds to wait for further checkpoints."""
 
@@ -230,13 +232,13 @@ class DynamicsSpec(_Part):
     @classmethod
     def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(values)) < len(values):
-            raise ValueError("each value once was expected")
+            raise ValueError("expected each value once")
         return values
 
     @model_validator(mode="after")
     def _watches_or_trains(self) -> DynamicsSpec:
         fields = type(self).model_fields
-        beside = sorted(f for f in set(fields) - _OF_WATCHING if getattr(self, f) != fields[f].default)
+        beside = sorted(f for f in set(fields) - _WATCH_FIELDS if getattr(self, f) != fields[f].default)
         if self.watch is not None and beside:
             raise ValueError(
                 f"where checkpoints are watched nothing is trained, and {', '.join(beside)} would have no effect; leave "
@@ -249,13 +251,13 @@ class DynamicsSpec(_Part):
         if any(not 0 <= epoch <= self.epochs for epoch in self.linear_from):
             raise ValueError(
                 f"linear_from takes epochs from 0 to {self.epochs}, the last of the training; "
-                f"{', '.join(map(str, self.linear_from))} came"
+                f"got {', '.join(map(str, self.linear_from))}"
             )
         return self
 
 
 class Spec(_Part):
-    """One experiment; a part that is None is not run."""
+    """An experiment; a part that is None is not run."""
 
     kind: str = "study"
     title: str = "A network through its tangent kernel"
@@ -272,7 +274,7 @@ class Spec(_Part):
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Spec:
-        """A spec from plain values.
+        """Return a spec from plain values.
 
         Raises:
             InputError: a value that does not fit, named with its place.
@@ -282,12 +284,12 @@ class Spec(_Part):
         except ValidationError as error:
             first = error.errors()[0]
             place, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
-            came = "" if isinstance(first["input"], dict) else f"; {first['input']!r} came"
-            raise InputError(f"the experiment's `{place}` does not fit: {what}{came}.") from None
+            value = "" if isinstance(first["input"], dict) else f"; got {first['input']!r}"
+            raise InputError(f"the experiment's `{place}` does not fit: {what}{value}.") from None
 
     @classmethod
     def read(cls, path: str | Path) -> Spec:
-        """A spec from a TOML file.
+        """Return a spec from a TOML file.
 
         Raises:
             InputError: no such file, not TOML, or a value that does not fit.
@@ -302,16 +304,16 @@ class Spec(_Part):
 
 
 def demo_spec() -> Spec:
-    """The experiment of `ntklens demo`, from the TOML file shipped beside this module."""
+    """Return the experiment of `ntklens demo`, from the TOML file shipped beside this module."""
     return Spec.parse(_shipped("demo"))
 
 
 PAPERS = ("transfer", "features", "dynamics")
-"""Experiments of `ntklens paper`."""
+"""Names of the experiments of `ntklens paper`."""
 
 
-_USUAL = {"mnist": 0.1}
-"""Radii in linf of the experiments of `ntklens paper` on data sets that 8/255 hardly moves."""
+_USUAL_RADII = {"mnist": 0.1}
+"""Radii in linf of the experiments of `ntklens paper` on data sets whose images 8/255 hardly changes."""
 
 
 def paper_spec(
@@ -322,24 +324,24 @@ def paper_spec(
     seed: int = 0,
     device: str = "cpu",
 ) -> Spec:
-    """An experiment of `ntklens paper`, on its own images or on others.
+    """Return an experiment of `ntklens paper`, on its own images or on others.
 
     Args:
         name: one of `PAPERS`.
-        data: parts of a `DataSpec` in place of the experiment's own; another data set comes with all its classes.
+        data: fields of a `DataSpec` that replace the experiment's own; another data set comes with all its classes.
         eps: radius of the attacks in linf; the experiment's own by default (8/255, and 0.1 on MNIST).
-        seed: of the experiment.
-        device: of the experiment.
+        seed: seed of the experiment.
+        device: device of the experiment.
 
     Raises:
         InputError: an unknown name, or data that do not fit.
     """
     if name not in PAPERS:
-        raise InputError(f'the experiment must be one of {", ".join(PAPERS)}; "{name}" came.')
+        raise InputError(f'the experiment must be one of {", ".join(PAPERS)}; got "{name}".')
     values = _shipped(f"paper_{name}")
-    given = data or {}
-    values["data"] = given if "name" in given else values["data"] | given
-    usual = _USUAL.get(str(given.get("name")), values["attack"]["eps"])
+    other_data = data or {}
+    values["data"] = other_data if "name" in other_data else values["data"] | other_data
+    usual = _USUAL_RADII.get(str(other_data.get("name")), values["attack"]["eps"])
     values["attack"] |= {"eps": usual if eps is None else eps}
     return Spec.parse(values | {"seed": seed, "device": device})
 
