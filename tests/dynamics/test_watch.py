@@ -95,6 +95,15 @@ def test_checkpoints_that_vanish_are_passed_over(data, tmp_path, monkeypatch):
     assert found.epochs == [0, 2]
 
 
+def test_checkpoints_of_another_network_are_refused(data, tmp_path):
+    """A layer more than the network has would be left out, and another network measured than was trained."""
+    for epoch in (1, 2):
+        state = nn.Sequential(net(epoch), nn.Linear(2, 2)).state_dict()
+        torch.save({"state_dict": state}, tmp_path / f"checkpoint_{epoch}.pth.tar")
+    with pytest.raises(nl.InputError, match=r"it also has 1\.weight, 1\.bias"):
+        watch(tracker(data), net(0), tmp_path)
+
+
 def test_folders_without_or_with_damaged_checkpoints(data, tmp_path):
     with pytest.raises(nl.InputError, match="holds no checkpoint with an epoch in its name"):
         watch(tracker(data), net(0), tmp_path)

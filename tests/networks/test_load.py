@@ -66,9 +66,9 @@ def test_torchscript_and_an_exported_program(files):
         ("model.py:make", None, "has no function make"),
         ("model.py:number", None, "expected a torch.nn.Module from number.*got int"),
         ("model.py:broken", None, "no such thing"),
-        ("model.py:build", "missing.safetensors", "does not exist; give the safetensors"),
-        ("model.py:build", "model.py", "not a safetensors file"),
-        ("model.py:build", "other.safetensors", "does not fit the module"),
+        ("model.py:build", "missing.safetensors", "does not exist; give a file with the weights"),
+        ("model.py:build", "model.py", "cannot be read: it is damaged"),
+        ("model.py:build", "other.safetensors", r"does not fit the network: it lacks 1\.weight, 1\.bias"),
         ("bad.pt", None, "does not load as TorchScript"),
         ("bad.pt", "model.safetensors", "holds its own weights"),
     ],
@@ -97,6 +97,28 @@ def test_a_file_with_a_dataclass(files):
         "@dataclass\nclass How:\n    width: int = 3\n\ndef build():\n    return nn.Linear(2, How().width)\n"
     )
     assert isinstance(load_network(f"{folder}/data.py:build"), nn.Linear)
+
+
+def test_weights_in_the_place_of_a_network_and_the_other_way_round(files):
+    folder, net = files
+    for content in (net.state_dict(), net):
+        torch.save(content, folder / "weights.pt")
+        with pytest.raises(InputError, match=r"is a file of torch\.save, not TorchScript\. Give .*its weights"):
+            load_network(folder / "weights.pt")
+    with pytest.raises(InputError, match=r"net\.pt2 is an exported program, a whole network"):
+        load_network(f"{folder}/model.py:build", exported(net, folder / "net.pt2"))
+
+
+def test_weights_are_those_of_exactly_this_network(files):
+    """What `load_state` reads and refuses, `load_network` does too."""
+    folder, net = files
+    prefixed = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
+    torch.save({"net": prefixed, "acc": 0.9}, folder / "w.pth.tar")
+    x = torch.rand(5, 1, 2, 2)
+    assert torch.equal(load_network(f"{folder}/model.py:build", folder / "w.pth.tar")(x), net(x))
+    torch.save(net.state_dict() | {"4.weight": torch.ones(3, 3)}, folder / "more.pth")
+    with pytest.raises(InputError, match=r"more\.pth does not fit the network: it also has 4\.weight"):
+        load_network(f"{folder}/model.py:build", folder / "more.pth")
 
 
 def exported(net, path):

@@ -27,7 +27,12 @@ Victim = Annotated[
     ),
 ]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Safetensors file with the weights of a victim from a factory.")
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="File with the weights of a victim from a factory: .safetensors, .pt, .pth, .ckpt (Lightning), .bin, or the "
+        ".index.json of several.",
+    ),
 ]
 Surrogate = Annotated[
     str | None,

@@ -10,7 +10,7 @@ from torch import nn
 
 from ntklens.dynamics.tracker import KernelTracker
 from ntklens.errors import InputError
-from ntklens.networks import STATE_SUFFIXES, epoch_of, load_state
+from ntklens.networks import STATE_SUFFIXES, epoch_of, is_weights_file, load_state
 
 _SECONDS_TO_WRITE = 2.0
 """Seconds since its last change after which a file that does not load counts as damaged, not as still being written."""
@@ -29,7 +29,7 @@ def checkpoints(folder: str | Path) -> list[tuple[float, Path]]:
         raise InputError(f"{folder} is not a folder. Give the one that your training writes checkpoints to.")
     by_epoch: dict[float, Path] = {}
     for path in sorted(folder.iterdir()):
-        epoch = epoch_of(path) if path.suffix in STATE_SUFFIXES else None
+        epoch = epoch_of(path) if path.is_file() and is_weights_file(path) else None
         if epoch is None:
             continue
         if epoch in by_epoch:

@@ -6,7 +6,7 @@ from ntklens.networks.load import load_network
 from ntklens.networks.outputs import BinaryLogits, Centred
 from ntklens.networks.parametrize import ntk_parametrize
 from ntklens.networks.seeded import seeded_network
-from ntklens.networks.state import STATE_SUFFIXES, epoch_of, load_state
+from ntklens.networks.state import STATE_SUFFIXES, epoch_of, is_weights_file, load_state
 from ntklens.networks.training import gradient_descent, train
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "build",
     "epoch_of",
     "gradient_descent",
+    "is_weights_file",
     "linearize",
     "load_network",
     "load_state",

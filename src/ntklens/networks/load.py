@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
 from ntklens.files import first_line
-from ntklens.networks.state import first_mismatch
+from ntklens.networks.state import fill
+from ntklens.networks.weights_file import is_saved_by_torch
 
 _FORMATS = {".pt2": "exported program", ".pt": "TorchScript", ".ts": "TorchScript", ".torchscript": "TorchScript"}
 """What torch calls the format of files with a network in them, by suffix."""
@@ -31,16 +30,18 @@ def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Mod
     Args:
         where: "file.py:factory", whose factory takes no arguments and returns a module; a `.pt2` file from
             `torch.export.save`; or a `.pt`, `.ts` or `.torchscript` file from `torch.jit.save`.
-        weights: safetensors file of the module's state, for a factory.
+        weights: file of the module's state, for a factory: any that `load_state` reads.
 
     Raises:
-        InputError: a file that is missing or does not load, with what to give in its place.
+        InputError: a file that is missing, does not load or does not fit, with what to give in its place.
     """
     text = str(where)
     path, _, factory = text.rpartition(":")
     if path.endswith(".py"):
         module = _run_factory(Path(path), factory)
-        return _with_weights(module, None if weights is None else Path(weights)).eval()
+        if weights is not None:
+            fill(module, weights)
+        return module.eval()
     file_format = _FORMATS.get(Path(text).suffix)
     if file_format is None:
         raise InputError(
@@ -56,6 +57,11 @@ def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Mod
     try:
         return _Exported(torch.export.load(text).module()) if is_exported else _load_script(text)
     except Exception as error:  # torch raises errors of many types
+        if not is_exported and is_saved_by_torch(Path(text)):
+            raise InputError(
+                f"{text} is a file of torch.save, not {file_format}. Give the network as file.py:factory, with this file "
+                "as its weights (--weights)."
+            ) from error
         raise InputError(f"{text} does not load as {file_format}: {_reason(error)}") from error
 
 
@@ -147,21 +153,6 @@ def _importable_neighbours(path: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
-
-
-def _with_weights(module: nn.Module, weights: Path | None) -> nn.Module:
-    """Load a safetensors file into a module."""
-    if weights is None:
-        return module
-    try:
-        module.load_state_dict(load_file(weights))
-    except FileNotFoundError:
-        raise InputError(f"{weights} does not exist; give the safetensors file of the module's state.") from None
-    except SafetensorError as error:
-        raise InputError(f"{weights} is not a safetensors file; write it with safetensors.torch.save_file.") from error
-    except RuntimeError as error:
-        raise InputError(f"{weights} does not fit the module: {first_mismatch(error)}") from error
-    return module
 
 
 def _reason(error: Exception) -> str:

@@ -95,7 +95,7 @@ class VictimSpec(_Part):
     Attributes:
         path: "file.py:factory", a TorchScript or exported program, or a machine of `KernelMachine.save` with the
             experiment's kernel.
-        weights: safetensors for a factory.
+        weights: file of the weights, for a factory.
         surrogate: an architecture, "file.py:factory", or a name as in `ntklens.transfer.surrogate`: the images are made on
             it and the victim's inside is not looked at; None attacks the victim itself.
         sample: training images that the surrogate may see.

@@ -8,7 +8,7 @@ from torch import nn
 
 from ntklens.dynamics import checkpoints, watch
 from ntklens.errors import InputError
-from ntklens.networks import load_network
+from ntklens.networks import load_network, load_state
 from ntklens.progress import Progress
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
@@ -18,10 +18,14 @@ from ntklens.vocabulary import WATCHED
 
 
 def check_watch(spec: DynamicsSpec) -> None:
-    """Raise InputError, before a run is made, for a folder without checkpoints or a network that does not load."""
+    """Raise InputError, before a run is made, for a folder without checkpoints, or with those of another network."""
     folder, model = _folder_and_model(spec)
-    load_network(model)
-    if not checkpoints(folder) and not spec.patience:
+    network = load_network(model)
+    present = checkpoints(folder)
+    # The last one may still be in writing, which `watch` waits for.
+    if present and not spec.patience:
+        load_state(network, present[0][1])
+    if not present and not spec.patience:
         raise InputError(f"{folder} holds no checkpoint with an epoch in its name, as epoch-3.safetensors.")
 
 
