@@ -1,9 +1,12 @@
 import io
+import json
+import sys
 
 import pytest
 from rich.console import Console
 
-from ntklens.cli import console
+from ntklens.cli import characters, console
+from ntklens.cli.characters import replace_what_cannot_be_shown
 
 ROWS = [
     {
@@ -77,3 +80,23 @@ def test_off_a_terminal_a_stage_is_told_once(printed):
     text = printed(80, call)
     events = [line for line in text.splitlines() if line.endswith(("started", "done"))]
     assert events == ["data: started", "data: done", "features: started"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_encoding_shows_sentences_and_keeps_values(encoding, monkeypatch):
+    """Of a pipe or a code page: characters have plain forms, and JSON has the same values."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    replace_what_cannot_be_shown()
+    monkeypatch.setattr(console, "out", Console(width=200))
+    value = {"sentence": "λ ≤ ∞ in ‘日本’", "file": "caf\udce9.pt", "number": 0.5}
+    console.say("ε = 8/255 → ∞, 日 \udce9")
+    console.as_json(value)
+    stream.flush()
+    first, _, rest = stream.buffer.getvalue().decode(encoding).partition("\n")
+    assert first == ("ε = 8/255 → ∞, 日 ?" if encoding == "utf-8" else "eps = 8/255 -> inf, ? ?")
+    assert json.loads(rest) == value
+
+
+def test_plain_forms_are_plain():
+    assert all(len(c) == 1 and form.isascii() for c, form in characters._PLAIN.items())

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from ntklens.cli.attack import attack
+from ntklens.cli.characters import replace_what_cannot_be_shown
 from ntklens.cli.data import data
 from ntklens.cli.demo import demo
 from ntklens.cli.dynamics import dynamics
@@ -40,6 +41,7 @@ for verb in (demo, data, attack, transfer, features, dynamics, paper, run, repor
 
 def main() -> None:
     """Run the `ntklens` command; an error that the user can mend is printed as one sentence, with exit code 2."""
+    replace_what_cannot_be_shown()
     try:
         app()
     except NtklensError as error:

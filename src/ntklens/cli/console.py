@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
+from ntklens.cli.characters import can_show
+
 if TYPE_CHECKING:
     from ntklens.report.tables import Table
 
@@ -135,8 +137,12 @@ def _without_common(cells: Table) -> tuple[Table, str]:
 
 
 def as_json(value: Any) -> None:
-    """Print a value as JSON on standard output, for programs."""
-    out.print_json(json.dumps(value))
+    """Print a value as JSON on standard output, for programs.
+
+    Where the encoding lacks a character, all of them are escaped as JSON does it, so that a program reads the same values.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    out.print_json(text, ensure_ascii=not can_show(text))
 
 
 def say(text: str) -> None:

@@ -134,6 +134,12 @@ def _prepare() -> None:
 
     Numba compares the date of one source file only, and the engine's code is in several.
     """
+    if vm.run.stats.cache_path is None:
+        _log.warning(
+            "compiling the fast kernels, in every process anew: about ten seconds. They cannot be kept, because neither "
+            "the package's folder nor the user's cache can be written to; set NUMBA_CACHE_DIR to a folder that can."
+        )
+        return
     folder = Path(vm.run.stats.cache_path)
     newest = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
     for compiled in folder.glob("*.nb[ic]"):

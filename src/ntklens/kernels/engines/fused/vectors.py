@@ -23,9 +23,16 @@ from numba.core.extending import intrinsic, lower_builtin, register_model
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.kept import can_be_kept
 
-FAST: Any = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz", "nnan", "ninf"}}
-"""Compiler options: no interpreter lock, kept on disk, and arithmetic without infinities, NaN and signed zeros.
+FAST: Any = {
+    "nogil": True,
+    "cache": can_be_kept(),
+    "error_model": "numpy",
+    "fastmath": {"contract", "nsz", "nnan", "ninf"},
+}
+"""Compiler options: no interpreter lock, kept on disk where they can be, and arithmetic without infinities, NaN and
+signed zeros.
 
 "contract" joins a product and a sum into one instruction; sums keep their order, as "reassoc" is not among the options.
 """
