@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ntklens.arguments import as_classes, as_count, as_tensor, check_finite, check_range
 from ntklens.errors import InputError
 
 
@@ -15,34 +20,40 @@ def class_targets(y: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n O"]:
     Args:
         y: class indices, from 0 to classes - 1.
         classes: number of classes.
+
+    Raises:
+        InputError: an index outside that range, or fewer than two classes.
     """
+    as_count(classes, "the number of classes", least=2)
+    check_range(y, classes)
     if classes == 2:
         return (2.0 * y.to(torch.float64) - 1)[:, None]
     return torch.nn.functional.one_hot(y.long(), classes).to(torch.float64)
 
 
-def regression_targets(y: Tensor, n: int) -> Float[Tensor, "n O"]:
+def regression_targets(y: Tensor | NDArray[Any] | Sequence[int], n: int) -> Float[Tensor, "n O"]:
     """Return the targets of a regression on n inputs, in float64.
 
     Args:
-        y: float targets (n, O), which are used unchanged, or class indices (n,) from 0 on, which become `class_targets`.
+        y: float targets (n, O), which are used unchanged, or class indices (n,) from 0 on, which become `class_targets`;
+            as a tensor, an array or a list.
         n: number of inputs.
 
     Raises:
         InputError: the targets do not fit the inputs, are not finite, or are no indices of two or more classes.
     """
+    y = as_tensor(y, "y").detach()
     if y.is_floating_point():
-        if y.ndim != 2 or len(y) != n:
-            raise InputError(f"expected float targets of shape ({n}, outputs); got {tuple(y.shape)}.")
-        if not bool(y.isfinite().all()):
-            raise InputError("expected finite targets; got some that are NaN or infinite.")
-        return y.detach().to(torch.float64)
-    if y.dtype == torch.bool or y.is_complex() or y.shape != (n,):
-        raise InputError(f"expected {n} class indices, one per input; got {y.dtype} of shape {tuple(y.shape)}.")
+        if y.ndim != 2 or len(y) != n or not y.shape[1]:
+            indices = " For class indices pass whole numbers, y.long()." if y.shape == (n,) else ""
+            raise InputError(f"expected y as float targets of shape ({n}, outputs); got {tuple(y.shape)}.{indices}")
+        check_finite(y, "y")
+        return y.to(torch.float64)
+    y = as_classes(y, n)
     present = torch.unique(y)
     if int(present.min()) < 0 or len(present) < 2:
         raise InputError(
-            f"expected class indices from 0 on and at least two classes; got the classes {_listed(present)}."
+            f"expected y as class indices from 0 on, of at least two classes; got the classes {_listed(present)}."
         )
     return class_targets(y, int(present.max()) + 1)
 

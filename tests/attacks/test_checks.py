@@ -43,7 +43,7 @@ def test_a_gradient_that_is_not_finite_is_named():
         ({"step_size": -0.1}, "step_size above 0"),
         ({"step_size": 0.0}, "step_size above 0"),
         ({"bounds": (1, 0)}, "bounds as"),
-        ({"batch_size": 0}, "batch_size of 1 or more"),
+        ({"batch_size": 0}, "batch_size as a whole number of 1 or more"),
     ],
 )
 def test_options_that_do_not_fit(options, message):
@@ -56,7 +56,7 @@ def test_options_that_do_not_fit(options, message):
     [
         (grey() + 0.2, 0.1, "outside the radius"),
         (grey() + 0.1, float("nan"), "ε of 0 or more"),
-        (grey() + 0.7, 0.9, "expected pixels between"),
+        (grey() + 0.7, 0.9, "expected pixels of x_adv between"),
         (grey(3), 0.1, "like the clean ones"),
         (grey(dtype=torch.float64), 0.1, "like the clean ones"),
     ],
@@ -66,7 +66,15 @@ def test_scores_of_images_that_no_attack_may_give(x_adv, eps, message):
         evaluate(linear, grey(), x_adv, torch.zeros(4, dtype=torch.long), eps)
 
 
-@pytest.mark.parametrize(("x", "y", "what"), [(grey().numpy(), [0] * 4, "images"), (grey(), [0] * 4, "classes")])
-def test_only_tensors_are_attacked(untyped, x, y, what):
-    with pytest.raises(InputError, match=f"expected {what} as a torch tensor"):
-        fgsm(linear, x, y, 0.1)
+def test_arrays_and_lists_are_attacked_like_tensors(untyped):
+    expected = fgsm(linear, grey(), torch.zeros(4, dtype=torch.long), 0.1)
+    assert torch.equal(fgsm(linear, grey().numpy(), [0] * 4, 0.1), expected)
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "largest"), [("linf", 8, "did you mean 8/255"), ("l2", 8, "at most 1.73205 in l2")]
+)
+def test_a_radius_beyond_the_range_of_the_pixels_is_a_mistake(norm, eps, largest):
+    with pytest.raises(InputError, match=largest):
+        fgsm(linear, grey(), torch.zeros(4, dtype=torch.long), eps, norm)
+    assert fgsm(linear, 100 * grey(), torch.zeros(4, dtype=torch.long), eps, norm, bounds=(0, 255)).isfinite().all()

@@ -28,7 +28,7 @@ def test_a_projection_is_on_the_ball_and_within_the_bounds():
     far = x + torch.tensor([[3.0, 4.0]])
     torch.testing.assert_close(Threat(0.1).project(far, x), x + 0.1)
     torch.testing.assert_close(Threat(0.1, "l2").project(far, x), x + torch.tensor([[0.06, 0.08]]))
-    torch.testing.assert_close(Threat(9.0, bounds=(0, 0.75)).project(far, x), torch.full((1, 2), 0.75))
+    torch.testing.assert_close(Threat(0.75, bounds=(0, 0.75)).project(far, x), torch.full((1, 2), 0.75))
     start = Threat(0.1, "l2").random_start(x.expand(50, 2), torch.Generator().manual_seed(0))
     assert 0.05 < float(lengths(start - x).max()) <= 0.1 + 1e-6
 

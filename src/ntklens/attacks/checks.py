@@ -3,61 +3,91 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_classes, as_images
 from ntklens.attacks.balls import Bounds, lengths
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 
 
-def check_attack(x: Tensor, y: Tensor, bounds: Bounds) -> None:
-    """Raise InputError unless x are images within the bounds and y their classes."""
-    check_images(x, bounds)
-    check_classes(y, len(x))
+def check_attack(x: Any, y: Any, bounds: Bounds) -> tuple[Tensor, Tensor]:
+    """Return images within the bounds, without a graph, and their classes on the same device.
+
+    Raises:
+        InputError: x are no such images, or y are not their classes.
+    """
+    images = check_images(x, bounds)
+    return images, as_classes(y, len(images), device=images.device)
 
 
-def check_images(x: Tensor, bounds: Bounds) -> None:
-    """Raise InputError unless x is a batch of floating-point images within the bounds."""
-    if not isinstance(x, Tensor):
-        raise InputError(f"expected images as a torch tensor; got {type(x).__name__}.")
-    if x.ndim < 2 or not x.is_floating_point():
-        raise InputError(f"expected images as float (n, C, H, W) or (n, d); got {x.dtype} of {tuple(x.shape)}.")
-    # Written as "all inside", so that NaN is refused too.
-    if len(x) and not bool(((x >= bounds[0]) & (x <= bounds[1])).all()):
+def check_images(x: Any, bounds: Bounds, name: str = "x") -> Tensor:
+    """Return a batch of floating-point images within the bounds, without a graph.
+
+    Args:
+        x: the images, as a tensor or an array.
+        bounds: lowest and highest pixel value.
+        name: name of the argument.
+
+    Raises:
+        InputError: x is no such batch.
+    """
+    batch = as_images(x, name).detach()
+    low, high = bounds
+    if batch.numel() and not bool(((batch >= low) & (batch <= high)).all()):
         raise InputError(
-            f"expected pixels between {bounds[0]} and {bounds[1]}; got pixels from {float(x.min()):g} to "
-            f"{float(x.max()):g}. Rescale them, put any normalisation inside the model, or pass bounds=."
+            f"expected pixels of {name} between {low} and {high}; got pixels from {float(batch.min()):g} to "
+            f"{float(batch.max()):g}. Rescale them, put any normalisation inside the model, or pass bounds=."
         )
+    return batch
 
 
-def check_classes(y: Tensor, n: int) -> None:
-    """Raise InputError unless y holds n class indices."""
-    if not isinstance(y, Tensor):
-        raise InputError(f"expected classes as a torch tensor; got {type(y).__name__}.")
-    if y.shape != (n,) or y.is_floating_point() or y.dtype == torch.bool:
-        raise InputError(f"expected {n} class indices, one per image; got {y.dtype} of {tuple(y.shape)}.")
+def check_reach(threat: Threat, x: Tensor) -> None:
+    """Raise InputError where the l2 ball is larger than the range of all pixels; in linf the threat itself knows it.
+
+    Args:
+        threat: the ball.
+        x: images, which say how many pixels there are.
+    """
+    if threat.norm == "l2" and x.numel():
+        largest = (threat.bounds[1] - threat.bounds[0]) * math.sqrt(x[0].numel())
+        if threat.eps > largest * (1 + 1e-6):
+            raise InputError(
+                f"expected ε of at most {largest:g} in l2, the distance between the darkest and the brightest image; got "
+                f"{threat.eps:g}. Pixels lie between {threat.bounds[0]} and {threat.bounds[1]}."
+            )
 
 
-def check_perturbed(x_adv: Tensor, x: Tensor, threat: Threat) -> None:
-    """Raise InputError unless x_adv lies within the bounds and the balls around x, up to rounding."""
-    check_images(x_adv, threat.bounds)
-    if x_adv.shape != x.shape or x_adv.dtype != x.dtype:
+def check_perturbed(x_adv: Any, x: Tensor, threat: Threat) -> Tensor:
+    """Return attacked images, which lie within the bounds and the balls around x, up to rounding.
+
+    Raises:
+        InputError: they do not, or they are no images like the clean ones.
+    """
+    attacked = check_images(x_adv, threat.bounds, "x_adv")
+    if attacked.shape != x.shape or attacked.dtype != x.dtype or attacked.device != x.device:
         raise InputError(
-            f"expected attacked images as {x.dtype} of {tuple(x.shape)}, like the clean ones; got {x_adv.dtype} of "
-            f"{tuple(x_adv.shape)}."
+            f"expected x_adv as {x.dtype} of {tuple(x.shape)} on {x.device}, like the clean ones; got {attacked.dtype} of "
+            f"{tuple(attacked.shape)} on {attacked.device}."
         )
-    delta = (x_adv - x).flatten(1)
+    delta = (attacked - x).flatten(1)
     sizes = delta.abs().amax(1) if threat.norm == "linf" else lengths(delta)
     # Rounding moves each pixel by a few units in the last place of the largest pixel, so a vector of d pixels by √d of it.
-    per_pixel = 4 * torch.finfo(x.dtype).eps * max(abs(threat.bounds[0]), abs(threat.bounds[1]))
+    # Without bounds the largest pixel is that of the images.
+    largest = max(abs(threat.bounds[0]), abs(threat.bounds[1]))
+    if not math.isfinite(largest):
+        largest = float(torch.maximum(x.abs().max(), attacked.abs().max())) if x.numel() else 0.0
+    per_pixel = 4 * torch.finfo(x.dtype).eps * largest
     slack = per_pixel if threat.norm == "linf" else per_pixel * math.sqrt(delta.shape[1])
     if len(x) and float(sizes.max()) > threat.eps + slack:
         raise InputError(
             f"an attacked image is {float(sizes.max()):g} away in {threat.norm}, outside the radius {threat.eps:g}; "
             "project it first."
         )
+    return attacked
 
 
 def check_logits(logits: Tensor, y: Tensor) -> None:

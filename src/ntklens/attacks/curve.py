@@ -15,6 +15,7 @@ from ntklens.attacks.evaluate import correct
 from ntklens.attacks.gradient import fgsm
 from ntklens.attacks.model import BATCH, Model
 from ntklens.attacks.threat import Threat
+from ntklens.errors import InputError
 from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, proportion
 
@@ -74,12 +75,14 @@ def accuracy_curve(
         InputError: arguments that do not fit, or attacked images outside the ball or the bounds.
     """
     threats = [Threat(eps, norm, bounds=bounds) for eps in epsilons]
-    check_attack(x, y, bounds)
+    if not threats:
+        raise InputError("expected at least one ε; got an empty list.")
+    x, y = check_attack(x, y, threats[0].bounds)
     progress = Progress(progress)
     points = []
     for done, threat in enumerate(threats, 1):
         x_adv = x if threat.eps == 0 else attack(model, x, y, threat.eps, norm, bounds=bounds, batch_size=batch_size)
-        check_perturbed(x_adv, x, threat)
+        x_adv = check_perturbed(x_adv, x, threat)
         hits = correct(model, x_adv, y, batch_size)
         points.append(AttackPoint(threat.eps, proportion(int(hits.sum()), len(hits)), hits))
         progress.step(done, len(threats))

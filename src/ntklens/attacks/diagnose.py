@@ -12,12 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ntklens.arguments import as_classes, as_count, as_images, check_generator
 from ntklens.attacks.balls import Bounds
+from ntklens.attacks.checks import check_logits
 from ntklens.attacks.evaluate import correct
 from ntklens.attacks.gradient import pgd
 from ntklens.attacks.model import BATCH, Model, batches, logits_of
 from ntklens.attacks.objective import Objective
 from ntklens.attacks.square import square
+from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 from ntklens.statistics import paired_difference, proportion
 
@@ -82,9 +85,19 @@ def diagnose(
     Raises:
         InputError: no images, or arguments that do not fit.
     """
+    # Everything that the checks are given is looked at first: they would else take a refusal for a finding on the model.
+    threat = Threat(eps, norm, bounds=bounds)
+    eps, bounds = threat.eps, threat.bounds
+    # Normalised images are what one of the checks is for, so these may lie outside the bounds.
+    x = as_images(x).detach()
+    y = as_classes(y, len(x), device=x.device)
+    check_generator(generator)
+    for name, value in (("steps", steps), ("queries", queries), ("batch_size", batch_size)):
+        as_count(value, name)
     if not len(x):
         raise InputError("expected a few images to check the attack on; got none.")
     logits = logits_of(model, x, batch_size)
+    check_logits(logits, y)
     checks = [
         _eval_mode(model),
         _raw_pixels(x, bounds),

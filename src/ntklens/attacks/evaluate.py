@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ntklens.arguments import as_classes, as_tensor, check_finite
 from ntklens.attacks.balls import Bounds, lengths
 from ntklens.attacks.checks import check_attack, check_logits, check_perturbed
 from ntklens.attacks.losses import margin
@@ -16,7 +17,14 @@ from ntklens.statistics import Estimate, proportion
 
 
 def correct(model: Model, x: Tensor, y: Tensor, batch_size: int = BATCH) -> Bool[Tensor, " n"]:
-    """Return whether each prediction is the true class: (n,)."""
+    """Return whether each prediction is the true class: (n,).
+
+    Raises:
+        InputError: images with values that are not finite, or labels that are not one class index per image.
+    """
+    x = as_tensor(x, "x")
+    check_finite(x, "x")
+    y = as_classes(y, len(x), device=x.device)
     logits = logits_of(model, x, batch_size)
     check_logits(logits, y)
     return logits.argmax(1) == y
@@ -80,8 +88,9 @@ def evaluate(
     Raises:
         InputError: an attacked image lies outside the ball or the bounds by more than rounding.
     """
-    check_attack(x, y, bounds)
-    return score(model, x, x_adv, y, Threat(eps, norm, bounds=bounds), batch_size)
+    threat = Threat(eps, norm, bounds=bounds)
+    x, y = check_attack(x, y, threat.bounds)
+    return score(model, x, x_adv, y, threat, batch_size)
 
 
 def score(model: Model, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat, batch_size: int = BATCH) -> Evaluation:
@@ -90,7 +99,7 @@ def score(model: Model, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat, bat
     Raises:
         InputError: an attacked image lies outside the ball or the bounds by more than rounding.
     """
-    check_perturbed(x_adv, x, threat)
+    x_adv = check_perturbed(x_adv, x, threat)
     change = (x_adv - x).flatten(1).abs()
     clean_correct = correct(model, x, y, batch_size)
     logits = logits_of(model, x_adv, batch_size)

@@ -6,15 +6,17 @@ They see a callable from images to logits and nothing else: networks, kernel mac
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ntklens.arguments import as_count, as_number, check_generator, is_list
 from ntklens.attacks.ascent import AscentOptions, worst_run
 from ntklens.attacks.balls import Bounds, ascend
-from ntklens.attacks.checks import check_attack
+from ntklens.attacks.checks import check_attack, check_reach
 from ntklens.attacks.losses import loss_of
 from ntklens.attacks.model import Model, batches
 from ntklens.attacks.objective import Objective
@@ -65,16 +67,17 @@ def fgsm(
     """
     threats = [Threat(radius, norm, bounds=bounds) for radius in _radii(eps)]
     _check_counts(batch_size=batch_size)
-    check_attack(x, y, bounds)
+    x, y = check_attack(x, y, threats[0].bounds)
+    for threat in threats:
+        check_reach(threat, x)
     objective = Objective(loss_of(loss), targeted)
-    x = x.detach()
     x_adv = torch.empty(len(threats), *x.shape, dtype=x.dtype, device=x.device)
     for batch in batches(len(x), batch_size):
         gradient, _ = objective.gradient(model, x[batch], y[batch])
         direction = ascend(gradient, norm)
         for images, threat in zip(x_adv, threats, strict=True):
             images[batch] = threat.project(x[batch] + threat.eps * direction, x[batch])
-    return x_adv if isinstance(eps, Sequence) else x_adv[0]
+    return x_adv if is_list(eps) else x_adv[0]
 
 
 def pgd(
@@ -137,7 +140,9 @@ def pgd(
     _check_steps(step_size, relative_step)
     _check_draws(restarts, random_start, diversity, generator)
     threats = [_threat(radius, norm, steps, step_size, relative_step, bounds) for radius in _radii(eps)]
-    check_attack(x, y, bounds)
+    x, y = check_attack(x, y, threats[0].bounds)
+    for threat in threats:
+        check_reach(threat, x)
     _check_transforms(x, momentum, diversity, translation)
     options = AscentOptions(
         objective=Objective(loss_of(loss), targeted),
@@ -149,8 +154,8 @@ def pgd(
         early_stop=early_stop,
         batch_size=batch_size,
     )
-    x_adv = [worst_run(model, x.detach(), y, threat, options, generator) for threat in threats]
-    return torch.stack(x_adv) if isinstance(eps, Sequence) else x_adv[0]
+    x_adv = [worst_run(model, x, y, threat, options, generator) for threat in threats]
+    return torch.stack(x_adv) if is_list(eps) else x_adv[0]
 
 
 def _threat(
@@ -165,7 +170,7 @@ def _threat(
 
 
 def _radii(eps: float | Sequence[float]) -> list[float]:
-    radii = [float(e) for e in eps] if isinstance(eps, Sequence) else [float(eps)]
+    radii = list(eps) if isinstance(eps, Iterable) and is_list(eps) else [cast("float", eps)]
     if not radii:
         raise InputError("expected at least one ε; got an empty list.")
     return radii
@@ -173,12 +178,12 @@ def _radii(eps: float | Sequence[float]) -> list[float]:
 
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"expected {name} of 1 or more; got {count}.")
+        if count is not None:
+            as_count(count, name)
 
 
 def _check_steps(step_size: float | None, relative_step: float | None) -> None:
-    if relative_step is not None and not (math.isfinite(relative_step) and relative_step > 0):
+    if relative_step is not None and not 0 < as_number(relative_step, "relative_step") < math.inf:
         raise InputError(f"expected relative_step above 0; got {relative_step}.")
     if step_size is not None and relative_step is not None:
         raise InputError("expected step_size, in units of the pixels, or relative_step, in units of ε; got both.")
@@ -190,14 +195,15 @@ def _check_draws(restarts: int, random_start: bool, diversity: float, generator:
     if (random_start or diversity) and generator is None:
         what = "a random start" if random_start else "diversity"
         raise InputError(f"{what} needs a generator: pass generator=torch.Generator().manual_seed(…).")
+    check_generator(generator, optional=True)
 
 
 def _check_transforms(x: Tensor, momentum: float, diversity: float, translation: int) -> None:
-    if not (math.isfinite(momentum) and momentum >= 0):
+    if not 0 <= as_number(momentum, "momentum") < math.inf:
         raise InputError(f"expected momentum of 0 or more; got {momentum}.")
-    if not 0 <= diversity <= 1:
+    if not 0 <= as_number(diversity, "diversity") <= 1:
         raise InputError(f"expected diversity as a probability from 0 to 1; got {diversity}.")
-    if translation and (translation < 1 or translation % 2 == 0):
+    if as_count(translation, "translation", least=0) and translation % 2 == 0:
         raise InputError(f"expected translation as the side of a window, an odd number of pixels; got {translation}.")
     if (diversity or translation) and x.ndim != 4:
         raise InputError(f"expected images (n, C, H, W) for diversity and translation; got {tuple(x.shape)}.")

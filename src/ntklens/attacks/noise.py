@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ntklens.arguments import check_generator
 from ntklens.attacks.balls import Bounds, ascend, per_sample
-from ntklens.attacks.checks import check_images
+from ntklens.attacks.checks import check_images, check_reach
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 
@@ -38,8 +39,11 @@ def noise(
     Raises:
         InputError: an unknown kind, or arguments that do not fit.
     """
-    Threat(eps, norm, bounds=bounds)  # refuses a radius, norm or bounds that do not fit
-    check_images(x, bounds)
+    threat = Threat(eps, norm, bounds=bounds)  # refuses a radius, norm or bounds that do not fit
+    eps, bounds = threat.eps, threat.bounds
+    x = check_images(x, bounds)
+    check_reach(threat, x)
+    check_generator(generator)
     chosen = kind or ("signs" if norm == "linf" else "gaussian")
     if chosen not in KINDS:
         raise InputError(f'expected a kind of noise among {", ".join(KINDS)}; got "{chosen}".')

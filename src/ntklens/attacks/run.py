@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ntklens.arguments import as_count, as_tensor
 from ntklens.attacks.balls import Bounds
-from ntklens.attacks.checks import check_attack, check_classes
+from ntklens.attacks.checks import check_attack
 from ntklens.attacks.evaluate import Evaluation, score
 from ntklens.attacks.gradient import fgsm, pgd
 from ntklens.attacks.model import BATCH, Model
@@ -86,14 +87,11 @@ class Counted(nn.Module):
 
 
 def _none(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, bounds: Bounds, **options: Any) -> Tensor:
-    check_attack(x, y, bounds)
     return x
 
 
 def _noise(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, batch_size: int, **options: Any) -> Tensor:
-    x_adv = noise(x, eps, norm, **options)
-    check_classes(y, len(x))
-    return x_adv
+    return noise(x, eps, norm, **options)
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -103,7 +101,7 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "pgd": pgd,
     "square": square,
 }
-"""The attacks by name. Each of them checks its images and classes."""
+"""The attacks by name."""
 
 
 def attack(
@@ -143,17 +141,19 @@ def attack(
     if method in ("noise", "square") and "generator" not in options:
         raise InputError(f"{method} needs a generator: pass generator=torch.Generator().manual_seed(…).")
     threat = Threat(eps, norm, bounds=bounds)
+    x, y = check_attack(x, y, threat.bounds)
+    as_count(batch_size, "batch_size")
     if isinstance(method, str):
         run, name = METHODS[method], method
     else:
         run, name = method, getattr(method, "__name__", type(method).__name__)
-        check_attack(x, y, bounds)  # a function of the user's may not check its images; those by name do
     counted = Counted(model)
     start = time.perf_counter()
-    x_adv = run(counted, x, y, eps, norm, bounds=bounds, batch_size=batch_size, **options)
+    x_adv = run(counted, x, y, threat.eps, norm, bounds=threat.bounds, batch_size=batch_size, **options)
     seconds = time.perf_counter() - start
+    x_adv = as_tensor(x_adv, "the images of the attack")
     evaluation = score(model if victim is None else victim, x, x_adv, y, threat, batch_size)
     return AttackResult(
-        **vars(evaluation), x_adv=x_adv, method=name, eps=float(eps), norm=norm, seconds=seconds,
+        **vars(evaluation), x_adv=x_adv, method=name, eps=threat.eps, norm=norm, seconds=seconds,
         queries=counted.queries, gradient_evaluations=counted.gradients,
     )  # fmt: skip

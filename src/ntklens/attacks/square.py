@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ntklens.arguments import as_count, as_number, check_generator
 from ntklens.attacks.balls import Bounds, lengths, per_sample
-from ntklens.attacks.checks import check_attack
+from ntklens.attacks.checks import check_attack, check_reach
 from ntklens.attacks.losses import negative_margin
 from ntklens.attacks.model import Model
 from ntklens.attacks.objective import Objective
@@ -58,10 +59,13 @@ def square(
         InputError: arguments that do not fit.
     """
     threat = Threat(eps, norm, bounds=bounds)
-    check_attack(x, y, bounds)
-    if queries < 1 or not 0 < share <= 1:
+    x, y = check_attack(x, y, threat.bounds)
+    check_reach(threat, x)
+    check_generator(generator)
+    if batch_size is not None:
+        as_count(batch_size, "batch_size")
+    if as_count(queries, "queries", least=0) < 1 or not 0 < as_number(share, "share") <= 1:
         raise InputError(f"expected queries of 1 or more and a share in (0, 1]; got {queries} and {share}.")
-    x = x.detach()
     if not len(x):
         return x
     images = x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)

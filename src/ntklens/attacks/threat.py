@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_count, as_number
 from ntklens.attacks import balls
 from ntklens.attacks.balls import Bounds
 from ntklens.errors import InputError
@@ -51,17 +51,30 @@ class Threat:
     bounds: Bounds = (0, 1)
 
     def __post_init__(self) -> None:
-        low, high = self.bounds
         if self.norm not in NORMS:
             raise InputError(f'expected the norm "linf" or "l2"; got "{self.norm}".')
-        if not low < high:
-            raise InputError(f"expected bounds as (lowest, highest) pixel value; got {self.bounds}.")
-        if not (math.isfinite(self.eps) and self.eps >= 0):
+        low, high = bounds = _bounds(self.bounds)
+        eps = _length(self.eps)
+        if eps is None or eps < 0:
             raise InputError(f"expected ε of 0 or more, in units of the pixels ({low} to {high}); got {self.eps}.")
-        if not isinstance(self.steps, SupportsIndex) or operator.index(self.steps) < 1:
-            raise InputError(f"expected steps as a whole number of 1 or more; got {self.steps}.")
-        if self.step_size is not None and not (math.isfinite(self.step_size) and self.step_size > 0):
+        # A little more than the range is the range after rounding.
+        if self.norm == "linf" and eps > (high - low) * (1 + 1e-6):
+            steps_of_255 = f"; did you mean {eps:g}/255?" if high - low == 1 and eps <= 255 else "."
+            raise InputError(
+                f"expected ε of at most {high - low:g} in linf, the range of the pixels ({low} to {high}); got "
+                f"{eps:g}{steps_of_255}"
+            )
+        step_size = None if self.step_size is None else _length(self.step_size)
+        if self.step_size is not None and (step_size is None or step_size <= 0):
             raise InputError(f"expected step_size above 0, in units of the pixels; got {self.step_size}.")
+        # Plain numbers, whatever kind of number was given: a tensor would keep its graph and its device.
+        for name, value in (
+            ("bounds", bounds),
+            ("eps", eps),
+            ("step_size", step_size),
+            ("steps", as_count(self.steps, "steps")),
+        ):
+            object.__setattr__(self, name, value)
 
     @property
     def step_length(self) -> float:
@@ -81,3 +94,24 @@ class Threat:
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a point uniformly from the ball around each image, then bring it within the bounds."""
         return balls.random_start(x, self.eps, self.norm, self.bounds, generator)
+
+
+def _bounds(bounds: Any) -> Bounds:
+    """Return the lowest and the highest pixel value as plain numbers."""
+    try:
+        low, high = (as_number(end, "bounds") for end in bounds)
+        ordered = low < high
+    except (TypeError, ValueError):  # not two of them, or no numbers; an InputError is a ValueError too
+        ordered = False
+    if not ordered:
+        raise InputError(f"expected bounds as (lowest, highest) pixel value; got {bounds}.")
+    return low, high
+
+
+def _length(value: Any) -> float | None:
+    """Return a finite number as a plain one; None for anything else."""
+    try:
+        plain = as_number(value, "ε")
+    except InputError:
+        return None
+    return plain if math.isfinite(plain) else None

@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, SupportsIndex, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_count, as_number
 from ntklens.errors import InputError, NumericalFailure
 
 Indices = Iterable[SupportsIndex] | Tensor | SupportsIndex
@@ -30,11 +32,13 @@ class Filter(Protocol):
         ...
 
 
-def _check(value: float, name: str, *, positive: bool = False, finite: bool = True) -> None:
+def _checked(value: float, name: str, *, positive: bool = False, finite: bool = True) -> float:
+    value = as_number(value, name)
     in_range = value > 0 if positive else value >= 0
     if not in_range or (finite and not math.isfinite(value)):
         sign = "positive" if positive else "non-negative"
         raise InputError(f"expected a {sign}{' and finite' if finite else ''} {name}; got {value}.")
+    return value
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Ridge:
     rho: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.rho, "ridge")
+        object.__setattr__(self, "rho", _checked(self.rho, "ridge"))
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute 1 / (λ + ρ)."""
@@ -66,8 +70,9 @@ class GradientFlow:
     learning_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.time, "time", finite=False)
-        _check(self.learning_rate, "the learning rate", positive=True)
+        object.__setattr__(self, "time", _checked(self.time, "time", finite=False))
+        rate = _checked(self.learning_rate, "learning rate", positive=True)
+        object.__setattr__(self, "learning_rate", rate)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute (1 - exp(-η λ t)) / λ, and η t at λ = 0."""
@@ -93,8 +98,9 @@ class GradientDescent:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        _check(self.steps, "number of steps")
-        _check(self.learning_rate, "the learning rate", positive=True)
+        object.__setattr__(self, "steps", as_count(self.steps, "steps", least=0))
+        rate = _checked(self.learning_rate, "learning rate", positive=True)
+        object.__setattr__(self, "learning_rate", rate)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute (1 - (1 - ηλ)^T) / λ, and η T at λ = 0."""
@@ -145,7 +151,7 @@ def whole_indices(indices: Indices) -> tuple[int, ...]:
     Raises:
         InputError: the indices are not whole numbers, or are a mask.
     """
-    listed = indices.flatten().tolist() if isinstance(indices, Tensor) else indices
+    listed = indices.flatten().tolist() if isinstance(indices, (Tensor, np.ndarray)) else indices
     try:
         each = list(listed) if isinstance(listed, Iterable) else [listed]
         if any(isinstance(i, bool) for i in each):
