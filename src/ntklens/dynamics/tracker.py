@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import time
@@ -19,6 +18,7 @@ from ntklens.dynamics.path import KernelPath
 from ntklens.dynamics.store import EpochRecord
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels import EmpiricalKernel, empirical_kernel
+from ntklens.modules import copied_function
 from ntklens.targets import class_logits
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -128,7 +128,7 @@ class KernelTracker:
         start = time.perf_counter()
         # Eval mode fixes dropout and the statistics of BatchNorm, so that the kernel is a function of the weights. It is
         # set on a copy, because the training goes on with the network as it was.
-        network = copy.deepcopy(module).eval()
+        network = copied_function(module).eval()
         measured = empirical_kernel(network, self.outputs)
         kernel = measured(self.probe_x)
         if not bool(kernel.isfinite().all()):

@@ -18,6 +18,7 @@ from ntklens.kernels.parametrisation import Parametrisation, Values
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.tracing.probe import probe
 from ntklens.kernels.tracing.trace import trace
+from ntklens.modules import unwrapped
 from ntklens.progress import Progress, Report
 
 
@@ -301,5 +302,6 @@ def analytic_kernel(
         tensor([[1.0000, 0.1592],
                 [0.1592, 1.0000]])
     """
+    module = unwrapped(module)
     chosen = Parametrisation.of_module(module, w_std, b_std, parametrisation)
     return AnalyticKernel(module, chosen, memory_limit=memory_limit, engine=engine)

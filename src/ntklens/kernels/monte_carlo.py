@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from ntklens.kernels.empirical import EmpiricalKernel
 from ntklens.kernels.parametrisation import LAYERS, Parametrisation
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import Normalise, Scale
+from ntklens.modules import copied
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def widened(module: nn.Module, graph: Graph, width: int) -> nn.Module:
     """
     layers = [_nearest_layers(graph, i) for i in range(len(graph.nodes))]
     output_layers = layers[-1]
-    wide = copy.deepcopy(module)
+    wide = copied(module)
     for i, node in enumerate(graph.nodes):
         if not node.operation.is_layer and not isinstance(node.operation, (Normalise, Scale)):
             continue

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from operator import attrgetter
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from ntklens.errors import InputError
 from ntklens.kernels.empirical import check_mode
+from ntklens.modules import copied_function
 
 
 class Linearized(nn.Module):
@@ -22,15 +24,16 @@ class Linearized(nn.Module):
 
     def __init__(self, module: nn.Module, *, centred: bool = False) -> None:
         super().__init__()
-        check_mode(module)
-        self._names = [name for name, p in module.named_parameters() if p.requires_grad]
+        network = copied_function(module)
+        check_mode(network)
+        self._names = [name for name, p in network.named_parameters() if p.requires_grad]
         if not self._names:
             raise InputError("expected a network with a parameter that requires a gradient; got none to expand in.")
         self.centred = centred
-        self.network = copy.deepcopy(module).eval()
+        self.network = network.eval()
         # θ0 stands in numbered buffers, since the dots of parameter names are not allowed in buffer names.
         for number, name in enumerate(self._names):
-            self.register_buffer(f"start_{number}", module.get_parameter(name).detach().clone())
+            self.register_buffer(f"start_{number}", network.get_parameter(name).detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs in the shape of the network's own."""
@@ -42,7 +45,10 @@ class Linearized(nn.Module):
             return outputs
 
         # one forward-mode pass at θ0 gives f and its derivative along θ - θ0
-        value, slope = jvp(network, (start,), (change,))  # type: ignore[misc]
+        try:
+            value, slope = jvp(network, (start,), (change,))  # type: ignore[misc]
+        except NotImplementedError:  # an operation without a forward-mode derivative, such as weight_norm's
+            value, slope = _jvp_by_pullbacks(network, start, change)
         outputs: Tensor = slope if self.centred else value + slope
         return outputs
 
@@ -51,6 +57,25 @@ class Linearized(nn.Module):
         super().train(mode)
         self.network.eval()
         return self
+
+
+def _jvp_by_pullbacks(
+    network: Callable[[dict[str, Tensor]], Tensor], start: dict[str, Tensor], change: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return f(θ0) and its derivative along a change, by two backward passes.
+
+    The pullback v -> vᵀ ∂f/∂θ is linear in v, so the derivative of its product with the change is ∂f/∂θ · change.
+    """
+    tracked = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = {name: parameter.detach().requires_grad_() for name, parameter in start.items()}
+        value = network(leaves)
+        v = torch.zeros_like(value, requires_grad=True)
+        pulled = torch.autograd.grad(value, list(leaves.values()), v, create_graph=True, materialize_grads=True)
+        (slope,) = torch.autograd.grad(
+            pulled, v, list(change.values()), create_graph=tracked, retain_graph=True, materialize_grads=True
+        )
+    return (value, slope) if tracked else (value.detach(), slope.detach())
 
 
 def linearize(module: nn.Module, *, centred: bool = False) -> Linearized:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+from ntklens.modules import copied
 from ntklens.targets import class_logits
 
 
@@ -19,7 +18,7 @@ class Centred(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.start = copy.deepcopy(network).requires_grad_(False).eval()
+        self.start = copied(network).requires_grad_(False).eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the difference of the two networks' outputs."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from ntklens.kernels.parametrisation import LAYERS, Parametrisation, Scaled, Values
+from ntklens.modules import copied
 
 
 def ntk_parametrize(
@@ -43,9 +42,9 @@ def ntk_parametrize(
         >>> torch.equal(finite.weight, raw / 2)
         True
     """
-    scales = Parametrisation.of_module(module, w_std, b_std).scales(module)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    network = copy.deepcopy(module)
+    network = copied(module)
+    scales = Parametrisation.of_module(network, w_std, b_std).scales(network)
     for name, layer in list(network.named_modules()):
         for key, parameter in list(layer.named_parameters(recurse=False)):
             if not isinstance(layer, LAYERS):

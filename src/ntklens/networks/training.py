@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ntklens.errors import InputError, NumericalFailure
+from ntklens.modules import copied
 from ntklens.networks.checkpoint import Checkpoint
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -46,7 +46,7 @@ def gradient_descent(
     """
     if steps < 1 or not learning_rate > 0:
         raise InputError(f"expected steps of 1 or more and a learning rate above 0; got {steps} and {learning_rate}.")
-    trained = copy.deepcopy(network)
+    trained = copied(network)
     parameters = _trainable(trained)
     for step in range(1, steps + 1):
         f = trained(x)
@@ -111,7 +111,7 @@ def train(
         raise InputError(f"expected epochs and batch_size of 1 or more; got {epochs} and {batch_size}.")
     if len(x) != len(y):
         raise InputError(f"expected as many labels as images; got {len(x)} images and {len(y)} labels.")
-    trained = copy.deepcopy(network).eval()
+    trained = copied(network).eval()
     optimiser = torch.optim.SGD(_trainable(trained), lr=learning_rate, momentum=momentum)
     state = Checkpoint(checkpoint, trained, optimiser, generator, {"images": len(x), "batch_size": batch_size})
     done = state.resume()

@@ -14,6 +14,7 @@ from ntklens.kernels.empirical.snapshot import Snapshot, check_mode, checked_inp
 from ntklens.kernels.empirical.weight_space import weight_space_expansion
 from ntklens.kernels.expansion import Expansion
 from ntklens.kernels.parametrisation import Parametrisation
+from ntklens.modules import copied_function
 
 
 class EmpiricalKernel(Kernel):
@@ -70,11 +71,12 @@ class EmpiricalKernel(Kernel):
             raise InputError(f'expected outputs "trace", "full" or "pseudo"; got "{outputs}".')
         if projections is not None and projections < 1:
             raise InputError(f"expected one or more projections; got {projections}.")
-        check_mode(module)
+        network = copied_function(module)
+        check_mode(network)
         if parametrisation is not None:
-            parametrisation = Parametrisation.of_module(module, parametrisation=parametrisation)
-        trainable = [name for name, p in module.named_parameters() if p.requires_grad]
-        scales = dict.fromkeys(trainable, 1.0) if parametrisation is None else parametrisation.scales(module)
+            parametrisation = Parametrisation.of_module(network, parametrisation=parametrisation)
+        trainable = [name for name, p in network.named_parameters() if p.requires_grad]
+        scales = dict.fromkeys(trainable, 1.0) if parametrisation is None else parametrisation.scales(network)
         scales = {name: scales[name] for name in trainable if name in scales}
         if not scales:
             raise InputError(
@@ -86,7 +88,7 @@ class EmpiricalKernel(Kernel):
         self.layerwise = layerwise
         self.projections = projections
         self._snapshot = Snapshot(
-            module,
+            network,
             scales,
             outputs=outputs,
             memory_limit=memory_limit,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from ntklens.kernels.empirical.observe import observe
 from ntklens.kernels.empirical.plan import Plan
 from ntklens.kernels.empirical.projections import projected
 from ntklens.kernels.empirical.tangents import ALL, Tangents, jacobians
+from ntklens.modules import copied, sharing_copy
 
 _STEP_CAPACITY = 1 << 23
 """Numbers that one step of a contraction takes at most: memory of this size is reused instead of allocated again."""
@@ -28,7 +27,7 @@ class Snapshot:
     kept for each dtype, device and shape of inputs.
 
     Args:
-        module: the network, which is copied with its parameters and buffers.
+        network: a copy of the user's network, as `copied_function` makes it, which becomes the snapshot's own.
         scales: factor of each differentiated parameter, by its name.
         outputs: "trace", "full" or "pseudo".
         memory_limit: bytes that tangents and their products may take.
@@ -38,7 +37,7 @@ class Snapshot:
 
     def __init__(
         self,
-        module: nn.Module,
+        network: nn.Module,
         scales: Mapping[str, float],
         *,
         outputs: str,
@@ -46,7 +45,7 @@ class Snapshot:
         layerwise: bool,
         seeds: list[int] | None,
     ) -> None:
-        self.network = copy.deepcopy(module).requires_grad_(False)
+        self.network = network.requires_grad_(False)
         self.scales = scales
         self.outputs = outputs
         self.seeds = seeds
@@ -66,7 +65,7 @@ class Snapshot:
             passes: forward passes of earlier calls. One under this key is used again, and a new one is added.
             key: name of the batch in `passes`; "" for none.
         """
-        plan, network = self.plan(x), _private_copy(self._network_for(x))
+        plan, network = self.plan(x), sharing_copy(self._network_for(x))
 
         def output(f: Tensor) -> Tensor:
             return f.sum(1, keepdim=True) / f.shape[1] ** 0.5 if self.outputs == "pseudo" else f[:, outputs]
@@ -109,7 +108,7 @@ class Snapshot:
             one = x[:1].detach()
             with torch.no_grad():
                 try:
-                    plan = observe(_private_copy(self._network_for(x)), self.scales, one, layerwise=self._layerwise)
+                    plan = observe(sharing_copy(self._network_for(x)), self.scales, one, layerwise=self._layerwise)
                 except (RuntimeError, TypeError) as error:
                     if x.is_floating_point():
                         raise
@@ -128,7 +127,7 @@ class Snapshot:
         network_dtype = next(p.dtype for p in self.network.parameters() if p.is_floating_point())
         key = x.dtype if x.is_floating_point() else network_dtype, x.device
         if key not in self._cast:
-            self._cast[key] = copy.deepcopy(self.network).to(dtype=key[0], device=key[1])
+            self._cast[key] = copied(self.network).to(dtype=key[0], device=key[1])
         return self._cast[key]
 
 
@@ -167,9 +166,3 @@ def checked_inputs(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
 def described(x: Tensor) -> str:
     """Return a tensor's dtype and shape in words, for error messages."""
     return f"{x.dtype} of shape {tuple(x.shape)}"
-
-
-def _private_copy(network: nn.Module) -> nn.Module:
-    """Return a copy of the modules on the same tensors, so that several threads can hook into the network at once."""
-    shared = {id(t): t for t in chain(network.parameters(), network.buffers())}
-    return copy.deepcopy(network, shared)

@@ -7,8 +7,6 @@ in the tables is refused with its name, its place and an alternative; none is sk
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
 from ntklens.errors import InputError, UnsupportedLayer
@@ -18,6 +16,7 @@ from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import Flatten, Input
 from ntklens.kernels.tracing import activations, layers
 from ntklens.kernels.tracing.tracer import BATCH, Traced, Tracer, tensors
+from ntklens.modules import copied, single_output, unwrapped
 
 HANDLERS = layers.HANDLERS | activations.HANDLERS
 """Torch function -> how a call of it is recorded."""
@@ -34,15 +33,16 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
         UnsupportedLayer: something in the forward has no infinite-width rule.
         ShapeMismatch: the module does not accept inputs of this shape.
     """
-    if any(nn.parameter.is_lazy(p) for p in module.parameters()):
-        raise InputError("the module has lazy layers without a size yet; run it once on a batch of inputs first.")
     # A copy is traced, so that the user's module keeps its device, its mode and its hooks.
-    twin = copy.deepcopy(module).to("meta").eval()
-    tracer = Tracer(twin, tensors(module), parametrisation, handlers=HANDLERS, refusals=layers.REFUSALS)
+    module = unwrapped(module)
+    twin = copied(module)
+    values = {name: tensor.detach() for name, tensor in tensors(twin).items()}
+    twin = twin.to("meta").eval()
+    tracer = Tracer(twin, values, parametrisation, handlers=HANDLERS, refusals=layers.REFUSALS)
     x = tracer.add(Input(), [], (BATCH, *shape))
     try:
         with tracer.hooked(twin):
-            out = twin(x)
+            out = single_output(twin(x))
     except (UnsupportedLayer, InputError):
         raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
