@@ -74,10 +74,13 @@ TABLES: dict[str, dict[str, Table]] = {
         "victim_effect": Table(("comparison", "eps", *_VALUE, "n")),
         "victim_meta": Table(
             ("victim", "surrogate", "method", "test"),
-            optional=("sample", "queries", "kernel", "time", "search_fooled", "correlation"),
+            optional=(
+                *("sample", "queries", "kernel", "time", "search_fooled", "correlation"),
+                *("outputs", "classes", "asked", "scoring_queries", "check_queries"),
+            ),
         ),
         "victim_gallery": Table(_EXAMPLE),
-        "victim_checks": Table(("check", "passed", "seen")),
+        "victim_checks": Table(("of", "check", "passed", "seen")),
     },
     "lazy": {
         "lazy": Table(("victim", "width", "seed", "source", "eps", *_ACCURACY, "n", "agreement"), optional=_COSINE),
@@ -134,7 +137,7 @@ TABLES: dict[str, dict[str, Table]] = {
         ),
         "dynamics_meta": Table(
             ("top_k", "probe", "seeds", "lazy_threshold", "architecture", "attack_steps", "eps"),
-            optional=("tracker_share",),
+            optional=("tracker_share", "norm"),
         ),
         "lazy_epochs": Table((*_RUN, "threshold", "epoch")),
         "advice": Table((*_RUN, "kind", "epoch", "text")),

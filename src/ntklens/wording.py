@@ -60,7 +60,22 @@ def attacked_model(victim_meta: Mapping[str, Any]) -> str:
 
 def doubts(victim_meta: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a sentence that warns of the self-checks which an attack on the user's network did not pass, if any."""
-    failed = [str(check["seen"]) for check in checks if check["passed"] == "no"]
+    failed: dict[str, list[str]] = {}
+    for check in checks:
+        if check["passed"] == "no":
+            failed.setdefault(str(check.get("of", attacked_model(victim_meta))), []).append(str(check["seen"]))
     if not failed:
         return []
-    return [f"Read the figures with care. Failed checks of the {attacked_model(victim_meta)}: {' '.join(failed)}"]
+    parts = [f"Failed checks of the {checked}: {' '.join(seen)}" for checked, seen in failed.items()]
+    return [f"Read the figures with care. {' '.join(parts)}"]
+
+
+def other_outputs(victim_meta: Mapping[str, Any]) -> list[str]:
+    """Return a sentence that tells of a network which knows more classes than the data have, if it does."""
+    outputs, classes = victim_meta.get("outputs"), victim_meta.get("classes")
+    if outputs is None or classes is None or outputs <= classes:
+        return []
+    return [
+        f"The network has {outputs} outputs and the data have {classes} classes: its first {classes} outputs are taken for "
+        "them, in this order, and a prediction of another class counts as wrong."
+    ]

@@ -73,8 +73,9 @@ def victim_stage(record, classes, channels, rng, norm="linf"):
         for name, value in {"clean": 0.8, "noise": 0.79, "pgd": 0.35}.items()
     ]
     meta = {"victim": "net.py:net", "surrogate": "fc3", "method": "pgd", "test": N, "sample": 500, "kernel": True}
-    meta |= {"queries": 1000, "time": 12.5, "search_fooled": 0.4}
-    check = {"check": "varied outputs", "passed": "no", "seen": "The outputs are all alike."}
+    meta |= {"queries": 1000, "time": 12.5, "search_fooled": 0.4, "outputs": 10, "classes": 2, "asked": 1700}
+    meta |= {"scoring_queries": 600, "check_queries": 100}
+    check = {"of": "surrogate", "check": "varied outputs", "passed": "no", "seen": "The outputs are all alike."}
     effect = {"comparison": "noise minus pgd", "eps": 8 / 255, "value": 0.4, "low": 0.3, "high": 0.5, "n": N}
     x = images(rng, 5, channels)
     tables = {

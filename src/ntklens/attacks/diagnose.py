@@ -163,8 +163,9 @@ def check_clean_accuracy(logits: Tensor, y: Tensor) -> Check:
         "clean accuracy",
         accuracy.low > chance,
         f"{observed}.",
-        f"{observed}, no more than by guessing ({100 * chance:.1f} %): are its weights loaded, and are the classes in the "
-        "order that it was trained with?",
+        f"{observed}, no more than by guessing ({100 * chance:.1f} %): are its weights loaded, are the classes in the "
+        "order that it was trained with, and are the pixels scaled as it expects them? Its normalisation belongs inside "
+        "the model.",
     )
 
 

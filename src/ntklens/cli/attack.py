@@ -73,6 +73,14 @@ Checks = Annotated[
     bool,
     typer.Option("--checks/--no-checks", help="Check the victim for masked gradients and similar pitfalls."),
 ]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        help="Seed of the noise, of --method square, of --diversity and of a net:... surrogate; a kernel surrogate and its "
+        "sample, the first training images, are the same for every seed.",
+    ),
+]
 
 
 def attack(
@@ -100,7 +108,7 @@ def attack(
     diversity: Diversity = 0.0,
     translation: Translation = 0,
     checks: Checks = True,
-    seed: o.Seed = 0,
+    seed: Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/attack"),
     overwrite: o.Overwrite = False,
@@ -166,7 +174,10 @@ def attack(
     from ntklens.report import write_sheet
     from ntklens.study import Spec
 
-    record = execute(Spec.parse(values), out, overwrite=overwrite, resume=resume, json=json, tables=tables)
+    in_json = () if victim is None else ("victim_meta",)
+    record = execute(
+        Spec.parse(values), out, overwrite=overwrite, resume=resume, json=json, tables=tables, only_in_json=in_json
+    )
     if victim is None:
         return
     sheet = write_sheet(record, record.folder / "adversarial.png")

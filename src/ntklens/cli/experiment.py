@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from ntklens.study import Spec
 
 
-def execute(spec: Spec, out: Path, *, overwrite: bool, resume: bool, json: bool, tables: tuple[str, ...]) -> Record:
+_TITLES = {"victim": "attack", "victim_checks": "checks"}
+"""Titles of tables whose names would say something else: the checks may be those of a surrogate."""
+
+
+def execute(
+    spec: Spec,
+    out: Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    json: bool,
+    tables: tuple[str, ...],
+    only_in_json: tuple[str, ...] = (),
+) -> Record:
     """Run an experiment, write its report, and print its result.
 
     Args:
@@ -23,6 +36,7 @@ def execute(spec: Spec, out: Path, *, overwrite: bool, resume: bool, json: bool,
         resume: continue the interrupted run in that folder.
         json: print the tables as JSON instead of text.
         tables: names of the record's tables to print.
+        only_in_json: names of further tables that are printed as JSON; their contents are among the sentences.
 
     Returns:
         The finished run.
@@ -35,7 +49,7 @@ def execute(spec: Spec, out: Path, *, overwrite: bool, resume: bool, json: bool,
         record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch)
     report = write_report(record)
     if json:
-        results = {name: record.table(name) for name in tables}
+        results = {name: record.table(name) for name in (*tables, *only_in_json)}
         console.as_json(results | {"run": str(record.folder), "report": str(report)})
         return record
     for sentence in record.table("summary"):
@@ -43,6 +57,6 @@ def execute(spec: Spec, out: Path, *, overwrite: bool, resume: bool, json: bool,
     for name in tables:
         # The column `model` has one value, a long one; without it the other columns fit into a terminal.
         rows = [{key: value for key, value in row.items() if key != "model"} for row in record.table(name)]
-        console.table(name.replace("_", " "), rows)
+        console.table(_TITLES.get(name, name.replace("_", " ")), rows)
     console.say(f"report: {report}  (everything: {record.folder}, {time.perf_counter() - start:.0f} s)")
     return record

@@ -6,7 +6,7 @@ from ntklens.record import Record
 from ntklens.study.claims.base import only_row, rows_of
 from ntklens.study.context import Rows
 from ntklens.vocabulary import NOT_SEEN, SEEN
-from ntklens.wording import doubts, pixels, share
+from ntklens.wording import doubts, other_outputs, pixels, share
 
 
 def summary(record: Record, claims: Rows) -> Rows:
@@ -55,10 +55,15 @@ def _victim(record: Record) -> list[str]:
     if meta["surrogate"] and meta["kernel"]:
         time = "∞" if meta["time"] is None else f"{meta['time']:.3g}"
         sentences.append(
-            f"The surrogate's training time is ηt = {time}; finding it took {meta['queries']} "
-            "queries of the victim, beside those that score the images."
+            f"The surrogate's training time is ηt = {time}; finding it took {meta['queries']} queries of the victim. Its "
+            "kernel is not random: another seed changes the noise alone."
         )
-    return sentences + doubts(meta, rows_of(record, "victim_checks"))
+    if meta["surrogate"]:
+        sentences.append(
+            f"The victim was asked about {meta['asked']} images in all, {meta['scoring_queries']} of them to score the "
+            f"attacks and {meta['check_queries']} for the checks."
+        )
+    return sentences + other_outputs(meta) + doubts(meta, rows_of(record, "victim_checks"))
 
 
 def _claims(claims: Rows) -> list[str]:

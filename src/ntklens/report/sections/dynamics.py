@@ -8,7 +8,7 @@ from ntklens.record import Record
 from ntklens.report.figures import dynamics, style
 from ntklens.report.sections.base import Plate, Rows, Section, numbers, only_row, plate_of, rows_of
 from ntklens.vocabulary import FGSM, PGD, STANDARD, WATCHED
-from ntklens.wording import pixels
+from ntklens.wording import norm_sign, pixels
 
 _TRAININGS = (STANDARD, FGSM, PGD, WATCHED)
 
@@ -41,7 +41,7 @@ def _text(record: Record) -> str:
         return (
             f"The tangent kernel of {style.plain(meta['architecture'], 60)} was measured at the "
             f"checkpoints of its training, on the same {meta['probe']} clean test images each "
-            "time."
+            f"time. {_attack(meta)}"
         )
     images = {
         STANDARD: "clean images",
@@ -57,6 +57,12 @@ def _text(record: Record) -> str:
     if meta["tracker_share"] is not None:
         text += f" The measuring took {100 * meta['tracker_share']:.1f} % as long as the training."
     return text
+
+
+def _attack(meta: dict[str, Any]) -> str:
+    """Return the attack of the accuracies; a record that does not tell its norm is of an earlier version."""
+    norm = f" in {norm_sign(meta['norm'])}" if meta.get("norm") else ""
+    return f"The attack is PGD with {meta['attack_steps']} steps at ε = {pixels(meta['eps'])}{norm}."
 
 
 def _path(record: Record) -> list[Plate]:
@@ -87,7 +93,7 @@ def _path(record: Record) -> list[Plate]:
         Plate(
             lambda: dynamics.over_epochs(rows, meta),
             "Accuracy with 95 % Wilson intervals, and five measures of the kernel without one. "
-            f"{_seeds(meta)} The kernel is called lazy from an epoch on if its velocity stays "
+            f"{_attack(meta)} {_seeds(meta)} The kernel is called lazy from an epoch on if its velocity stays "
             "below the dotted line from there to the end, for three epochs at least: "
             f"{_lazy_epochs(record)}.",
             "Six line plots against the epoch: accuracy, velocity, trace, concentration, effective rank and alignment.",

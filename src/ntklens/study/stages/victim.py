@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ntklens.attacks import AttackResult, attack, correct, diagnose, logits_of
 from ntklens.attacks.diagnose import check_clean_accuracy
+from ntklens.attacks.model import Model
+from ntklens.attacks.run import Counted
 from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.linalg import Ridge
@@ -32,12 +35,13 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
     """Measure the accuracy of the user's network on clean, noisy and attacked images, and check what was attacked.
 
     With a surrogate the victim is asked for outputs alone: those that the search of the surrogate's training time takes,
-    and those that score the images.
+    and those that score the images. Every image that it is shown is counted.
     """
     x, y = context.test
     threat = context.threat
-    victim = checked_victim(context, spec)
+    victim = Counted(checked_victim(context, spec)).eval()
     source, meta = attack_source(context, spec, victim)
+    searched = victim.queries
     progress(0.3)
     generator = context.generator(Stream.VICTIM)
     options = _attack_options(context, spec, generator)
@@ -48,19 +52,32 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
         spec.method: attack(source, x, y, threat.eps, spec.method, threat.norm, victim=victim, **options),
     }
     progress(0.7)
+    made = {name: result.queries for name, result in results.items()}
+    if spec.surrogate is not None:
+        # What the attack asked was the surrogate; the victim was asked in the search for the surrogate's time.
+        made = dict.fromkeys(results, 0) | {spec.method: searched}
+    scoring = victim.queries - sum(made.values())
     clean, attacked = results[CLEAN], results[spec.method]
     right = {name: (result.predictions == y).cpu().numpy() for name, result in results.items()}
     difference = paired_difference(right[NOISE], right[spec.method])
     effect = {"comparison": f"noise minus {spec.method}", "eps": threat.eps, **difference.row(), "n": difference.n}
     table, arrays = gallery(context, clean.predictions, attacked.predictions, attacked.x_adv)
     tables: dict[str, Rows] = {
-        "victim": [_row(result, name) for name, result in results.items()],
+        "victim": [_row(result, name, made[name]) for name, result in results.items()],
         "victim_effect": [effect],
-        "victim_meta": [meta],
         "victim_gallery": table,
     }
+    before = victim.queries + victim.gradients
     if spec.checks:
         tables["victim_checks"] = _checks(context, spec, victim, source, generator)
+    asked = victim.queries + victim.gradients
+    counts = {
+        "outputs": _outputs(victim.model, x[:1]),
+        "classes": len(context.data.classes),
+        "scoring_queries": scoring,
+        "check_queries": asked - before,
+    }
+    tables["victim_meta"] = [meta | counts | {"asked": asked}]
     tensors = {
         "x": x,
         "x_adv": attacked.x_adv,
@@ -72,10 +89,11 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
 
 
 def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
-    """Load the user's network and show it two images; its output has one logit per class.
+    """Load the user's network and show it two images; its output has one logit per class, and may have more.
 
     Raises:
-        InputError: the network does not load, or does not take the images of the experiment.
+        InputError: the network does not load, does not take the images of the experiment, or has fewer outputs than the
+            data have classes.
     """
     victim: nn.Module
     if spec.path.endswith(".safetensors"):
@@ -88,6 +106,7 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
         with torch.no_grad():
             if len(context.data.classes) == 2 and victim(x[:2]).shape[1:] == (1,):
                 victim = BinaryLogits(victim).eval()
+            check_number_of_outputs(context, victim, "victim")
             correct(victim, x[:2], y[:2])
     except InputError:
         raise
@@ -95,6 +114,32 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
         shape = "x".join(map(str, x.shape[1:]))
         raise InputError(f"the victim does not take images of shape {shape}: {first_line(error)}") from error
     return victim
+
+
+def check_number_of_outputs(context: Context, network: nn.Module, who: str) -> None:
+    """Raise InputError where a network has fewer outputs than the data have classes, whichever of them a batch holds.
+
+    Args:
+        context: of the experiment.
+        network: images to logits.
+        who: what the network is called in the sentence.
+    """
+    outputs, classes = _outputs(network, context.test[0][:2]), context.data.classes
+    if outputs == 1 and len(classes) == 2:
+        raise InputError(f"the {who} has one output, f; return the logits of both classes, (-f/2, f/2).")
+    if outputs is not None and outputs < len(classes):
+        names = ", ".join(map(str, classes[:3])) + (", …" if len(classes) > 3 else "")
+        raise InputError(
+            f"the {who} has {outputs} output{'s' * (outputs > 1)}, and the data have {len(classes)} classes ({names}). "
+            f"Choose the classes that it was trained on, in its order, with --classes ({outputs} of them)."
+        )
+
+
+@torch.no_grad()
+def _outputs(network: Model, x: Tensor) -> int | None:
+    """Return the number of a network's logits; None where it does not return a matrix."""
+    logits = network(x)
+    return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
 def _attack_options(context: Context, spec: VictimSpec, generator: torch.Generator) -> dict[str, Any]:
@@ -122,18 +167,31 @@ def _checks(
 
     With a surrogate this is not the victim: a surrogate whose gradients lead nowhere fools nobody, and would make any
     victim look robust. The victim's accuracy on clean images is then checked beside.
+
+    Returns:
+        The table "victim_checks", whose column `of` names the model that was checked.
     """
     x, y = context.test
     threat = context.threat
     sample = slice(0, _CHECKED)
     checks = diagnose(source, x[sample], y[sample], threat.eps, threat.norm, generator=generator)
+    checked = "victim" if spec.surrogate is None else "surrogate"
+    checks_of = [(checked, check) for check in checks]
     if spec.surrogate is not None:
         victim_check = check_clean_accuracy(logits_of(victim, x), y)
-        checks.append(replace(victim_check, name="victim's clean accuracy"))
-    return [{"check": c.name, "passed": "yes" if c.passed else "no", "seen": c.sentence} for c in checks]
+        checks_of.append(("victim", replace(victim_check, name="victim's clean accuracy")))
+    return [
+        {
+            "of": of,
+            "check": check.name,
+            "passed": "yes" if check.passed else "no",
+            "seen": re.sub(r"\b([Tt])he model\b", rf"\1he {of}", check.sentence),
+        }
+        for of, check in checks_of
+    ]
 
 
-def _row(result: AttackResult, name: str) -> dict[str, Any]:
+def _row(result: AttackResult, name: str, queries: int) -> dict[str, Any]:
     row = result.row()
     return {
         "attack": name,
@@ -141,7 +199,7 @@ def _row(result: AttackResult, name: str) -> dict[str, Any]:
         "eps": row["eps"],
         **result.robust_accuracy.row("accuracy"),
         "fooled": row["success"],
-        "queries": row["queries"],
+        "queries": queries,
         "gradient_evaluations": row["gradient_evaluations"],
         "seconds": row["seconds"],
     }

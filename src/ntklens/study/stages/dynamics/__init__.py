@@ -26,7 +26,7 @@ def check_dynamics(context: Context, spec: DynamicsSpec) -> None:
             f"Give {spec.top_k + 1} or more probe images, or a smaller top_k."
         )
     if spec.watch is not None:
-        check_watch(spec)
+        check_watch(context, spec)
 
 
 def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> StageResult:

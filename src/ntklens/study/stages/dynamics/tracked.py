@@ -49,4 +49,5 @@ def dynamics_meta(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
         "architecture": spec.architecture,
         "attack_steps": spec.attack_steps,
         "eps": context.threat.eps,
+        "norm": context.threat.norm,
     }

@@ -8,19 +8,28 @@ from torch import nn
 
 from ntklens.dynamics import checkpoints, watch
 from ntklens.errors import InputError
+from ntklens.files import first_line
 from ntklens.networks import load_network, load_state
 from ntklens.progress import Progress
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import accuracies
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
+from ntklens.study.stages.victim import check_number_of_outputs
 from ntklens.vocabulary import WATCHED
 
 
-def check_watch(spec: DynamicsSpec) -> None:
+def check_watch(context: Context, spec: DynamicsSpec) -> None:
     """Raise InputError, before a run is made, for a folder without checkpoints, or with those of another network."""
     folder, model = _folder_and_model(spec)
     network = load_network(model)
+    try:
+        check_number_of_outputs(context, network.to(context.spec.device), "network")
+    except InputError:
+        raise
+    except Exception as error:  # a user's module may raise anything
+        shape = "x".join(map(str, context.data.shape))
+        raise InputError(f"the network does not take images of shape {shape}: {first_line(error)}") from error
     present = checkpoints(folder)
     # The last one may still be in writing, which `watch` waits for.
     if present and not spec.patience:

@@ -1,0 +1,94 @@
+"""What a run says of the network that it attacks: how often it was asked, what its outputs are, and who was checked."""
+
+import sys
+
+import pytest
+
+from ntklens.errors import InputError
+from ntklens.study import Spec, run
+
+MODEL = """
+import torch
+from torch import nn
+
+shown = []
+
+class Asked(nn.Sequential):
+    def forward(self, x):
+        shown.append(len(x))
+        return super().forward(x)
+
+def build(outputs=10):
+    torch.manual_seed(0)
+    return Asked(nn.Flatten(), nn.Linear(64, outputs))
+
+def three():
+    return build(3)
+
+def twenty():
+    return build(20)
+"""
+
+
+@pytest.fixture
+def attacked(tmp_path):
+    """(options of the victim, factory) -> the record of a run on twelve images of digits."""
+    (tmp_path / "asked.py").write_text(MODEL)
+
+    def attack(factory="build", **victim):
+        values = {
+            "data": {"name": "digits", "train": 250, "test": 12},
+            "kernel": {"architecture": "fc1"},
+            "attack": {"curve": [], "steps": 2},
+            "victim": {"path": f"{tmp_path}/asked.py:{factory}", "sample": 120, **victim},
+        }
+        return run(Spec.parse(values), tmp_path / "run", overwrite=True)
+
+    return attack
+
+
+@pytest.mark.parametrize("surrogate", [None, "fc1"])
+@pytest.mark.parametrize("checks", [False, True])
+@pytest.mark.parametrize("method", ["pgd", "square"])
+def test_every_image_that_the_victim_is_shown_is_counted(attacked, surrogate, checks, method):
+    record = attacked(surrogate=surrogate, checks=checks, method=method, queries=5)
+    (meta,) = record.table("victim_meta")
+    # Five images are shown to see the number of outputs and whether the network takes them: two, two and one.
+    assert meta["asked"] + 5 == sum(sys.modules["_ntklens_asked"].shown)
+    assert meta["scoring_queries"] == 6 * 12
+    assert (meta["check_queries"] > 0) == checks
+    rows = {row["attack"]: row for row in record.table("victim")}
+    assert meta["scoring_queries"] == 6 * 12
+    assert (meta["check_queries"] > 0) == checks
+    assert rows["clean"]["queries"] == rows["noise"]["queries"] == 0
+    if surrogate:
+        assert rows[method]["queries"] == meta["queries"] == (1 + 9 + 1) * 100
+        assert meta["asked"] == 11 * 100 + 72 + (12 if checks else 0)
+        text = " ".join(row["text"] for row in record.table("summary"))
+        assert f"The victim was asked about {meta['asked']} images in all, 72 of them to score" in text
+    elif method == "square":
+        assert 12 <= rows["square"]["queries"] <= 5 * 12 + 12
+    if checks:
+        of = {row["check"]: row["of"] for row in record.table("victim_checks")}
+        assert of["clean accuracy"] == ("surrogate" if surrogate else "victim")
+        assert of.get("victim's clean accuracy") == ("victim" if surrogate else None)
+
+
+def test_too_few_outputs_are_told_before_anything_runs(attacked, tmp_path):
+    with pytest.raises(
+        InputError, match=r"the victim has 3 outputs, and the data have 10 classes .*--classes \(3 of them\)"
+    ):
+        attacked("three")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_outputs_than_classes_are_told(attacked):
+    text = " ".join(row["text"] for row in attacked("twenty", checks=False).table("summary"))
+    assert "The network has 20 outputs and the data have 10 classes: its first 10 outputs are taken" in text
+
+
+def test_a_failed_check_of_the_victim_is_not_called_one_of_the_surrogate(attacked):
+    """The victim is untrained; the surrogate is not."""
+    text = " ".join(row["text"] for row in attacked(surrogate="fc1").table("summary"))
+    assert "Failed checks of the victim: The victim is right on" in text
+    assert "are the pixels scaled as it expects them" in text
