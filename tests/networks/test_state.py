@@ -15,6 +15,7 @@ from torch import nn
 
 from ntklens.errors import InputError
 from ntklens.networks import build, epoch_of, load_state
+from ntklens.networks.state import fill
 
 
 def net(width: int = 4) -> nn.Module:
@@ -212,9 +213,12 @@ def test_batch_norm_without_its_counter(tmp_path):
 def test_a_compiled_and_a_parallel_network_take_the_weights_of_the_plain_one(tmp_path):
     torch.save(STATE, tmp_path / "a.pt")
     x = torch.rand(3, 4)
-    assert torch.equal(load_state(nn.DataParallel(linear()), tmp_path / "a.pt").module(x), linear(7)(x))
-    compiled = load_state(torch.compile(linear(), backend="eager"), tmp_path / "a.pt")
-    assert torch.equal(compiled._orig_mod(x), linear(7)(x))
+    for wrapped in (nn.DataParallel(linear()), torch.compile(linear(), backend="eager")):
+        assert torch.equal(load_state(wrapped, tmp_path / "a.pt")(x), linear(7)(x))
+    inside = linear()
+    inside[0] = torch.compile(inside[0], backend="eager")
+    fill(inside, tmp_path / "a.pt")
+    assert torch.equal(inside[0]._orig_mod.weight, STATE["0.weight"])
 
 
 def test_weights_in_several_files(tmp_path):

@@ -6,7 +6,6 @@ a layer that the network has no place for is an error, since the network would b
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from ntklens.errors import InputError
 from ntklens.files import first_line
+from ntklens.modules import copied, unwrapped
 from ntklens.networks.weights_file import STATE_SUFFIXES, contents, few, is_weights_file, read_weights, stem_of
 
 __all__ = ["STATE_SUFFIXES", "epoch_of", "fill", "is_weights_file", "load_state"]
@@ -53,7 +53,7 @@ def load_state(module: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         InputError: the file does not exist or cannot be read, its weights do not fit, or several of its states do.
     """
-    loaded = copy.deepcopy(module)
+    loaded = copied(module)
     fill(loaded, path)
     return loaded.eval()
 
@@ -65,6 +65,7 @@ def fill(module: nn.Module, path: str | Path) -> None:
         InputError: as `load_state`.
     """
     path = Path(path)
+    module = unwrapped(module)
     network = _expected(module)
     content = read_weights(path)
     fits = [fit for place, state in _states(content) for fit in _fits(place, state, network)]
@@ -107,12 +108,9 @@ class _Network:
 
 
 def _expected(module: nn.Module) -> _Network:
-    """Return the names without what compilation and parallel wrappers add to them."""
+    """Return the names without what compilation adds to them."""
     state = {name: v for name, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
     plain = {_WRAPPERS.sub("", name): name for name in state}
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        module = module.module
-        plain = {name.removeprefix("module."): full for name, full in plain.items()}
     return _Network({name: state[full] for name, full in plain.items()}, plain)
 
 
