@@ -15,7 +15,11 @@ from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
 from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, trained_covariance
+from ntklens.memory import check_room
 from ntklens.targets import class_logits, regression_targets
+
+_MATRICES = {True: 3.3, False: 4.5}
+"""Matrices (n, n) that a fit holds at its peak, measured: by Cholesky for a ridge, by an eigendecomposition otherwise."""
 
 
 class _Outputs(torch.autograd.Function):
@@ -290,7 +294,9 @@ class KernelMachine(nn.Module):
         return f"{self.kernel!r}, {self.filter!r}{n}"
 
     def _matrix(self) -> Tensor:
-        """Compute Θ(X, X), (n, n) in float64."""
+        """Compute Θ(X, X), (n, n) in float64, if there is room for it and for its factors."""
+        if self.train_inputs.device.type == "cpu":
+            check_room(len(self.train_inputs), _MATRICES[isinstance(self.filter, Ridge)])
         try:
             return self.kernel(self.double_inputs)
         except RuntimeError as error:
