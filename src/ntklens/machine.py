@@ -264,11 +264,11 @@ class KernelMachine(nn.Module):
     def save(self, path: str | Path) -> None:
         """Write the training data and the coefficients to a safetensors file.
 
-        The kernel is code and is not saved: `load` takes it again. Nor is the arithmetic.
+        The filter and the arithmetic are saved with them. The kernel is code and is not saved: `load` takes it again.
         """
         self._check_fitted()
         tensors = {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
-        machine_file.write(Path(path), tensors, self.kernel, self.filter)
+        machine_file.write(Path(path), tensors, self.kernel, self.filter, self.arithmetic)
 
     @classmethod
     def load(cls, path: str | Path, kernel: Kernel, filter: Filter | None = None) -> KernelMachine:
@@ -277,13 +277,14 @@ class KernelMachine(nn.Module):
         Args:
             path: a file written by `save`.
             kernel: the kernel that the machine was fitted with.
-            filter: the filter that the machine was fitted with; `Ridge(0.0)` by default, as for a new machine.
+            filter: the filter that the machine was fitted with; needed only for one of a type of your own.
 
         Raises:
             InputError: the file does not exist or is of another kind, or the machine was saved with another kernel or
                 filter.
         """
-        machine = cls(kernel, filter)
+        saved, arithmetic = machine_file.settings(Path(path))
+        machine = cls(kernel, saved if filter is None else filter, arithmetic=arithmetic)
         for name, tensor in machine_file.read(Path(path), kernel, machine.filter).items():
             setattr(machine, name, tensor)
         return machine

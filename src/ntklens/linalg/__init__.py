@@ -1,5 +1,6 @@
 """Kernel matrices as linear algebra: filters, factorisations, spectra. Knows no kernel."""
 
+from ntklens.linalg.description import describe, described
 from ntklens.linalg.factorisation import Factorisation, Spectrum
 from ntklens.linalg.filters import (
     Band,
@@ -24,6 +25,8 @@ __all__ = [
     "Ridge",
     "Spectrum",
     "check_indices",
+    "describe",
+    "described",
     "rounding_floor",
     "trained_covariance",
     "whole_indices",

@@ -97,7 +97,9 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
     """
     victim: nn.Module
     if spec.path.endswith(".safetensors"):
-        victim = KernelMachine.load(spec.path, context.kernel(), Ridge(context.spec.kernel.ridge))
+        # The file has the machine's filter; a ridge that is given has to be its own.
+        ridge = context.spec.kernel.ridge
+        victim = KernelMachine.load(spec.path, context.kernel(), Ridge(ridge) if ridge else None)
     else:
         victim = load_network(spec.path, spec.weights)
     victim = victim.to(context.spec.device)
