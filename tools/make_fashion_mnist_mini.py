@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ntklens.data.idx import read_idx
-from ntklens.data.registry import CLOTHES
+from ntklens.data.mnist import CLOTHES
 
 TARGET = Path(__file__).parents[1] / "src/ntklens/data/assets/fashion_mnist_mini.npz"
 SEED = 20170825  # the day Fashion-MNIST was published

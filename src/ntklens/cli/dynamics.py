@@ -57,6 +57,9 @@ def dynamics(
     classes: o.Classes = None,
     train: o.Train = None,
     test: o.Test = None,
+    size: o.Size = None,
+    grey: o.Grey = False,
+    rgb: o.Rgb = False,
     trainings: Trainings = "standard,PGD",
     arch: o.Architecture = "small-cnn",
     width: o.Width = 32,
@@ -99,7 +102,7 @@ def dynamics(
         "title": "How training moves the tangent kernel",
         "seed": seed,
         "device": device,
-        "data": o.data_part(data, data_dir, classes, train, test),
+        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "curve": []},
         "dynamics": {
             "trainings": o.names(trainings),

@@ -72,6 +72,9 @@ def features(
     classes: o.Classes = None,
     train: o.Train = None,
     test: o.Test = None,
+    size: o.Size = None,
+    grey: o.Grey = False,
+    rgb: o.Rgb = False,
     arch: o.Architecture = "fc1",
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
@@ -114,7 +117,7 @@ def features(
         "title": "Useful and robust features",
         "seed": seed,
         "device": device,
-        "data": o.data_part(data, data_dir, classes, train, test),
+        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
         "kernel": o.kernel_part(w_std, b_std, ridge) | {"architecture": arch},
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "curve": []},
         "features": {

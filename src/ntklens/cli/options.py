@@ -24,10 +24,22 @@ DataDir = Annotated[
 ]
 Classes = Annotated[
     str | None,
-    typer.Option("--classes", help="Use only these classes, by index or name, such as 0,1 or Pullover,Coat."),
+    typer.Option(
+        "--classes",
+        help="Use only these classes, by name or index, such as Pullover,Coat or 0,1 (a name comes before an index).",
+    ),
 ]
 Train = Annotated[int | None, typer.Option("--train", help="Use only this many training images, the first ones.")]
 Test = Annotated[int | None, typer.Option("--test", help="Use only this many test images, the first ones.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        help="Resize all images to this many pixels on each side, by Pillow's bilinear filter; mixed modes become RGB.",
+    ),
+]
+Grey = Annotated[bool, typer.Option("--grey", help="Convert all images to grey (ITU-R 601-2 luma).")]
+Rgb = Annotated[bool, typer.Option("--rgb", help="Convert all images to RGB.")]
 Architecture = Annotated[
     str,
     typer.Option("--arch", help="Architecture: fc1, fc3, conv2, conv4-gap, myrtle5, small-cnn and so on."),
@@ -90,23 +102,33 @@ def whole_numbers(text: str, option: str, *, least: int = 0) -> list[int]:
     return [int(value) for value in values]
 
 
-def class_list(text: str | None) -> list[int | str] | None:
-    """Return classes that are separated by commas, each an index (as int) or a name; None for None."""
-    if text is None:
-        return None
-    return [int(name) if name.isdecimal() else name for name in names(text)]
-
-
 def data_part(
-    name: str | None, data_dir: Path | None, classes: str | None, train: int | None, test: int | None
+    name: str | None,
+    data_dir: Path | None,
+    classes: str | None,
+    train: int | None,
+    test: int | None,
+    size: int | None = None,
+    grey: bool = False,
+    rgb: bool = False,
 ) -> dict[str, Any]:
-    """Return the `data` part of a Spec without the options that the user has left out."""
+    """Return the `data` part of a Spec without the options that the user has left out.
+
+    Classes stay texts: only the data set knows whether a number is the name of a class or its index.
+
+    Raises:
+        InputError: `grey` and `rgb` together.
+    """
+    if grey and rgb:
+        raise InputError("--grey and --rgb exclude each other; give one of them.")
     options = {
         "name": name,
         "data_dir": data_dir,
-        "classes": class_list(classes),
+        "classes": None if classes is None else names(classes),
         "train": train,
         "test": test,
+        "size": size,
+        "mode": "grey" if grey else "rgb" if rgb else None,
     }
     return {key: value for key, value in options.items() if value is not None}
 

@@ -33,6 +33,9 @@ def paper(
     classes: o.Classes = None,
     train: o.Train = None,
     test: o.Test = None,
+    size: o.Size = None,
+    grey: o.Grey = False,
+    rgb: o.Rgb = False,
     eps: Eps = None,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
@@ -53,6 +56,6 @@ def paper(
     from ntklens.cli.experiment import execute
     from ntklens.study import paper_spec
 
-    data_part = o.data_part(data, data_dir, classes, train, test)
+    data_part = o.data_part(data, data_dir, classes, train, test, size, grey, rgb)
     spec = paper_spec(experiment, data_part, eps=radius, seed=seed, device=device)
     execute(spec, out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))

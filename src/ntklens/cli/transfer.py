@@ -31,6 +31,9 @@ def transfer(
     classes: o.Classes = None,
     train: o.Train = None,
     test: o.Test = None,
+    size: o.Size = None,
+    grey: o.Grey = False,
+    rgb: o.Rgb = False,
     surrogates: Surrogates = "noise,linear,rbf,ntk:fc1,ntk:fc3,net:fc2,net:small-cnn",
     victims: Victims = "fc2,small-cnn",
     seeds: Seeds = 3,
@@ -62,7 +65,7 @@ def transfer(
         "title": "Who is fooled by whose images",
         "seed": seed,
         "device": device,
-        "data": o.data_part(data, data_dir, classes, train, test),
+        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
         "kernel": o.kernel_part(w_std, b_std, ridge),
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "loss": loss, "curve": []},
         "transfer": {

@@ -5,18 +5,27 @@ A record is one byte with the class and 3072 bytes with the pixels, channel by c
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ntklens.data.arrays import images, labels
+from ntklens.data.arrays import images
 from ntklens.data.dataset import Dataset, Split
+from ntklens.data.labels import labels
 from ntklens.errors import InputError
+from ntklens.files import first_line
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
+SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+"""Of the published archive."""
 LICENCE = "unstated; research use, cite Krizhevsky 2009"
 _RECORD = 1 + 3 * 32 * 32
 """Bytes of one record."""
@@ -25,15 +34,18 @@ _TEST = ("test_batch.bin",)
 
 
 def read_cifar10(path: Path) -> Dataset:
-    """Read the data set from the archive or from the extracted folder.
+    """Read the data set from the archive or from the extracted folder; a note says where it is not the published one.
 
     Raises:
-        InputError: files missing or of a wrong size.
+        InputError: files missing, damaged or of a wrong size.
     """
     if path.is_dir():
-        return _assemble(lambda name: _read_file(path / name), path)
+        return _assemble(lambda name: _read_file(path / name), path, is_published=None)
+    again = f"fetch {ARCHIVE} again"
     try:
-        with tarfile.open(path, "r:gz") as tar:
+        packed = path.read_bytes()
+        # Unpacking the whole archive first compares its checksum, which reading single members does not.
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(packed)), mode="r:") as tar:
             members = {Path(m.name).name: m for m in tar.getmembers() if m.isfile()}
 
             def member(name: str) -> bytes:
@@ -41,9 +53,11 @@ def read_cifar10(path: Path) -> Dataset:
                     raise InputError(f"{path} has no {name}; fetch the archive {ARCHIVE} again.")
                 return stream.read()
 
-            return _assemble(member, path)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise InputError(f"{path} is not a readable tar.gz ({error}); fetch {ARCHIVE} again.") from error
+            return _assemble(member, path, is_published=hashlib.sha256(packed).hexdigest() == SHA256)
+    except InputError:
+        raise
+    except (tarfile.TarError, EOFError, OSError, zlib.error, struct.error, ValueError) as error:
+        raise InputError(f"{path} is not a readable tar.gz ({first_line(error)}); {again}.") from error
 
 
 def _read_file(path: Path) -> bytes:
@@ -52,16 +66,34 @@ def _read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _assemble(read: Callable[[str], bytes], path: Path) -> Dataset:
-    """Build the data set from the contents of its files, which `read` returns by name."""
+def _assemble(read: Callable[[str], bytes], path: Path, *, is_published: bool | None) -> Dataset:
+    """Build the data set from the contents of its files, which `read` returns by name.
+
+    Args:
+        read: from a file's name to its content.
+        path: the archive or the folder.
+        is_published: whether the archive has the published checksum; None for a folder, which has none.
+    """
 
     def split(names: tuple[str, ...]) -> Split:
         records = np.concatenate([_records(read(name), f"{path}, {name}") for name in names])
         pixels = records[:, 1:].reshape(-1, 3, 32, 32)
         return Split(images(pixels, str(path)), labels(records[:, 0], str(path)))
 
-    classes = tuple(read("batches.meta.txt").decode("ascii").split())
-    return Dataset(split(_TRAIN), split(_TEST), classes, "cifar10", LICENCE)
+    try:
+        classes = tuple(read("batches.meta.txt").decode("ascii").split())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}, batches.meta.txt: expected names of classes; got other bytes ({error}).") from error
+    train, test = split(_TRAIN), split(_TEST)
+    if is_published or (is_published is None and (len(train), len(test)) == (50_000, 10_000)):
+        notes: tuple[str, ...] = ()
+    else:
+        notes = (
+            f"Not the published CIFAR-10: {path.name} has {len(train)} + {len(test)} images and another checksum.",
+        )
+        if is_published is None:
+            notes = (f"Not the published CIFAR-10: {path.name} has {len(train)} + {len(test)} images.",)
+    return Dataset(train, test, classes, "cifar10", LICENCE, notes)
 
 
 def _records(content: bytes, where: str) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import operator
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -34,8 +36,7 @@ class Split:
                 f"expected {len(self.x)} class indices, one per image; got {self.y.dtype} of shape {tuple(self.y.shape)}."
             )
         if len(self.x) and not bool(((self.x >= 0) & (self.x <= 1)).all()):
-            low, high = float(self.x.min()), float(self.x.max())
-            raise InputError(f"expected pixels in [0, 1]; got pixels from {low:g} to {high:g}. Rescale the images.")
+            raise InputError(_outside(self.x))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -54,6 +55,7 @@ class Dataset:
         classes: names of the classes, in the order of their indices.
         name: name of the data set.
         licence: terms of the images.
+        notes: sentences on what the reader has left out, converted or decided.
     """
 
     train: Split
@@ -61,6 +63,7 @@ class Dataset:
     classes: tuple[str, ...]
     name: str
     licence: str = "unknown"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.train.x.shape[1:] != self.test.x.shape[1:]:
@@ -83,14 +86,24 @@ class Dataset:
         """Return the images of some classes alone, with indices in the order in which the classes are given.
 
         Args:
-            classes: indices or names; at least two.
+            classes: names, or indices; at least two. A text is a name where there is such a class, otherwise an index in
+                digits. Where a number is the name of one class and the index of another, a note says which one is taken,
+                and for a number that is no text a warning too.
 
         Raises:
             InputError: an unknown class, the same class twice, or fewer than two.
         """
+        if isinstance(classes, str):
+            raise InputError(f"expected a list of classes; got the text {classes!r}. Give [{classes!r}, ...].")
         chosen = [self._class_index(c) for c in classes]
         if len(chosen) < 2 or len(set(chosen)) != len(chosen):
             raise InputError(f"expected two or more different classes; got {list(classes)}.")
+        notes = []
+        for label, index in zip(classes, chosen, strict=True):
+            if note := self._other_reading(label, index):
+                notes.append(note)
+                if not isinstance(label, str):
+                    warnings.warn(note, stacklevel=2)
 
         def keep(split: Split) -> Split:
             # new index of each class, -1 for the classes that are left out
@@ -100,7 +113,7 @@ class Dataset:
             return Split(split.x[y >= 0], y[y >= 0])
 
         names = tuple(self.classes[c] for c in chosen)
-        return replace(self, train=keep(self.train), test=keep(self.test), classes=names)
+        return replace(self, train=keep(self.train), test=keep(self.test), classes=names, notes=(*self.notes, *notes))
 
     def first(self, train: int | None = None, test: int | None = None) -> Dataset:
         """Return the first images of each split, in the order of the file; all of them for None.
@@ -122,13 +135,57 @@ class Dataset:
             digest.update(split.y.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def absent(self) -> list[str]:
+        """Return sentences on the classes that have no training image, and on those that have no test image."""
+        sentences = []
+        for name, split in (("training", self.train), ("test", self.test)):
+            present = set(split.y.tolist())
+            if missing := [c for i, c in enumerate(self.classes) if i not in present]:
+                sentences.append(f"Classes without a {name} image: {', '.join(missing)}.")
+        return sentences
+
     def _class_index(self, label: int | str) -> int:
         """Return the index of a class from its name or its index; a name that is a number comes before the index."""
         if isinstance(label, str) and label in self.classes:
             return self.classes.index(label)
-        if isinstance(label, str) and label.isdigit():
-            label = int(label)
-        if isinstance(label, int) and 0 <= label < len(self.classes):
-            return label
+        try:
+            index = int(label) if isinstance(label, str) and label.isdecimal() else operator.index(label)  # type: ignore[arg-type]
+        except TypeError:
+            index = -1
+        if 0 <= index < len(self.classes) and not isinstance(label, bool):
+            return index
         names = ", ".join(f"{i} {name}" for i, name in enumerate(self.classes))
         raise InputError(f"{self.name} has no class {label!r}; it has {names}.")
+
+    def _other_reading(self, label: int | str, index: int) -> str:
+        """Return a sentence where a number is the name of one class and the index of another; otherwise nothing."""
+        digits = str(label)
+        if not digits.isdecimal():
+            return ""
+        if isinstance(label, str) and digits == self.classes[index]:
+            place = int(digits)
+            if place == index or place >= len(self.classes):
+                return ""
+            other = self.classes[place]
+            return f'Class {digits} is the one called "{digits}", not the one with the index {place} ("{other}").'
+        if digits == self.classes[index] or digits not in self.classes:
+            return ""
+        return (
+            f'Class {digits} is the one with the index {digits} ("{self.classes[index]}"), not the one called "{digits}", '
+            f'which is "{digits}" as a text.'
+        )
+
+
+def _outside(x: Tensor) -> str:
+    """Return the sentence on pixels that are not in [0, 1]."""
+    finite = torch.isfinite(x).flatten(1).all(1)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0])
+        return f"expected pixels in [0, 1]; got NaN or infinity in {int((~finite).sum())} images, the first at {first}."
+    low, high = float(x.min()), float(x.max())
+    way = "Rescale the images"
+    if low >= 0 and 1.5 < high <= 255:
+        way = "Divide the images by 255 if they run from 0 to 255"
+    elif -1 <= low < 0 and high <= 1:
+        way = "Take (x + 1) / 2 if they run from -1 to 1"
+    return f"expected pixels in [0, 1]; got pixels from {low:g} to {high:g}. {way}."

@@ -1,75 +1,83 @@
-"""A folder of images, with one subfolder per class; below `train` and `test` where there are such folders."""
+"""A folder of images, with one subfolder per class; below a training and a test set where there are such folders."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
-from ntklens.data.arrays import images
+from ntklens.data.arrays import check_scale, images
 from ntklens.data.dataset import Dataset, Split
+from ntklens.data.listing import LeftOut, images_by_class, some, split_folders
+from ntklens.data.pictures import Mode, Preparation, read_pictures
 from ntklens.errors import InputError
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _HELD_OUT = 5
-"""Without folders `train` and `test`, every fifth image of each class is a test image."""
+"""Without a training and a test set, every fifth image of each class is a test image."""
 
 
-def read_folder(path: Path) -> Dataset:
+def read_folder(path: Path, size: int | None = None, mode: Mode | None = None) -> Dataset:
     """Read a data set from `train/<class>/*.png` and `test/<class>/*.png`, or from `<class>/*.png`.
 
-    The classes take turns, so that the first images are of all classes. Without `train` and `test`, every fifth image of
-    each class, in the order of the file names, is a test image. All images must have one size and mode; images with an
-    alpha channel or a palette are refused.
+    The classes take turns, so that the first images are of all classes. Without a training and a test set, every fifth
+    image of each class, in the order of the file names, is a test image. Images are turned as their EXIF orientation says.
+    Hidden files, empty folders and files that are no images are left out; the data set's `notes` count them.
+
+    Args:
+        path: the folder.
+        size: resize to this many pixels on each side, with Pillow's bilinear filter; None where all have one size.
+        mode: convert to "grey" or "rgb"; None where all are of one. With a size, mixed modes become RGB.
 
     Raises:
-        InputError: no images, or images that do not fit together.
+        InputError: no images, images that cannot be read, or that do not fit together.
     """
-    has_split = (path / "train").is_dir() and (path / "test").is_dir()
-    roots = {"train": path / "train", "test": path / "test"} if has_split else {"all": path}
-    classes = sorted({d.name for root in roots.values() for d in root.iterdir() if d.is_dir()})
-    files = {
-        (name, c): sorted(f for f in (root / c).glob("*") if f.suffix.lower() in _SUFFIXES)
-        for name, root in roots.items()
-        for c in classes
-    }
-    if not has_split:
-        files = {
-            (name, c): [f for i, f in enumerate(of_class) if (i % _HELD_OUT == _HELD_OUT - 1) == (name == "test")]
-            for (_, c), of_class in files.items()
-            for name in ("train", "test")
-        }
-    if len(classes) < 2 or not all(any(files[name, c] for c in classes) for name in ("train", "test")):
+    left_out = LeftOut()
+    try:
+        roots = split_folders(path, left_out)
+        if roots is None:
+            files = _every_fifth(images_by_class(path, left_out))
+        else:
+            files = {name: images_by_class(root, left_out) for name, root in zip(("train", "test"), roots, strict=True)}
+    except OSError as error:
+        raise InputError(f"{path}: the folder cannot be read ({error}).") from error
+    classes = sorted(set().union(*files.values()))
+    if len(classes) < 2 or not any(files["test"].values()):
+        found = " and ".join(f"{sum(map(len, of.values()))} {name} images" for name, of in files.items())
         raise InputError(
-            f"expected images in two or more class folders, below train and test or at the top of {path}; got "
-            f"{len(classes)} class folders with images in {sum(bool(f) for f in files.values())} of them."
+            f"expected images in two or more class folders of {path}, or of train and test in it, and five images in a "
+            f"class where there is no test set; got {found} in {len(classes)} class folders ({some(classes)}). "
+            + " ".join(left_out.notes())
+        )
+    if untrained := [c for c in classes if not files["train"].get(c)]:
+        raise InputError(
+            f"expected training images of every class; {path} has none of {some(untrained)}, whose test images it has. "
+            f"Those of {some(c for c in classes if c not in untrained)} are there; rename or move the folders."
         )
 
-    def read(name: str) -> Split:
-        # The classes take turns: first the first image of each class, then the second of each, and so on.
-        turns = [(rank, label, f) for label, c in enumerate(classes) for rank, f in enumerate(files[name, c])]
-        turns.sort(key=lambda turn: turn[:2])
-        y = torch.tensor([label for _, label, _ in turns])
-        return Split(images(_pixels([f for *_, f in turns]), str(path)), y)
+    preparation = Preparation(size, mode)
+    # The classes take turns: first the first image of each class, then the second of each, and so on.
+    turns = {
+        name: sorted((rank, label, f) for label, c in enumerate(classes) for rank, f in enumerate(of.get(c, [])))
+        for name, of in files.items()
+    }
+    pixels = read_pictures([f for name in turns for *_, f in turns[name]], preparation)
+    check_scale([pixels], str(path))
+    y = {name: torch.tensor([label for _, label, _ in turns[name]]) for name in turns}
+    count = len(y["train"])
+    x = images(pixels, str(path))
+    train, test = Split(x[:count], y["train"]), Split(x[count:], y["test"])
+    notes = left_out.notes() + preparation.notes()
+    if roots is None:
+        notes.append("Every fifth image of each class is a test image.")
+    return Dataset(train, test, tuple(classes), path.resolve().name, "the user's own", tuple(notes))
 
-    return Dataset(read("train"), read("test"), tuple(classes), path.name, "the user's own")
 
-
-def _pixels(paths: list[Path]) -> np.ndarray:
-    """Read images of one size and mode: (n, H, W) or (n, H, W, 3)."""
-    arrays = []
-    for path in paths:
-        try:
-            with Image.open(path) as picture:
-                if picture.mode not in ("L", "RGB"):
-                    raise InputError(f"{path}: expected a grey or RGB image; got mode {picture.mode}. Convert it.")
-                arrays.append(np.asarray(picture))
-        except UnidentifiedImageError:
-            raise InputError(f"{path} is not an image.") from None
-        if arrays[-1].shape != arrays[0].shape:
-            raise InputError(
-                f"expected images of one size; got {arrays[0].shape} in {paths[0]} and {arrays[-1].shape} in {path}."
-            )
-    return np.stack(arrays)
+def _every_fifth(files: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
+    """Return training and test images of each class."""
+    return {
+        name: {
+            c: [f for i, f in enumerate(of_class) if (i % _HELD_OUT == _HELD_OUT - 1) == (name == "test")]
+            for c, of_class in files.items()
+        }
+        for name in ("train", "test")
+    }

@@ -26,12 +26,37 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: not an IDX file of bytes, or one that is cut short.
     """
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":  # the first bytes of every gzip file
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is a damaged gzip file; fetch it again.") from error
+    return parse_idx(unpacked(path), path)
+
+
+def unpacked(path: Path) -> bytes:
+    """Return the content of a file, without gzip where it is packed.
+
+    Raises:
+        InputError: a file that cannot be read, or a damaged gzip file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    if content[:2] != b"\x1f\x8b":  # the first bytes of every gzip file
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise InputError(f"{path} is a damaged gzip file; fetch it again.") from error
+
+
+def parse_idx(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """Return the array in the content of an IDX file.
+
+    Args:
+        content: the unpacked bytes.
+        path: the file, for error messages.
+
+    Raises:
+        InputError: not an IDX file of bytes, or one that is cut short.
+    """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UNSIGNED_BYTE:
         raise InputError(f"{path} is not an IDX file of bytes; give the published .gz file.")
     axes = content[3]

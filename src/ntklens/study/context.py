@@ -63,7 +63,9 @@ class Context:
     def data(self) -> Dataset:
         """The images of the experiment, on the CPU."""
         d = self.spec.data
-        return load_dataset(d.name, classes=d.classes, train=d.train, test=d.test, data_dir=d.data_dir)
+        return load_dataset(
+            d.name, classes=d.classes, train=d.train, test=d.test, data_dir=d.data_dir, size=d.size, mode=d.mode
+        )
 
     @property
     def outputs(self) -> int:

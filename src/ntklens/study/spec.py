@@ -18,13 +18,18 @@ class _Part(BaseModel):
 
 
 class DataSpec(_Part):
-    """The images of the experiment."""
+    """The images of the experiment, as in `ntklens.data.load_dataset`."""
 
     name: str = "fashion-mnist-mini"
     data_dir: Path | None = None
     classes: tuple[int | str, ...] | None = None
+    """A text is a name where there is such a class, and otherwise an index; a number is an index."""
     train: int | None = Field(default=None, ge=2)
     test: int | None = Field(default=None, ge=1)
+    size: int | None = Field(default=None, ge=1)
+    """Pixels of each side, to which all images are resized by Pillow's bilinear filter; files of mixed modes become RGB."""
+    mode: Literal["grey", "rgb"] | None = None
+    """What all images are converted to."""
 
 
 class KernelSpec(_Part):
@@ -341,7 +346,7 @@ def paper_spec(
     values = _shipped(f"paper_{name}")
     other_data = data or {}
     values["data"] = other_data if "name" in other_data else values["data"] | other_data
-    usual = _USUAL_RADII.get(str(other_data.get("name")), values["attack"]["eps"])
+    usual = _USUAL_RADII.get(str(other_data.get("name")).removeprefix("ntklens:"), values["attack"]["eps"])
     values["attack"] |= {"eps": usual if eps is None else eps}
     return Spec.parse(values | {"seed": seed, "device": device})
 

@@ -27,7 +27,8 @@ def _data(record: Record) -> list[str]:
     _, height, width = str(data["shape"]).split("x")
     return [
         f"The images are {data['name']} ({data['classes']}): {data['train']} to fit on, "
-        f"{data['test']} to score on, {height}x{width} pixels each."
+        f"{data['test']} to score on, {height}x{width} pixels each.",
+        *([str(data["notes"])] if data.get("notes") else []),
     ]
 
 

@@ -8,7 +8,7 @@ from ntklens.study.spec import DataSpec
 
 
 def data_stage(context: Context, spec: DataSpec, progress: Progress) -> StageResult:
-    """Note the name, classes, sizes, fingerprint and licence of the data."""
+    """Note the name, classes, sizes, fingerprint and licence of the data, and what was left out of them or converted."""
     data = context.data
     row = {
         "name": data.name,
@@ -19,5 +19,7 @@ def data_stage(context: Context, spec: DataSpec, progress: Progress) -> StageRes
         "fingerprint": data.fingerprint(),
         "licence": data.licence,
     }
+    if data.notes:
+        row["notes"] = " ".join(data.notes)
     progress(1.0)
     return StageResult(tables={"data": [row]})
