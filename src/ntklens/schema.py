@@ -63,9 +63,7 @@ WORST_CASE = (*_ACCURACY, *_ROBUST_ACCURACY, "pgd_accuracy", "n")
 """Columns of a model's accuracy on clean images, under PGD alone, and in the worst case of several attacks."""
 
 TABLES: dict[str, dict[str, Table]] = {
-    "data": {
-        "data": Table(("name", "classes", "train", "test", "shape", "fingerprint", "licence"), optional=("notes",))
-    },
+    "data": {"data": Table(("name", "classes", "train", "test", "shape", "fingerprint", "licence", "notes"))},
     "attack": {
         "attack_curve": Table(("model", "attack", "norm", "eps", *_ACCURACY, "n")),
         "attack_effect": Table(("comparison", "eps", *_VALUE, "n")),

@@ -52,7 +52,7 @@ def test_a_number_is_an_index_and_says_so_where_a_name_is_the_same(numbered):
         ([True, 0], "no class True"),
         ([0.0, 1], "no class 0.0"),
         (["²", "1"], "no class '²'"),
-        (["3", "1"], "no class '3'; it has 0 1, 1 10, 2 2"),
+        (["3", "1"], "no class 3; it has 0 1, 1 10, 2 2"),
         ("12", "a list of classes; got the text '12'"),
         ([], "two or more different classes"),
     ],

@@ -155,7 +155,8 @@ class Dataset:
         if 0 <= index < len(self.classes) and not isinstance(label, bool):
             return index
         names = ", ".join(f"{i} {name}" for i, name in enumerate(self.classes))
-        raise InputError(f"{self.name} has no class {label!r}; it has {names}.")
+        asked = label if str(label).isdecimal() else repr(label)
+        raise InputError(f"{self.name} has no class {asked}; it has {names}.")
 
     def _other_reading(self, label: int | str, index: int) -> str:
         """Return a sentence where a number is the name of one class and the index of another; otherwise nothing."""

@@ -18,8 +18,7 @@ def data_stage(context: Context, spec: DataSpec, progress: Progress) -> StageRes
         "shape": "x".join(map(str, data.shape)),
         "fingerprint": data.fingerprint(),
         "licence": data.licence,
+        "notes": " ".join(data.notes),
     }
-    if data.notes:
-        row["notes"] = " ".join(data.notes)
     progress(1.0)
     return StageResult(tables={"data": [row]})
