@@ -61,6 +61,7 @@ def test_torchscript_and_an_exported_program(files):
     ("where", "weights", "message"),
     [
         ("model.onnx", None, "file.py:factory, or a .pt2"),
+        ("net.pth.tar", None, "holds weights alone. Give the network as file.py:factory"),
         ("missing.pt", None, "does not exist"),
         ("missing.py:build", None, "does not exist; give a Python file"),
         ("model.py:make", None, "has no function make"),

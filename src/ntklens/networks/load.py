@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.networks.state import fill
-from ntklens.networks.weights_file import is_saved_by_torch
+from ntklens.networks.weights_file import is_saved_by_torch, is_weights_file
 
 _FORMATS = {".pt2": "exported program", ".pt": "TorchScript", ".ts": "TorchScript", ".torchscript": "TorchScript"}
 """What torch calls the format of files with a network in them, by suffix."""
@@ -43,6 +43,10 @@ def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Mod
             fill(module, weights)
         return module.eval()
     file_format = _FORMATS.get(Path(text).suffix)
+    if file_format is None and is_weights_file(Path(text)):
+        raise InputError(
+            f"{text} holds weights alone. Give the network as file.py:factory, with this file as its weights."
+        )
     if file_format is None:
         raise InputError(
             f'expected a network as file.py:factory, or a .pt2, .pt, .ts or .torchscript file; got "{text}".'

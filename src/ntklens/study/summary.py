@@ -57,7 +57,7 @@ def _victim(record: Record) -> list[str]:
         time = "∞" if meta["time"] is None else f"{meta['time']:.3g}"
         sentences.append(
             f"The surrogate's training time is ηt = {time}; finding it took {meta['queries']} queries of the victim. Its "
-            "kernel is not random: another seed changes the noise alone."
+            "kernel and its sample, the first training images, are the same for every seed."
         )
     if meta["surrogate"]:
         sentences.append(
