@@ -62,9 +62,18 @@ def copied_function(module: nn.Module) -> nn.Module:
     return twin
 
 
-def sharing_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of the modules on the same tensors, so that several threads can hook into the network at once."""
-    return _copy(module, {id(t): t for t in chain(module.parameters(), module.buffers())})
+def sharing_copy(module: nn.Module, values: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Return a copy of the modules on the same parameters, so that several threads can run it and hook into it at once.
+
+    Buffers are copied, since a forward may write into them.
+
+    Args:
+        module: the module.
+        values: tensors in the place of some parameters, by their names.
+    """
+    values = {} if values is None else values
+    memo: dict[int, Any] = {id(p): values.get(name, p) for name, p in module.named_parameters()}
+    return _copy(module, memo | {id(b): b.detach().clone() for b in module.buffers()})
 
 
 def check_materialised(module: nn.Module) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.errors import InputError
 from ntklens.kernels.empirical import check_mode
+from ntklens.kernels.empirical.snapshot import network_errors
 from ntklens.modules import copied_function
+from ntklens.networks.first_order import Expansion, forward_mode, forward_mode_is_right, one_by_one
 
 
 class Linearized(nn.Module):
@@ -26,7 +27,7 @@ class Linearized(nn.Module):
         super().__init__()
         network = copied_function(module)
         check_mode(network)
-        self._names = [name for name, p in network.named_parameters() if p.requires_grad]
+        self._names = tuple(name for name, p in network.named_parameters() if p.requires_grad)
         if not self._names:
             raise InputError("expected a network with a parameter that requires a gradient; got none to expand in.")
         self.centred = centred
@@ -34,48 +35,33 @@ class Linearized(nn.Module):
         # θ0 stands in numbered buffers, since the dots of parameter names are not allowed in buffer names.
         for number, name in enumerate(self._names):
             self.register_buffer(f"start_{number}", network.get_parameter(name).detach().clone())
+        # Whether forward mode is right, by the shape, dtype and device of a batch.
+        self._is_right: dict[tuple[torch.Size, torch.dtype, torch.device], bool] = {}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return outputs in the shape of the network's own."""
-        start = {name: self.get_buffer(f"start_{number}") for number, name in enumerate(self._names)}
-        change = {name: attrgetter(name)(self.network) - start[name] for name in self._names}
+        """Return outputs in the shape of the network's own.
 
-        def network(parameters: dict[str, Tensor]) -> Tensor:
-            outputs: Tensor = functional_call(self.network, parameters, (x,))
+        Raises:
+            InputError: the network cannot be run or differentiated on these inputs.
+        """
+        start = [self.get_buffer(f"start_{number}") for number in range(len(self._names))]
+        parameters = [attrgetter(name)(self.network) for name in self._names]
+        key = x.shape, x.dtype, x.device
+        with network_errors(x), sdpa_kernel(SDPBackend.MATH):
+            if key not in self._is_right:
+                named = dict(zip(self._names, start, strict=True))
+                self._is_right[key] = forward_mode_is_right(self.network, named, x)
+            way = forward_mode if self._is_right[key] else one_by_one
+            outputs: Tensor = Expansion.apply(  # type: ignore[no-untyped-call]
+                self.network, self._names, self.centred, way, x, *parameters, *start
+            )
             return outputs
-
-        # one forward-mode pass at θ0 gives f and its derivative along θ - θ0
-        try:
-            value, slope = jvp(network, (start,), (change,))  # type: ignore[misc]
-        except NotImplementedError:  # an operation without a forward-mode derivative, such as weight_norm's
-            value, slope = _jvp_by_pullbacks(network, start, change)
-        outputs: Tensor = slope if self.centred else value + slope
-        return outputs
 
     def train(self, mode: bool = True) -> Linearized:
         """Set the mode of this module; the network below it stays in eval mode."""
         super().train(mode)
         self.network.eval()
         return self
-
-
-def _jvp_by_pullbacks(
-    network: Callable[[dict[str, Tensor]], Tensor], start: dict[str, Tensor], change: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Return f(θ0) and its derivative along a change, by two backward passes.
-
-    The pullback v -> vᵀ ∂f/∂θ is linear in v, so the derivative of its product with the change is ∂f/∂θ · change.
-    """
-    tracked = torch.is_grad_enabled()
-    with torch.enable_grad():
-        leaves = {name: parameter.detach().requires_grad_() for name, parameter in start.items()}
-        value = network(leaves)
-        v = torch.zeros_like(value, requires_grad=True)
-        pulled = torch.autograd.grad(value, list(leaves.values()), v, create_graph=True, materialize_grads=True)
-        (slope,) = torch.autograd.grad(
-            pulled, v, list(change.values()), create_graph=tracked, retain_graph=True, materialize_grads=True
-        )
-    return (value, slope) if tracked else (value.detach(), slope.detach())
 
 
 def linearize(module: nn.Module, *, centred: bool = False) -> Linearized:

@@ -53,7 +53,7 @@ class Overwriting(nn.Module):
 
 
 def test_a_network_that_torch_cannot_train_gets_no_silent_kernel():
-    with pytest.raises(RuntimeError, match="inplace operation"):
+    with pytest.raises(nl.InputError, match="inplace operation"):
         nl.empirical_kernel(Overwriting().to(DTYPE))(inputs(3))
 
 

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from kernels.empirical.zoo import jacobians_by_hand
-from ntklens.kernels.empirical.tangents import PlainTangent, gram, jacobians
+from ntklens.kernels.empirical.jacobians import jacobians
+from ntklens.kernels.empirical.tangents import PlainTangent, gram
 
 DTYPE = torch.float64
 

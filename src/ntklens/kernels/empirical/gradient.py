@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.kernels.empirical.schedule import schedule
-from ntklens.kernels.empirical.snapshot import Snapshot
+from ntklens.kernels.empirical.snapshot import Snapshot, network_errors
 
 
 def kernel_gradient(snapshot: Snapshot, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
@@ -29,7 +29,10 @@ def kernel_gradient(snapshot: Snapshot, x1: Tensor, x2: Tensor, weights: Tensor)
         # A graph takes several times the memory of the tangents: each input counts as four.
         block_size = schedule(plan, 4 * (len(x1) + len(x2)), snapshot.capacity(x1), rounds=False).inputs
         blocks = zip(torch.split(x1, block_size), torch.split(weights, block_size), strict=True)
-        with sdpa_kernel(SDPBackend.MATH):  # torch's other ways of attention have no second derivative
+        with (
+            network_errors(x1),
+            sdpa_kernel(SDPBackend.MATH),
+        ):  # torch's other ways of attention have no second derivative
             return torch.cat([_block_gradient(snapshot, x, x2, w, block_size) for x, w in blocks])
 
 

@@ -125,7 +125,13 @@ class EmpiricalKernel(Kernel):
         return kernel_matrices(self._snapshot, a, None if x2 is None else b, per_layer=True)
 
     def plan(self, x: Tensor) -> dict[str, str]:
-        """Return how each layer or parameter is taken for inputs like those of x: "Conv2d, structured" or "Jacobian".
+        """Return how each layer or parameter is taken for inputs like those of x.
+
+        - "Conv2d, structured": without forming its Jacobian;
+        - "Jacobian": by its Jacobian, which is computed for all images at once and compared with plain autograd;
+        - "Jacobian, one image and output at a time": by plain autograd alone, since torch cannot batch an operation of the
+          network, or batches it wrongly;
+        - "unused, zero": the outputs do not depend on it.
 
         A weight that several modules share, or that is trained without its bias, has its own name.
         """
@@ -133,7 +139,13 @@ class EmpiricalKernel(Kernel):
         with torch.inference_mode(False):
             plan = self._snapshot.plan(a)
         ways = {name: f"{layer.layer_class.__name__}, structured" for name, layer in plan.layers.items()}
-        return ways | dict.fromkeys(plan.rest, "Jacobian")
+        for name in plan.rest:
+            ways[name] = "Jacobian"
+            if name in plan.one_by_one:
+                ways[name] = "Jacobian, one image and output at a time"
+            if name in plan.unused:
+                ways[name] = "unused, zero"
+        return ways
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Float[Tensor, "n1 n2"]) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape of x1, keeping no graph.

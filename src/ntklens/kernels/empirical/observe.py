@@ -37,14 +37,18 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, layer
     Raises:
         InputError: outputs are not (n, O), or depend on chance or on the rest of the batch.
     """
-    # The two batches begin with two copies of x and differ in the rest: what is a function of single inputs is equal for
-    # the copies and in both batches.
-    runs = [record_run(network, batch) for batch in (torch.cat([x, x]), torch.cat([x, x, torch.zeros_like(x)]))]
-    f, f_again = (run.outputs for run in runs)
+    # Each batch has two copies of x. The batches differ in the rest and in the places of the copies: what is a function of
+    # single inputs is equal for the copies and in all batches, and a layer that takes the inputs in an order of its own is
+    # seen not to be on the batch.
+    other = torch.zeros_like(x)
+    batches = [(torch.cat([x, x]), (0, 1)), (torch.cat([x, x, other]), (0, 1)), (torch.cat([other, x, x]), (1, 2))]
+    runs = [record_run(network, batch, scales.keys(), twins) for batch, twins in batches]
+    f, *again = (run.outputs for run in runs)
     if f.ndim != 2:
         raise InputError(f"expected a network with outputs of shape (n, O); got {tuple(f.shape)} for n = 2.")
-    if not nearly_equal(f[:1], f_again[:1], largest(f)):
-        raise not_a_function("depend on the rest of the batch")
+    for outputs, (_, (first, _)) in zip([f, *again], batches, strict=True):
+        if not nearly_equal(f[0], outputs[first], largest(f)):
+            raise not_a_function("depend on the rest of the batch")
     layers = _layers(network, scales, runs) if layerwise else {}
     in_layers = {name for layer in layers.values() for name in layer.parameters}
     rest = {name: scale for name, scale in scales.items() if name not in in_layers}
@@ -57,8 +61,9 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, layer
     per_output = sum(call.output_numbers for call in calls) + max(
         (2 * call.output_numbers for call in calls), default=0
     )
-    per_output += 3 * sum(p.numel() for name, p in network.named_parameters() if name in rest)
-    return Plan(layers, rest, f.shape[1], f.dtype, fixed, per_output)
+    unused = frozenset(name for name in rest if not any(run.uses[name] for run in runs))
+    per_output += 3 * sum(p.numel() for name, p in network.named_parameters() if name in rest.keys() - unused)
+    return Plan(layers, rest, f.shape[1], f.dtype, fixed, per_output, unused=unused)
 
 
 def _layers(network: nn.Module, scales: Mapping[str, float], runs: list[Run]) -> dict[str, Layer]:
@@ -96,8 +101,8 @@ def _structured_parameters(
     1. It is the weight or the bias of modules that run as layers of torch do, and that were called.
     2. All of these modules use it in one role (weight or bias), with one factor, and are of one family, so that their calls
        are positions of a single product.
-    3. In both runs it entered the graph of the outputs as often as these modules were called: it has no other use (as in
-       `F.linear(x, layer.weight.T)`), and no call was without effect.
+    3. In all runs it entered the graph of the outputs as often as these modules were called, and once in each of these
+       calls: it has no other use (as in `F.linear(x, layer.weight.T)`), and no call was without effect.
     4. Each of these calls was on the batch, with the module's own parameters, and its input is still there.
     """
     uses: dict[str, list[tuple[str, int, float]]] = {}  # parameter -> (module, role, factor) of each module that has it
@@ -110,7 +115,8 @@ def _structured_parameters(
         users = [module for module, _, _ in uses[name]]
         alike = len({(weight_family(modules[module]), role, factor) for module, role, factor in uses[name]}) == 1  # 2.
         counted = all(run.uses[name] == sum(len(run.calls[module]) for module in users) for run in runs)  # 3.
-        usable = all(call.is_usable for run in runs for module in users for call in run.calls[module])  # 4.
+        calls = [call for run in runs for module in users for call in run.calls[module]]
+        usable = all(call.is_usable and call.uses[name] == 1 for call in calls)  # 3. and 4.
         return alike and counted and usable
 
     return {name: tuple(module for module, _, _ in uses[name]) for name in uses if is_structured(name)}

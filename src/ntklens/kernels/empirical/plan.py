@@ -38,6 +38,8 @@ class Plan:
         dtype: dtype of the outputs.
         fixed: numbers that one input takes, whatever the outputs.
         per_output: numbers that each output of one input takes in addition.
+        one_by_one: those of the rest whose Jacobians torch cannot batch, or batches wrongly.
+        unused: those of the rest that the outputs did not depend on in the runs from which the plan was made.
     """
 
     layers: dict[str, Layer]
@@ -46,6 +48,8 @@ class Plan:
     dtype: torch.dtype
     fixed: int
     per_output: int
+    one_by_one: frozenset[str] = frozenset()
+    unused: frozenset[str] = frozenset()
 
     def numbers(self, outputs: int) -> int:
         """Return how many numbers one input takes: its tangents of this many outputs, and the passes that compute them."""

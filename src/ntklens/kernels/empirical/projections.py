@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ntklens.kernels.empirical.tangents import PlainTangent, Tangents, jacobians
+from ntklens.kernels.empirical.jacobians import jacobians, jacobians_one_by_one, weighted_gradients
+from ntklens.kernels.empirical.tangents import PlainTangent, Tangents
+from ntklens.modules import sharing_copy
 
 
 def projected(
@@ -37,24 +39,75 @@ def projected(
         seeds: seeds of the k directions.
     """
     parameters: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if name in scales}
-
-    def outputs(values: dict[str, Tensor]) -> Tensor:
-        return output(functional_call(network, values, (x,)))
-
     if x.requires_grad:
         blocks = jacobians(network, scales, x, output)
         return {"projection": PlainTangent(_projected_jacobians(blocks, parameters, seeds))}
-    directions = (_signs(parameters, seed) for seed in seeds)
-    with _attention_with_forward_mode():
-        columns = [
-            jvp(outputs, (parameters,), ({name: scales[name] * signs for name, signs in u.items()},))[1].detach()
-            for u in directions
+    columns = _by_forward_mode(network, parameters, scales, x, output, seeds)
+    if columns is None:
+        columns = torch.cat([_one_by_one(network, parameters, scales, one[None], output, seeds) for one in x], 1)
+    return {"projection": PlainTangent(columns / len(seeds) ** 0.5)}
+
+
+def _by_forward_mode(
+    network: nn.Module,
+    parameters: Mapping[str, Tensor],
+    scales: Mapping[str, float],
+    x: Tensor,
+    output: Callable[[Tensor], Tensor],
+    seeds: list[int],
+) -> Tensor | None:
+    """Return the products J_o(x_i) u (O, n, k) with directions of random signs, or None where forward mode fails.
+
+    Torch's forward mode is no more to be trusted than its batched passes (see `jacobians`), and is compared with plain
+    autograd in the same way: Σ_io v_io J_o(x_i) u is the product of u with the gradient of Σ_io v_io f_o(x_i), so that one
+    backward pass serves all directions.
+    """
+    v, sums = weighted_gradients(network, parameters, x, output)
+    gradients = {name: scales[name] * gradient for name, gradient in sums.items() if gradient is not None}
+    copied = sharing_copy(network)
+
+    def outputs(values: dict[str, Tensor]) -> Tensor:
+        return output(functional_call(copied, values, (x.clone(),)))
+
+    columns, expected = [], []
+    try:
+        with attention_with_forward_mode():
+            for seed in seeds:
+                u = _signs(parameters, seed)
+                scaled = {name: scales[name] * signs for name, signs in u.items()}
+                columns.append(jvp(outputs, (dict(parameters),), (scaled,))[1].detach())
+                products = [(gradient * u[name]).sum() for name, gradient in gradients.items()]
+                expected.append(sum(products, start=v.new_zeros(())))
+    except Exception:  # torch raises errors of many types, and the network runs without torch.func in any case
+        return None
+    found = torch.stack(columns, 2)  # (n, O, k)
+    difference = torch.einsum("no,nok->k", v, found) - torch.stack(expected)
+    allowed = torch.finfo(found.dtype).eps ** 0.5 * torch.linalg.vector_norm(found, dim=(0, 1)).max()
+    return found.transpose(0, 1) if bool((difference.abs() <= allowed).all()) else None
+
+
+def _one_by_one(
+    network: nn.Module,
+    parameters: Mapping[str, Tensor],
+    scales: Mapping[str, float],
+    one: Tensor,
+    output: Callable[[Tensor], Tensor],
+    seeds: list[int],
+) -> Tensor:
+    """Return J_o(x) u for one input, (O, 1, k), by the Jacobian of this input."""
+    blocks = jacobians_one_by_one(network, parameters, one, output)
+    columns = []
+    for seed in seeds:
+        u = _signs(parameters, seed)
+        products = [
+            scales[name] * (block * u[name]).reshape(*block.shape[:2], -1).sum(2) for name, block in blocks.items()
         ]
-    return {"projection": PlainTangent(torch.stack(columns, 2).transpose(0, 1) / len(seeds) ** 0.5)}
+        columns.append(sum(products[1:], start=products[0]))
+    return torch.stack(columns, 2)
 
 
 @contextmanager
-def _attention_with_forward_mode() -> Iterator[None]:
+def attention_with_forward_mode() -> Iterator[None]:
     """Run torch's attention layers by operations that have a forward mode: their fused ones have none."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -65,12 +118,15 @@ def _attention_with_forward_mode() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _projected_jacobians(blocks: Tangents, parameters: Mapping[str, Tensor], seeds: list[int]) -> Tensor:
+def _projected_jacobians(
+    blocks: Mapping[str, PlainTangent], parameters: Mapping[str, Tensor], seeds: list[int]
+) -> Tensor:
     """Multiply plain Jacobians with the directions, where a graph to the inputs is needed.
 
-    Torch's forward mode has a wrong derivative where there is a layer_norm, so it cannot be used for this.
+    Torch's forward mode of layer_norm takes the saved mean and deviation for constants. Its values are right, but their
+    derivative in the inputs loses a term, so forward mode cannot be used for this.
     """
-    jacobian: Tensor = torch.cat([block.tensors()[0] for block in blocks.values()], 2)
+    jacobian: Tensor = torch.cat([block.jacobian for block in blocks.values()], 2)
     signs = (_signs(parameters, seed) for seed in seeds)
     directions: Tensor = torch.stack([torch.cat([u[name].flatten() for name in blocks]) for u in signs], 1)
     return (jacobian @ directions).div(len(seeds) ** 0.5)

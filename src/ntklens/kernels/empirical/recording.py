@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -11,13 +11,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ntklens.errors import InputError
+from ntklens.kernels.empirical.copies import differentiable_copy
 from ntklens.kernels.empirical.layers import STRUCTURED, is_per_input, layer_class
 from ntklens.kernels.parametrisation import Scaled
 
 Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
+
+_METHODS_OF_A_RUN = ("forward", "_conv_forward", "__call__")
+"""Methods that compute a layer's output: where a layer has its own of any of them, it may compute something else."""
 
 
 @dataclass
@@ -28,11 +31,13 @@ class RecordedCall:
         h: the layer's input, or None where the layer did not run on the batch with its own parameters.
         version: torch's count of in-place changes of h at the time of the call.
         output_numbers: numbers of the layer's output for one input.
+        uses: how often each parameter enters the graph of the layer's output within this call, by its name.
     """
 
     h: Tensor | None
     version: int
     output_numbers: int
+    uses: Counter[str]
 
     @property
     def is_usable(self) -> bool:
@@ -80,42 +85,52 @@ def hooked(network: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
             handle.remove()
 
 
-def record_run(network: nn.Module, x: Tensor) -> Run:
-    """Run the network on a batch whose first two inputs are equal, and record it.
+def record_run(network: nn.Module, x: Tensor, names: Collection[str], twins: tuple[int, int] = (0, 1)) -> Run:
+    """Run the network on a batch and record it.
+
+    Args:
+        network: the network; it is copied.
+        x: (n, *shape).
+        names: the parameters whose uses are counted.
+        twins: places of two inputs in x that are equal.
 
     Raises:
-        InputError: the outputs depend on chance.
+        InputError: the outputs depend on chance, or torch cannot differentiate the run.
     """
-    n = len(x)
-    layers = structured_layers(network)
-    slots = {name: [slot for slot in slots_of(network, name) if slot is not None] for name in layers}
-    leaves = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
+    n, (first, second) = len(x), twins
+    values = {name: p for name, p in network.named_parameters() if name in names}
+    copied, leaves = differentiable_copy(network, values)
+    parameters = dict(copied.named_parameters())
+    ids = {id(leaf): name for name, leaf in leaves.items()}
+    layers = structured_layers(copied)
+    slots = {name: [slot for slot in slots_of(copied, name) if slot is not None] for name in layers}
     calls: dict[str, list[RecordedCall]] = {name: [] for name in layers}
 
     def watch(name: str) -> Hook:
         def hook(layer: nn.Module, arguments: Any, output: Tensor) -> None:
             h = arguments[0] if len(arguments) == 1 else None
             # The layer ran on the batch if the first axis of its input has the batch's length and treats inputs apart,
-            # and equal inputs of the network have equal inputs here. It ran with its own parameters if those are the
-            # leaves: a network may call its layers with other weights (torch.func.functional_call, as linearize does).
+            # and equal inputs of the network have equal inputs at their places. It ran with its own parameters if those
+            # are the network's: a network may call its layers with other weights (as by torch.func.functional_call).
             is_batch = isinstance(h, Tensor) and h.ndim > 0 and len(h) == n and is_per_input(layer, h)
-            is_own = is_batch and all(attrgetter(slot.path)(network) is leaves[slot.name] for slot in slots[name])
-            if h is not None and is_own and nearly_equal(h[0], h[1], largest(h[:2])):
-                calls[name].append(RecordedCall(h, h._version, output[0].numel()))
+            is_own = is_batch and all(attrgetter(slot.path)(copied) is parameters[slot.name] for slot in slots[name])
+            if h is not None and is_own and nearly_equal(h[first], h[second], largest(h[[first, second]])):
+                uses = _named(_uses_of_leaves(output, before=h), ids)
+                calls[name].append(RecordedCall(h, h._version, output[0].numel(), uses))
             else:
-                calls[name].append(RecordedCall(None, 0, 0))
+                calls[name].append(RecordedCall(None, 0, 0, Counter()))
 
         return hook
 
     devices = [x.device] if x.is_cuda else []
     hooks = {name: watch(name) for name in layers}
-    with torch.enable_grad(), torch.random.fork_rng(devices), hooked(network, hooks):
+    with torch.enable_grad(), torch.random.fork_rng(devices), hooked(copied, hooks):
         before = _random_state(x)
-        f: Tensor = functional_call(network, leaves, (x,))
+        # With a graph to x, checkpoints in the reentrant way are seen in the graph of the outputs, whatever precedes them.
+        f: Tensor = copied((x.detach().requires_grad_() if x.is_floating_point() else x).clone())
         if not torch.equal(before, _random_state(x)):
             raise not_a_function("depend on chance")
-    uses = _uses_of_leaves(f)
-    return Run(f.detach(), Counter({name: uses[id(leaf)] for name, leaf in leaves.items()}), calls)
+    return Run(f.detach(), _named(_uses_of_leaves(f), ids), calls)
 
 
 def structured_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -150,6 +165,14 @@ def not_a_function(why: str) -> InputError:
     )
 
 
+def reentrant_checkpoint() -> InputError:
+    """Return the error for a network whose gradients torch.autograd.grad does not compute."""
+    return InputError(
+        "expected a network that torch.autograd.grad can differentiate; got torch.utils.checkpoint with "
+        "use_reentrant=True. Call it with use_reentrant=False."
+    )
+
+
 def nearly_equal(a: Tensor, b: Tensor, size: float) -> bool:
     """Return whether two results are equal up to rounding, `size` being the largest entry around them."""
     if not a.is_floating_point():
@@ -164,7 +187,10 @@ def largest(t: Tensor) -> float:
 
 def _is_structured(layer: nn.Module) -> bool:
     """Return whether this is a layer of torch with torch's own forward, in torch's or our parametrisation."""
-    if not isinstance(layer, STRUCTURED) or type(layer).forward is not layer_class(layer).forward:
+    if not isinstance(layer, STRUCTURED):
+        return False
+    cls, torchs = type(layer), layer_class(layer)
+    if any(name in vars(layer) or getattr(cls, name, 0) is not getattr(torchs, name, 0) for name in _METHODS_OF_A_RUN):
         return False
     if layer._forward_hooks or layer._forward_pre_hooks:
         return False
@@ -176,12 +202,19 @@ def _random_state(x: Tensor) -> Tensor:
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
 
-def _uses_of_leaves(f: Tensor) -> Counter[int]:
-    """Count how often each leaf enters the graph of f, by the leaf's id."""
+def _uses_of_leaves(f: Tensor, before: Tensor | None = None) -> Counter[int]:
+    """Count how often each leaf enters the graph of f, by the leaf's id; without the part that leads to `before`.
+
+    Raises:
+        InputError: a part of the graph is a checkpoint that plain gradients do not pass.
+    """
     uses: Counter[int] = Counter()
-    waiting, visited = [f.grad_fn], {f.grad_fn}
+    stop = None if before is None else before.grad_fn
+    waiting, visited = [f.grad_fn], {f.grad_fn, stop}
     while waiting:
         node = waiting.pop()
+        if node is not None and node.name() == "CheckpointFunctionBackward":
+            raise reentrant_checkpoint()
         for following, _ in node.next_functions if node is not None else ():
             leaf = getattr(following, "variable", None)  # nodes that accumulate a leaf's gradient have it
             if leaf is not None:
@@ -190,3 +223,8 @@ def _uses_of_leaves(f: Tensor) -> Counter[int]:
                 visited.add(following)
                 waiting.append(following)
     return uses
+
+
+def _named(uses: Counter[int], names: Mapping[int, str]) -> Counter[str]:
+    """Return counts by the names of the leaves."""
+    return Counter({names[leaf]: count for leaf, count in uses.items() if leaf in names})

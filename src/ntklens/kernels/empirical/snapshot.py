@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from ntklens.errors import InputError
+from ntklens.errors import InputError, NtklensError
+from ntklens.files import first_line
+from ntklens.kernels.empirical.jacobians import failing_parameters, jacobians
 from ntklens.kernels.empirical.layerwise import ForwardPass
 from ntklens.kernels.empirical.observe import observe
 from ntklens.kernels.empirical.plan import Plan
 from ntklens.kernels.empirical.projections import projected
-from ntklens.kernels.empirical.tangents import ALL, Tangents, jacobians
+from ntklens.kernels.empirical.tangents import ALL, Tangents
 from ntklens.modules import copied, sharing_copy
 
 _STEP_CAPACITY = 1 << 23
@@ -65,21 +68,23 @@ class Snapshot:
             passes: forward passes of earlier calls. One under this key is used again, and a new one is added.
             key: name of the batch in `passes`; "" for none.
         """
-        plan, network = self.plan(x), sharing_copy(self._network_for(x))
+        plan, network = self.plan(x), self._network_for(x)
 
         def output(f: Tensor) -> Tensor:
             return f.sum(1, keepdim=True) / f.shape[1] ** 0.5 if self.outputs == "pseudo" else f[:, outputs]
 
-        if self.seeds is not None:
-            return projected(network, self.scales, x, output, self.seeds)
-        blocks: Tangents = {}
-        if plan.layers:
-            known = passes.get(key) if passes else None
-            forward_pass = known if known is not None else ForwardPass(network, plan, x)
-            if passes is not None and key:
-                passes[key] = forward_pass
-            blocks = forward_pass.tangents(output)
-        return blocks | (jacobians(network, plan.rest, x, output) if plan.rest else {})
+        with network_errors(x):
+            if self.seeds is not None:
+                return projected(network, self.scales, x, output, self.seeds)
+            blocks: Tangents = {}
+            if plan.layers:
+                known = passes.get(key) if passes else None
+                forward_pass = known if known is not None else ForwardPass(sharing_copy(network), plan, x)
+                if passes is not None and key:
+                    passes[key] = forward_pass
+                blocks = forward_pass.tangents(output)
+            rest = jacobians(network, plan.rest, x, output, one_by_one=plan.one_by_one) if plan.rest else {}
+            return {**blocks, **rest}
 
     def differentiated_outputs(self, plan: Plan) -> int:
         """Return the number of outputs that are differentiated: 1 for the pseudo kernel, otherwise O."""
@@ -105,17 +110,19 @@ class Snapshot:
         """
         key = x.dtype, x.device, x.shape[1:]
         if key not in self._plans:
-            one = x[:1].detach()
-            with torch.no_grad():
-                try:
-                    plan = observe(sharing_copy(self._network_for(x)), self.scales, one, layerwise=self._layerwise)
-                except (RuntimeError, TypeError) as error:
-                    if x.is_floating_point():
-                        raise
-                    raise InputError(
-                        f"expected one or more inputs in floating point; got {described(x)}, which the network does not "
-                        f"take: {error}"
-                    ) from error
+            with torch.no_grad(), network_errors(x):
+                network = self._network_for(x)
+                plan = observe(network, self.scales, x[:1].detach(), layerwise=self._layerwise)
+                used = plan.rest.keys() - plan.unused
+                if used and self.seeds is None:
+                    # Batched Jacobians of one image, and of as many as there are outputs where those fit the memory, show
+                    # which operations torch cannot batch. Whatever the sizes are, each batch is checked once more.
+                    numbers = plan.outputs * sum(p.numel() for name, p in network.named_parameters() if name in used)
+                    many = (
+                        plan.outputs if 3 * plan.outputs * numbers <= self._memory_limit // plan.dtype.itemsize else 1
+                    )
+                    batches = [x[torch.arange(n, device=x.device) % len(x)].detach() for n in sorted({1, many})]
+                    plan = replace(plan, one_by_one=failing_parameters(network, used, batches))
             if self.seeds is not None:
                 # Projections take one number per direction and output; forward-mode passes take twice a plain pass.
                 plan = replace(plan, layers={}, rest={}, fixed=2 * plan.fixed, per_output=len(self.seeds))
@@ -166,3 +173,26 @@ def checked_inputs(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
 def described(x: Tensor) -> str:
     """Return a tensor's dtype and shape in words, for error messages."""
     return f"{x.dtype} of shape {tuple(x.shape)}"
+
+
+@contextmanager
+def network_errors(x: Tensor) -> Iterator[None]:
+    """Turn whatever error a network raises in its passes into one of ours.
+
+    Raises:
+        InputError: the network cannot be run on these inputs or be differentiated; the message gives torch's reason.
+    """
+    try:
+        yield
+    except (NtklensError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a network is any code, and raises errors of any type
+        if not x.is_floating_point():
+            raise InputError(
+                f"expected one or more inputs in floating point; got {described(x)}, which the network does not take: "
+                f"{first_line(error)}"
+            ) from error
+        raise InputError(
+            f"expected a network that runs on inputs such as {described(x)} and can be differentiated; got "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error

@@ -12,14 +12,12 @@ The axes of tensors have the same letters in the whole package:
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch import Tensor
 
 ALL = slice(None)
 
@@ -80,29 +78,39 @@ class PlainTangent:
 
     Attributes:
         jacobian: (O, n, parameters).
+        is_zero: whether the outputs do not depend on these parameters; the Jacobian is then an expanded zero, which takes
+            no memory.
     """
 
     jacobian: Tensor
+    is_zero: bool = False
 
     def tensors(self) -> list[Tensor]:
-        """Return the Jacobian."""
-        return [self.jacobian]
+        """Return the Jacobian, unless it is zero."""
+        return [] if self.is_zero else [self.jacobian]
 
     def with_tensors(self, tensors: Iterator[Tensor]) -> PlainTangent:
         """Return a block with another Jacobian."""
-        return PlainTangent(next(tensors))
+        return self if self.is_zero else PlainTangent(next(tensors))
 
     def terms(self, other: Tangent, *, full: bool, capacity: int) -> Iterator[Term]:
-        """Yield a single term, for all pairs."""
+        """Yield a single term, for all pairs; none where a Jacobian is zero."""
         assert isinstance(other, PlainTangent)
+        if self.is_zero or other.is_zero:
+            return
         yield Term(ALL, ALL, inner_products(self.jacobian, other.jacobian, full=full))
 
     def weighted_sum(self, coefficients: Tensor) -> list[Tensor]:
         """Return the weighted sums of gradients: (O, k, parameters)."""
+        if self.is_zero:
+            o, _, parameters = self.jacobian.shape
+            return [coefficients.new_zeros(o, coefficients.shape[1], parameters)]
         return [coefficients.T @ self.jacobian]
 
     def dot(self, directions: list[Tensor]) -> Tensor:
         """Return the products with directions (O, k, parameters), summed over outputs."""
+        if self.is_zero:
+            return self.jacobian.new_zeros(self.jacobian.shape[1], directions[0].shape[1])
         return (self.jacobian @ directions[0].transpose(1, 2)).sum(0)
 
 
@@ -150,52 +158,3 @@ def add_products(a: Tangent, b: Tangent, total: Tensor, *, full: bool, capacity:
         if a is b and rows != columns:
             mirror = value.permute(2, 3, 0, 1) if full else value.T
             (total[:, columns, :, rows] if full else total[columns, rows]).add_(mirror)
-
-
-def jacobians(
-    network: nn.Module, scales: Mapping[str, float], x: Tensor, output: Callable[[Tensor], Tensor]
-) -> Tangents:
-    """Compute the Jacobian of each parameter named in `scales`, times its scale: the plain way, for any parameter.
-
-    The result takes n O times as many numbers as there are parameters.
-
-    Args:
-        network: the network.
-        scales: factor of each parameter by its name.
-        x: (n, *shape).
-        output: takes the network's outputs (n, O) to those that are differentiated.
-    """
-    parameters = dict(network.named_parameters())
-    differentiated = {name: parameters[name] for name in scales}
-
-    def outputs(values: dict[str, Tensor], one: Tensor) -> Tensor:
-        return output(functional_call(network, values, (one[None],)))[0]
-
-    def one_by_one() -> dict[str, Tensor]:
-        with torch.enable_grad():
-            leaves = {name: p.detach().requires_grad_() for name, p in differentiated.items()}
-            gradients = [
-                torch.autograd.grad(
-                    f, list(leaves.values()), retain_graph=True, create_graph=x.requires_grad, materialize_grads=True
-                )
-                for one in x
-                for f in outputs(leaves, one)
-            ]
-        # One row per (input, output), in this order; the rows become (O, n, *shape of the parameter).
-        stacked = [torch.stack(per_parameter) for per_parameter in zip(*gradients, strict=True)]
-        by_output = [t.view(len(x), -1, *t.shape[1:]).transpose(0, 1) for t in stacked]
-        return dict(zip(leaves, by_output, strict=True))
-
-    # torch.func takes all inputs together, but lacks rules for some operations. In its second derivative of layer_norm
-    # it also loses a term (torch 2.13), so it is not used where x requires a gradient.
-    if x.requires_grad:
-        blocks = one_by_one()
-    else:
-        try:
-            with warnings.catch_warnings():
-                # an operation without a batching rule is run in a loop, with a warning
-                warnings.filterwarnings("ignore", "There is a performance drop")
-                blocks = vmap(jacrev(outputs), (None, 0), out_dims=1)(differentiated, x)
-        except RuntimeError:
-            blocks = one_by_one()
-    return {name: PlainTangent(scales[name] * block.reshape(*block.shape[:2], -1)) for name, block in blocks.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ntklens.kernels.empirical.snapshot import Snapshot
+from ntklens.kernels.empirical.snapshot import Snapshot, network_errors
 from ntklens.kernels.empirical.tangents import Tangents
 from ntklens.kernels.expansion import ExpansionPullback
 
@@ -157,7 +157,7 @@ class _TapedPullback:
         return out
 
     def _backward(self, weights: Tensor) -> Tensor:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with network_errors(self._leaf), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             return torch.autograd.grad(self._values, self._leaf, weights, retain_graph=True)[0].to(self._dtype)
 
 
