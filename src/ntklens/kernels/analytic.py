@@ -276,19 +276,19 @@ def analytic_kernel(
     w_std: Values = 2**0.5,
     b_std: Values = 0.1,
     *,
-    parametrisation: str = "ntk",
+    parametrisation: Parametrisation | str = "ntk",
     memory_limit: int = 1 << 30,
     engine: EngineName = "auto",
 ) -> AnalyticKernel:
-    """The infinite-width NTK and NNGP of a network in the NTK parametrisation.
+    """Return the infinite-width NTK and NNGP of a network.
 
     Args:
         module: a plain torch module; only its operations matter, not its weights.
-        w_std: standard deviation of the weights before the 1/sqrt(fan_in): one value, one a layer by its dotted name, or a
-            sequence in the order of the module's layers.
+        w_std: standard deviation of the weights before the 1/sqrt(fan_in): one value, a dict from
+            the layers' dotted names, or a sequence in the order of the module's layers.
         b_std: standard deviation of the biases, likewise; layers without a bias have none.
         parametrisation: "ntk", or "standard" for the tangent kernel in torch's own parametrisation at the module's own
-            width, in the mean over its draws.
+            width, in the mean over its draws; or a `Parametrisation`, which has its own standard deviations.
         memory_limit: bytes of working memory beside the result.
         engine: "auto", or "reference" for the plain torch recursion alone.
 

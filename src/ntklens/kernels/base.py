@@ -48,8 +48,18 @@ class Kernel(ABC):
         return self(x1, x2), pullback
 
     def diagonal(self, x: Tensor) -> Tensor:
-        """Compute K(x_i, x_i) for every input: (n,). The default takes one call per input."""
-        return torch.cat([self(x[i : i + 1]).flatten() for i in range(len(x))])
+        """Compute K(x_i, x_i) for every input: (n,). The default takes one call per input.
+
+        Raises:
+            InputError: the kernel has several values per pair.
+        """
+        values = [self(x[i : i + 1]) for i in range(len(x))]
+        if any(value.shape != (1, 1) for value in values):
+            raise InputError(
+                f"expected a kernel with one value per pair; got {tuple(values[0].shape)} for one pair. Use "
+                'outputs="trace" or "pseudo".'
+            )
+        return torch.cat([x.new_zeros(0), *(value.flatten() for value in values)])
 
     @property
     def prior(self) -> Kernel:

@@ -233,7 +233,7 @@ def test_a_shape_that_the_forward_refuses_is_told_with_torchs_reason():
 
 def test_a_module_with_several_outputs_is_refused():
     net = Forward(lambda s, x: (s.a(x.flatten(1)), x), a=nn.Linear(108, 2))
-    with pytest.raises(UnsupportedLayer, match="returns tuple; one tensor of outputs is expected"):
+    with pytest.raises(InputError, match="expected a model that returns one tensor"):
         analytic_kernel(net)
 
 
@@ -248,7 +248,7 @@ def test_layers_that_the_output_does_not_read_are_left_out():
 
 
 def test_lazy_layers_are_asked_to_run_once():
-    with pytest.raises(InputError, match="run it once"):
+    with pytest.raises(InputError, match="Run the network once"):
         analytic_kernel(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)))(images())
 
 
@@ -265,3 +265,54 @@ def test_networks_of_others_are_refused_with_what_to_do(name):
     with pytest.raises(UnsupportedLayer, match=message) as error:
         analytic_kernel(make().eval())(torch.zeros(2, *shape))
     assert "ntklens.empirical_kernel(module)" in str(error.value)
+
+
+def _view_changed_input_read(self, x):
+    y = self.c1(x)
+    y.view(len(y), -1).relu_()
+    return self.head(y.flatten(1))
+
+
+def _input_changed_view_read(self, x):
+    y = self.c1(x)
+    flat = y.flatten(1)
+    F.relu_(y)
+    return self.head(flat)
+
+
+def _view_changed_view_read(self, x):
+    flat = self.c1(x).view(len(x), -1)
+    return self.head(F.relu_(flat))
+
+
+@pytest.mark.parametrize("forward", [_view_changed_input_read, _input_changed_view_read])
+def test_a_tensor_that_is_changed_through_a_view_of_another_shape_is_refused(forward):
+    net = Forward(forward, c1=nn.Conv2d(1, 4, 3), head=nn.Linear(36, 1))
+    with pytest.raises(UnsupportedLayer, match="changed through a view of another shape"):
+        analytic_kernel(net).graph((1, 5, 5))
+
+
+def test_a_view_that_is_changed_and_read_itself_is_understood():
+    net = Forward(_view_changed_view_read, c1=nn.Conv2d(1, 4, 3), head=nn.Linear(36, 1))
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 1))
+    x = torch.rand(3, 1, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(analytic_kernel(net)(x), analytic_kernel(plain)(x), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, lambda: nn.LeakyReLU(0.1)])
+def test_an_activation_after_a_flattening_acts_on_each_position(activation):
+    x = torch.rand(4, 1, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    after = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), activation(), nn.Linear(36, 1))
+    before = nn.Sequential(nn.Conv2d(1, 4, 3), activation(), nn.Flatten(), nn.Linear(36, 1))
+    torch.testing.assert_close(analytic_kernel(after)(x), analytic_kernel(before)(x), rtol=1e-13, atol=0)
+
+
+def test_an_activation_that_reads_features_of_several_positions_indirectly_is_refused():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.LayerNorm(36), nn.ReLU(), nn.Linear(36, 1))
+    with pytest.raises(UnsupportedLayer, match="put the activation before the flattening"):
+        analytic_kernel(net).graph((1, 5, 5))
+
+
+def test_a_dense_layer_after_a_flattening_ends_the_memory_of_positions():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(36, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 1))
+    assert analytic_kernel(net)(torch.rand(2, 1, 5, 5)).shape == (2, 2)

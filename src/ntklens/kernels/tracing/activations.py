@@ -19,10 +19,10 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ntklens.kernels.rules import duals
 from ntklens.kernels.rules.duals import Dual
-from ntklens.kernels.rules.operations import Activation
+from ntklens.kernels.rules.operations import Activation, Flatten
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
-from ntklens.kernels.tracing.tracer import HANDLER, Handler, Traced, Tracer
+from ntklens.kernels.tracing.tracer import BATCH, HANDLER, Handler, Traced, Tracer
 
 MakeDual = Callable[..., Dual]
 """Makes the dual of an activation from the arguments of its call other than the input, such as a slope."""
@@ -82,7 +82,21 @@ def _add(tracer: Tracer, x: Traced, name: str, dual: Dual) -> Traced:
                 "convolution on the shortcut"
             )
         raise tracer.refusal(f"the activation {name}", why)
-    return tracer.add(Activation(dual), [x], x.shape)
+    flatten = tracer.flatten_behind(x)
+    if flatten is None:
+        return tracer.add(Activation(dual), [x], x.shape)
+    if flatten != x.node:
+        why = (
+            "it reads features that a flattening has made of positions, with operations between the two, and positions "
+            "have variances of their own; put the activation before the flattening"
+        )
+        raise tracer.refusal(f"the activation {name}", why)
+    # A flattened map keeps the mean covariance over positions, but an activation acts on each position, whose variance is
+    # its own, and φ of a mean is not the mean of φ. A pointwise function may as well come first: φ(flatten(z)) is
+    # flatten(φ(z)).
+    (source,) = tracer.nodes[flatten].inputs
+    z = tracer.tag((BATCH, *tracer.nodes[source].shape), source)
+    return tracer.add(Flatten(), [tracer.add(Activation(dual), [z], z.shape)], x.shape)
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def _reshaping(function: Any) -> Handler:
                 "convolutions"
             )
             raise tracer.refusal(getattr(function, "__name__", "reshape"), why)
-        return tracer.add(Flatten(), [x], shape)
+        return x.share_memory(tracer.add(Flatten(), [x], shape))
 
     return reshape
 

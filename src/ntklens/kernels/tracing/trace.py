@@ -60,6 +60,7 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
 
 def _finish(tracer: Tracer, out: Traced) -> Graph:
     """Check the output, drop the nodes that it does not depend on, and simplify the input."""
+    out.check_is_current("the output")
     if tracer.roots[out.node] is None:
         raise tracer.refusal(
             "the output",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ntklens.errors import UnsupportedLayer
 from ntklens.kernels.parametrisation import Parametrisation
 from ntklens.kernels.rules.graph import Node
-from ntklens.kernels.rules.operations import Operation, Scales
+from ntklens.kernels.rules.operations import Flatten, Operation, Scales
 
 Handler = Callable[..., "Traced"]
 """Records one call of a torch function: the tracer, then the arguments of the call -> the traced output."""
@@ -36,6 +36,10 @@ class Traced(Tensor):
 
     node: int
     tracer: Tracer
+    memory: list[Traced]
+    """All traced tensors, this one among them, that are views of the same memory."""
+    is_outdated: bool
+    """Whether a function has changed the memory through another view, so that `node` is no longer what it holds."""
 
     @classmethod
     def __torch_function__(
@@ -48,10 +52,16 @@ class Traced(Tensor):
         # 1. A function with a handler is recorded.
         handler = tracer.handlers.get(func) or getattr(func, HANDLER, None)
         if handler is not None:
+            for t in _leaves((args, kwargs)):
+                if isinstance(t, Traced):
+                    t.check_is_current(name)
             output = _call(handler, name, tracer, args, kwargs)
             if kwargs.get("inplace") or _is_inplace(name):
-                # The tensor itself changes, so that every variable that refers to it sees the change.
+                # The tensor itself changes, so that every variable that refers to it sees the change. Views of another
+                # shape change, too; their node is not known, so they are refused if the forward reads them again.
                 args[0].node = output.node
+                for view in args[0].memory:
+                    view.is_outdated = view is not args[0]
                 return args[0]
             return output
         # 2. A function that is known to have no rule is refused with the reason.
@@ -66,6 +76,28 @@ class Traced(Tensor):
         if any(isinstance(t, Tensor) for t in _leaves(result)):
             raise tracer.refusal(name, _NO_RULE)
         return result
+
+    def share_memory(self, view: Traced) -> Traced:
+        """Note that another tensor is a view of this one's memory, and return it."""
+        view.memory = self.memory
+        self.memory.append(view)
+        return view
+
+    def check_is_current(self, name: str) -> None:
+        """Refuse to read this tensor if its memory was changed through another view.
+
+        Args:
+            name: the function that reads it.
+
+        Raises:
+            UnsupportedLayer: it was.
+        """
+        if self.is_outdated:
+            raise self.tracer.refusal(
+                name,
+                "it reads a tensor whose memory an in-place function has changed through a view of another shape; use the "
+                "function that is not in place, such as F.relu for F.relu_",
+            )
 
 
 class Tracer:
@@ -130,6 +162,8 @@ class Tracer:
         traced: Traced = torch.empty(tuple(shape), device="meta").as_subclass(Traced)
         traced.node = node
         traced.tracer = self
+        traced.memory = [traced]
+        traced.is_outdated = False
         return traced
 
     def layers_behind(self, t: Traced) -> set[int]:
@@ -142,6 +176,21 @@ class Tracer:
                 visited.add(i)
                 waiting.extend(self.nodes[i].inputs)
         return {i for i in visited if self.nodes[i].operation.is_layer}
+
+    def flatten_behind(self, t: Traced) -> int | None:
+        """Return the last node at which positions became features of this tensor; None if no feature was a position.
+
+        A layer with weights ends the search: its outputs are alike, whatever they are computed from.
+        """
+        waiting = [t.node]
+        while waiting:
+            i = waiting.pop()
+            node = self.nodes[i]
+            if isinstance(node.operation, Flatten) and self.nodes[node.inputs[0]].size != (1, 1):
+                return i
+            if not node.operation.is_layer:
+                waiting.extend(node.inputs)
+        return None
 
     @property
     def where(self) -> str:
