@@ -47,7 +47,10 @@ def test_class_indices_in_every_form(value):
     [
         (torch.zeros(3, 2).long(), "expected x as floating-point pixels .* Divide by 255 first"),
         (torch.zeros(3), r"expected x as a batch .* got shape \(3,\)\. Give one input as x\[None\]"),
-        (torch.tensor([[0.0, 1.0], [torch.nan, 1.0]]), r"finite values in x; got nan at x\[1, 0\]\. Leave"),
+        (
+            torch.tensor([[0.0, 1.0], [torch.nan, 1.0]]),
+            r"x without NaN and infinite values; got nan at x\[1, 0\]\. Leave",
+        ),
         (torch.tensor([[0.0, torch.inf], [-torch.inf, 1.0]]), r"got inf at x\[0, 1\], the first of 2"),
         (torch.eye(2).to_sparse(), "dense tensor"),
         (np.array([["a"]]), "expected x as numbers"),

@@ -1,5 +1,7 @@
 """The kernel machine: identities on real images, and its behaviour as a module and as a classifier."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -128,11 +130,32 @@ def test_training_afterwards_changes_no_machine(data):
     assert torch.equal(machine(data.test.x), before)
 
 
-def test_duplicate_images_need_a_ridge(kernel, data):
-    x, y = data.train.x[:4].repeat(2, 1, 1, 1), data.train.y[:4].repeat(2)
-    with pytest.raises(nl.NumericalFailure, match="duplicate inputs"):
-        nl.KernelMachine(kernel).fit(x, y)
-    assert nl.KernelMachine(kernel, nl.Ridge(1e-6)).fit(x, y).score(x, y) == 1
+@pytest.mark.parametrize("filter", [nl.Ridge(0.0), nl.GradientFlow(math.inf)], ids=str)
+def test_equal_images_are_fitted_as_one_to_the_mean_of_their_targets(kernel, data, filter):
+    """The pseudoinverse is the reference: least squares, and of these the least norm."""
+    x = data.train.x[:12].double()
+    x, y = torch.cat([x, x[:3], x[:1]]), torch.randn(16, 2, generator=torch.Generator().manual_seed(0)).double()
+    y[12] = y[0]
+    with pytest.warns(
+        UserWarning, match=r"4 of 16 .* \(12 of 0, 13 of 1, 14 of 2, 15 of 0\), 3 of them with another target"
+    ):
+        machine = nl.KernelMachine(kernel, filter).fit(x, y)
+    theta = kernel(x)
+    expected = torch.linalg.pinv(theta, rtol=1e-10, hermitian=True) @ y
+    torch.testing.assert_close(machine.coefficients, expected, rtol=1e-6, atol=1e-8)
+    mean = (y[0] + y[12] + y[15]) / 3
+    torch.testing.assert_close(machine.outputs(x)[[0, 12, 15]], mean.expand(3, 2), rtol=0, atol=1e-9)
+    _, std = machine.predict(x, return_std=True)
+    assert float(std.max()) < 1e-4
+    ridge = machine.refilter(nl.Ridge(0.5))
+    torch.testing.assert_close(ridge.coefficients, torch.linalg.solve(theta + 0.5 * torch.eye(16), y))
+    torch.testing.assert_close(ridge.refilter(filter).coefficients, machine.coefficients)
+
+
+def test_a_kernel_without_full_rank_is_no_matter_of_copies():
+    x = torch.rand(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(nl.NumericalFailure, match=r"rank is below the number of inputs\. .* or --ridge 1e-6"):
+        nl.KernelMachine(nl.LinearKernel()).fit(x, torch.arange(9) % 2)
 
 
 def test_use_before_fit_and_inputs_of_another_shape(machine, kernel):

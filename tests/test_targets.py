@@ -35,7 +35,7 @@ def test_class_indices_and_float_targets_of_a_regression():
         (torch.tensor([0, 0, 0]), "at least two classes; got the classes 0"),
         (torch.tensor([-1, 0, 1]), "class indices from 0 on, of at least two classes; got the classes -1, 0, 1"),
         (torch.zeros(2, 2), r"expected y as float targets of shape \(3, outputs\); got \(2, 2\)"),
-        (torch.full((3, 1), torch.nan), r"finite values in y; got nan at y\[0, 0\]"),
+        (torch.full((3, 1), torch.nan), r"y without NaN and infinite values; got nan at y\[0, 0\]"),
     ],
 )
 def test_targets_that_do_not_fit(y, message):

@@ -106,9 +106,10 @@ def check_finite(x: Tensor, name: str) -> None:
         return
     place, total = bad.nonzero()[0].tolist(), int(bad.sum())
     others = "" if total == 1 else f", the first of {total:,}"
+    where = f"{name}[{', '.join(map(str, place))}]"
     raise InputError(
-        f"expected finite values in {name}; got {float(x[tuple(place)])} at {name}[{', '.join(map(str, place))}]{others}. "
-        "Leave such inputs out."
+        f"expected {name} without NaN and infinite values; got {float(x[tuple(place)])} at {where}{others}. "
+        "Leave these out."
     )
 
 

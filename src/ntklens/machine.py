@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ntklens import machine_file
-from ntklens.errors import InputError
+from ntklens.arguments import as_classes, as_images, check_range, same_device
+from ntklens.errors import InputError, NumericalFailure
+from ntklens.estimator import Estimator
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, trained_covariance
+from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, equal_rows, inverts, trained_covariance
+from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
 from ntklens.memory import check_room
 from ntklens.targets import class_logits, regression_targets
 
@@ -56,12 +59,20 @@ class _NoSecondDerivative(torch.autograd.Function):
         )
 
 
-class KernelMachine(nn.Module):
+class KernelMachine(FittedState, Estimator):
     """f(x) = Θ(x, X) V g(Λ) Vᵀ Y: the mean prediction of infinitely wide trained networks (docs/formulas.md).
 
     The machine is an `nn.Module`: it takes inputs in [0, 1], returns one logit per class and is differentiable, so every
-    attack on a torch model runs on it. For two classes the paper's scalar f (targets -1 and +1) is returned as the logits
-    (-f/2, f/2), whose cross-entropy is the binary cross-entropy of f; more classes are fitted to one-hot targets.
+    attack on a torch model runs on it. Arrays and lists are taken where tensors are. For two classes the paper's scalar f
+    (targets -1 and +1) is returned as the logits (-f/2, f/2), whose cross-entropy is the binary cross-entropy of f; more
+    classes are fitted to one-hot targets.
+
+    Training inputs that are equal pixel by pixel make Θ singular. Where the filter inverts it, `Ridge(0.0)` and infinite
+    time, they are fitted as one input with the mean of their targets, which is the solution of least squares and least
+    norm; a warning says which they are.
+
+    The machine moves to another device by `to`, but its buffers keep their precision: coefficients that are rounded to
+    half precision would leave the outputs without a digit.
 
     Args:
         kernel: any `Kernel`.
@@ -85,9 +96,7 @@ class KernelMachine(nn.Module):
         tensor([0, 1])
     """
 
-    train_inputs: Tensor
-    targets: Tensor
-    coefficients: Tensor
+    _PARAMETERS = ("kernel", "filter", "arithmetic")
 
     def __init__(
         self, kernel: Kernel, filter: Filter | None = None, *, arithmetic: torch.dtype = torch.float64
@@ -100,23 +109,11 @@ class KernelMachine(nn.Module):
             )
         if arithmetic not in (torch.float32, torch.float64):
             raise InputError(f"expected arithmetic torch.float64 or torch.float32; got {arithmetic}.")
+        if filter is not None and not isinstance(filter, Filter):
+            raise InputError(f"expected a filter, such as nl.Ridge(0.1); got {filter!r}.")
         self.kernel = kernel
         self.arithmetic = arithmetic
         self.filter: Filter = Ridge(0.0) if filter is None else filter
-        self._factorisation: Factorisation | None = None
-        # The eigenpairs that the filter acts on, as an argument of `refilter`; None for the default.
-        self._spectrum: Spectrum | None = None
-        # Functions of the training inputs alone, computed when first needed; machines of other filters share them.
-        self._shared: dict[str, Tensor] = {}
-        # The coefficients that `expansion` was computed for, and the expansion.
-        self._expanded: tuple[Tensor, Expansion] | None = None
-        for name in ("train_inputs", "targets", "coefficients"):
-            self.register_buffer(name, None)
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether `fit` or `load` has run."""
-        return self.coefficients is not None
 
     def fit(self, x: Float[Tensor, "n *shape"], y: Int[Tensor, " n"] | Float[Tensor, "n O"]) -> KernelMachine:
         """Compute Θ(X, X), factor it and solve for the coefficients.
@@ -129,14 +126,15 @@ class KernelMachine(nn.Module):
             InputError: the labels do not fit the inputs, or Θ(X, X) does not fit into memory.
             NumericalFailure: the filter inverts Θ, which is singular to rounding.
         """
-        _check_floating(x)
-        if not len(x):
-            raise InputError("expected at least one training input; got none.")
-        self.train_inputs = x.detach().clone()
-        self.targets = regression_targets(y, len(x))
-        self._shared, self._spectrum = {}, None
-        self._factorisation = Factorisation(self._matrix())
-        self.coefficients = self._factorisation.apply(self.filter, self.targets)
+        x = as_images(x)
+        if not x.numel():
+            raise InputError(f"expected x as at least one training input; got shape {tuple(x.shape)}.")
+        targets = regression_targets(y, len(x)).to(x.device)
+        # A copy is fitted and its state taken over when it is done: what fails leaves this machine as it was.
+        new: KernelMachine = self._twin()
+        new._hold(x.detach().clone(), targets)
+        self._hold(new.train_inputs, targets, new._filtered(targets))
+        self._factorisation, self._shared = new._factorisation, new._shared
         return self
 
     def refilter(self, filter: Filter, spectrum: Spectrum | None = None) -> KernelMachine:
@@ -150,18 +148,36 @@ class KernelMachine(nn.Module):
                 `factorisation.leading(count)`. By default `Ridge` is solved by Cholesky, and the other filters take the
                 whole spectrum.
         """
-        twin = copy.copy(self)
-        # A shallow copy shares the dictionary of buffers. Without a copy of it, the assignment of the twin's coefficients
-        # would change this machine.
-        twin._buffers = dict(self._buffers)
-        twin.filter, twin._spectrum = filter, spectrum
-        twin.coefficients = self.factorisation.apply(filter, self.targets, spectrum)
+        twin: KernelMachine = self._twin()
+        if not isinstance(filter, Filter):
+            raise InputError(f"expected a filter, such as nl.Ridge(0.1); got {filter!r}.")
+        twin.__dict__.update(filter=filter, _spectrum=spectrum, _factorisation=self.factorisation)
+        twin.coefficients = twin._filtered(self.targets)
         return twin
+
+    def _filtered(self, columns: Tensor) -> Tensor:
+        """Compute V g(Λ) Vᵀ columns, with equal training inputs taken as one where g inverts Θ."""
+        if "equal" not in self._shared:
+            try:
+                return self._factors.apply(self.filter, columns, self._spectrum)
+            except NumericalFailure:
+                groups = equal_rows(self.train_inputs.flatten(1))
+                if self._spectrum is not None or not inverts(self.filter) or int(groups.max()) + 1 == len(groups):
+                    raise
+                self._shared["equal"] = groups
+                warn_of_copies(groups, self.targets)
+        elif self._spectrum is not None or not inverts(self.filter):
+            return self._factors.apply(self.filter, columns, self._spectrum)
+        return self._factors.solve_merged(self._shared["equal"], columns)
 
     @property
     def factorisation(self) -> Factorisation:
         """Θ(X, X) with its Cholesky factor and its spectrum; a loaded machine computes it when it is first needed."""
         self._check_fitted()
+        return self._factors
+
+    @property
+    def _factors(self) -> Factorisation:
         if self._factorisation is None:
             self._factorisation = Factorisation(self._matrix())
         return self._factorisation
@@ -170,8 +186,11 @@ class KernelMachine(nn.Module):
     def expansion(self) -> Expansion:
         """The function Θ(x, X) α and its gradient, in this machine's arithmetic; kept until α changes."""
         self._check_fitted()
-        if self._expanded is None or self._expanded[0] is not self.coefficients:
-            self._expanded = self.coefficients, self.expand(self.coefficients)
+        alpha = self.coefficients
+        # The version tells a change in place; tensors of inference mode have none, and cannot be changed outside of it.
+        key = (id(alpha), 0 if alpha.is_inference() else alpha._version, self.arithmetic)
+        if self._expanded is None or self._expanded[0] != key:
+            self._expanded = key, self.expand(alpha)
         return self._expanded[1]
 
     def expand(self, coefficients: Float[Tensor, "n k"], arithmetic: torch.dtype | None = None) -> Expansion:
@@ -188,10 +207,13 @@ class KernelMachine(nn.Module):
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
         """Return the raw predictions Θ(x, X) α, one column per target; they can be differentiated once in x."""
         self._check_fitted()
-        _check_floating(x)
+        x = as_images(x)
+        same_device(x, self.train_inputs.device, "x", "the machine")
         if x.shape[1:] != self.train_inputs.shape[1:]:
             shape = ", ".join(map(str, self.train_inputs.shape[1:]))
             raise InputError(f"expected inputs of shape (n, {shape}), as in training; got {tuple(x.shape)}.")
+        if not len(x):
+            return x.new_zeros(0, self.targets.shape[1])
         if torch.is_grad_enabled() and x.requires_grad:
             result: Tensor = _Outputs.apply(x, self)  # type: ignore[no-untyped-call]
             return result
@@ -235,6 +257,7 @@ class KernelMachine(nn.Module):
         if not return_std and not return_cov:
             logits: Tensor = self(x)
             return logits.argmax(1)
+        x = as_images(x)
         mean = self.outputs(x)
         if return_cov:
             return mean, self._spread(x, diagonal=False)
@@ -246,8 +269,20 @@ class KernelMachine(nn.Module):
         return torch.softmax(self(x), 1)
 
     def score(self, x: Tensor, y: Int[Tensor, " m"]) -> float:
-        """Return the accuracy, from 0 to 1."""
-        return float((self.predict(x) == y).double().mean())
+        """Return the accuracy, from 0 to 1.
+
+        Raises:
+            InputError: inputs that do not fit, none of them, or labels that are not one class index per input.
+        """
+        predicted = self.predict(x)
+        if not len(predicted):
+            raise InputError("expected at least one input to score; got none.")
+        y = as_classes(y, len(predicted), device=predicted.device)
+        check_range(y, self._class_count())
+        return float((predicted == y).double().mean())
+
+    def _class_count(self) -> int:
+        return max(2, self.targets.shape[1])
 
     @property
     def double_inputs(self) -> Tensor:
@@ -267,7 +302,7 @@ class KernelMachine(nn.Module):
         The filter and the arithmetic are saved with them. The kernel is code and is not saved: `load` takes it again.
         """
         self._check_fitted()
-        tensors = {name: tensor for name, tensor in self._buffers.items() if tensor is not None}
+        tensors = {name: getattr(self, name) for name in TENSORS}
         machine_file.write(Path(path), tensors, self.kernel, self.filter, self.arithmetic)
 
     @classmethod
@@ -285,8 +320,7 @@ class KernelMachine(nn.Module):
         """
         saved, arithmetic = machine_file.settings(Path(path))
         machine = cls(kernel, saved if filter is None else filter, arithmetic=arithmetic)
-        for name, tensor in machine_file.read(Path(path), kernel, machine.filter).items():
-            setattr(machine, name, tensor)
+        machine._hold(**machine_file.read(Path(path), kernel, machine.filter))
         return machine
 
     def extra_repr(self) -> str:
@@ -296,18 +330,30 @@ class KernelMachine(nn.Module):
 
     def _matrix(self) -> Tensor:
         """Compute Θ(X, X), (n, n) in float64, if there is room for it and for its factors."""
+        n = len(self.train_inputs)
         if self.train_inputs.device.type == "cpu":
-            check_room(len(self.train_inputs), _MATRICES[isinstance(self.filter, Ridge)])
+            check_room(n, _MATRICES[isinstance(self.filter, Ridge)])
         try:
-            return self.kernel(self.double_inputs)
+            theta = self.kernel(self.double_inputs)
         except RuntimeError as error:
             if "allocate memory" not in str(error) and "out of memory" not in str(error):
                 raise
-            n = len(self.train_inputs)
             raise InputError(
                 f"the kernel matrix of {n:,} training inputs takes {8e-9 * n * n:.1f} GB, more memory than is available. "
                 "Fit on fewer inputs."
             ) from error
+        if theta.shape != (n, n):
+            raise InputError(
+                f"expected a kernel with one value per pair of inputs, ({n}, {n}); got {tuple(theta.shape)}. An empirical "
+                'kernel takes outputs="trace" or "pseudo".'
+            )
+        if not math.isfinite(float(theta.sum())) and not bool(theta.isfinite().all()):
+            i, j = (~theta.isfinite()).nonzero()[0].tolist()
+            raise NumericalFailure(
+                f"the kernel of the training inputs {i} and {j} is {float(theta[i, j])}, not a finite number. Are the "
+                "network's weights finite?"
+            )
+        return theta
 
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
         """Compute the covariance of the trained networks at x, (m, m), or its diagonal, (m,), in the dtype of x.
@@ -323,15 +369,10 @@ class KernelMachine(nn.Module):
         bayesian = id(prior) == id(self.kernel)
         noise = self.filter.rho if bayesian and isinstance(self.filter, Ridge) else 0.0
         # A = Θ(x, X) V g(Λ) Vᵀ, (m, n). The filter acts on columns, and V g(Λ) Vᵀ is symmetric: Aᵀ = V g(Λ) Vᵀ Θ(X, x).
-        readout = self.factorisation.apply(self.filter, self.kernel(z, train).T, self._spectrum).T
+        readout = self._filtered(self.kernel(z, train).T).T
         before = prior.diagonal(z) if diagonal else prior(z)
         return trained_covariance(before, prior(z, train), self._shared["prior"], readout, noise).to(x.dtype)
 
     def _check_fitted(self) -> None:
         if not self.is_fitted:
             raise InputError("the machine has no training data yet. Call fit(x, y) or KernelMachine.load first.")
-
-
-def _check_floating(x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise InputError(f"expected floating-point pixels in [0, 1]; got {x.dtype}. Divide by 255 first.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,8 +34,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], kernel: Kernel, filter: Fil
     contents = {name: tensor.contiguous() for name, tensor in tensors.items()}
     contents["probe"] = _probe(kernel, tensors["train_inputs"]).contiguous()
     with written_whole(path) as partial:
-        metadata = {"kernel": repr(kernel), "filter": repr(filter)}
-        save_file(contents, str(partial), metadata=metadata | _settings(filter, arithmetic))
+        save_file(contents, str(partial), metadata=_descriptions(kernel, filter) | _settings(filter, arithmetic))
 
 
 def settings(path: Path) -> tuple[Filter | None, torch.dtype]:
@@ -65,19 +66,60 @@ def read(path: Path, kernel: Kernel, filter: Filter) -> dict[str, Tensor]:
         InputError: the file does not exist or is of another kind, or the kernel or the filter is another one.
     """
     metadata, tensors = _contents(path)
+    _check(metadata, tensors.pop("probe"), tensors["train_inputs"], kernel, filter, str(path))
+    return tensors
+
+
+IDENTITY = ("description", "probe")
+"""Names of the tensors in a machine's `state_dict` by which the kernel and the filter are recognised."""
+
+
+def identity(kernel: Kernel, filter: Filter, train_inputs: Tensor) -> dict[str, Tensor]:
+    """Return the description of kernel and filter as bytes, and a few kernel values: tensors, as all of a `state_dict`."""
+    text = json.dumps(_descriptions(kernel, filter) | _settings(filter, torch.float64)).encode()
+    return {"description": torch.tensor(list(text), dtype=torch.uint8), "probe": _probe(kernel, train_inputs)}
+
+
+def check(state: Mapping[str, Tensor], kernel: Kernel, filter: Filter, source: str) -> None:
+    """Raise InputError unless a machine's state was saved with this kernel and this filter.
+
+    Args:
+        state: the machine's tensors by name, with those of `identity`.
+        kernel: the kernel that is expected.
+        filter: the filter that is expected.
+        source: where the state comes from, for the message.
+    """
+    try:
+        metadata = json.loads(bytes(state["description"].tolist()))
+    except ValueError:
+        raise InputError(f"{source} has a damaged description of its kernel. Save the machine again.") from None
+    _check(metadata, state["probe"], state["train_inputs"], kernel, filter, source)
+
+
+def _check(
+    metadata: Mapping[str, str], probe: Tensor, train_inputs: Tensor, kernel: Kernel, filter: Filter, source: str
+) -> None:
     # A number may have been given in another type, such as one of numpy, which its description does not tell.
     same_filter = describe(filter) is not None and metadata.get("filter_settings") == describe(filter)
-    for name, argument in (("kernel", kernel), ("filter", filter)):
-        if metadata[name] != repr(argument) and not (name == "filter" and same_filter):
-            raise InputError(f"expected the {name} that {path} was saved with, {metadata[name]}; got {argument!r}.")
+    for name, description in _descriptions(kernel, filter).items():
+        saved = _without_address(metadata.get(name, "none"))
+        if saved != description and not (name == "filter" and same_filter):
+            raise InputError(f"expected the {name} that {source} was saved with, {saved}; got {description}.")
     # Descriptions cannot tell the weights of two networks apart, and an empirical kernel depends on them: compare values.
-    saved = tensors.pop("probe")
-    if not torch.allclose(_probe(kernel, tensors["train_inputs"]).to(saved), saved, rtol=1e-6, atol=0.0):
+    if not torch.allclose(_probe(kernel, train_inputs).to(probe), probe, rtol=1e-6, atol=0.0):
         raise InputError(
-            f"expected the kernel that {path} was saved with; got one with other values. Give the kernel of the same "
+            f"expected the kernel that {source} was saved with; got one with other values. Give the kernel of the same "
             "network, with the same weights."
         )
-    return tensors
+
+
+def _descriptions(kernel: Kernel, filter: Filter) -> dict[str, str]:
+    return {"kernel": _without_address(repr(kernel)), "filter": _without_address(repr(filter))}
+
+
+def _without_address(description: str) -> str:
+    """Remove the place in memory from the description of a user's object, which differs from process to process."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", description)
 
 
 def _contents(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -142,7 +142,7 @@ MISFITS = {
     "radius not a number": ({"eps": math.nan}, "ε of 0 or more"),
     "unknown norm": ({"norm": "l1"}, 'expected the norm "linf" or "l2"'),
     "pixels out of bounds": ({"x": images() * 255}, "Rescale them"),
-    "NaN pixels": ({"x": images() * math.nan}, r"finite values in x; got nan at x\[0, 0, 0, 0\]"),
+    "NaN pixels": ({"x": images() * math.nan}, r"x without NaN and infinite values; got nan at x\[0, 0, 0, 0\]"),
     "bytes": ({"x": (images() * 255).byte()}, "x as floating-point pixels"),
     "too few labels": ({"y": labels(19)}, "20 class indices"),
     "labels beyond the logits": ({"y": labels(20, 5)}, "because the model has 3 logits"),

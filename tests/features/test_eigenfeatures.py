@@ -195,7 +195,7 @@ def test_images_and_labels_that_cannot_be_scored(features, data, untyped):
     x, y = data.test.x[:6], data.test.y[:6]
     with pytest.raises(nl.InputError, match="6 class indices"):
         features.usefulness(x, y[:5])
-    with pytest.raises(nl.InputError, match="pixels between 0 and 1"):
+    with pytest.raises(nl.InputError, match="x without NaN"):
         features.usefulness(x * torch.nan, y)
     with pytest.raises(nl.InputError, match="expected classes from 0 to 1; got 7 to 7"):
         features.usefulness(x, torch.full_like(y, 7))
@@ -225,7 +225,7 @@ def test_scores_are_a_sequence_of_estimates_by_index(features, data):
         ("01", "whole numbers"),
         ([True, False], "got a mask"),
         (torch.arange(90) < 3, "got a mask"),
-        (np.arange(90) < 3, "whole numbers"),
+        (np.arange(90) < 3, "got a mask"),
     ],
 )
 def test_features_are_chosen_by_their_places(binary, untyped, indices, message):

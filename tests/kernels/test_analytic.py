@@ -205,7 +205,7 @@ def test_the_module_and_its_mode_are_left_alone():
     ("arguments", "message"),
     [
         ((images(2), images(2, (2, 5, 5))), "expected x1 and x2 of one shape"),
-        ((images(2).int(),), "expected x1 as float32 or float64"),
+        ((images(2).int(),), "expected x1 as floating-point pixels"),
         ((images(2), None, "cntk"), "expected kind="),
         ((images(2, (3, 6, 5)),), "does not accept inputs of shape"),
     ],

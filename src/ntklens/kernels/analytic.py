@@ -8,8 +8,9 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
+from ntklens.arguments import as_count, as_images, check_generator
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel
+from ntklens.kernels.base import Kernel, checked_pair, checked_weights
 from ntklens.kernels.engines.base import Engine, Kind
 from ntklens.kernels.engines.select import EngineName, engine_for
 from ntklens.kernels.expansion import Pullback
@@ -106,7 +107,11 @@ class AnalyticKernel(Kernel):
             InputError: inputs that do not fit.
             UnsupportedLayer: the module has a part without an infinite-width rule.
         """
+        x1, x2 = checked_pair(x1, x2)
         kinds = _kinds(kind)
+        if not x1.numel() or (x2 is not None and not x2.numel()):
+            empty = self._empty(x1, x2)
+            return empty if isinstance(kind, str) else tuple(empty for _ in kinds)
         tracked = torch.is_grad_enabled() and (x1.requires_grad or (x2 is not None and x2.requires_grad))
         engine = self._engine(x1, x2, differentiable=tracked)
         matrices = engine.matrices(x1, x2, kinds, Progress(progress))
@@ -116,6 +121,9 @@ class AnalyticKernel(Kernel):
     def diagonal(self, x: Tensor, kind: str = "ntk") -> Tensor:
         """Compute K(x_i, x_i) for every input: (n,), in time and memory linear in n."""
         kinds = _kinds(kind)
+        x = as_images(x)
+        if not x.numel():
+            return self._empty(x, None).diagonal()
         return self._engine(x, None).diagonal(x, kinds)[kinds[0]]
 
     @property
@@ -142,9 +150,24 @@ class AnalyticKernel(Kernel):
             Tensor in shape, dtype and device of x1.
         """
         (single_kind,) = _kinds(kind)
-        engine = self._engine(x1, x2)
-        _check_weights(weights, x1, x2)
-        return engine.gradient(x1.detach(), x2.detach(), weights.detach(), single_kind, Progress(progress))
+        x1, z = checked_pair(x1, x2)
+        assert z is not None
+        weights = checked_weights(weights, x1, z)
+        if not x1.numel() or not z.numel():
+            self._empty(x1, z)
+            return torch.zeros_like(x1)
+        engine = self._engine(x1, z)
+        return engine.gradient(x1.detach(), z.detach(), weights, single_kind, Progress(progress))
+
+    def between(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Compute the NTK (n1, n2) between inputs that are known to fit, without a graph."""
+        x1, x2 = x1.detach(), x2.detach()
+        return self._engine(x1, x2).matrices(x1, x2, ("ntk",), Progress())["ntk"]
+
+    def _empty(self, x1: Tensor, x2: Tensor | None) -> Tensor:
+        """Return the matrix of no inputs with others, once the shape of an input is known to fit the network."""
+        self._engine(x1, x2)
+        return x1.new_zeros(len(x1), len(x1 if x2 is None else x2))
 
     def vjp(self, x1: Tensor, x2: Tensor, kind: str = "ntk") -> tuple[Tensor, Pullback]:
         """Compute the kernel between two batches, and its gradient for weights that are known only once the matrix is.
@@ -170,7 +193,7 @@ class AnalyticKernel(Kernel):
         def pullback(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             x = x1 if rows is None else x1[rows]
             shared = products if rows is None or products is None else products.of(rows)
-            _check_weights(weights, x, x2)
+            _check_shape(weights, x, x2)
             return engine.gradient(x, x2, weights.detach(), single_kind, Progress(), shared)
 
         return matrix, pullback
@@ -218,7 +241,12 @@ class AnalyticKernel(Kernel):
         Returns:
             `Draws`, with the kernels, their mean and its standard error.
         """
+        x1, x2 = checked_pair(x1, x2)
+        if not x1.numel() or (x2 is not None and not x2.numel()):
+            raise InputError("expected at least one input to draw kernels of; got none.")
+        check_generator(generator, optional=True)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
+        width, draws = as_count(width, "width"), as_count(draws, "draws", least=2)
         graph = self.graph(tuple(x1.shape[1:]))
         options = {"width": width, "draws": draws}
         return monte_carlo(self._module, graph, self.parametrisation, x1, x2, generator=generator, **options)
@@ -266,7 +294,7 @@ def _kinds(kind: str | tuple[str, ...]) -> tuple[Kind, ...]:
     return cast("tuple[Kind, ...]", kinds)
 
 
-def _check_weights(weights: Tensor, x1: Tensor, x2: Tensor) -> None:
+def _check_shape(weights: Tensor, x1: Tensor, x2: Tensor) -> None:
     if weights.shape != (len(x1), len(x2)):
         raise InputError(f"expected weights of shape ({len(x1)}, {len(x2)}), one per pair; got {tuple(weights.shape)}.")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_images, as_tensor, check_finite, same_device
 from ntklens.errors import InputError
 from ntklens.kernels.expansion import Expansion, ExpansionPullback, Pullback
 
@@ -35,6 +37,13 @@ class Kernel(ABC):
     @abstractmethod
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape of x1."""
+
+    def between(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Compute the matrix (n1, n2) between tensors that are known to fit; a kernel overrides this where a call checks.
+
+        A machine calls it again and again with the training inputs that it has checked once.
+        """
+        return self(x1, x2)
 
     def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
         """Compute the matrix (n1, n2), and the function from weights (n1, n2) to `gradient(x1, x2, weights)`.
@@ -102,7 +111,7 @@ class MatrixExpansion:
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the values, (n, k)."""
         with torch.no_grad():
-            return self.kernel(x.to(self.z.dtype), self.z).to(torch.float64) @ self.coefficients
+            return self.kernel.between(x.to(self.z.dtype), self.z).to(torch.float64) @ self.coefficients
 
     def vjp(self, x: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute the values, and their pullback from the kernel's own."""
@@ -136,3 +145,41 @@ class _MatrixPullback:
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
         # One coefficient per pair of inputs: nothing is summed before the kernel, so its own arithmetic is enough.
         return self._of_matrix(self._transposed[columns], rows).to(self._dtype)
+
+
+def checked_pair(x1: Any, x2: Any) -> tuple[Tensor, Tensor | None]:
+    """Return the two batches of a kernel as tensors of one shape per input, on one device.
+
+    Args:
+        x1: the first batch, as a tensor or an array.
+        x2: the second one; None for the first with itself.
+
+    Raises:
+        InputError: a batch that is no floating-point one, has values that are not finite, or does not fit the other.
+    """
+    first = as_images(x1, "x1")
+    if x2 is None:
+        return first, None
+    second = as_images(x2, "x2")
+    if second.shape[1:] != first.shape[1:]:
+        raise InputError(
+            f"expected x1 and x2 of one shape per input; got {tuple(first.shape[1:])} and {tuple(second.shape[1:])}."
+        )
+    same_device(second, first.device, "x2", "x1")
+    return first, second
+
+
+def checked_weights(weights: Any, x1: Tensor, x2: Tensor) -> Tensor:
+    """Return weights of all pairs as a tensor without a graph, (n1, n2).
+
+    Raises:
+        InputError: weights of another shape, or that are not finite.
+    """
+    w = as_tensor(weights, "weights").detach()
+    if w.shape != (len(x1), len(x2)):
+        raise InputError(f"expected weights of shape ({len(x1)}, {len(x2)}), one per pair; got {tuple(w.shape)}.")
+    if not w.is_floating_point():
+        raise InputError(f"expected weights as floating point; got {w.dtype}.")
+    check_finite(w, "weights")
+    same_device(w, x1.device, "weights", "x1")
+    return w

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ntklens.kernels.base import Kernel
+from ntklens.arguments import as_images, as_number
+from ntklens.errors import InputError
+from ntklens.kernels.base import Kernel, checked_pair, checked_weights
 from ntklens.kernels.expansion import Pullback
 
 
@@ -23,17 +26,20 @@ class LinearKernel(Kernel):
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Compute the matrix (n1, n2) between x1 and x2, or of x1 with itself."""
+        x1, x2 = checked_pair(x1, x2)
         a = x1.flatten(1)
-        return a @ (a if x2 is None else x2.flatten(1)).T / a.shape[1]
+        return a @ (a if x2 is None else x2.flatten(1).to(a)).T / a.shape[1]
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """Compute weights @ x2 / d, in the shape of x1."""
-        b = x2.flatten(1)
-        return (weights @ b / b.shape[1]).reshape(x1.shape)
+        x1, z = checked_pair(x1, x2)
+        assert z is not None
+        b = z.flatten(1).to(x1)
+        return (checked_weights(weights, x1, b).to(b) @ b / b.shape[1]).reshape(x1.shape)
 
     def diagonal(self, x: Tensor) -> Tensor:
         """Compute ``|x_i|² / d``: (n,)."""
-        return x.flatten(1).square().mean(1)
+        return as_images(x).flatten(1).square().mean(1)
 
     @property
     def prior(self) -> LinearKernel:
@@ -51,8 +57,15 @@ class RBFKernel(Kernel):
 
     bandwidth: float = 0.3
 
+    def __post_init__(self) -> None:
+        bandwidth = as_number(self.bandwidth, "bandwidth")
+        if not 0 < bandwidth < math.inf:
+            raise InputError(f"expected a positive and finite bandwidth; got {self.bandwidth}.")
+        object.__setattr__(self, "bandwidth", bandwidth)
+
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Compute the matrix (n1, n2) between x1 and x2, or of x1 with itself; it has the dtype of x1."""
+        x1, x2 = checked_pair(x1, x2)
         # In float64 the cancellation in |a|² + |b|² - 2 <a, b> is too small to show in K.
         a = x1.flatten(1).to(torch.float64)
         b = a if x2 is None else x2.flatten(1).to(torch.float64)
@@ -65,16 +78,18 @@ class RBFKernel(Kernel):
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """Compute Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
-        return self.vjp(x1, x2)[1](weights)
+        x1, z = checked_pair(x1, x2)
+        assert z is not None
+        return self.vjp(x1, z)[1](checked_weights(weights, x1, z))
 
     def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
         """Compute the matrix, and return with it the function from weights to the gradient."""
         matrix = self(x1, x2)
-        b = x2.flatten(1)
+        b = x2.flatten(1).to(x1)
 
         def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             x, k = (x1, matrix) if rows is None else (x1[rows], matrix[rows])
-            a, w = x.flatten(1), weights * k
+            a, w = x.flatten(1), weights.to(k) * k
             gradient = (w @ b - w.sum(1, keepdim=True) * a) / (a.shape[1] * self.bandwidth**2)
             return gradient.reshape(x.shape)
 
@@ -82,6 +97,7 @@ class RBFKernel(Kernel):
 
     def diagonal(self, x: Tensor) -> Tensor:
         """Return ones: (n,)."""
+        x = as_images(x)
         return x.new_ones(len(x))
 
     @property

@@ -1,7 +1,7 @@
 """Kernel matrices as linear algebra: filters, factorisations, spectra. Knows no kernel."""
 
 from ntklens.linalg.description import describe, described
-from ntklens.linalg.factorisation import Factorisation, Spectrum
+from ntklens.linalg.factorisation import Factorisation, Spectrum, equal_rows
 from ntklens.linalg.filters import (
     Band,
     Filter,
@@ -10,6 +10,7 @@ from ntklens.linalg.filters import (
     Indices,
     Ridge,
     check_indices,
+    inverts,
     rounding_floor,
     whole_indices,
 )
@@ -27,6 +28,8 @@ __all__ = [
     "check_indices",
     "describe",
     "described",
+    "equal_rows",
+    "inverts",
     "rounding_floor",
     "trained_covariance",
     "whole_indices",

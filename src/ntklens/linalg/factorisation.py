@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
-from ntklens.linalg.filters import Filter, Ridge, rounding_floor
+from ntklens.linalg.filters import Filter, Ridge, inverts, rounding_floor
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Factorisation:
         self._spectrum: Spectrum | None = None
         self._leading: dict[int, Spectrum] = {}
         self._cholesky: tuple[float, Tensor] | None = None
+        self._merged: Tensor | None = None
 
     @property
     def spectrum(self) -> Spectrum:
@@ -82,6 +84,29 @@ class Factorisation:
             self._cholesky = rho, _cholesky(self.matrix, rho)
         return torch.cholesky_solve(y.to(torch.float64), self._cholesky[1])
 
+    def solve_merged(self, groups: Int[Tensor, " n"], y: Float[Tensor, "n O"]) -> Float[Tensor, "n O"]:
+        """Compute Θ⁺ y where inputs are repeated: the solution of least squares that has the least norm.
+
+        With P the matrix that repeats the distinct inputs, Θ = P Θ_u Pᵀ, and C = PᵀP counts the copies. Then
+        Θ⁺ = P C⁻¹ Θ_u⁻¹ C⁻¹ Pᵀ: the mean of y over equal inputs is solved for, and divided among them.
+
+        Args:
+            groups: the number of the distinct input that each input is, from 0 on.
+            y: targets.
+
+        Raises:
+            NumericalFailure: Θ_u is singular to rounding.
+        """
+        count = int(groups.max()) + 1
+        y = y.to(torch.float64)
+        copies = torch.bincount(groups, minlength=count).to(y)[:, None]
+        means = y.new_zeros(count, y.shape[1]).index_add(0, groups, y) / copies
+        if self._merged is None:
+            # A place of each distinct input; all copies have the same row in Θ.
+            place = groups.new_zeros(count).index_copy(0, groups, torch.arange(len(groups), device=groups.device))
+            self._merged = _cholesky(self.matrix[place][:, place], 0.0)
+        return (torch.cholesky_solve(means, self._merged) / copies)[groups]
+
     def apply(self, g: Filter, y: Float[Tensor, "n O"], spectrum: Spectrum | None = None) -> Float[Tensor, "n O"]:
         """Compute V g(Λ) Vᵀ y, the coefficients of the predictor that a filter makes of the targets y.
 
@@ -98,6 +123,8 @@ class Factorisation:
             NumericalFailure: the filter inverts eigenvalues that are zero to rounding.
         """
         if spectrum is None:
+            if inverts(g):
+                return self.solve(0.0, y)
             if isinstance(g, Ridge):
                 return self.solve(g.rho, y)
             spectrum = self.spectrum
@@ -138,7 +165,33 @@ def _cholesky(matrix: Tensor, rho: float) -> Tensor:
     floor = rounding_floor(float(shifted.diagonal().max()), len(shifted))
     if int(info) or not smallest_pivot > floor:
         raise NumericalFailure(
-            f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): are there duplicate inputs? "
-            "Use a larger ridge, such as Ridge(1e-6), or a finite time."
+            f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): {_reason(matrix)}. Use a larger "
+            "ridge, such as Ridge(1e-6) or --ridge 1e-6, or a finite time."
         )
     return factor
+
+
+def _reason(matrix: Tensor) -> str:
+    """Say why a kernel matrix is singular: two inputs that it hardly tells apart, or a rank below their number."""
+    scale = matrix.diagonal().clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
+    best, pair = -1.0, (0, 0)
+    for start in range(0, len(matrix), 1024):  # in blocks, because memory is scarce where matrices are large
+        block = scale[start : start + 1024, None] * matrix[start : start + 1024] * scale
+        rows = torch.arange(len(block), device=block.device)
+        block[rows, start + rows] = -1.0
+        value, place = block.flatten().max(0)
+        if float(value) > best:
+            best, pair = float(value), divmod(int(place), len(matrix))
+            pair = (start + pair[0], pair[1])
+    if 1 - best < 1e-8:
+        return f"the inputs {min(pair)} and {max(pair)} are duplicates for the kernel"
+    return "its rank is below the number of inputs"
+
+
+def equal_rows(rows: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+    """Number the distinct rows of a matrix from 0 on, and return the number of each row."""
+    # Each row is compared as one string of bytes; the addition makes the two zeros one.
+    plain = (rows.detach() + 0.0).to(torch.float64).cpu().contiguous().numpy()
+    strings = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
+    _, numbers = np.unique(strings, return_inverse=True)
+    return torch.from_numpy(numbers.reshape(-1).astype(np.int64)).to(rows.device)

@@ -145,6 +145,11 @@ class Band:
         return torch.zeros_like(eigenvalues).index_copy(0, index, 1 / chosen)
 
 
+def inverts(g: Filter) -> bool:
+    """Return whether a filter is g(λ) = 1/λ, training for infinite time."""
+    return (isinstance(g, Ridge) and g.rho == 0) or (isinstance(g, GradientFlow) and math.isinf(g.time))
+
+
 def whole_indices(indices: Indices) -> tuple[int, ...]:
     """Return positions in a spectrum as a tuple of plain numbers.
 
