@@ -133,7 +133,10 @@ def _contents(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a safetensors file written by KernelMachine.save.") from error
     if not {"kernel", "filter"} <= set(metadata) or "probe" not in tensors:
-        raise InputError(f"{path} is not a safetensors file written by KernelMachine.save.")
+        raise InputError(
+            f"{path} is not a safetensors file written by KernelMachine.save. If it has the weights of a network, give the "
+            "network as file.py:factory with these --weights."
+        )
     return metadata, tensors
 
 

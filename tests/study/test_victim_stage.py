@@ -82,6 +82,11 @@ def test_too_few_outputs_are_told_before_anything_runs(attacked, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_of_a_saved_machine_are_not_ignored(attacked, tmp_path):
+    with pytest.raises(InputError, match=r"m\.safetensors is a kernel machine and holds all of itself"):
+        attacked(path=f"{tmp_path}/m.safetensors", weights=tmp_path / "w.pt")
+
+
 def test_more_outputs_than_classes_are_told(attacked):
     text = " ".join(row["text"] for row in attacked("twenty", checks=False).table("summary"))
     assert "The network has 20 outputs and the data have 10 classes: its first 10 outputs are taken" in text

@@ -97,6 +97,10 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
     """
     victim: nn.Module
     if spec.path.endswith(".safetensors"):
+        if spec.weights is not None:
+            raise InputError(
+                f"{spec.path} is a kernel machine and holds all of itself; give --weights with a file.py:factory alone."
+            )
         # The file has the machine's filter; a ridge that is given has to be its own.
         ridge = context.spec.kernel.ridge
         victim = KernelMachine.load(spec.path, context.kernel(), Ridge(ridge) if ridge else None)

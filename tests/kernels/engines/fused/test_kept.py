@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import ntklens
 from ntklens.kernels.engines.fused import kept
@@ -40,3 +41,14 @@ def test_an_error_of_numba_means_that_nothing_is_kept(monkeypatch):
 
     monkeypatch.setattr(kept, "njit", refuse)
     assert not kept.can_be_kept()
+
+
+def test_a_full_disk_keeps_nothing_new(monkeypatch, tmp_path):
+    function = SimpleNamespace(stats=SimpleNamespace(cache_path=str(tmp_path)))
+    monkeypatch.setattr(kept, "njit", lambda **options: lambda python_function: function)
+    monkeypatch.setattr(kept, "_free", lambda folder: 1 << 40)
+    assert kept.can_be_kept()
+    monkeypatch.setattr(kept, "_free", lambda folder: 1000)
+    assert not kept.can_be_kept()
+    (tmp_path / "vm.run-98.py311.nbi").touch()
+    assert kept.can_be_kept()

@@ -136,8 +136,9 @@ def _prepare() -> None:
     """
     if vm.run.stats.cache_path is None:
         _log.warning(
-            "compiling the fast kernels, in every process anew: about ten seconds. They cannot be kept, because neither "
-            "the package's folder nor the user's cache can be written to; set NUMBA_CACHE_DIR to a folder that can."
+            "compiling the fast kernels, in every process anew: about ten seconds. They cannot be kept, because "
+            "neither the package's folder nor the user's cache can be written to, or their disk is full; set "
+            "NUMBA_CACHE_DIR to a folder that can."
         )
         return
     folder = Path(vm.run.stats.cache_path)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from numba import njit
+
+_ROOM = 64 * 2**20
+"""Bytes that all compiled functions of the engine take at most."""
 
 
 def can_be_kept() -> bool:
@@ -12,10 +18,16 @@ def can_be_kept() -> bool:
     sources of this engine lie in one folder, so that the answer for one function is that for all.
     """
     try:
-        njit(cache=True)(_nothing)
+        folder = Path(njit(cache=True)(_nothing).stats.cache_path or ".")
     except (RuntimeError, OSError):  # "cannot cache function ...: no locator available"
         return False
-    return True
+    # On a full disk Numba would fail in the middle of a computation; what is there already needs no room.
+    return any(folder.glob("vm.run-*.nbi")) or _free(folder) > _ROOM
+
+
+def _free(folder: Path) -> int:
+    """Return the bytes that are free on the disk of a folder."""
+    return shutil.disk_usage(folder).free
 
 
 def _nothing() -> None:
