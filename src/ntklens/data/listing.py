@@ -123,8 +123,11 @@ def images_by_class(path: Path, left_out: LeftOut) -> dict[str, list[Path]]:
 
 
 def has_images(path: Path) -> bool:
-    """Return whether there are images in subfolders of a folder."""
-    return any(f.parent != path for f in _images_below(path))
+    """Return whether there are images in subfolders of a folder; also true where it cannot be read."""
+    try:
+        return any(f.parent != path for f in _images_below(path))
+    except OSError:
+        return True
 
 
 def is_hidden(path: Path) -> bool:
