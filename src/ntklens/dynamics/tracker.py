@@ -212,7 +212,9 @@ class KernelTracker:
         return measures.distance_map(self.kernels)
 
     def lazy_epoch(self, threshold: float) -> float | None:
-        """Return the first epoch from which on the kernel's velocity stays below the threshold; None if it does not.
+        """Return the first epoch from which on the kernel's velocity stays below the threshold.
+
+        None where it does not, or does so for fewer than the last three records.
 
         Args:
             threshold: velocity, in kernel distance per epoch.

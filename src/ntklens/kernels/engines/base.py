@@ -19,7 +19,7 @@ class Products(Protocol):
     """Intermediate results of two batches that their kernel matrix and its gradient share."""
 
     def of(self, rows: Tensor) -> Products:
-        """Return the products of these rows of the first batch alone."""
+        """Return the products of some rows of the first batch alone, given by their indices."""
         ...
 
 
@@ -30,12 +30,20 @@ P = TypeVar("P", bound=Products)
 class Engine(Protocol[P]):
     """A graph, compiled in the engine's own way.
 
-    An engine owns whatever it derives from its graph (programs, series) and keeps it between calls. All engines give the
-    values of the recursion in `ntklens.kernels.engines.recursion`, to the rounding of the inputs' dtype.
+    An engine owns whatever it derives from its graph (programs, series) and keeps it between calls, for one kind of device.
+    Every engine keeps these promises, to which the tests hold it:
+
+    1. Values are those of the recursion in `ntklens.kernels.engines.recursion`, to the rounding of the inputs' dtype.
+       Covariances and angles are in float64 even for float32 inputs, because near pairs lose their angle in float32; Θ may
+       be in the dtype of the inputs.
+    2. K(x, x) of a batch with itself, and `diagonal`, are exact for the angle 0: they come from the variances alone.
+    3. An entry is the same to the last bit whatever the other inputs of the batch and the memory limit are.
+    4. At a kink of a piecewise linear activation the directional part of the gradient counts as zero: it is always finite.
+    5. Where an engine supports `differentiable`, autograd follows `matrices` and `diagonal`; otherwise neither is tracked.
 
     Args of the constructor:
         graph: the traced network.
-        memory_limit: bytes of working memory beside the result.
+        memory_limit: bytes of working memory on the inputs' device beside the result, shared products included.
     """
 
     graph: Graph
@@ -55,9 +63,9 @@ class Engine(Protocol[P]):
 
         Args:
             x1: (n1, *shape), float32 or float64.
-            x2: (n2, *shape), or None for x1 with itself.
+            x2: (n2, *shape) on the device of x1, or None for x1 with itself.
             kinds: which kernels; several cost one pass.
-            progress: told the share of pairs that are done.
+            progress: told the share of pairs that are done, which grows and ends at 1.
             products: result of `products` for these batches, to be used instead of being computed again.
 
         Returns:

@@ -32,7 +32,8 @@ class Dual(Protocol):
 class LeakyReLU:
     """φ(u) = max(u, 0) + a min(u, 0): ReLU at slope a = 0, |u| at a = -1 (Cho & Saul 2009; Jacot et al. 2018).
 
-    With s = sqrt(q1 q2), E[relu(u) relu(v)] = s κ1(k/s). From φ = (1 - a) relu + a identity and E[relu(u) v] = k/2
+    With s = sqrt(q1 q2), E[relu(u) relu(v)] = s κ1(k/s), where κ1 is `safe.kappa1`, half of the arc-cosine function of the
+    literature (κ1(1) = 1/2), and κ0 = κ1' is `safe.kappa0`. From φ = (1 - a) relu + a identity and E[relu(u) v] = k/2
     follows E[φφ] = (1 - a)² E[relu relu] + 2 a (1 - a) k/2 + a² k = (1 - a)² E[relu relu] + a k.
     """
 

@@ -114,7 +114,7 @@ def _lazy_epochs(record: Record) -> str:
     for training in _TRAININGS:
         epochs = [row["epoch"] for row in rows if row["training"] == training]
         if epochs:
-            texts = ["not within this run" if epoch is None else f"from {epoch:g}" for epoch in epochs]
+            texts = ["not for good within this run" if epoch is None else f"from {epoch:g}" for epoch in epochs]
             parts.append(f"{training} {', '.join(texts)}")
     return "; ".join(parts) or "no training came to its end"
 

@@ -33,14 +33,19 @@ def _by_seed(rows: Rows, training: str) -> list[Rows]:
 
 
 def c7(record: Record) -> Verdict | None:
-    """Judge C7: seen when, in every seed, the kernel slows down for good at an earlier epoch under PGD training."""
+    """Judge C7: seen when, in every seed, the kernel slows down for good at an earlier epoch under PGD training.
+
+    "For good" means that the velocity stays below the threshold to the end of the run, for at least three records
+    (`measures.lazy_epoch`). Ties, and seeds in which neither kernel slows down, count against the claim.
+    """
     rows = rows_of(record, "lazy_epochs")
     threshold = only_row(record, "dynamics_meta")["lazy_threshold"]
     at_threshold = [row for row in rows if row["threshold"] == threshold]
     if not _are_paired(at_threshold):
         return None
     epochs = {training: [row["epoch"] for row in _of(at_threshold, training)] for training in (PGD, STANDARD)}
-    # A kernel that does not slow down within the run is later than one that does.
+    # A kernel that does not slow down for good within the run is later than one that does. The rows of both trainings are
+    # in the order of the seeds, so that each place is one pair.
     pgd, standard = (
         [math.inf if epoch is None else epoch for epoch in epochs[training]] for training in (PGD, STANDARD)
     )
@@ -61,7 +66,7 @@ def c7(record: Record) -> Verdict | None:
 
 
 def _since(epochs: list[float | None]) -> str:
-    return " and ".join("at no epoch of the run" if e is None else f"from epoch {e:g} on" for e in epochs)
+    return " and ".join("at no epoch to the end of the run for at least three records" if e is None else f"from epoch {e:g} on" for e in epochs)
 
 
 def _other_thresholds(rows: Rows, threshold: float) -> str:

@@ -23,7 +23,8 @@ from ntklens.progress import Progress
 _MOST_MAPS = 64
 """Above this many maps, recomputing the diagonal costs as much as the matrix, so it is skipped.
 
-Few of such maps are at coincident positions, where the angle 0 needs the exact diagonal.
+In an image with itself the angle is exactly 0 only in the map at offset 0; of more than 64 maps, that one contributes so
+little that the rounding of its angle does not show.
 """
 
 _log = logging.getLogger("ntklens")

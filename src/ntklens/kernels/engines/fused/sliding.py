@@ -1,8 +1,12 @@
 """Sums over windows that slide over a map, and the way back through them.
 
-A sum over a window is a sum over its rows of sums along each row, which takes fewer additions than its places one by
-one. `slide` sums along the rows first: neighbouring windows share rows, so it keeps these sums for as many rows as the
-window spans. For a box of 3 x 3, `add_rows` first adds up three whole rows, and `box_row` then three columns of the sum.
+A sum over a window is separable: sums along each row, then sums of these over the rows (or the reverse), take h + w
+additions per window where its places one by one take h w. `slide` takes any window: it sums along the rows first, and as
+neighbouring windows share rows, it keeps these sums for as many rows as the window spans. A "box" is the window of 3 x 3,
+stride 1 and padding 1, whose map keeps its size: `add_rows` adds up three whole rows, and `box_row` three columns of them.
+
+Neither divides by the number of places: `compiler` has put that into the weight of the affine rule.
+The readable version is `Window.slide` in `ntklens.kernels.rules.windows`.
 """
 
 from __future__ import annotations
