@@ -21,13 +21,13 @@ class AscentOptions:
 
     Attributes:
         objective: what is ascended.
-        restarts: runs from different starts, of which each image keeps the worst.
+        restarts: number of runs from different starts; each image keeps its strongest result.
         random_start: start from a uniform draw in the ball, not at the image.
-        momentum: factor of the earlier gradients (MI); 0 without.
-        diversity: probability that an image is shrunk and moved before a gradient is taken (DI); 0 without.
-        translation: side of the window that smooths the gradient (TI); 0 without.
+        momentum: factor of the earlier gradients (MI); 0 for none.
+        diversity: probability that an image is shrunk and moved before a gradient is taken (DI); 0 for none.
+        translation: side of the window that smooths the gradient (TI); 0 for none.
         early_stop: stop attacking an image as soon as the objective is reached.
-        batch_size: images at a time; all at once without one.
+        batch_size: images at a time; None for all at once.
     """
 
     objective: Objective
@@ -84,9 +84,9 @@ def climb(
 def worst_run(
     model: Model, x: Tensor, y: Tensor, threat: Threat, options: AscentOptions, generator: torch.Generator | None
 ) -> Tensor:
-    """Run `climb` from several starts and keep the worst result of each image.
+    """Run `climb` from several starts and keep the strongest result of each image.
 
-    A prediction that the objective wants is worse than one that it does not, and among equals the larger objective is.
+    A result that reaches the objective beats one that does not; otherwise the larger value of the objective wins.
 
     Args:
         model: images to logits.

@@ -35,10 +35,11 @@ def square(
     generator: torch.Generator,
     batch_size: int | None = None,
 ) -> Float[Tensor, "n *shape"]:
-    """Search at random over squares of pixels, on the margin (Square, Andriushchenko et al. 2020).
+    """Lower the margin by random changes of square windows of pixels (Square, Andriushchenko et al. 2020).
 
     The attack on an image ends as soon as the image is misclassified; an image that is wrong from the start is not
-    changed. What is drawn for one image depends neither on the others nor on the batch size.
+    changed. What is drawn for an image depends on its place
+    among the images, and neither on the other images' pixels and success nor on the batch size.
 
     Args:
         model: images to logits; no gradient is asked for.

@@ -26,9 +26,9 @@ from ntklens.progress import Progress, Report
 _ENTRIES = 1 << 23
 """Maximum number of entries of the kernel matrix that are in memory at a time."""
 _PAIRS = 1 << 15
-"""Maximum number of those entries for the batch of images that new pairs come from."""
+"""Maximum number of kernel entries for the batch of images that new pairs of an image and a feature come from."""
 _TILE = 256
-"""Number of pairs below which a matrix product gets no faster."""
+"""Least capacity of the pool, in pairs: a matrix product with fewer rows takes about as long as with this many."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ def run(
     Raises:
         InputError: the folder exists, or holds another experiment than is to be resumed.
     """
-    context, there = Context(spec, Path(out) / "scratch"), Path(out).exists()
+    context = Context(spec, Path(out) / "scratch")
+    existed_before = Path(out).exists()
     plain: dict[str, Any] = spec.model_dump(mode="json")
     if resume:
         record = Record.open(out)
@@ -77,13 +78,14 @@ def run(
     try:
         _work(context, record, watch)
     except NtklensError as error:
-        kept = record.restore_backup()
-        if kept is None:
-            if not there and not _begun(context, record):
+        failed_folder = record.restore_backup()
+        if failed_folder is None:
+            if not existed_before and not _begun(context, record):
                 shutil.rmtree(record.folder, ignore_errors=True)
             raise
         raise type(error)(
-            f"{error} The earlier run is back in {out}; what this one had done is in {kept}, and --resume --out {kept} "
+            f"{error} The earlier run is back in {out}; what this one had done is in {failed_folder}, and --resume "
+            f"--out {failed_folder} "
             "goes on from there."
         ) from error
     record.discard_backup()

@@ -86,13 +86,13 @@ def arcsin(c: Tensor) -> Tensor:
 
 
 def kappa0(c: Tensor) -> Tensor:
-    """Compute (π - arccos c) / 2π, half the arc-cosine function of order 0 of Cho & Saul (2009); derivative 0 at |c| = 1."""
+    """Compute (π - arccos c) / 2π, half of Cho & Saul's (2009) arc-cosine function of order 0; derivative 0 at |c| = 1."""
     result: Tensor = _Kappa0.apply(c)  # type: ignore[no-untyped-call]
     return result
 
 
 def kappa1(c: Tensor) -> Tensor:
-    """Compute (sqrt(1 - c²) + (π - arccos c) c) / 2π, half the arc-cosine function of order 1; its derivative is `kappa0`."""
+    """Compute (sqrt(1 - c²) + (π - arccos c) c) / 2π, half that of order 1; its derivative is `kappa0`."""
     result: Tensor = _Kappa1.apply(c)  # type: ignore[no-untyped-call]
     return result
 

@@ -1,8 +1,9 @@
 """The claims C1 to C8 and L1, each judged from the tables of a record alone.
 
 C1 to C6 are statements after Tsilivis & Kempe 2022; C7, C8 and L1 after Loo et al. 2022. A claim is "seen" when its rule
-holds, with the 95 % interval where there is one. The rule of a claim is the function of its name: `c1` and `c2` in
-`kernel`, `c3` to `c6` in `features`, `c7`, `c8` and `l1` in `dynamics`.
+holds; the docstring of a rule says which of its comparisons take the 95 % interval into account. The rule of a claim is
+the function of its name: `c1` and `c2` in `kernel`, `c3` to `c6` in `features`, `c7`, `c8` and `l1` in
+`dynamics`.
 """
 
 from __future__ import annotations

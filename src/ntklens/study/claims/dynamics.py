@@ -66,7 +66,10 @@ def c7(record: Record) -> Verdict | None:
 
 
 def _since(epochs: list[float | None]) -> str:
-    return " and ".join("at no epoch to the end of the run for at least three records" if e is None else f"from epoch {e:g} on" for e in epochs)
+    return " and ".join(
+        "at no epoch to the end of the run for at least three records" if e is None else f"from epoch {e:g} on"
+        for e in epochs
+    )
 
 
 def _other_thresholds(rows: Rows, threshold: float) -> str:

@@ -18,14 +18,17 @@ def c1(record: Record) -> Verdict:
     )
 
 
-def c2(record: Record) -> Verdict:
-    """Judge C2: seen when the kernel's images beat noise at the largest width, and the gap to the white box has closed.
+def c2(record: Record) -> Verdict | None:
+    """Judge C2: seen when the kernel's images beat noise at the largest width, and transfer as well as at the smallest.
 
-    The kernel's images are those at the networks' own training time. The gap has closed when it is not larger at the
-    largest width than at the smallest one.
+    The kernel's images are those at the networks' own training time. They transfer as well when the gap to the white box
+    is not larger at the largest width than at the smallest. The estimates of the gap are compared, without their intervals;
+    with a single width there is no comparison, and no verdict.
     """
     rows = rows_of(record, "lazy_effect")
     widths = sorted({row["width"] for row in rows})
+    if len(widths) < 2:
+        return None
     narrowest, widest = widths[0], widths[-1]
 
     def effect(width: int, first: str, second: str) -> dict[str, Any]:
@@ -34,9 +37,9 @@ def c2(record: Record) -> Verdict:
     beyond_noise = effect(widest, NOISE, KERNEL_MATCHED)
     gap_widest = effect(widest, KERNEL_MATCHED, WHITE_BOX)
     gap_narrowest = effect(narrowest, KERNEL_MATCHED, WHITE_BOX)
-    has_closed = gap_widest["value"] <= gap_narrowest["value"]
+    has_not_widened = gap_widest["value"] <= gap_narrowest["value"]
     return Verdict(
-        beyond_noise["low"] > 0 and has_closed,
+        beyond_noise["low"] > 0 and has_not_widened,
         f"At width {widest} the kernel's examples at matched time cost a network "
         f"{points(beyond_noise)} more than noise; they fall short of its own white-box examples "
         f"by {points(gap_widest)}, against {points(gap_narrowest)} at width {narrowest}.",

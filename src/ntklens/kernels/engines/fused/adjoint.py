@@ -53,7 +53,7 @@ class AdjointCompiler(Compiler):
     Attributes:
         cotangents: the address of every map's cotangent that is in the work space.
         retained: the pooled maps whose values stay in the work space.
-        pooled_from: for each map, the pooled maps that it was added to.
+        pooled_into: for each map, the pooled maps that it was added to.
         uncollected: for each pooled map, how many of its sources have not taken their share of its cotangent yet.
     """
 
@@ -61,7 +61,7 @@ class AdjointCompiler(Compiler):
         super().__init__(graph)
         self.cotangents: dict[Key, int] = {}
         self.retained: set[Key] = set()
-        self.pooled_from: dict[Key, list[Key]] = defaultdict(list)
+        self.pooled_into: dict[Key, list[Key]] = defaultdict(list)
         self.uncollected: dict[Key, int] = {}
 
     def program(self) -> Program:
@@ -109,7 +109,7 @@ class AdjointCompiler(Compiler):
         for key in keys:
             for source in self.sources(key):
                 if self.accumulates(key):
-                    self.pooled_from[source].append(key)
+                    self.pooled_into[source].append(key)
                     self.uncollected[key] = self.uncollected.get(key, 0) + 1
                 else:
                     parent[leader(key)] = leader(source)
@@ -118,7 +118,7 @@ class AdjointCompiler(Compiler):
             members[leader(key)].append(key)
         # A source's group comes after that of the pooled map, whose cotangent it needs.
         order: TopologicalSorter[Key] = TopologicalSorter(dict.fromkeys(members, ()))
-        for source, pooled_maps in self.pooled_from.items():
+        for source, pooled_maps in self.pooled_into.items():
             for pooled in pooled_maps:
                 order.add(leader(source), leader(pooled))
         return [members[head] for head in order.static_order()]
@@ -129,7 +129,7 @@ class AdjointCompiler(Compiler):
         # Readers come first, so whether a component leads to a pooling that is needed is known when its turn comes.
         for component in components:
             has_activation = any(self.graph.nodes[key[0]].operation.needs_marginals for key in component)
-            feeds_pooling = any(pooled in needed for key in component for pooled in self.pooled_from[key])
+            feeds_pooling = any(pooled in needed for key in component for pooled in self.pooled_into[key])
             # Either way values of this component are wanted, and so are the pooled maps that it starts from.
             if has_activation or feeds_pooling:
                 needed.update(key for key in component if self.accumulates(key))
@@ -190,7 +190,7 @@ class AdjointCompiler(Compiler):
 
     def _collect(self, key: Key) -> None:
         """Add to a map's cotangent its shares in the cotangents of the pooled maps that it was added to."""
-        for pooled in self.pooled_from[key]:
+        for pooled in self.pooled_into[key]:
             node = self.graph.nodes[pooled[0]]
             src = self.cotangents[pooled]
             if isinstance(node.operation, AveragePool):
