@@ -154,7 +154,7 @@ def monte_carlo(
         draw(wide, parametrisation, generator)
         try:
             kernels.append(EmpiricalKernel(wide, "trace", scaling)(x1, x2))
-        except RuntimeError as error:
+        except (RuntimeError, InputError) as error:  # torch's own error, or the empirical kernel's sentence about it
             raise InputError(
                 f"the network does not run with {width} units per layer ({first_line(error)}): a width is written "
                 "into its forward; use x.flatten(1) instead of a fixed view."
