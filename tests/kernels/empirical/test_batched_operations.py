@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ntklens.kernels.empirical.batched_operations import BATCHED, operations
@@ -19,6 +19,7 @@ CASES = {
     "Add Flip Mul": lambda h: h * h.flip(2).clone() + h,
     "Addmm View": lambda h: F.linear(h.reshape(-1, 3), W, W[0]).view(h.shape),
     "Mm": lambda h: h.reshape(-1, 3) @ W,
+    "Alias": lambda h: h[:, :] * h,
     "AvgPool2D": lambda h: F.avg_pool2d(h, 2, 1),
     "Bmm Select": lambda h: torch.bmm(h[:, 0], h[:, 1]),
     "Convolution": lambda h: F.conv2d(h, W[:, :, None, None] * torch.ones(1, 1, 2, 2, dtype=DTYPE)),
@@ -65,3 +66,15 @@ def test_every_trusted_operation_has_a_case():
     for case in CASES.values():
         seen |= operations(case(torch.rand(3, 3, 3, 3, dtype=DTYPE, requires_grad=True) * 1))
     assert seen >= BATCHED
+
+
+def test_common_networks_are_batched_without_a_comparison():
+    """The kernel itself takes a slice of the outputs; a comparison would cost half of a dense network's time."""
+    dense = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    images = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten()),
+        nn.Linear(4, 3),
+    ).eval()
+    for net, x in ((dense, torch.rand(2, 4)), (images, torch.rand(2, 1, 4, 4))):
+        net.requires_grad_(False)  # as in the kernel's own passes
+        assert operations(net(x.requires_grad_())[:, slice(None)]) <= BATCHED
