@@ -3,7 +3,8 @@
 import warnings
 
 import pytest
-from benchmarks.random_networks import BLOCKS, verdicts
+from benchmarks.random_blocks import BLOCKS
+from benchmarks.random_networks import verdicts
 
 # Four of five networks take every kind of block in turn; the long version is `python -m benchmarks.random_networks`.
 SEEDS = range(0, len(BLOCKS), 2)
