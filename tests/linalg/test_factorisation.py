@@ -53,6 +53,20 @@ def test_a_filter_on_leading_eigenpairs_gives_the_others_no_weight():
     torch.testing.assert_close(cut, f.apply(flow, y - v @ (v.T @ y)), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("g", [Ridge(0.0), GradientFlow(float("inf")), Ridge(0.3)])
+def test_a_filter_that_inverts_takes_leading_eigenpairs_alone(g):
+    f, y = Factorisation(matrix()), targets()
+    leading = f.leading(5)
+    v, weights = leading.eigenvectors, 1 / (leading.eigenvalues + getattr(g, "rho", 0.0))
+    torch.testing.assert_close(f.apply(g, y, leading), v @ (weights[:, None] * (v.T @ y)), rtol=1e-12, atol=0)
+
+
+def test_a_band_beyond_the_eigenpairs_is_refused():
+    f = Factorisation(matrix())
+    with pytest.raises(InputError, match="from 0 to 4"):
+        f.apply(Band([1, 7]), targets(), f.leading(5))
+
+
 CALLS = {
     "ridge": lambda f, y: f.apply(Ridge(0.1), y),
     "another ridge": lambda f, y: f.apply(Ridge(0.2), y),

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
-from ntklens.linalg.filters import Filter, Ridge, inverts, rounding_floor
+from ntklens.linalg.filters import Band, Filter, Ridge, check_indices, inverts, rounding_floor
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Factorisation:
 
         Raises:
             NumericalFailure: the filter inverts eigenvalues that are zero to rounding.
+            InputError: a band beyond the eigenpairs that are given.
         """
         if spectrum is None:
             if inverts(g):
@@ -129,9 +130,12 @@ class Factorisation:
                 return self.solve(g.rho, y)
             spectrum = self.spectrum
         v, count = spectrum.eigenvectors, len(spectrum.eigenvalues)
-        # Filters judge what is zero to rounding by the size of the matrix, n, so they are given n eigenvalues.
-        all_eigenvalues = torch.nn.functional.pad(spectrum.eigenvalues, (0, len(self.matrix) - count))
-        weights = g(all_eigenvalues)[:count]
+        if isinstance(g, Band):
+            check_indices(g.indices, count)
+        # Filters judge what is zero to rounding by the size of the matrix, n, so they are given n eigenvalues. The rest are
+        # copies of the last one, not zeros, which a filter that inverts them would refuse; their weights are dropped.
+        rest = spectrum.eigenvalues[-1:].expand(len(self.matrix) - count)
+        weights = g(torch.cat([spectrum.eigenvalues, rest]))[:count]
         return v @ (weights[:, None] * (v.T @ y.to(torch.float64)))
 
 
