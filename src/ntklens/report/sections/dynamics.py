@@ -48,9 +48,11 @@ def _text(record: Record) -> str:
         FGSM: "one-step (FGSM) examples",
         PGD: f"PGD-{meta['attack_steps']} examples",
     }
+    *first, last = [f"on {images[training]}" for training in trainings]
+    texts = f"{', '.join(first)} and {last}" if first else last
     text = (
-        f"A small network ({meta['architecture']}) was trained from one initialisation per seed on "
-        f"{', on '.join(images[training] for training in trainings)} (ε = {pixels(meta['eps'])}); "
+        f"A small network ({meta['architecture']}) was trained from one initialisation per seed "
+        f"{texts} (ε = {pixels(meta['eps'])}); "
         f"after each epoch its tangent kernel was measured on the same {meta['probe']} clean test "
         "images."
     )

@@ -50,8 +50,8 @@ def c7(record: Record) -> Verdict | None:
         [math.inf if epoch is None else epoch for epoch in epochs[training]] for training in (PGD, STANDARD)
     )
     figure = (
-        f"The kernel moves by less than {threshold:g} per epoch under PGD training "
-        f"{_since(epochs[PGD])}; under standard training {_since(epochs[STANDARD])} "
+        f"The kernel's velocity falls below {threshold:g} per epoch for good (to the end of the run, for at least three "
+        f"records): under PGD training {_since(epochs[PGD])}; under standard training {_since(epochs[STANDARD])} "
         f"({_runs(len(pgd))})."
     )
     others = _other_thresholds(rows, threshold)
@@ -66,10 +66,7 @@ def c7(record: Record) -> Verdict | None:
 
 
 def _since(epochs: list[float | None]) -> str:
-    return " and ".join(
-        "at no epoch to the end of the run for at least three records" if e is None else f"from epoch {e:g} on"
-        for e in epochs
-    )
+    return " and ".join("never" if e is None else f"from epoch {e:g} on" for e in epochs)
 
 
 def _other_thresholds(rows: Rows, threshold: float) -> str:
