@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ntklens.arguments import as_classes, as_count, as_images, check_generator
 from ntklens.attacks.balls import Bounds
@@ -22,15 +22,9 @@ from ntklens.attacks.objective import Objective
 from ntklens.attacks.square import square
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
+from ntklens.modules import guarded, layers_in_training
 from ntklens.statistics import paired_difference, proportion
 
-_DIFFERENT_IN_TRAINING = (
-    nn.modules.dropout._DropoutNd,
-    nn.modules.batchnorm._BatchNorm,
-    nn.FractionalMaxPool2d,
-    nn.RReLU,
-)
-"""Layers whose outputs in training mode are drawn or depend on the batch."""
 _BLIND = 0.02
 """Share of images with a gradient of zero from which on the gradients count as unusable."""
 _SAME_OUTPUT = 1e-5
@@ -96,36 +90,36 @@ def diagnose(
         as_count(value, name)
     if not len(x):
         raise InputError("expected a few images to check the attack on; got none.")
-    logits = logits_of(model, x, batch_size)
-    check_logits(logits, y)
-    checks = [
-        _eval_mode(model),
-        _raw_pixels(x, bounds),
-        _deterministic(logits, logits_of(model, x, batch_size)),
-        check_clean_accuracy(logits, y),
-        _are_logits(logits),
-    ]
-    try:
-        checks.append(_gradients(model, x, y, batch_size))
-    except InputError as error:
-        return [*checks, Check("gradients", False, f"No gradient can be followed, and PGD was not tried: {error}")]
+    with guarded(model, x, y, generator=generator, refuse_training=False) as (model, x, y):
+        logits = logits_of(model, x, batch_size)
+        check_logits(logits, y)
+        checks = [
+            _eval_mode(model),
+            _raw_pixels(x, bounds),
+            _deterministic(logits, logits_of(model, x, batch_size)),
+            check_clean_accuracy(logits, y),
+            _are_logits(logits),
+        ]
+        try:
+            checks.append(_gradients(model, x, y, batch_size))
+        except InputError as error:
+            return [*checks, Check("gradients", False, f"No gradient can be followed, and PGD was not tried: {error}")]
 
-    # A ball that holds every image: any prediction can be changed in it.
-    whole_range = (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
-    attack: dict[str, Any] = {"norm": norm, "bounds": bounds, "batch_size": batch_size}
-    x_unbounded = pgd(model, x, y, whole_range, steps=steps, relative_step=2 / steps, **attack)
-    checks.append(_unbounded(correct(model, x_unbounded, y, batch_size), whole_range))
+        # A ball that holds every image: any prediction can be changed in it.
+        whole_range = (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
+        attack: dict[str, Any] = {"norm": norm, "bounds": bounds, "batch_size": batch_size}
+        x_unbounded = pgd(model, x, y, whole_range, steps=steps, relative_step=2 / steps, **attack)
+        checks.append(_unbounded(correct(model, x_unbounded, y, batch_size), whole_range))
 
-    x_pgd = pgd(model, x, y, eps, steps=steps, **attack)
-    x_square = square(model, x, y, eps, queries=queries, generator=generator, **attack)
-    by_pgd, by_square = (correct(model, x_adv, y, batch_size) for x_adv in (x_pgd, x_square))
-    checks.append(_random_search(by_pgd, by_square, steps, queries))
-    return checks
+        x_pgd = pgd(model, x, y, eps, steps=steps, **attack)
+        x_square = square(model, x, y, eps, queries=queries, generator=generator, **attack)
+        by_pgd, by_square = (correct(model, x_adv, y, batch_size) for x_adv in (x_pgd, x_square))
+        checks.append(_random_search(by_pgd, by_square, steps, queries))
+        return checks
 
 
 def _eval_mode(model: Model) -> Check:
-    modules = model.named_modules() if isinstance(model, nn.Module) else []
-    layers = [name for name, module in modules if module.training and isinstance(module, _DIFFERENT_IN_TRAINING)]
+    layers = layers_in_training(model)
     good = "No layer that behaves differently in training is in training mode."
     bad = f"The model is in training mode ({', '.join(layers[:3])}): call model.eval() and attack again."
     return _check("eval mode", not layers, good, bad)

@@ -13,6 +13,7 @@ from ntklens.attacks.checks import check_attack, check_logits, check_perturbed
 from ntklens.attacks.losses import margin
 from ntklens.attacks.model import BATCH, Model, logits_of
 from ntklens.attacks.threat import Threat
+from ntklens.modules import guarded
 from ntklens.statistics import Estimate, proportion
 
 
@@ -25,9 +26,10 @@ def correct(model: Model, x: Tensor, y: Tensor, batch_size: int = BATCH) -> Bool
     x = as_tensor(x, "x")
     check_finite(x, "x")
     y = as_classes(y, len(x), device=x.device)
-    logits = logits_of(model, x, batch_size)
-    check_logits(logits, y)
-    return logits.argmax(1) == y
+    with guarded(model, x, y) as (model, x, y):
+        logits = logits_of(model, x, batch_size)
+        check_logits(logits, y)
+        return logits.argmax(1) == y
 
 
 def accuracy(model: Model, x: Tensor, y: Tensor, batch_size: int = BATCH) -> Estimate:
@@ -100,20 +102,21 @@ def score(model: Model, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat, bat
         InputError: an attacked image lies outside the ball or the bounds by more than rounding.
     """
     x_adv = check_perturbed(x_adv, x, threat)
-    change = (x_adv - x).flatten(1).abs()
-    clean_correct = correct(model, x, y, batch_size)
-    logits = logits_of(model, x_adv, batch_size)
-    check_logits(logits, y)
-    predictions = logits.argmax(1)
-    robust_correct = predictions == y
-    return Evaluation(
-        predictions=predictions,
-        success=clean_correct & ~robust_correct,
-        margins=margin(logits, y),
-        l0=(change > 0).sum(1),
-        l1=change.sum(1),
-        l2=lengths(change),
-        linf=change.amax(1),
-        clean_accuracy=proportion(int(clean_correct.sum()), len(y)),
-        robust_accuracy=proportion(int(robust_correct.sum()), len(y)),
-    )
+    with guarded(model, x, x_adv, y) as (model, x, x_adv, y):
+        change = (x_adv - x).flatten(1).abs()
+        clean_correct = correct(model, x, y, batch_size)
+        logits = logits_of(model, x_adv, batch_size)
+        check_logits(logits, y)
+        predictions = logits.argmax(1)
+        robust_correct = predictions == y
+        return Evaluation(
+            predictions=predictions,
+            success=clean_correct & ~robust_correct,
+            margins=margin(logits, y),
+            l0=(change > 0).sum(1),
+            l1=change.sum(1),
+            l2=lengths(change),
+            linf=change.amax(1),
+            clean_accuracy=proportion(int(clean_correct.sum()), len(y)),
+            robust_accuracy=proportion(int(robust_correct.sum()), len(y)),
+        )

@@ -22,6 +22,7 @@ from ntklens.attacks.model import Model, batches
 from ntklens.attacks.objective import Objective
 from ntklens.attacks.threat import Threat, default_step
 from ntklens.errors import InputError
+from ntklens.modules import guarded
 
 
 def fgsm(
@@ -71,12 +72,13 @@ def fgsm(
     for threat in threats:
         check_reach(threat, x)
     objective = Objective(loss_of(loss), targeted)
-    x_adv = torch.empty(len(threats), *x.shape, dtype=x.dtype, device=x.device)
-    for batch in batches(len(x), batch_size):
-        gradient, _ = objective.gradient(model, x[batch], y[batch])
-        direction = ascend(gradient, norm)
-        for images, threat in zip(x_adv, threats, strict=True):
-            images[batch] = threat.project(x[batch] + threat.eps * direction, x[batch])
+    with guarded(model, x, y) as (model, x, y):
+        x_adv = torch.empty(len(threats), *x.shape, dtype=x.dtype, device=x.device)
+        for batch in batches(len(x), batch_size):
+            gradient, _ = objective.gradient(model, x[batch], y[batch])
+            direction = ascend(gradient, norm)
+            for images, threat in zip(x_adv, threats, strict=True):
+                images[batch] = threat.project(x[batch] + threat.eps * direction, x[batch])
     return x_adv if is_list(eps) else x_adv[0]
 
 
@@ -154,7 +156,8 @@ def pgd(
         early_stop=early_stop,
         batch_size=batch_size,
     )
-    x_adv = [worst_run(model, x, y, threat, options, generator) for threat in threats]
+    with guarded(model, x, y, generator=generator) as (model, x, y):
+        x_adv = [worst_run(model, x, y, threat, options, generator) for threat in threats]
     return torch.stack(x_adv) if is_list(eps) else x_adv[0]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ntklens.modules import guarded
+
 BATCH = 512
 """Images shown to a model at a time when it is scored."""
 
@@ -26,7 +28,7 @@ def batches(n: int, batch_size: int | None) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-@torch.no_grad()
 def logits_of(model: Model, x: Tensor, batch_size: int | None = BATCH) -> Tensor:
     """Compute the logits of all images without gradients, a batch at a time: (n, classes)."""
-    return torch.cat([model(x[batch]) for batch in batches(len(x), batch_size)])
+    with guarded(model, x) as (model, x), torch.no_grad():
+        return torch.cat([model(x[batch]) for batch in batches(len(x), batch_size)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ntklens.arguments import as_count, as_tensor
 from ntklens.attacks.balls import Bounds
@@ -21,6 +21,7 @@ from ntklens.attacks.noise import noise
 from ntklens.attacks.square import square
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
+from ntklens.modules import Guarded, guarded
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class AttackResult(Evaluation):
         }
 
 
-class Counted(nn.Module):
-    """A model that counts the images it is shown.
+class Counted(Guarded):
+    """A guarded model that counts the images it is shown by the attack; the guard's own question is not one of them.
 
     Attributes:
         queries: images shown without a gradient.
@@ -72,8 +73,9 @@ class Counted(nn.Module):
     """
 
     def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model.model if type(model) is Guarded else model)
+        # A count within another one leaves the question to the inner one.
+        self.is_checked = model.is_checked if type(model) is Guarded else isinstance(model, Guarded)
         self.queries = 0
         self.gradients = 0
 
@@ -83,7 +85,7 @@ class Counted(nn.Module):
             self.gradients += len(x)
         else:
             self.queries += len(x)
-        return self.model(x)
+        return super().forward(x)
 
 
 def _none(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, bounds: Bounds, **options: Any) -> Tensor:
@@ -147,13 +149,14 @@ def attack(
         run, name = METHODS[method], method
     else:
         run, name = method, getattr(method, "__name__", type(method).__name__)
-    counted = Counted(model)
-    start = time.perf_counter()
-    x_adv = run(counted, x, y, threat.eps, norm, bounds=threat.bounds, batch_size=batch_size, **options)
-    seconds = time.perf_counter() - start
-    x_adv = as_tensor(x_adv, "the images of the attack")
-    evaluation = score(model if victim is None else victim, x, x_adv, y, threat, batch_size)
-    return AttackResult(
-        **vars(evaluation), x_adv=x_adv, method=name, eps=threat.eps, norm=norm, seconds=seconds,
-        queries=counted.queries, gradient_evaluations=counted.gradients,
-    )  # fmt: skip
+    with guarded(model, x, y, generator=options.get("generator")) as (guard, x, y):
+        counted = Counted(guard)
+        start = time.perf_counter()
+        x_adv = run(counted, x, y, threat.eps, norm, bounds=threat.bounds, batch_size=batch_size, **options)
+        seconds = time.perf_counter() - start
+        x_adv = as_tensor(x_adv, "the images of the attack")
+        evaluation = score(guard if victim is None else victim, x, x_adv, y, threat, batch_size)
+        return AttackResult(
+            **vars(evaluation), x_adv=x_adv, method=name, eps=threat.eps, norm=norm, seconds=seconds,
+            queries=counted.queries, gradient_evaluations=counted.gradients,
+        )  # fmt: skip

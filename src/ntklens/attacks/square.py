@@ -17,6 +17,7 @@ from ntklens.attacks.model import Model
 from ntklens.attacks.objective import Objective
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
+from ntklens.modules import guarded
 
 _HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 """Iterations, of 10,000, after which the share of pixels in a square is halved (the published schedule)."""
@@ -69,31 +70,32 @@ def square(
         raise InputError(f"expected queries of 1 or more and a share in (0, 1]; got {queries} and {share}.")
     if not len(x):
         return x
-    images = x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)
-    objective = Objective(negative_margin)
+    with guarded(model, x, y, generator=generator) as (model, x, y):
+        images = x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)
+        objective = Objective(negative_margin)
 
-    def scores(candidates: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return objective.scores(model, candidates.reshape(-1, *x.shape[1:]), y[rows], batch_size)
+        def scores(candidates: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            return objective.scores(model, candidates.reshape(-1, *x.shape[1:]), y[rows], batch_size)
 
-    proposals = _Proposals(images, threat, generator)
-    x_adv = images.clone()
-    value, fooled = scores(x_adv, torch.arange(len(x), device=x.device))
-    for query in range(1, queries):
-        # Proposals are drawn for all images, fooled or not, so that no image's draws depend on the others.
-        side = _side(images, share, query, queries)
-        proposed = proposals.first() if query == 1 else proposals.next(x_adv, side)
-        active = torch.nonzero(~fooled).flatten()
-        if not len(active):
-            break
-        candidates = threat.project(proposed[active], images[active])
-        candidate_value, reached = scores(candidates, active)
-        # The search starts from the first pattern even where the clean image has the larger value.
-        better = (candidate_value > value[active]) | reached | (query == 1)
-        improved = active[better]
-        x_adv[improved] = candidates[better]
-        value[improved] = candidate_value[better]
-        fooled[active] |= reached
-    return x_adv.reshape(x.shape)
+        proposals = _Proposals(images, threat, generator)
+        x_adv = images.clone()
+        value, fooled = scores(x_adv, torch.arange(len(x), device=x.device))
+        for query in range(1, queries):
+            # Proposals are drawn for all images, fooled or not, so that no image's draws depend on the others.
+            side = _side(images, share, query, queries)
+            proposed = proposals.first() if query == 1 else proposals.next(x_adv, side)
+            active = torch.nonzero(~fooled).flatten()
+            if not len(active):
+                break
+            candidates = threat.project(proposed[active], images[active])
+            candidate_value, reached = scores(candidates, active)
+            # The search starts from the first pattern even where the clean image has the larger value.
+            better = (candidate_value > value[active]) | reached | (query == 1)
+            improved = active[better]
+            x_adv[improved] = candidates[better]
+            value[improved] = candidate_value[better]
+            fooled[active] |= reached
+        return x_adv.reshape(x.shape)
 
 
 def _side(images: Tensor, share: float, query: int, queries: int) -> int:
