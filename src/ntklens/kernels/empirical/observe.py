@@ -20,6 +20,7 @@ from ntklens.kernels.empirical.recording import (
     slots_of,
     structured_layers,
 )
+from ntklens.modules import depends_on_the_batch
 
 Slots = dict[str, tuple[Slot | None, Slot | None]]
 """The weight and the bias of each module, by the module's name."""
@@ -49,6 +50,8 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, layer
     for outputs, (_, (first, _)) in zip([f, *again], batches, strict=True):
         if not nearly_equal(f[0], outputs[first], largest(f)):
             raise not_a_function("depend on the rest of the batch")
+    if depends_on_the_batch(network, batches[0][0], f):  # on large and random inputs, where zeros have no effect
+        raise not_a_function("depend on the rest of the batch")
     layers = _layers(network, scales, runs) if layerwise else {}
     in_layers = {name for layer in layers.values() for name in layer.parameters}
     rest = {name: scale for name, scale in scales.items() if name not in in_layers}
