@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ntklens.arguments import as_classes, as_tensor, check_finite
 from ntklens.dynamics import measures, store
 from ntklens.dynamics.path import KernelPath
 from ntklens.dynamics.store import EpochRecord
@@ -79,11 +80,14 @@ class KernelTracker:
         folder: str | Path | None = None,
         attack: Attack | None = None,
     ) -> None:
-        if len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
+        probe_x, probe_y = as_tensor(probe_x, "probe_x"), as_tensor(probe_y, "probe_y")
+        check_finite(probe_x, "probe_x")
+        if probe_x.ndim == 0 or probe_y.ndim == 0 or len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
             raise InputError(
                 "expected one label per probe image, and more probe images than top_k; "
                 f"got {len(probe_x)} images, {len(probe_y)} labels and top_k = {top_k}."
             )
+        probe_y = as_classes(probe_y, len(probe_x), "probe_y")
         if int(probe_y.min()) < 0:
             raise InputError(f"expected probe classes from 0 on; got {int(probe_y.min())}.")
         if outputs not in ("trace", "pseudo"):

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ntklens.arguments import as_classes, as_count, as_images, check_range
 from ntklens.attacks import fgsm, noise, pgd
 from ntklens.errors import InputError
 from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel
@@ -182,6 +183,9 @@ def surrogate(
         InputError: an unknown name.
     """
     check_surrogate(name)
+    x = as_images(x)
+    y = as_classes(y, len(x), device=x.device)
+    check_range(y, as_count(classes, "the number of classes", least=2))
     base, *variants = name.split("+")
     models = {} if models is None else models
     if base not in models:

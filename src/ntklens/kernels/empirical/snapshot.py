@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ntklens.arguments import as_tensor, check_finite
 from ntklens.errors import InputError, NtklensError
 from ntklens.files import first_line
 from ntklens.kernels.empirical.jacobians import failing_parameters, jacobians
@@ -157,9 +158,14 @@ def checked_inputs(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return both inputs without a graph, in the dtype and on the device of the first; x1 twice where x2 is None.
 
     Raises:
-        InputError: no inputs, inputs of different shapes, or integers with floats.
+        InputError: no inputs, inputs of different shapes, with values that are not finite, or integers with floats.
     """
-    if x1.is_complex() or len(x1) == 0:
+    x1 = as_tensor(x1, "x1")
+    check_finite(x1, "x1")
+    if x2 is not None:
+        x2 = as_tensor(x2, "x2")
+        check_finite(x2, "x2")
+    if x1.is_complex() or x1.ndim == 0 or len(x1) == 0:
         raise InputError(f"expected one or more inputs in floating point; got {described(x1)}.")
     if x2 is not None and (x1.shape[1:] != x2.shape[1:] or x1.is_floating_point() != x2.is_floating_point()):
         raise InputError(f"expected inputs of one shape; got {described(x1)} and {described(x2)}.")
