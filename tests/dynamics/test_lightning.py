@@ -130,3 +130,18 @@ def test_tensorboards_own_writer_in_a_plain_loop(data, tmp_path):
     events.Reload()
     assert [(e.step, e.value) for e in events.Scalars("kernel/loss")] == [(0, 0.5), (1, -0.5), (2, -1.5)]
     assert "kernel/radius" not in events.Tags()["scalars"]  # a share of the last epoch's, 1 when it is written
+
+
+def test_a_record_that_fails_does_not_end_the_training(data, tmp_path):
+    class Failing(nl.KernelTracker):
+        def record(self, module, epoch, **options):
+            if epoch in (1, 2):
+                raise RuntimeError("the device is full")
+            return super().record(module, epoch, **options)
+
+    tracker = Failing(data.test.x, data.test.y, top_k=2)
+    callback = KernelCallback(tracker, "model")
+    with pytest.warns(UserWarning, match="could not be recorded at epoch 1, and the training goes on"):
+        fit(Digits(), data, [callback], tmp_path)
+    assert callback.failures == {1: "the device is full", 2: "the device is full"}
+    assert tracker.epochs == [0, 3]

@@ -31,3 +31,10 @@ def test_a_width_written_into_the_forward_is_said():
     )
     with pytest.raises(InputError, match="a width is written into its forward"):
         analytic_kernel(net).monte_carlo(images(1, 4, 4), width=20, draws=2)
+
+
+def test_a_layer_norm_is_widened_with_its_gain_and_shift():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 1))
+    kernel, x = analytic_kernel(net), images(1, 4, 4)
+    draws = kernel.monte_carlo(x, width=256, draws=40)
+    assert float(((draws.mean - kernel(x)) / draws.standard_error).abs().max()) < 5

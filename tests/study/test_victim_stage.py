@@ -27,6 +27,11 @@ def three():
 
 def twenty():
     return build(20)
+
+def sigmoid():
+    last = nn.Linear(64, 1)
+    nn.init.uniform_(last.bias, 1.0, 2.0)
+    return nn.Sequential(nn.Flatten(), last, nn.Sigmoid())
 """
 
 
@@ -35,9 +40,9 @@ def attacked(tmp_path):
     """(options of the victim, factory) -> the record of a run on twelve images of digits."""
     (tmp_path / "asked.py").write_text(MODEL)
 
-    def attack(factory="build", **victim):
+    def attack(factory="build", classes=None, **victim):
         values = {
-            "data": {"name": "digits", "train": 250, "test": 12},
+            "data": {"name": "digits", "train": 250, "test": 12, "classes": classes},
             "kernel": {"architecture": "fc1"},
             "attack": {"curve": [], "steps": 2},
             "victim": {"path": f"{tmp_path}/asked.py:{factory}", "sample": 120, **victim},
@@ -53,8 +58,9 @@ def attacked(tmp_path):
 def test_every_image_that_the_victim_is_shown_is_counted(attacked, surrogate, checks, method):
     record = attacked(surrogate=surrogate, checks=checks, method=method, queries=5)
     (meta,) = record.table("victim_meta")
-    # Five images are shown to see the number of outputs and whether the network takes them: two, two and one.
-    assert meta["asked"] + 5 == sum(sys.modules["_ntklens_asked"].shown)
+    # Before the run, eleven images are shown: two, two and one to see the number of outputs and whether the network takes
+    # them, and three twice to see whether its logits depend on the rest of the batch.
+    assert meta["asked"] + 11 == sum(sys.modules["_ntklens_asked"].shown)
     assert meta["scoring_queries"] == 6 * 12
     assert (meta["check_queries"] > 0) == checks
     rows = {row["attack"]: row for row in record.table("victim")}
@@ -80,6 +86,11 @@ def test_too_few_outputs_are_told_before_anything_runs(attacked, tmp_path):
     ):
         attacked("three")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_output_that_has_passed_a_sigmoid_is_refused(attacked):
+    with pytest.raises(InputError, match="got an output between 0 and 1 for all of 12 images, as a sigmoid gives it"):
+        attacked("sigmoid", classes=[3, 8])
 
 
 def test_weights_of_a_saved_machine_are_not_ignored(attacked, tmp_path):

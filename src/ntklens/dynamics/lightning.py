@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from operator import attrgetter
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,6 +11,7 @@ from torch import nn
 
 from ntklens.dynamics.tracker import KernelTracker
 from ntklens.errors import InputError
+from ntklens.files import first_line
 
 
 class KernelCallback(Callback):
@@ -18,10 +20,16 @@ class KernelCallback(Callback):
     When a training is resumed from a checkpoint, also from one within an epoch, later records are removed, and recording
     goes on from there.
 
+    A record that fails never ends a training: the first failure is warned of, all are kept in `failures`, and the training
+    goes on.
+
     Args:
         tracker: the tracker; with a folder, its records outlive the process.
         network: name of the module's part that maps images to logits, such as "model"; None for the module itself.
         every: number of epochs between two records.
+
+    Attributes:
+        failures: for each epoch that could not be recorded, why.
 
     Raises:
         InputError: a training begins from its start, and the tracker already has the records of another.
@@ -34,6 +42,7 @@ class KernelCallback(Callback):
 
     def __init__(self, tracker: KernelTracker, network: str | None = None, *, every: int = 1) -> None:
         self.tracker, self.network, self.every = tracker, network, every
+        self.failures: dict[int, str] = {}
         self._has_trained_an_epoch = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,6 +76,19 @@ class KernelCallback(Callback):
     def _record(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
         if not trainer.is_global_zero:
             return
+        try:
+            self._measure(trainer, module, epoch)
+        except Exception as error:  # whatever goes wrong in a measurement, the training is worth more
+            if not self.failures:
+                warnings.warn(
+                    f"the kernel could not be recorded at epoch {epoch}, and the training goes on without: "
+                    f"{first_line(error)} Later failures are in `failures` of the callback.",
+                    stacklevel=2,
+                )
+            self.failures[epoch] = first_line(error)
+
+    def _measure(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
+        """Record the kernel, and send its measures to the loggers."""
         network: nn.Module = module if self.network is None else attrgetter(self.network)(module)
         self.tracker.record(network, epoch)
         # Radii are left out, as in `KernelTracker.log`: they are shares of the last record's, which is this one.

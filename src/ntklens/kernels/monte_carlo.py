@@ -65,6 +65,7 @@ def widened(module: nn.Module, graph: Graph, width: int) -> nn.Module:
         layer = wide.get_submodule(node.path)
         if isinstance(layer, nn.LayerNorm):
             layer.normalized_shape = (inputs, *layer.normalized_shape[1:])
+            _repeat(layer, inputs)
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
             _repeat(layer, inputs)
         elif isinstance(layer, LAYERS):
@@ -94,11 +95,11 @@ def _resize(layer: nn.Module, inputs: int, outputs: int) -> None:
 
 
 def _repeat(norm: nn.Module, channels: int) -> None:
-    """Give a batch norm this many channels, each with the statistics that its first channel has."""
-    # A traced batch norm has equal statistics in all channels; others are refused.
+    """Give a normalisation this many channels, each with the gain, shift and statistics that its first channel has."""
+    # A traced normalisation has equal values in all channels; others are refused.
     for key, value in {**norm._parameters, **norm._buffers}.items():
-        if value is not None and value.ndim == 1:
-            repeated = value.detach()[:1].expand(channels).clone()
+        if value is not None and value.ndim:  # not the count of batches, which is one number
+            repeated = value.detach()[:1].expand(channels, *value.shape[1:]).clone()
             setattr(norm, key, nn.Parameter(repeated) if key in norm._parameters else repeated)
 
 

@@ -29,6 +29,8 @@ from ntklens.vocabulary import CLEAN, NOISE
 
 _CHECKED = 200
 """Number of test images that the self-checks take."""
+_PROBABILITY_IMAGES = 200
+"""Images on which a single output is looked at: a logit of a trained network has both signs on so many."""
 
 
 def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> StageResult:
@@ -40,6 +42,7 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
     x, y = context.test
     threat = context.threat
     victim = Counted(checked_victim(context, spec)).eval()
+    victim.is_checked = True  # `checked_victim` has asked whether its logits depend on the rest of the batch
     source, meta = attack_source(context, spec, victim)
     searched = victim.queries
     progress(0.3)
@@ -111,6 +114,7 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
     try:
         with torch.no_grad():
             if len(context.data.classes) == 2 and victim(x[:2]).shape[1:] == (1,):
+                _check_is_no_probability(victim, x[:_PROBABILITY_IMAGES])
                 victim = BinaryLogits(victim).eval()
             check_number_of_outputs(context, victim, "victim")
             correct(victim, x[:2], y[:2])
@@ -120,6 +124,17 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
         shape = "x".join(map(str, x.shape[1:]))
         raise InputError(f"the victim does not take images of shape {shape}: {first_line(error)}") from error
     return victim
+
+
+def _check_is_no_probability(network: Model, x: Tensor) -> None:
+    """Raise InputError where a single output has passed a sigmoid: its border between the classes is 0.5, not 0."""
+    f = network(x)
+    # Logits near 0 of a network that has learned nothing may be in this range by chance, but not reach beyond 0.5.
+    if len(x) > 1 and bool(((f >= 0) & (f <= 1)).all()) and float(f.max()) > 0.5:
+        raise InputError(
+            f"expected one logit, positive for the second class; got an output between 0 and 1 for all of {len(x)} images, "
+            "as a sigmoid gives it. Return the value before the sigmoid, or the logits of both classes, (-f/2, f/2)."
+        )
 
 
 def check_number_of_outputs(context: Context, network: nn.Module, who: str) -> None:
