@@ -90,3 +90,22 @@ def test_the_engine_that_is_selected(name, device, differentiable, expected):
     engine = engine_for(graph, name, torch.device(device), 1 << 20, differentiable=differentiable)
     assert isinstance(engine, expected)
     assert engine.memory_limit == 1 << 20
+
+
+def test_inference_mode_changes_no_value(golden, engine):
+    x1, x2, weights = (golden[name] for name in ("x1", "x2", "weights"))
+
+    def values(x: Tensor, z: Tensor, w: Tensor) -> list[Tensor]:
+        products = engine.products(x, z)
+        return [
+            engine.matrices(x, z, ("ntk",), Progress(), products)["ntk"],
+            engine.matrices(x, None, ("ntk",), Progress())["ntk"],
+            engine.gradient(x, z, w, "ntk", Progress(), products),
+            engine.diagonal(x, ("ntk",))["ntk"],
+        ]
+
+    with torch.inference_mode():
+        inside = values(x1.clone(), x2.clone(), weights.clone())
+    for value, expected in zip(inside, values(x1, x2, weights), strict=True):
+        assert torch.equal(value, expected)
+        assert not value.requires_grad

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +26,26 @@ class Products(Protocol):
 
 
 P = TypeVar("P", bound=Products)
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def outside_inference_mode(method: Method) -> Method:
+    """Let a method of an engine run as usual where its caller is in `torch.inference_mode`.
+
+    Tensors that are made in inference mode can be neither changed by other threads nor differentiated, and engines do both.
+    """
+
+    @functools.wraps(method)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if not (torch.is_inference_mode_enabled() or any(isinstance(a, Tensor) and a.is_inference() for a in args)):
+            return method(*args, **kwargs)
+        # Leaving inference mode switches gradients on, which the caller may have switched off.
+        grad_enabled = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(grad_enabled):
+            usable = [a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in args]
+            return method(*usable, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
 
 
 @runtime_checkable

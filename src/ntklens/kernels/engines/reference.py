@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels.engines import recursion
-from ntklens.kernels.engines.base import Kind
+from ntklens.kernels.engines.base import Kind, outside_inference_mode
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN, Covariance
 from ntklens.progress import Progress
@@ -49,6 +49,7 @@ class ReferenceEngine:
         """Return True: this engine runs everything that can be traced."""
         return True
 
+    @outside_inference_mode
     def matrices(
         self, x1: Tensor, x2: Tensor | None, kinds: tuple[Kind, ...], progress: Progress, products: None = None
     ) -> dict[Kind, Tensor]:
@@ -60,6 +61,7 @@ class ReferenceEngine:
             matrices = self._between(a, x2.to(torch.float64), kinds, progress)
         return {kind: matrix.to(x1.dtype) for kind, matrix in matrices.items()}
 
+    @outside_inference_mode
     def gradient(
         self,
         x1: Tensor,
@@ -96,6 +98,7 @@ class ReferenceEngine:
             total[rows] += torch.autograd.grad(value, leaf)[0]
         return total.to(x1.dtype)
 
+    @outside_inference_mode
     def diagonal(self, x: Tensor, kinds: tuple[Kind, ...]) -> dict[Kind, Tensor]:
         """Compute K(x_i, x_i), (n,) for each kind, in the dtype of x; see `Engine.diagonal`."""
         return {kind: values.to(x.dtype) for kind, values in self.exact_diagonal(x, kinds).items()}

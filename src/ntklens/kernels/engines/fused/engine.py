@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ntklens.kernels.engines.base import Kind
+from ntklens.kernels.engines.base import Kind, outside_inference_mode
 from ntklens.kernels.engines.fused import vm
 from ntklens.kernels.engines.fused.compiler import supported
 from ntklens.kernels.engines.fused.dense import DensePairs
@@ -51,6 +51,7 @@ class FusedEngine:
         """Return whether every operation has an instruction and the inputs are on the processor, without autograd."""
         return device.type == "cpu" and not differentiable and supported(graph)
 
+    @outside_inference_mode
     @torch.no_grad()
     def matrices(
         self,
@@ -86,6 +87,7 @@ class FusedEngine:
                 _mirror(matrix)
         return matrices
 
+    @outside_inference_mode
     @torch.no_grad()
     @own_threads()
     def gradient(
@@ -106,6 +108,7 @@ class FusedEngine:
         """Compute K(x_i, x_i) by the reference engine, in time linear in n; see `Engine.diagonal`."""
         return self._reference.diagonal(x, kinds)
 
+    @outside_inference_mode
     @torch.no_grad()
     @own_threads()
     def products(self, x1: Tensor, x2: Tensor) -> InnerProducts | None:
