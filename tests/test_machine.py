@@ -161,7 +161,7 @@ def test_a_kernel_without_full_rank_is_no_matter_of_copies():
 def test_use_before_fit_and_inputs_of_another_shape(machine, kernel):
     with pytest.raises(nl.InputError, match="Call fit"):
         nl.KernelMachine(kernel)(torch.zeros(1, 1, 28, 28))
-    with pytest.raises(nl.InputError, match=r"expected inputs of shape \(n, 1, 28, 28\), as in training; got"):
+    with pytest.raises(nl.InputError, match=r"expected x as inputs of shape \(n, 1, 28, 28\), as in training; got"):
         machine(torch.zeros(1, 1, 8, 8))
 
 

@@ -99,7 +99,7 @@ def test_a_state_of_another_kernel_or_filter_is_refused(machine):
         nl.KernelMachine(machine.kernel, nl.Ridge(0.5)).load_state_dict(state)
     with pytest.raises(nl.InputError, match="expected the kernel that the state was saved with"):
         nl.KernelMachine(nl.LinearKernel(), machine.filter).load_state_dict(state)
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(nl.InputError, match="got one without coefficients, description, probe"):
         empty(machine).load_state_dict({name: state[name] for name in ("train_inputs", "targets")})
 
 

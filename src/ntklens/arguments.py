@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ntklens.errors import InputError
 
@@ -34,12 +36,31 @@ def as_tensor(value: Any, name: str) -> Tensor:
     if isinstance(value, Tensor):
         if value.layout is not torch.strided:
             raise InputError(f"expected {name} as a dense tensor; got a sparse one. Call {name}.to_dense() first.")
+        if value.device.type == "meta":
+            raise InputError(f"expected {name} as a tensor with values; got one on the meta device, which has none.")
         return value
     if isinstance(value, (list, tuple)):
         return _from_list(value, name)
     if isinstance(value, (str, bytes)) or not hasattr(value, "__array__"):
         raise InputError(f"expected {name} as a torch tensor or a numpy array; got {type(value).__name__}.")
     return _from_array(np.asarray(value), name)
+
+
+def as_floats(value: Any, name: str) -> Tensor:
+    """Return a floating-point tensor without NaN and infinity, of any shape.
+
+    Args:
+        value: the numbers, as `as_tensor` takes them.
+        name: name of the argument.
+
+    Raises:
+        InputError: numbers of another kind; the message names the first value that is not finite.
+    """
+    x = as_tensor(value, name)
+    if not x.is_floating_point():
+        raise InputError(f"expected {name} as floating point; got {x.dtype} of {shape_of(x)}.")
+    check_finite(x, name)
+    return x
 
 
 def as_images(value: Any, name: str = "x") -> Tensor:
@@ -99,7 +120,7 @@ def check_range(y: Tensor, classes: int, name: str = "y") -> None:
 def check_finite(x: Tensor, name: str) -> None:
     """Raise InputError at the first value that is NaN or infinite."""
     # A sum reads the memory once and keeps NaN and infinity. Where it is not finite, it may yet have overflowed.
-    if not x.is_floating_point() or x.device.type == "meta" or math.isfinite(_sum(x.detach())):
+    if not x.is_floating_point() or math.isfinite(_sum(x.detach())):
         return
     bad = ~x.detach().isfinite()
     if not bool(bad.any()):
@@ -164,6 +185,24 @@ def as_count(value: Any, name: str, *, least: int = 1) -> int:
     if whole is None or whole < least:
         raise InputError(f"expected {name} as a whole number of {least} or more; got {value!r}.")
     return whole
+
+
+def as_path(value: Any, name: str) -> Path:
+    """Return a path.
+
+    Raises:
+        InputError: neither a text nor a path.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"expected {name} as a path; got {value!r}.")
+    return Path(value)
+
+
+def check_module(value: Any, name: str = "module") -> None:
+    """Raise InputError unless this is a torch module, and not its class."""
+    if not isinstance(value, nn.Module):
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise InputError(f"expected {name} as a torch.nn.Module; got {got}.")
 
 
 def check_generator(generator: Any, name: str = "generator", *, optional: bool = False) -> None:

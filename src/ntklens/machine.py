@@ -11,12 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntklens import machine_file
-from ntklens.arguments import as_classes, as_images, check_range, same_device
+from ntklens.arguments import as_classes, as_floats, as_images, as_path, check_range, same_device
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.estimator import Estimator
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, equal_rows, inverts, trained_covariance
+from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, check_filter, equal_rows, inverts, trained_covariance
 from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
 from ntklens.memory import check_room
 from ntklens.targets import class_logits, regression_targets
@@ -107,10 +107,9 @@ class KernelMachine(FittedState, Estimator):
                 "expected a kernel, such as analytic_kernel(module), empirical_kernel(module) or a subclass of nl.Kernel; "
                 f"got {type(kernel).__name__}."
             )
-        if arithmetic not in (torch.float32, torch.float64):
-            raise InputError(f"expected arithmetic torch.float64 or torch.float32; got {arithmetic}.")
-        if filter is not None and not isinstance(filter, Filter):
-            raise InputError(f"expected a filter, such as nl.Ridge(0.1); got {filter!r}.")
+        _check_arithmetic(arithmetic)
+        if filter is not None:
+            check_filter(filter)
         self.kernel = kernel
         self.arithmetic = arithmetic
         self.filter: Filter = Ridge(0.0) if filter is None else filter
@@ -149,8 +148,9 @@ class KernelMachine(FittedState, Estimator):
                 whole spectrum.
         """
         twin: KernelMachine = self._twin()
-        if not isinstance(filter, Filter):
-            raise InputError(f"expected a filter, such as nl.Ridge(0.1); got {filter!r}.")
+        check_filter(filter)
+        if spectrum is not None and not isinstance(spectrum, Spectrum):
+            raise InputError(f"expected spectrum as that of machine.factorisation; got {type(spectrum).__name__}.")
         twin.__dict__.update(filter=filter, _spectrum=spectrum, _factorisation=self.factorisation)
         twin.coefficients = twin._filtered(self.targets)
         return twin
@@ -202,22 +202,35 @@ class KernelMachine(FittedState, Estimator):
         """
         self._check_fitted()
         inside = self.arithmetic if arithmetic is None else arithmetic
-        return self.kernel.expansion(self.double_inputs, coefficients.to(torch.float64), inside)
+        _check_arithmetic(inside)
+        a = as_floats(coefficients, "coefficients")
+        if a.ndim != 2 or len(a) != len(self.train_inputs):
+            raise InputError(f"expected coefficients of shape ({len(self.train_inputs)}, k); got {tuple(a.shape)}.")
+        return self.kernel.expansion(self.double_inputs, a.to(torch.float64), inside)
 
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
         """Return the raw predictions Θ(x, X) α, one column per target; they can be differentiated once in x."""
-        self._check_fitted()
-        x = as_images(x)
-        same_device(x, self.train_inputs.device, "x", "the machine")
-        if x.shape[1:] != self.train_inputs.shape[1:]:
-            shape = ", ".join(map(str, self.train_inputs.shape[1:]))
-            raise InputError(f"expected inputs of shape (n, {shape}), as in training; got {tuple(x.shape)}.")
+        x = self.checked(x)
         if not len(x):
             return x.new_zeros(0, self.targets.shape[1])
         if torch.is_grad_enabled() and x.requires_grad:
             result: Tensor = _Outputs.apply(x, self)  # type: ignore[no-untyped-call]
             return result
         return self.expansion(x.detach()).to(x.dtype)
+
+    def checked(self, x: Tensor) -> Tensor:
+        """Return inputs as a tensor, if they are like the training inputs.
+
+        Raises:
+            InputError: inputs of another shape, dtype or device, or with values that are not finite.
+        """
+        self._check_fitted()
+        x = as_images(x)
+        same_device(x, self.train_inputs.device, "x", "the machine")
+        if x.shape[1:] != self.train_inputs.shape[1:]:
+            shape = ", ".join(map(str, self.train_inputs.shape[1:]))
+            raise InputError(f"expected x as inputs of shape (n, {shape}), as in training; got {tuple(x.shape)}.")
+        return x
 
     def forward(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m classes"]:
         """Return one logit per class: the raw outputs, or (-f/2, f/2) for one scalar output f."""
@@ -300,10 +313,14 @@ class KernelMachine(FittedState, Estimator):
         """Write the training data and the coefficients to a safetensors file.
 
         The filter and the arithmetic are saved with them. The kernel is code and is not saved: `load` takes it again.
+
+        Raises:
+            InputError: the machine is not fitted, or the file cannot be written.
         """
         self._check_fitted()
+        path = as_path(path, "path")
         tensors = {name: getattr(self, name) for name in TENSORS}
-        machine_file.write(Path(path), tensors, self.kernel, self.filter, self.arithmetic)
+        machine_file.write(path, tensors, self.kernel, self.filter, self.arithmetic)
 
     @classmethod
     def load(cls, path: str | Path, kernel: Kernel, filter: Filter | None = None) -> KernelMachine:
@@ -318,9 +335,10 @@ class KernelMachine(FittedState, Estimator):
             InputError: the file does not exist or is of another kind, or the machine was saved with another kernel or
                 filter.
         """
-        saved, arithmetic = machine_file.settings(Path(path))
+        path = as_path(path, "path")
+        saved, arithmetic = machine_file.settings(path)
         machine = cls(kernel, saved if filter is None else filter, arithmetic=arithmetic)
-        machine._hold(**machine_file.read(Path(path), kernel, machine.filter))
+        machine._hold(**machine_file.read(path, kernel, machine.filter))
         return machine
 
     def extra_repr(self) -> str:
@@ -376,3 +394,8 @@ class KernelMachine(FittedState, Estimator):
     def _check_fitted(self) -> None:
         if not self.is_fitted:
             raise InputError("the machine has no training data yet. Call fit(x, y) or KernelMachine.load first.")
+
+
+def _check_arithmetic(dtype: torch.dtype) -> None:
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"expected arithmetic torch.float64 or torch.float32; got {dtype!r}.")

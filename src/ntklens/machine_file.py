@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ntklens.arguments import check_finite
 from ntklens.errors import InputError
-from ntklens.files import written_whole
+from ntklens.files import first_line, written_whole
 from ntklens.kernels.base import Kernel
 from ntklens.linalg import Filter, describe, described
 
@@ -30,11 +31,19 @@ def write(path: Path, tensors: Mapping[str, Tensor], kernel: Kernel, filter: Fil
         kernel: its kernel, of which the description and a few values are saved.
         filter: its filter, of which the description is saved.
         arithmetic: dtype in which it computes.
+
+    Raises:
+        InputError: the file cannot be written.
     """
     contents = {name: tensor.contiguous() for name, tensor in tensors.items()}
     contents["probe"] = _probe(kernel, tensors["train_inputs"]).contiguous()
-    with written_whole(path) as partial:
-        save_file(contents, str(partial), metadata=_descriptions(kernel, filter) | _settings(filter, arithmetic))
+    if path.is_dir():
+        raise InputError(f"expected path as a file to write; got the folder {path}.")
+    try:
+        with written_whole(path) as partial:
+            save_file(contents, str(partial), metadata=_descriptions(kernel, filter) | _settings(filter, arithmetic))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
 
 
 def settings(path: Path) -> tuple[Filter | None, torch.dtype]:
@@ -89,6 +98,17 @@ def check(state: Mapping[str, Tensor], kernel: Kernel, filter: Filter, source: s
         filter: the filter that is expected.
         source: where the state comes from, for the message.
     """
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"expected {source} as tensors; got {name} as {type(value).__name__}.")
+    x, y, alpha = (state[name] for name in ("train_inputs", "targets", "coefficients"))
+    if x.ndim < 2 or y.ndim != 2 or len(x) != len(y) or y.shape != alpha.shape:
+        raise InputError(
+            f"expected {source} with train_inputs (n, ...), and targets and coefficients (n, O); got {tuple(x.shape)}, "
+            f"{tuple(y.shape)} and {tuple(alpha.shape)}. Save the machine again."
+        )
+    for name in ("train_inputs", "targets", "coefficients"):
+        check_finite(state[name], f"{name} of {source}")
     try:
         metadata = json.loads(bytes(state["description"].tolist()))
     except ValueError:

@@ -80,6 +80,21 @@ class FittedState(nn.Module):
             identity = machine_file.identity(self.kernel, self.filter, self.train_inputs)
             destination.update({prefix + name: tensor for name, tensor in identity.items()})
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take over the state of another machine with this kernel and filter.
+
+        Args:
+            state_dict: what `state_dict` of the other machine gave.
+            strict: refuse a state that lacks tensors or has others.
+            assign: without effect, since the tensors are copied.
+
+        Raises:
+            InputError: no such state, or that of a machine with another kernel or filter.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise InputError(f"expected state_dict as the state of a machine; got {type(state_dict).__name__}.")
+        return super().load_state_dict(state_dict, strict, assign)
+
     def _load_from_state_dict(
         self,
         state_dict: Mapping[str, Tensor],
@@ -95,14 +110,25 @@ class FittedState(nn.Module):
         torch itself copies into tensors that exist, of the same shapes; before `fit` there are none.
 
         Raises:
-            InputError: the state is that of a machine with another kernel or filter.
+            InputError: the state is that of a machine with another kernel or filter, or with `strict` it is not whole.
         """
         state = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
         names = {*TENSORS, *machine_file.IDENTITY}
-        unexpected_keys.extend(prefix + name for name in state if name not in names)
+        unexpected = [name for name in state if name not in names]
+        if strict and unexpected:
+            raise InputError(
+                f"expected the state of a kernel machine, {', '.join(sorted(names))}; got {', '.join(sorted(unexpected))} "
+                "too. Pass the state_dict of a machine."
+            )
+        unexpected_keys.extend(prefix + name for name in unexpected)
         if missing := names - set(state):
             # The state of a machine before `fit` holds nothing, and fits another one before `fit`.
             if self.is_fitted or len(missing) < len(names):
+                if strict:
+                    raise InputError(
+                        f"expected the state of a fitted kernel machine; got one without {', '.join(sorted(missing))}. "
+                        "Pass the whole state_dict of the machine."
+                    )
                 missing_keys.extend(prefix + name for name in sorted(missing))
             return
         machine_file.check(state, self.kernel, self.filter, "the state")

@@ -26,6 +26,9 @@ class Estimate:
         high: upper end of the interval.
         n: number of observations.
 
+    Raises:
+        InputError: no numbers, or ends of the interval that are exchanged.
+
     Example:
         >>> print(proportion(163, 200))
         81.5 % [75.5, 86.3]
@@ -35,6 +38,15 @@ class Estimate:
     low: float
     high: float
     n: int
+
+    def __post_init__(self) -> None:
+        for name, number in (("value", self.value), ("low", self.low), ("high", self.high), ("n", self.n)):
+            if isinstance(number, bool) or not isinstance(number, (int, float, np.number)):
+                raise InputError(f"expected {name} as a number; got {number!r}.")
+        if self.low > self.high:
+            raise InputError(f"expected low up to high; got {self.low} and {self.high}.")
+        if self.n != int(self.n) or self.n < 0:
+            raise InputError(f"expected n as a whole number of observations; got {self.n}.")
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"

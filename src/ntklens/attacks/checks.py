@@ -97,12 +97,14 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
             f"expected a model that returns logits of shape ({len(y)}, classes); got {tuple(logits.shape)}. For one scalar "
             "output f return (-f/2, f/2)."
         )
+    if not logits.is_floating_point():
+        raise InputError(f"expected a model that returns logits in floating point; got {logits.dtype}.")
     if y.shape != (len(logits),):
-        raise InputError(f"expected {len(logits)} class indices, one per image; got a tensor of {tuple(y.shape)}.")
+        raise InputError(f"expected y as {len(logits)} class indices, one per image; got a tensor of {tuple(y.shape)}.")
     if len(y) and not (int(y.min()) >= 0 and int(y.max()) < logits.shape[1]):
         raise InputError(
-            f"expected class indices from 0 to {logits.shape[1] - 1}, because the model has {logits.shape[1]} logits; got "
-            f"{int(y.min())} to {int(y.max())}."
+            f"expected y as class indices from 0 to {logits.shape[1] - 1}, because the model has {logits.shape[1]} logits; "
+            f"got {int(y.min())} to {int(y.max())}."
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError("the model's logits are not finite on these images; an attack cannot rank them.")

@@ -145,13 +145,13 @@ def pgd(
     x, y = check_attack(x, y, threats[0].bounds)
     for threat in threats:
         check_reach(threat, x)
-    _check_transforms(x, momentum, diversity, translation)
+    momentum, diversity = _check_transforms(x, momentum, diversity, translation)
     options = AscentOptions(
         objective=Objective(loss_of(loss), targeted),
         restarts=restarts,
         random_start=random_start,
-        momentum=float(momentum),
-        diversity=float(diversity),
+        momentum=momentum,
+        diversity=diversity,
         translation=translation,
         early_stop=early_stop,
         batch_size=batch_size,
@@ -167,8 +167,9 @@ def _threat(
     """Return the threat at one radius, its step given in units of the pixels, of ε, or not at all."""
     # The length is stated, because one step of `pgd` is 2.5 ε long by default and one step of a Threat ε. Only in a ball
     # of radius 0 it is left out: the step has length 0 there, which no stated step may have.
+    eps = Threat(eps, norm, bounds=bounds).eps  # refuses what is no radius
     if step_size is None and eps > 0:
-        step_size = default_step(eps, steps) if relative_step is None else relative_step * eps
+        step_size = default_step(eps, steps) if relative_step is None else as_number(relative_step, "ε") * eps
     return Threat(eps, norm, steps, step_size, bounds)
 
 
@@ -201,12 +202,15 @@ def _check_draws(restarts: int, random_start: bool, diversity: float, generator:
     check_generator(generator, optional=True)
 
 
-def _check_transforms(x: Tensor, momentum: float, diversity: float, translation: int) -> None:
-    if not 0 <= as_number(momentum, "momentum") < math.inf:
+def _check_transforms(x: Tensor, momentum: float, diversity: float, translation: int) -> tuple[float, float]:
+    """Return momentum and diversity as plain numbers."""
+    momentum, diversity = float(as_number(momentum, "momentum")), float(as_number(diversity, "diversity"))
+    if not 0 <= momentum < math.inf:
         raise InputError(f"expected momentum of 0 or more; got {momentum}.")
-    if not 0 <= as_number(diversity, "diversity") <= 1:
+    if not 0 <= diversity <= 1:
         raise InputError(f"expected diversity as a probability from 0 to 1; got {diversity}.")
     if as_count(translation, "translation", least=0) and translation % 2 == 0:
         raise InputError(f"expected translation as the side of a window, an odd number of pixels; got {translation}.")
     if (diversity or translation) and x.ndim != 4:
         raise InputError(f"expected images (n, C, H, W) for diversity and translation; got {tuple(x.shape)}.")
+    return momentum, diversity

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_count
 from ntklens.modules import guarded
 
 BATCH = 512
@@ -22,8 +23,11 @@ def batches(n: int, batch_size: int | None) -> Iterator[slice]:
     Args:
         n: number of images.
         batch_size: images in a slice; all of them without one.
+
+    Raises:
+        InputError: a batch size that is no whole number of 1 or more.
     """
-    size = max(n, 1) if batch_size is None else batch_size
+    size = max(n, 1) if batch_size is None else as_count(batch_size, "batch_size")
     for start in range(0, max(n, 1), size):
         yield slice(start, start + size)
 

@@ -59,6 +59,10 @@ class Objective:
         Raises:
             InputError: logits that do not fit y, or no finite gradient.
         """
+        if not len(x):
+            return torch.zeros_like(x), torch.zeros_like(
+                y, dtype=torch.bool
+            )  # a model may return no graph for no images
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             logits = model(x)

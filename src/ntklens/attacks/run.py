@@ -136,8 +136,8 @@ def attack(
     Raises:
         InputError: an unknown method, arguments that do not fit, or images outside the ball.
     """
-    if isinstance(method, str) and method not in METHODS:
-        raise InputError(f'expected an attack among {", ".join(METHODS)}; got "{method}".')
+    if not callable(method) and (not isinstance(method, str) or method not in METHODS):
+        raise InputError(f"expected method as an attack among {', '.join(METHODS)}, or a function; got {method!r}.")
     if options.get("targeted"):
         raise InputError("success counts predictions that are wrong: make targeted images with pgd(…, targeted=True).")
     if method in ("noise", "square") and "generator" not in options:

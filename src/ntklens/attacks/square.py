@@ -66,7 +66,8 @@ def square(
     check_generator(generator)
     if batch_size is not None:
         as_count(batch_size, "batch_size")
-    if as_count(queries, "queries", least=0) < 1 or not 0 < as_number(share, "share") <= 1:
+    share = as_number(share, "share")
+    if as_count(queries, "queries", least=0) < 1 or not 0 < share <= 1:
         raise InputError(f"expected queries of 1 or more and a share in (0, 1]; got {queries} and {share}.")
     if not len(x):
         return x

@@ -140,7 +140,7 @@ def attack(
         "eps": radius,
         "norm": norm,
         "steps": steps,
-        "loss": loss or ("margin" if surrogate else "cross-entropy"),
+        "loss": loss if loss is not None else "margin" if surrogate else "cross-entropy",
     }
     values: dict[str, Any] = {
         "kind": "attack",

@@ -22,7 +22,7 @@ def demo(
     Example: ntklens demo --out runs/demo
     """
     from ntklens.cli.experiment import execute
-    from ntklens.study import demo_spec
+    from ntklens.study import Spec, demo_spec
 
-    spec = demo_spec().model_copy(update={"seed": seed, "device": device})
+    spec = Spec.parse(demo_spec().model_dump() | {"seed": seed, "device": device})
     execute(spec, out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))

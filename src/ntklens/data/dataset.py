@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_count
 from ntklens.errors import InputError
 
 
@@ -27,13 +29,19 @@ class Split:
     y: Tensor
 
     def __post_init__(self) -> None:
+        for name, value in (("x", self.x), ("y", self.y)):
+            if not isinstance(value, Tensor):
+                raise InputError(
+                    f"expected {name} as a tensor; got {type(value).__name__}. Call torch.as_tensor first."
+                )
         if self.x.ndim != 4 or self.x.dtype != torch.float32:
             raise InputError(
                 f"expected float32 images (n, C, H, W); got {self.x.dtype} of shape {tuple(self.x.shape)}."
             )
         if self.y.dtype != torch.int64 or self.y.shape != (len(self.x),):
             raise InputError(
-                f"expected {len(self.x)} class indices, one per image; got {self.y.dtype} of shape {tuple(self.y.shape)}."
+                f"expected y as {len(self.x)} class indices, one per image; got {self.y.dtype} of shape "
+                f"{tuple(self.y.shape)}."
             )
         if len(self.x) and not bool(((self.x >= 0) & (self.x <= 1)).all()):
             raise InputError(_outside(self.x))
@@ -66,6 +74,13 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, part in (("train", self.train), ("test", self.test)):
+            if not isinstance(part, Split):
+                raise InputError(f"expected {name} as a Split(x, y); got {type(part).__name__}.")
+        if not all(isinstance(name, str) for name in _listed(self.classes)):
+            raise InputError(f"expected classes as the names of the classes; got {self.classes!r}.")
+        if len(set(self.classes)) < len(self.classes):
+            raise InputError(f"expected classes of different names; got {', '.join(self.classes)}.")
         if self.train.x.shape[1:] != self.test.x.shape[1:]:
             shapes = f"{tuple(self.train.x.shape[1:])} and {tuple(self.test.x.shape[1:])}"
             raise InputError(f"expected training and test images of one shape; got {shapes}.")
@@ -95,6 +110,7 @@ class Dataset:
         """
         if isinstance(classes, str):
             raise InputError(f"expected a list of classes; got the text {classes!r}. Give [{classes!r}, ...].")
+        classes = _listed(classes)
         chosen = [self._class_index(c) for c in classes]
         if len(chosen) < 2 or len(set(chosen)) != len(chosen):
             raise InputError(f"expected two or more different classes; got {list(classes)}.")
@@ -122,7 +138,7 @@ class Dataset:
             InputError: a number below 1, or more than there are.
         """
         for name, count, split in (("train", train, self.train), ("test", test, self.test)):
-            if count is not None and not 1 <= count <= len(split):
+            if count is not None and as_count(count, name) > len(split):
                 raise InputError(f"expected {name} from 1 to {len(split)}, the number of images; got {count}.")
         return replace(self, train=self.train[:train], test=self.test[:test])
 
@@ -175,6 +191,17 @@ class Dataset:
             f'Class {digits} is the one with the index {digits} ("{self.classes[index]}"), not the one called "{digits}", '
             f'which is "{digits}" as a text.'
         )
+
+
+def _listed(classes: Any) -> list[Any]:
+    """Return the entries of a list of classes.
+
+    Raises:
+        InputError: no list.
+    """
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise InputError(f"expected classes as a list of names or indices; got {classes!r}.")
+    return list(classes)
 
 
 def _outside(x: Tensor) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pooch
 
+from ntklens.arguments import as_count, as_path
 from ntklens.data import cifar, mnist
 from ntklens.data.arrays import images
 from ntklens.data.conversion import converted
@@ -168,8 +169,11 @@ def load_dataset(
         >>> data.train.x.shape, data.classes
         (torch.Size([800, 1, 28, 28]), ('Pullover', 'Coat'))
     """
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise InputError(f"expected a size of one pixel or more, as a whole number such as 32; got {size!r}.")
+    if size is not None:
+        size = as_count(size, "size")
+    for argument, folder in (("data_dir", data_dir), ("cache_dir", cache_dir)):
+        if folder is not None:
+            as_path(folder, argument)
     if mode not in (None, "grey", "rgb"):
         raise InputError(f'expected the mode "grey" or "rgb", or None; got {mode!r}.')
     data = _load(str(name), data_dir, cache_dir, size, mode)

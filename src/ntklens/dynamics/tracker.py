@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntklens.arguments import as_classes, as_tensor, check_finite
+from ntklens.arguments import as_classes, as_count, as_number, as_path, as_tensor, check_finite, shape_of
 from ntklens.dynamics import measures, store
 from ntklens.dynamics.path import KernelPath
 from ntklens.dynamics.store import EpochRecord
@@ -82,10 +83,13 @@ class KernelTracker:
     ) -> None:
         probe_x, probe_y = as_tensor(probe_x, "probe_x"), as_tensor(probe_y, "probe_y")
         check_finite(probe_x, "probe_x")
+        top_k = as_count(top_k, "top_k")
+        if attack is not None and not callable(attack):
+            raise InputError(f"expected attack as a function of network, images and classes; got {attack!r}.")
         if probe_x.ndim == 0 or probe_y.ndim == 0 or len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
             raise InputError(
                 "expected one label per probe image, and more probe images than top_k; "
-                f"got {len(probe_x)} images, {len(probe_y)} labels and top_k = {top_k}."
+                f"got probe_x of {shape_of(probe_x)}, probe_y of {shape_of(probe_y)} and top_k = {top_k}."
             )
         probe_y = as_classes(probe_y, len(probe_x), "probe_y")
         if int(probe_y.min()) < 0:
@@ -99,7 +103,7 @@ class KernelTracker:
         self.scalars: list[dict[str, float]] = []
         self.seconds = 0.0
         self._path = KernelPath(probe_y, top_k)
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else as_path(folder, "folder")
         if self._folder is not None:
             store.make_folder(self._folder)
             for record in store.read_all(self._folder, self._fingerprint()):
@@ -124,6 +128,10 @@ class KernelTracker:
             InputError: the epoch is before the last recorded one, or the probe set has classes that the network lacks.
             NumericalFailure: the kernel is not finite.
         """
+        epoch = _epoch(epoch)
+        for name, value in scalars.items():
+            if isinstance(value, bool) or not isinstance(value, (float, int, np.number, Tensor, np.ndarray)):
+                raise InputError(f"expected the figure {name} as a number; got {value!r}.")
         if self.epochs and epoch < self.epochs[-1]:
             raise InputError(
                 f"expected epochs in ascending order; got {epoch:g} after {self.epochs[-1]:g}. To train again from there, "
@@ -148,7 +156,12 @@ class KernelTracker:
         return kernel
 
     def rewind(self, epoch: float) -> None:
-        """Remove the records from an epoch on, in the folder too."""
+        """Remove the records from an epoch on, in the folder too.
+
+        Raises:
+            InputError: the epoch is no number.
+        """
+        epoch = _epoch(epoch)
         remaining = sum(e < epoch for e in self.epochs)
         if remaining < len(self.epochs):
             self._path.truncate(remaining)
@@ -224,6 +237,8 @@ class KernelTracker:
             threshold: velocity, in kernel distance per epoch.
         """
         self._check_recorded()
+        if as_number(threshold, "threshold") < 0:
+            raise InputError(f"expected threshold of 0 or more; got {threshold}.")
         return measures.lazy_epoch(self._path.velocities(), self.epochs, threshold)
 
     def row(self, number: int = -1) -> dict[str, float]:
@@ -238,7 +253,10 @@ class KernelTracker:
             number: place of the record in the sequence.
         """
         self._check_recorded()
-        scalars = self.scalars[number]
+        place = as_count(number, "number", least=-len(self.epochs))
+        if place >= len(self.epochs):
+            raise InputError(f"expected number as the place of one of {len(self.epochs)} records; got {number}.")
+        scalars = self.scalars[place]
         return self._path.row(number) | {name: scalars.get(name, math.nan) for name in self._names()}
 
     def rows(self) -> list[dict[str, float]]:
@@ -273,7 +291,7 @@ class KernelTracker:
         """
         self._check_recorded()
         columns = zip(self.epochs, self._path.kernels, self.scalars, strict=True)
-        store.write_all(Path(folder), [EpochRecord(*fields) for fields in columns], self._fingerprint())
+        store.write_all(as_path(folder, "folder"), [EpochRecord(*fields) for fields in columns], self._fingerprint())
 
     def restore(self, folder: str | Path) -> KernelTracker:
         """Replace the records by those of another tracker with the same probe set; recording goes on from there.
@@ -284,7 +302,7 @@ class KernelTracker:
         Raises:
             InputError: the folder does not exist, holds no records or has those of another probe set.
         """
-        folder = Path(folder)
+        folder = as_path(folder, "folder")
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder. Give one written by KernelTracker.save.")
         records = store.read_all(folder, self._fingerprint())
@@ -307,3 +325,11 @@ class KernelTracker:
         for t in (self.probe_x, self.probe_y):
             digest.update(str(tuple(t.shape)).encode() + t.cpu().numpy().tobytes())
         return f"{self.outputs} {digest.hexdigest()}"
+
+
+def _epoch(value: float) -> float:
+    """Return a number of epochs as a plain one."""
+    epoch = as_number(value, "epoch")
+    if not math.isfinite(epoch):
+        raise InputError(f"expected epoch as a finite number; got {value}.")
+    return epoch

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ntklens.arguments import as_count, as_floats, as_images, check_generator, same_device
 from ntklens.errors import InputError
-from ntklens.features.eigenfeatures import NTKFeatures
+from ntklens.features.eigenfeatures import NTKFeatures, check_features
 
 
 def subspace_overlap(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> float:
@@ -20,7 +21,7 @@ def subspace_overlap(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> float:
         a: orthonormal columns.
         b: orthonormal columns, as many as those of a.
     """
-    return float(principal_cosines(a, b).square().mean())
+    return float(principal_cosines(a, b).detach().square().mean())
 
 
 def principal_cosines(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
@@ -32,8 +33,7 @@ def principal_cosines(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> Float
         a: orthonormal columns.
         b: orthonormal columns, as many as those of a.
     """
-    if a.shape != b.shape:
-        raise InputError(f"expected two subspaces of one size; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    a, b = _bases(a, b)
     cosines: Tensor = torch.linalg.svdvals(a.T @ b)
     return cosines
 
@@ -50,12 +50,21 @@ def match(a: Float[Tensor, "n k"], b: Float[Tensor, "n k"]) -> tuple[Int[Tensor,
     """
     from scipy.optimize import linear_sum_assignment  # slow to import, and used by this function alone
 
-    if a.shape != b.shape:
-        raise InputError(f"expected two bases of one size; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    a, b = _bases(a, b)
     cosines = a.T @ b
-    _, partner = linear_sum_assignment(-cosines.square().cpu().numpy())
+    _, partner = linear_sum_assignment(-cosines.detach().square().cpu().numpy())
     order = torch.from_numpy(partner).to(a.device)
     return order, cosines.gather(1, order[:, None])[:, 0]
+
+
+def _bases(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two bases as tensors of one size and dtype."""
+    a, b = as_floats(a, "a"), as_floats(b, "b")
+    if a.shape != b.shape or a.ndim != 2 or not a.numel():
+        raise InputError(f"expected a and b as bases of one size, (n, k); got {tuple(a.shape)} and {tuple(b.shape)}.")
+    same_device(b, a.device, "b", "a")
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    return a.to(dtype), b.to(dtype)
 
 
 def random_overlap(n: int, k: int, draws: int, generator: torch.Generator) -> tuple[float, float]:
@@ -89,6 +98,10 @@ def _null(
 
     The statistic depends on the bases' relative position alone, so one of them stays the first k unit vectors.
     """
+    if as_count(k, "k") > as_count(n, "n"):
+        raise InputError(f"expected k, the dimension of the subspaces, from 1 to n = {n}; got {k}.")
+    as_count(draws, "draws")
+    check_generator(generator)
     a = torch.eye(n, k, dtype=torch.float64)
     samples = []
     for _ in range(draws):
@@ -108,7 +121,15 @@ def scalar_pictures(
         x: images.
         directions: vectors v over the training images, as columns: eigenvectors, or any others.
     """
+    check_features(features)
+    x = features.machine.checked(x)
     rows = torch.arange(len(x), device=x.device)
+    directions = as_floats(directions, "directions")
+    if directions.ndim != 2 or len(directions) != len(features.eigenvectors):
+        raise InputError(
+            f"expected directions of shape ({len(features.eigenvectors)}, k), columns over the training images; got "
+            f"{tuple(directions.shape)}."
+        )
     _, pullback = features.machine.expand(directions, torch.float64).vjp(x.to(torch.float64))
     columns = [rows.new_full((len(x),), column) for column in range(directions.shape[1])]
     return torch.stack([pullback.along(column, rows) for column in columns])
@@ -116,4 +137,8 @@ def scalar_pictures(
 
 def picture_cosine(a: Float[Tensor, "m *shape"], b: Float[Tensor, "m *shape"]) -> Float[Tensor, " m"]:
     """Compute |cosine| of two features' pictures for each image: (m,); the sign of a feature is arbitrary."""
+    a, b = as_images(a, "a"), as_images(b, "b")
+    if a.shape != b.shape:
+        raise InputError(f"expected a and b as pictures of one shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    same_device(b, a.device, "b", "a")
     return torch.cosine_similarity(a.flatten(1), b.flatten(1), dim=1).abs()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ntklens.arguments import as_count, as_floats, as_images, check_range
 from ntklens.attacks import Threat, correct
-from ntklens.attacks.balls import per_sample
+from ntklens.attacks.balls import Bounds, per_sample
 from ntklens.attacks.checks import check_attack
 from ntklens.errors import InputError
 from ntklens.features.scores import FeatureScores
 from ntklens.features.under_attack import Outcomes, outcomes
-from ntklens.linalg import Band, Filter, Indices, check_indices, rounding_floor, whole_indices
+from ntklens.linalg import Band, Filter, Indices, check_filter, check_indices, rounding_floor, whole_indices
 from ntklens.machine import KernelMachine
 from ntklens.progress import Progress, Report
 
@@ -37,7 +39,17 @@ class NTKFeatures:
     """
 
     def __init__(self, machine: KernelMachine, count: int | None = None) -> None:
-        spectrum = machine.factorisation.spectrum if count is None else machine.factorisation.leading(count)
+        if not isinstance(machine, KernelMachine):
+            raise InputError(
+                f"expected machine as a fitted KernelMachine; got {type(machine).__name__}. For a network, wrap its kernel "
+                "in one."
+            )
+        factors = machine.factorisation
+        if count is not None and as_count(count, "count") > len(factors.matrix):
+            raise InputError(
+                f"expected count from 1 to {len(factors.matrix)}, the number of training inputs; got {count}."
+            )
+        spectrum = factors.spectrum if count is None else factors.leading(operator.index(count))
         self.machine, self.spectrum = machine, spectrum
         self.eigenvalues: Tensor = spectrum.eigenvalues
         self.eigenvectors: Tensor = spectrum.eigenvectors
@@ -77,6 +89,7 @@ class NTKFeatures:
         Args:
             filter: g.
         """
+        check_filter(filter)
         residual = 1 - self.eigenvalues * filter(self.eigenvalues)
         return float((self.label_energy * (1 - residual.square())).sum())
 
@@ -119,11 +132,13 @@ class NTKFeatures:
         if not callable(attack):
             threat = attack if isinstance(attack, Threat) else Threat(attack)
             return FeatureScores.of(index, self.outcomes(x, y, threat, index, progress=progress).attacked)
+        x, y = self._checked(x, y, (0, 1))
         progress = Progress(progress)
         right = y.new_zeros(len(index), len(y), dtype=torch.bool)
         for place, i in enumerate(index):
             feature = self.keep(i)
-            right[place] = correct(feature, attack(feature, x, y), y)
+            x_adv = as_images(attack(feature, x, y), "the images of the attack")
+            right[place] = correct(feature, x_adv, y)
             progress.step(place + 1, len(index))
         return FeatureScores.of(index, right)
 
@@ -146,10 +161,9 @@ class NTKFeatures:
             progress: called with the share of the work that is done, from 0 to 1.
         """
         index = self.chosen(indices)
-        check_attack(x, y, (0, 1) if threat is None else threat.bounds)
-        if not len(x):
-            raise InputError("expected at least one image to score the features on; got none.")
-        self._check_classes(y)
+        if threat is not None and not isinstance(threat, Threat):
+            raise InputError(f"expected threat as a Threat, such as Threat(8 / 255); got {threat!r}.")
+        x, y = self._checked(x, y, (0, 1) if threat is None else threat.bounds)
         weights = self.weights[index]
         if weights.shape[1] == 1:  # one scalar output f stands for the logits (-f, f), up to their scale
             weights = torch.cat([-weights, weights], 1)
@@ -175,8 +189,11 @@ class NTKFeatures:
                 "with more than two classes the picture needs y, the classes whose outputs are differentiated."
             )
         if y is not None:
-            check_attack(x, y, (-math.inf, math.inf))
-            self._check_classes(y)
+            x, y = check_attack(x, y, (-math.inf, math.inf))
+            check_range(y, self._class_count())
+        x = feature.checked(x)
+        if not len(x):
+            return torch.zeros_like(x)
         columns = y.long() if y is not None and outputs > 1 else torch.zeros(len(x), dtype=torch.long, device=x.device)
         _, pullback = feature.expand(feature.coefficients, torch.float64).along(x, columns)
         gradient = pullback.along(columns, torch.arange(len(x), device=x.device))
@@ -184,10 +201,17 @@ class NTKFeatures:
             return gradient
         return gradient * per_sample(2 * y.to(gradient) - 1, x)
 
-    def _check_classes(self, y: Tensor) -> None:
-        classes = max(2, self.weights.shape[1])
-        if len(y) and (int(y.min()) < 0 or int(y.max()) >= classes):
-            raise InputError(f"expected classes from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
+    def _checked(self, x: Tensor, y: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
+        """Return images to score on, and their classes."""
+        x, y = check_attack(x, y, bounds)
+        x = self.machine.checked(x)
+        if not len(x):
+            raise InputError("expected x as at least one image to score the features on; got none.")
+        check_range(y, self._class_count())
+        return x, y
+
+    def _class_count(self) -> int:
+        return max(2, self.weights.shape[1])
 
     def chosen(self, indices: Indices | None, *, once: bool = False) -> list[int]:
         """Return features' places in the spectrum as a list.
@@ -220,13 +244,26 @@ def eigenfeatures(machine: KernelMachine, count: int | None = None) -> NTKFeatur
         >>> features.eigenvalues
         tensor([2.0000, 0.5000], dtype=torch.float64)
     """
-    if not isinstance(machine, KernelMachine):
-        raise InputError(
-            f"expected a fitted KernelMachine; got {type(machine).__name__}. For a network, wrap its kernel in one."
-        )
     return NTKFeatures(machine, count)
 
 
+def check_features(features: NTKFeatures) -> None:
+    """Raise InputError unless these are features of a machine."""
+    if not isinstance(features, NTKFeatures):
+        raise InputError(f"expected features as those of eigenfeatures(machine); got {type(features).__name__}.")
+
+
 def linear_robust_radius(x: Float[Tensor, "m d"], direction: Float[Tensor, " d"]) -> Float[Tensor, " m"]:
-    """Compute |uᵀx| / |u|₁: how far x may move in linf before a linear feature uᵀx changes sign (docs/formulas.md)."""
+    """Compute |uᵀx| / |u|₁: how far x may move in linf before a linear feature uᵀx changes sign (docs/formulas.md).
+
+    Raises:
+        InputError: inputs or a direction that do not fit each other, or a direction that is zero.
+    """
+    x, u = as_images(x), as_floats(direction, "direction")
+    if x.ndim != 2 or u.shape != x.shape[1:]:
+        raise InputError(f"expected x (m, d) and a direction (d,); got {tuple(x.shape)} and {tuple(u.shape)}.")
+    if not bool(u.any()):
+        raise InputError("expected a direction that is not zero, since a feature of zero has no sign; got zeros.")
+    dtype = torch.promote_types(x.dtype, u.dtype)
+    x, direction = x.to(dtype), u.to(dtype)
     return (x @ direction).abs() / direction.abs().sum()

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.features.eigenfeatures import NTKFeatures
+from ntklens.arguments import as_floats
+from ntklens.errors import InputError
+from ntklens.features.eigenfeatures import NTKFeatures, check_features
 from ntklens.features.subsets import bands
 from ntklens.linalg import Filter
 
@@ -21,7 +23,16 @@ def share_learned(features: NTKFeatures, outputs: Float[Tensor, "n O"]) -> Float
     Args:
         features: features of a machine.
         outputs: f(X) of any predictor, such as a finite network, on the machine's training images.
+
+    Raises:
+        InputError: outputs of another shape than the targets, or that are not finite.
     """
+    check_features(features)
+    outputs = as_floats(outputs, "outputs")
+    if outputs.shape != features.machine.targets.shape:
+        raise InputError(
+            f"expected outputs on the training images, {tuple(features.machine.targets.shape)}; got {tuple(outputs.shape)}."
+        )
     projected = features.eigenvectors.T @ outputs.to(features.eigenvectors)
     energy = features.weights.square().sum(1)
     # A feature without label energy has nothing to learn; its share is 0.

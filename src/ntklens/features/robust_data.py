@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_count, check_generator
 from ntklens.errors import InputError
-from ntklens.features.eigenfeatures import NTKFeatures
+from ntklens.features.eigenfeatures import NTKFeatures, check_features
 from ntklens.linalg import Indices
 
 Kind = Literal["labels", "images"]
@@ -66,9 +67,10 @@ def robust_dataset(features: NTKFeatures, indices: Indices, kind: Kind = "labels
     Raises:
         InputError: no features, indices outside the spectrum, or an unknown kind.
     """
+    check_features(features)
     index = features.chosen(indices, once=True)
     if not index:
-        raise InputError("expected at least one feature to keep; got none.")
+        raise InputError("expected indices of at least one feature to keep; got none.")
     return _projected(features, features.eigenvectors[:, index], kind)
 
 
@@ -84,8 +86,10 @@ def random_dataset(features: NTKFeatures, rank: int, kind: Kind, generator: torc
     Raises:
         InputError: a rank outside 1 to the number of training images, or an unknown kind.
     """
+    check_features(features)
+    check_generator(generator)
     n = len(features.eigenvectors)
-    if not 1 <= rank <= n:
+    if as_count(rank, "rank") > n:
         raise InputError(f"expected a rank from 1 to {n}, the number of training images; got {rank}.")
     # An orthonormal basis of the span of Gaussian vectors, which is uniform among the subspaces.
     draw = torch.randn(n, rank, generator=generator, device=generator.device, dtype=torch.float64)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ntklens.arguments import as_tensor, shape_of
 from ntklens.errors import InputError
 from ntklens.statistics import Estimate, proportion
 
@@ -40,6 +42,12 @@ class FeatureScores:
     @classmethod
     def of(cls, indices: Sequence[int], right: Bool[Tensor, "k m"]) -> FeatureScores:
         """Estimate the accuracy of k features from m images on which each is right or not, as in `Outcomes`."""
+        right = as_tensor(right, "right")
+        if right.dtype != torch.bool or right.ndim != 2 or len(right) != len(indices):
+            raise InputError(
+                f"expected right as truth values ({len(indices)}, m), a row per index; got {right.dtype} of "
+                f"{shape_of(right)}."
+            )
         return cls(tuple(indices), tuple(proportion(int(hits), right.shape[1]) for hits in right.sum(1)))
 
     def __len__(self) -> int:

@@ -8,9 +8,9 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
-from ntklens.arguments import as_count, as_images, check_generator
+from ntklens.arguments import as_count, as_images, check_generator, check_module
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, checked_pair, checked_weights
+from ntklens.kernels.base import Kernel, checked_both, checked_pair, checked_weights
 from ntklens.kernels.engines.base import Engine, Kind
 from ntklens.kernels.engines.select import EngineName, engine_for
 from ntklens.kernels.expansion import Pullback
@@ -46,6 +46,10 @@ class AnalyticKernel(Kernel):
         memory_limit: int = 1 << 30,
         engine: EngineName = "auto",
     ) -> None:
+        check_module(module)
+        if not isinstance(parametrisation, Parametrisation):
+            raise InputError(f"expected parametrisation as a Parametrisation; got {parametrisation!r}.")
+        as_count(memory_limit, "memory_limit")
         if engine not in ("auto", "reference"):
             raise InputError(f'expected engine="auto" or "reference"; got {engine!r}.')
         self._module = module
@@ -61,6 +65,9 @@ class AnalyticKernel(Kernel):
     def graph(self, shape: tuple[int, ...]) -> Graph:
         """Return the traced operations for inputs of this shape (without the batch axis); it prints as a table."""
         if shape not in self._graphs:
+            if not isinstance(shape, (tuple, list)) or not shape:
+                raise InputError(f"expected shape as that of one input, such as (1, 28, 28); got {shape!r}.")
+            shape = tuple(as_count(size, "shape") for size in shape)
             self._graphs[shape] = trace(self._module, shape, self.parametrisation)
         return self._graphs[shape]
 
@@ -149,9 +156,8 @@ class AnalyticKernel(Kernel):
         Returns:
             Tensor in shape, dtype and device of x1.
         """
-        (single_kind,) = _kinds(kind)
-        x1, z = checked_pair(x1, x2)
-        assert z is not None
+        single_kind = _one_kind(kind)
+        x1, z = checked_both(x1, x2)
         weights = checked_weights(weights, x1, z)
         if not x1.numel() or not z.numel():
             self._empty(x1, z)
@@ -184,7 +190,14 @@ class AnalyticKernel(Kernel):
             The matrix (n1, n2), and a function from weights (n1, n2) to the gradient as `gradient` gives it; with `rows`,
             indices of x1, the weights and the gradient are of these rows alone.
         """
-        (single_kind,) = _kinds(kind)
+        return self._vjp(*checked_both(x1, x2), _one_kind(kind))
+
+    def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
+        """Compute what `vjp` does for the NTK of tensors that are known to fit."""
+        return self._vjp(x1, x2, "ntk")
+
+    def _vjp(self, x1: Tensor, x2: Tensor, single_kind: Kind) -> tuple[Tensor, Pullback]:
+        """Compute a matrix and its pullback for tensors that are known to fit."""
         x1, x2 = x1.detach(), x2.detach()
         engine = self._engine(x1, x2)
         products = engine.products(x1, x2)
@@ -265,6 +278,10 @@ class NNGPKernel(Kernel):
 
     ntk: AnalyticKernel
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.ntk, AnalyticKernel):
+            raise InputError(f"expected ntk as an AnalyticKernel; got {type(self.ntk).__name__}.")
+
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Compute the matrix (n1, n2)."""
         return self.ntk(x1, x2, "nngp")
@@ -281,6 +298,10 @@ class NNGPKernel(Kernel):
         """Compute the matrix (n1, n2) and its pullback, which share their inner products."""
         return self.ntk.vjp(x1, x2, "nngp")
 
+    def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
+        """Compute what `vjp` does for tensors that are known to fit."""
+        return self.ntk._vjp(x1, x2, "nngp")
+
     @property
     def prior(self) -> NNGPKernel:
         """This kernel: the NNGP is its own prior."""
@@ -288,10 +309,16 @@ class NNGPKernel(Kernel):
 
 
 def _kinds(kind: str | tuple[str, ...]) -> tuple[Kind, ...]:
-    kinds = (kind,) if isinstance(kind, str) else tuple(kind)
-    if not kinds or not set(kinds) <= {"ntk", "nngp"}:
+    kinds = (kind,) if not isinstance(kind, (tuple, list)) else tuple(kind)
+    if not kinds or any(k not in ("ntk", "nngp") for k in kinds):
         raise InputError(f'expected kind="ntk", "nngp" or a tuple of them; got {kind!r}.')
     return cast("tuple[Kind, ...]", kinds)
+
+
+def _one_kind(kind: Any) -> Kind:
+    if isinstance(kind, (tuple, list)):
+        raise InputError(f'expected kind="ntk" or "nngp" for a gradient; got {kind!r}.')
+    return _kinds(kind)[0]
 
 
 def _check_shape(weights: Tensor, x1: Tensor, x2: Tensor) -> None:
@@ -330,6 +357,7 @@ def analytic_kernel(
         tensor([[1.0000, 0.1592],
                 [0.1592, 1.0000]])
     """
+    check_module(module)
     module = unwrapped(module)
     chosen = Parametrisation.of_module(module, w_std, b_std, parametrisation)
     return AnalyticKernel(module, chosen, memory_limit=memory_limit, engine=engine)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ntklens.arguments import as_images, as_tensor, check_finite, same_device
+from ntklens.arguments import as_floats, as_images, as_tensor, check_finite, same_device
 from ntklens.errors import InputError
 from ntklens.kernels.expansion import Expansion, ExpansionPullback, Pullback
 
@@ -50,18 +50,25 @@ class Kernel(ABC):
 
         A kernel overrides this where its gradient is cheaper beside its matrix than alone.
         """
+        x1, x2 = as_tensor(x1, "x1"), as_tensor(x2, "x2")
 
         def pullback(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             return self.gradient(x1 if rows is None else x1[rows], x2, weights)
 
         return self(x1, x2), pullback
 
+    def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
+        """Compute what `vjp` does for tensors that are known to fit; a kernel overrides this where `vjp` checks."""
+        return self.vjp(x1, x2)
+
     def diagonal(self, x: Tensor) -> Tensor:
         """Compute K(x_i, x_i) for every input: (n,). The default takes one call per input.
 
         Raises:
-            InputError: the kernel has several values per pair.
+            InputError: the kernel has several values per pair, or x is no batch.
         """
+        x = as_tensor(x, "x")
+        check_finite(x, "x")
         values = [self(x[i : i + 1]) for i in range(len(x))]
         if any(value.shape != (1, 1) for value in values):
             raise InputError(
@@ -115,12 +122,12 @@ class MatrixExpansion:
 
     def vjp(self, x: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute the values, and their pullback from the kernel's own."""
-        matrix, pullback = self.kernel.vjp(x.detach().to(self.z.dtype), self.z)
+        matrix, pullback = self.kernel.vjp_between(x.detach().to(self.z.dtype), self.z)
         return matrix.to(torch.float64) @ self.coefficients, self._pullback(pullback, x.dtype)
 
     def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute f_c(x_i) with one inner product per input, not one for every column."""
-        matrix, pullback = self.kernel.vjp(x.detach().to(self.z.dtype), self.z)
+        matrix, pullback = self.kernel.vjp_between(x.detach().to(self.z.dtype), self.z)
         values = torch.linalg.vecdot(matrix.to(torch.float64), self._transposed[columns].to(torch.float64))
         return values, self._pullback(pullback, x.dtype)
 
@@ -169,17 +176,25 @@ def checked_pair(x1: Any, x2: Any) -> tuple[Tensor, Tensor | None]:
     return first, second
 
 
+def checked_both(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
+    """Return the two batches of a kernel as `checked_pair` does, where a call needs both.
+
+    Raises:
+        InputError: a batch that does not fit, or none.
+    """
+    x1, x2 = checked_pair(x1, as_tensor(x2, "x2"))
+    assert x2 is not None
+    return x1, x2
+
+
 def checked_weights(weights: Any, x1: Tensor, x2: Tensor) -> Tensor:
     """Return weights of all pairs as a tensor without a graph, (n1, n2).
 
     Raises:
         InputError: weights of another shape, or that are not finite.
     """
-    w = as_tensor(weights, "weights").detach()
+    w = as_floats(weights, "weights").detach()
     if w.shape != (len(x1), len(x2)):
         raise InputError(f"expected weights of shape ({len(x1)}, {len(x2)}), one per pair; got {tuple(w.shape)}.")
-    if not w.is_floating_point():
-        raise InputError(f"expected weights as floating point; got {w.dtype}.")
-    check_finite(w, "weights")
     same_device(w, x1.device, "weights", "x1")
     return w

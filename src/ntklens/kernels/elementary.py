@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ntklens.arguments import as_images, as_number
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, checked_pair, checked_weights
+from ntklens.kernels.base import Kernel, checked_both, checked_pair, checked_weights
 from ntklens.kernels.expansion import Pullback
 
 
@@ -32,8 +32,7 @@ class LinearKernel(Kernel):
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """Compute weights @ x2 / d, in the shape of x1."""
-        x1, z = checked_pair(x1, x2)
-        assert z is not None
+        x1, z = checked_both(x1, x2)
         b = z.flatten(1).to(x1)
         return (checked_weights(weights, x1, b).to(b) @ b / b.shape[1]).reshape(x1.shape)
 
@@ -65,7 +64,13 @@ class RBFKernel(Kernel):
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Compute the matrix (n1, n2) between x1 and x2, or of x1 with itself; it has the dtype of x1."""
-        x1, x2 = checked_pair(x1, x2)
+        return self._values(*checked_pair(x1, x2))
+
+    def between(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Compute the matrix between tensors that are known to fit."""
+        return self._values(x1, x2)
+
+    def _values(self, x1: Tensor, x2: Tensor | None) -> Tensor:
         # In float64 the cancellation in |a|² + |b|² - 2 <a, b> is too small to show in K.
         a = x1.flatten(1).to(torch.float64)
         b = a if x2 is None else x2.flatten(1).to(torch.float64)
@@ -78,13 +83,16 @@ class RBFKernel(Kernel):
 
     def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         """Compute Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
-        x1, z = checked_pair(x1, x2)
-        assert z is not None
-        return self.vjp(x1, z)[1](checked_weights(weights, x1, z))
+        x1, z = checked_both(x1, x2)
+        return self.vjp_between(x1, z)[1](checked_weights(weights, x1, z))
 
     def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
         """Compute the matrix, and return with it the function from weights to the gradient."""
-        matrix = self(x1, x2)
+        return self.vjp_between(*checked_both(x1, x2))
+
+    def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
+        """Compute what `vjp` does for tensors that are known to fit."""
+        matrix = self.between(x1, x2)
         b = x2.flatten(1).to(x1)
 
         def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor, nn
 
+from ntklens.arguments import as_number, check_module, is_list
 from ntklens.errors import InputError, UnsupportedLayer
 
 Values = float | Mapping[str, float] | Sequence[float]
@@ -65,10 +67,13 @@ class Parametrisation:
     def __post_init__(self) -> None:
         if self.kind not in ("ntk", "standard"):
             raise InputError(f'expected the parametrisation "ntk" or "standard"; got "{self.kind}".')
-        for name, value, least in (("w_std", self.w_std, "above 0"), ("b_std", self.b_std, "0 or above")):
-            for std in value.values() if isinstance(value, Mapping) else (value,):
-                if not math.isfinite(std) or std < 0 or (std == 0 and name == "w_std"):
-                    raise InputError(f"expected {name} to be finite and {least}; got {std}.")
+        for name, value in (("w_std", self.w_std), ("b_std", self.b_std)):
+            stds = (
+                {layer: _std(std, name) for layer, std in value.items()}
+                if isinstance(value, Mapping)
+                else _std(value, name)
+            )
+            object.__setattr__(self, name, stds)
 
     @classmethod
     def of_module(
@@ -96,11 +101,13 @@ class Parametrisation:
                     "Leave out one of them."
                 )
             return parametrisation
+        check_module(module)
         names = [name for name, layer in module.named_modules() if isinstance(layer, LAYERS)]
 
         def by_name(values: Values, argument: str) -> float | Mapping[str, float]:
-            if isinstance(values, Mapping | float | int):
-                return values
+            if isinstance(values, Mapping) or not is_list(values):
+                return cast("float | Mapping[str, float]", values)
+            values = cast("Sequence[float]", values)
             if len(values) != len(names):
                 raise InputError(
                     f"expected {argument} to have one value for each of the {len(names)} layers; got {len(values)}."
@@ -118,6 +125,7 @@ class Parametrisation:
         Raises:
             UnsupportedLayer: a layer has parameters, and its kind is neither in `LAYERS` nor in `FROZEN`.
         """
+        check_module(module)
         factors: dict[str, float] = {}
         for name, layer in module.named_modules():
             parameters = dict(layer.named_parameters(recurse=False))
@@ -159,6 +167,14 @@ def fan_in(module: nn.Module) -> int:
     if not isinstance(module, LAYERS):
         raise InputError(f"expected a Linear or Conv layer; got {type(module).__name__}.")
     return module.weight[0].numel()
+
+
+def _std(value: Any, argument: str) -> float:
+    std = as_number(value, argument)
+    if not math.isfinite(std) or std < 0 or (std == 0 and argument == "w_std"):
+        least = "above 0" if argument == "w_std" else "0 or above"
+        raise InputError(f"expected {argument} to be finite and {least}; got {std}.")
+    return std
 
 
 def _value_for(layer: str, value: float | Mapping[str, float], argument: str) -> float:

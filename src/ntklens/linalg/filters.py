@@ -10,13 +10,13 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, SupportsIndex, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ntklens.arguments import as_count, as_number
+from ntklens.arguments import as_count, as_floats, as_number, shape_of
 from ntklens.errors import InputError, NumericalFailure
 
 Indices = Iterable[SupportsIndex] | Tensor | SupportsIndex
@@ -30,6 +30,19 @@ class Filter(Protocol):
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Return one weight per eigenvalue."""
         ...
+
+
+def _as_eigenvalues(value: Any) -> Tensor:
+    eigenvalues = as_floats(value, "eigenvalues")
+    if eigenvalues.ndim != 1:
+        raise InputError(f"expected eigenvalues (n,); got {shape_of(eigenvalues)}.")
+    return eigenvalues
+
+
+def check_filter(value: Any) -> None:
+    """Raise InputError unless this is a filter, and not its class."""
+    if not isinstance(value, Filter) or isinstance(value, type):
+        raise InputError(f"expected a filter, such as nl.Ridge(0.1); got {value!r}.")
 
 
 def _checked(value: float, name: str, *, positive: bool = False, finite: bool = True) -> float:
@@ -52,8 +65,9 @@ class Ridge:
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute 1 / (λ + ρ)."""
+        eigenvalues = _as_eigenvalues(eigenvalues)
         shifted = eigenvalues + self.rho
-        _check_invertible(shifted, rounding_floor(float(shifted.max()), len(shifted)))
+        _check_invertible(shifted, _largest(shifted), len(shifted))
         return 1 / shifted
 
 
@@ -76,6 +90,7 @@ class GradientFlow:
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute (1 - exp(-η λ t)) / λ, and η t at λ = 0."""
+        eigenvalues = _as_eigenvalues(eigenvalues)
         if math.isinf(self.time):
             return Ridge(0.0)(eigenvalues)
         duration = self.learning_rate * self.time
@@ -104,11 +119,12 @@ class GradientDescent:
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute (1 - (1 - ηλ)^T) / λ, and η T at λ = 0."""
+        eigenvalues = _as_eigenvalues(eigenvalues)
         rate = self.learning_rate * eigenvalues
-        if float(rate.max()) >= 2:
+        if len(rate) and _largest(rate) >= 2:
             raise NumericalFailure(
                 f"gradient descent diverges: the learning rate {self.learning_rate:g} is not below 2 / λ_1 = "
-                f"{2 / float(eigenvalues.max()):g}. Lower it."
+                f"{2 / _largest(eigenvalues):g}. Lower it."
             )
         # (1 - r)^T = exp(T log(1 - r)) for small r = ηλ, where 1 - (1 - r)^T would cancel; above 1 the base is negative.
         small = rate < 0.5
@@ -133,15 +149,18 @@ class Band:
         chosen = whole_indices(indices)
         if len(set(chosen)) != len(chosen):
             raise InputError("expected indices that differ; got one more than once.")
+        if chosen and min(chosen) < 0:
+            raise InputError(f"expected indices from 0 on; got {min(chosen)}.")
         object.__setattr__(self, "indices", chosen)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute 1/λ on the band and 0 elsewhere."""
+        eigenvalues = _as_eigenvalues(eigenvalues)
         n = len(eigenvalues)
         check_indices(self.indices, n)
         index = torch.tensor(self.indices, dtype=torch.long, device=eigenvalues.device)
         chosen = eigenvalues[index]
-        _check_invertible(chosen, rounding_floor(float(eigenvalues.max()), n))
+        _check_invertible(chosen, _largest(eigenvalues), n)
         return torch.zeros_like(eigenvalues).index_copy(0, index, 1 / chosen)
 
 
@@ -163,7 +182,7 @@ def whole_indices(indices: Indices) -> tuple[int, ...]:
             raise InputError("expected indices; got a mask. Give the positions at which it is true, mask.nonzero().")
         return tuple(operator.index(i) for i in each)
     except TypeError:
-        raise InputError(f"expected whole numbers, positions in the spectrum; got {indices!r}.") from None
+        raise InputError(f"expected indices as whole numbers, positions in the spectrum; got {indices!r}.") from None
 
 
 def check_indices(indices: Iterable[int], n: int) -> None:
@@ -177,10 +196,15 @@ def check_indices(indices: Iterable[int], n: int) -> None:
         raise InputError(f"expected indices from 0 to {n - 1}; got {outside[0]}.")
 
 
-def _check_invertible(eigenvalues: Tensor, floor: float) -> None:
-    if len(eigenvalues) and float(eigenvalues.min()) <= floor:
+def _largest(eigenvalues: Tensor) -> float:
+    return float(eigenvalues.detach().max()) if len(eigenvalues) else 0.0
+
+
+def _check_invertible(eigenvalues: Tensor, largest: float, n: int) -> None:
+    smallest = float(eigenvalues.detach().min()) if len(eigenvalues) else math.inf
+    if smallest <= rounding_floor(largest, n):
         raise NumericalFailure(
-            f"the kernel matrix is singular to rounding (eigenvalue {float(eigenvalues.min()):.1e}): are there duplicate "
+            f"the kernel matrix is singular to rounding (eigenvalue {smallest:.1e}): are there duplicate "
             "inputs? Use a ridge, such as Ridge(1e-6), or a finite time."
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ntklens.arguments import check_module
 from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.modules.outputs import single_output
@@ -77,7 +78,8 @@ def sharing_copy(module: nn.Module, values: Mapping[str, Tensor] | None = None) 
 
 
 def check_materialised(module: nn.Module) -> None:
-    """Raise InputError for a module with lazy layers that have not seen an input yet."""
+    """Raise InputError for what is no module, or has lazy layers that have not seen an input yet."""
+    check_module(module)
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if nn.parameter.is_lazy(tensor):
             raise InputError(

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ntklens.errors import InputError
+from ntklens.errors import InputError, NtklensError
+from ntklens.files import first_line
 from ntklens.modules.copying import check_materialised
 from ntklens.modules.outputs import single_output
 
@@ -39,9 +40,12 @@ class Guarded(nn.Module):
         """Compute the logits.
 
         Raises:
-            InputError: the model returns no single tensor, or the logits of an image depend on the rest of the batch.
+            InputError: the model does not run on x or returns no single tensor, or the logits of an image depend on the
+                rest of the batch.
         """
-        outputs = single_output(self.model(x.clone()))
+        with model_errors(x):
+            returned = self.model(x.clone())
+        outputs = single_output(returned)
         if not self.is_checked and len(x) > 1:
             self.is_checked = True
             if depends_on_the_batch(self.model, x.detach(), outputs.detach()):
@@ -51,6 +55,24 @@ class Guarded(nn.Module):
                     "one at a time with batch_size=1."
                 )
         return outputs
+
+
+@contextmanager
+def model_errors(x: Tensor) -> Iterator[None]:
+    """Turn whatever error a model raises on images into one of ours, with the model's own as its cause.
+
+    Raises:
+        InputError: the model does not run on these images; the message gives its reason.
+    """
+    try:
+        yield
+    except (NtklensError, Warning, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a model is any code, and raises errors of any type
+        raise InputError(
+            f"expected a model that runs on images such as {x.dtype} of shape {tuple(x.shape)}; got "
+            f"{type(error).__name__}: {first_line(error).rstrip('.')}."
+        ) from error
 
 
 @contextmanager
@@ -75,8 +97,11 @@ def guarded(
         The guarded model, and the tensors.
 
     Raises:
-        InputError: a layer that uses the statistics of the batch is in training mode, or a lazy layer has no shape.
+        InputError: no function, a layer that uses the statistics of the batch in training mode, or a lazy layer that has
+            no shape.
     """
+    if not callable(model) or isinstance(model, type):
+        raise InputError(f"expected the model as a module or a function from images to logits; got {model!r}.")
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         usable = [t.clone() if t.is_inference() else t for t in tensors]

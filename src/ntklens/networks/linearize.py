@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ntklens.arguments import as_tensor, check_finite
 from ntklens.errors import InputError
 from ntklens.kernels.empirical import check_mode
 from ntklens.kernels.empirical.snapshot import network_errors
@@ -44,6 +45,8 @@ class Linearized(nn.Module):
         Raises:
             InputError: the network cannot be run or differentiated on these inputs.
         """
+        x = as_tensor(x, "x")
+        check_finite(x, "x")
         start = [self.get_buffer(f"start_{number}") for number in range(len(self._names))]
         parameters = [attrgetter(name)(self.network) for name in self._names]
         key = x.shape, x.dtype, x.device

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ntklens.arguments import as_path
 from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.networks.state import fill
@@ -35,7 +36,9 @@ def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Mod
     Raises:
         InputError: a file that is missing, does not load or does not fit, with what to give in its place.
     """
-    text = str(where)
+    text = str(as_path(where, "where"))
+    if weights is not None:
+        weights = as_path(weights, "weights")
     path, _, factory = text.rpartition(":")
     if path.endswith(".py"):
         module = _run_factory(Path(path), factory)
@@ -66,7 +69,7 @@ def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Mod
                 f"{text} is a file of torch.save, not {file_format}. Give the network as file.py:factory, with this file "
                 "as its weights (--weights)."
             ) from error
-        raise InputError(f"{text} does not load as {file_format}: {_reason(error)}") from error
+        raise InputError(f"{text} does not load as {file_format}: {_reason(error)}.") from error
 
 
 class _Exported(nn.Module):
@@ -105,7 +108,7 @@ def _refuse_pickles(path: Path) -> None:
     except InputError:
         raise
     except Exception as error:  # no archive, or a file that holds more than tensors
-        raise InputError(f"expected an exported program of tensors alone; got {path}: {_reason(error)}") from error
+        raise InputError(f"expected an exported program of tensors alone; got {path}: {_reason(error)}.") from error
 
 
 def _check_tensors_only(content: bytes) -> None:
@@ -133,7 +136,7 @@ def _run_factory(path: Path, factory: str) -> nn.Module:
         try:
             spec.loader.exec_module(namespace)
         except Exception as error:
-            raise InputError(f"{path} cannot be run: {_reason(error)}") from error
+            raise InputError(f"{path} cannot be run: {_reason(error)}.") from error
         function = getattr(namespace, factory, None)
         if not callable(function):
             raise InputError(
@@ -142,7 +145,7 @@ def _run_factory(path: Path, factory: str) -> nn.Module:
         try:
             module = function()
         except Exception as error:
-            raise InputError(f"{factory} of {path} failed: {_reason(error)}") from error
+            raise InputError(f"{factory} of {path} failed: {_reason(error)}.") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"expected a torch.nn.Module from {factory} of {path}; got {type(module).__name__}.")
     return module
@@ -161,4 +164,4 @@ def _importable_neighbours(path: Path) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """Return the type of an error and the first line of its message."""
-    return f"{type(error).__name__}: {first_line(error)}"
+    return f"{type(error).__name__}: {first_line(error).rstrip('.')}"

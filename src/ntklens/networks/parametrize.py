@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from ntklens.arguments import check_generator
 from ntklens.kernels.parametrisation import LAYERS, Parametrisation, Scaled, Values
 from ntklens.modules import copied
 
@@ -42,6 +43,7 @@ def ntk_parametrize(
         >>> torch.equal(finite.weight, raw / 2)
         True
     """
+    check_generator(generator, optional=True)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     network = copied(module)
     scales = Parametrisation.of_module(network, w_std, b_std).scales(network)

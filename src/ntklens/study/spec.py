@@ -140,8 +140,10 @@ class TransferSpec(_Part):
     Surrogates are named as in `ntklens.transfer.surrogate`; victims by their architecture.
     """
 
-    surrogates: tuple[str, ...] = ("noise", "linear", "rbf", "ntk:fc1", "ntk:fc3", "net:fc2", "net:small-cnn")
-    victims: tuple[str, ...] = ("fc2", "small-cnn")
+    surrogates: tuple[str, ...] = Field(
+        default=("noise", "linear", "rbf", "ntk:fc1", "ntk:fc3", "net:fc2", "net:small-cnn"), min_length=1
+    )
+    victims: tuple[str, ...] = Field(default=("fc2", "small-cnn"), min_length=1)
     seeds: int = Field(default=3, ge=1)
     sample: int = Field(default=1000, ge=2)
     """Training images that surrogates are fitted on; trained ones take as many steps on them as the victims on all."""
@@ -303,6 +305,10 @@ class Spec(_Part):
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{path} does not exist; give a TOML file with an experiment.") from None
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); give a TOML file with an experiment."
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not readable as TOML: {error}.") from None
         return cls.parse(values)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ntklens.arguments import as_classes, as_count, as_images, check_range
+from ntklens.arguments import as_classes, as_count, as_images, as_number, check_range
 from ntklens.attacks import fgsm, noise, pgd
 from ntklens.errors import InputError
 from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel
@@ -124,12 +124,13 @@ class Surrogate:
             generator: source of the noise and of the diverse inputs.
             batch_size: images at a time.
         """
+        as_count(steps, "steps")
         if self.model is None:
             return noise(x, eps, norm, generator=generator)
         if steps == 1 and not self.options:
             return fgsm(self.model, x, y, eps, norm, batch_size=batch_size, loss=loss)
         options: dict[str, Any] = {"generator": generator, "batch_size": batch_size, "loss": loss} | self.options
-        return pgd(self.model, x, y, eps, norm, max(steps, 1), **options)
+        return pgd(self.model, x, y, eps, norm, steps, **options)
 
 
 def check_surrogate(name: str) -> None:
@@ -138,6 +139,8 @@ def check_surrogate(name: str) -> None:
     Raises:
         InputError: neither "noise", "linear", "rbf", "ntk:ARCHITECTURE" nor "net:ARCHITECTURE", or an unknown variant.
     """
+    if not isinstance(name, str):
+        raise InputError(f"expected a surrogate by its name, such as ntk:fc3; got {name!r}.")
     base, *variants = name.split("+")
     kind, _, architecture = base.partition(":")
     known = base in ("noise", "linear", "rbf") or (kind in ("ntk", "net") and architecture)
@@ -186,6 +189,10 @@ def surrogate(
     x = as_images(x)
     y = as_classes(y, len(x), device=x.device)
     check_range(y, as_count(classes, "the number of classes", least=2))
+    seed = as_count(seed, "seed", least=0)
+    w_std, b_std, ridge = as_number(w_std, "w_std"), as_number(b_std, "b_std"), as_number(ridge, "ridge")
+    if not len(x):
+        raise InputError("expected x as at least one sample of the data; got none.")
     base, *variants = name.split("+")
     models = {} if models is None else models
     if base not in models:

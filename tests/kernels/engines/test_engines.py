@@ -1,5 +1,9 @@
 """Every engine through the methods of `Engine`, on neural-tangents' values in float64 (tests/golden)."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -109,3 +113,23 @@ def test_inference_mode_changes_no_value(golden, engine):
     for value, expected in zip(inside, values(x1, x2, weights), strict=True):
         assert torch.equal(value, expected)
         assert not value.requires_grad
+
+
+def test_without_compilation_the_reference_engine_runs():
+    """NUMBA_DISABLE_JIT is read when Numba is imported, so this takes a process of its own."""
+    script = (
+        "import torch, ntklens as nl\n"
+        "kernel = nl.analytic_kernel(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1)))\n"
+        "kernel(torch.eye(3))\n"
+        "print(*(type(engine).__name__ for engine in kernel._engines.values()))"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == ["ReferenceEngine"]

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from ntklens.arguments import as_count, as_tensor, check_generator
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel
+from ntklens.kernels.base import Kernel, checked_weights
 from ntklens.kernels.empirical.gradient import kernel_gradient
 from ntklens.kernels.empirical.matrices import kernel_matrices
 from ntklens.kernels.empirical.snapshot import Snapshot, check_mode, checked_inputs, described
@@ -69,8 +70,10 @@ class EmpiricalKernel(Kernel):
     ) -> None:
         if outputs not in ("trace", "full", "pseudo"):
             raise InputError(f'expected outputs "trace", "full" or "pseudo"; got "{outputs}".')
-        if projections is not None and projections < 1:
-            raise InputError(f"expected one or more projections; got {projections}.")
+        if projections is not None:
+            projections = as_count(projections, "projections")
+        as_count(memory_limit, "memory_limit")
+        check_generator(generator, optional=True)
         network = copied_function(module)
         check_mode(network)
         if parametrisation is not None:
@@ -155,11 +158,10 @@ class EmpiricalKernel(Kernel):
         """
         if self.outputs == "full":
             raise InputError('expected a kernel with one value per pair; got outputs="full". Use "trace" or "pseudo".')
-        if not x1.is_floating_point():
-            raise InputError(f"expected inputs of floating point for a gradient; got {described(x1)}.")
-        if weights.shape != (len(x1), len(x2)):
-            raise InputError(f"expected weights of shape ({len(x1)}, {len(x2)}); got {tuple(weights.shape)}.")
-        return kernel_gradient(self._snapshot, *checked_inputs(x1, x2), weights)
+        a, b = checked_inputs(x1, as_tensor(x2, "x2"))
+        if not a.is_floating_point():
+            raise InputError(f"expected x1 as inputs of floating point for a gradient; got {described(a)}.")
+        return kernel_gradient(self._snapshot, a, b, checked_weights(weights, a, b))
 
     def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> Expansion:
         """Return the function Σ_j Θ(x, z_j) A_j by directions in weight space; its cost does not grow with the number of z.

@@ -196,9 +196,9 @@ def network_errors(x: Tensor) -> Iterator[None]:
         if not x.is_floating_point():
             raise InputError(
                 f"expected one or more inputs in floating point; got {described(x)}, which the network does not take: "
-                f"{first_line(error)}"
+                f"{first_line(error).rstrip('.')}."
             ) from error
         raise InputError(
             f"expected a network that runs on inputs such as {described(x)} and can be differentiated; got "
-            f"{type(error).__name__}: {first_line(error)}"
+            f"{type(error).__name__}: {first_line(error).rstrip('.')}."
         ) from error

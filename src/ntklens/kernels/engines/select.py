@@ -37,7 +37,11 @@ def _candidates(name: EngineName, device: torch.device) -> Iterator[type[Engine[
     """Yield the engines that may be used, fastest first."""
     if name == "auto" and device.type == "cpu":
         # Numba takes a third of the import time of torch, so it is loaded at the first kernel value that needs it.
-        from ntklens.kernels.engines.fused.engine import FusedEngine
+        from numba import config
 
-        yield FusedEngine
+        # Where the user has switched compilation off (NUMBA_DISABLE_JIT=1), there is no machine code to run.
+        if not getattr(config, "DISABLE_JIT", False):
+            from ntklens.kernels.engines.fused.engine import FusedEngine
+
+            yield FusedEngine
     yield ReferenceEngine

@@ -17,6 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from ntklens.arguments import as_count
+from ntklens.errors import InputError
+from ntklens.files import first_line
 from ntklens.kernels.rules import duals
 from ntklens.kernels.rules.duals import Dual
 from ntklens.kernels.rules.operations import Activation, Flatten
@@ -43,11 +46,30 @@ def activation(
     Returns:
         A function with the values of `function`, which is recorded when a network is traced.
 
+    Raises:
+        InputError: no elementwise function, or no degree.
+
     Example:
         >>> square = activation(lambda u: u * u, degree=2)
         >>> square(torch.tensor([3.0]))
         tensor([9.])
     """
+    if not callable(function) or isinstance(function, type):
+        raise InputError(f"expected function as one from tensors to tensors; got {function!r}.")
+    degree = as_count(degree, "degree", least=0)
+    with torch.no_grad():
+        try:
+            given = torch.linspace(-1, 1, 3, dtype=torch.float64)
+            fits = isinstance(values := function(given.clone()), Tensor) and values.shape == given.shape
+        except Exception as error:  # a user's function may raise anything
+            raise InputError(
+                f"expected function as one from tensors to tensors; got {type(error).__name__}: "
+                f"{first_line(error).rstrip('.')}."
+            ) from error
+    if not fits:
+        raise InputError(
+            "expected function as an elementwise one, with a value for each number of a tensor; got another."
+        )
 
     @functools.wraps(function)
     def wrapped(x: Tensor) -> Tensor:
