@@ -112,7 +112,7 @@ BESIDE = {
 """Options without which another one is refused for that reason alone."""
 
 NAMES = {
-    "--data": r"data set|\S+\.npz|\S*/\S+|images|y as class|the number of classes",
+    "--data": r"data set|\S+\.npz|\S*/\S+|images",
     "--data-dir": r"\S*text.txt|mnist|missing",
     "--classes": "class",
     "--arch": "architecture",

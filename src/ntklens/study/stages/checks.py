@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ntklens.errors import InputError
 from ntklens.networks import build
 from ntklens.study.context import Context
 from ntklens.study.spec import TransferSpec
@@ -19,6 +20,10 @@ def check(context: Context) -> None:
             asks for more than the images give.
     """
     spec = context.spec
+    if len(context.data.classes) < 2:
+        raise InputError(
+            "expected data with images of two or more classes; got one class, which leaves nothing to predict."
+        )
     context.kernel()
     architectures: list[str] = []
     if spec.victim is not None:
