@@ -171,7 +171,7 @@ def test_masks_of_zeros_and_ones_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "size of one pixel or more"),
+        ({"size": 0}, "expected size as a whole number of 1 or more"),
         ({"size": 2.0}, "got 2.0"),
         ({"mode": "gray"}, 'the mode "grey" or "rgb"'),
     ],

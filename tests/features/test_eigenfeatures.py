@@ -197,7 +197,7 @@ def test_images_and_labels_that_cannot_be_scored(features, data, untyped):
         features.usefulness(x, y[:5])
     with pytest.raises(nl.InputError, match="x without NaN"):
         features.usefulness(x * torch.nan, y)
-    with pytest.raises(nl.InputError, match="expected classes from 0 to 1; got 7 to 7"):
+    with pytest.raises(nl.InputError, match="expected y as classes from 0 to 1; got 7 to 7"):
         features.usefulness(x, torch.full_like(y, 7))
     with pytest.raises(nl.InputError, match="got none"):
         features.usefulness(x[:0], y[:0])

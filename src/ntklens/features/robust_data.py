@@ -89,7 +89,7 @@ def random_dataset(features: NTKFeatures, rank: int, kind: Kind, generator: torc
     check_features(features)
     check_generator(generator)
     n = len(features.eigenvectors)
-    if as_count(rank, "rank") > n:
+    if not 1 <= as_count(rank, "rank", least=0) <= n:
         raise InputError(f"expected a rank from 1 to {n}, the number of training images; got {rank}.")
     # An orthonormal basis of the span of Gaussian vectors, which is uniform among the subspaces.
     draw = torch.randn(n, rank, generator=generator, device=generator.device, dtype=torch.float64)

@@ -93,7 +93,7 @@ def test_gradient_is_the_slope():
 
 def test_what_does_not_fit():
     net = network_of(ZOO["mlp"], DTYPE)
-    with pytest.raises(nl.InputError, match="expected one or more projections; got 0"):
+    with pytest.raises(nl.InputError, match="expected projections as a whole number of 1 or more; got 0"):
         nl.empirical_kernel(net, projections=0)
     with pytest.raises(nl.InputError, match="random projections, which mix the layers"):
         nl.empirical_kernel(net, projections=2).per_layer(inputs_of(ZOO["mlp"], 2, 0, DTYPE))
