@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import ntklens as nl
-from bad_inputs import attacks, kernels, machines, others
+from bad_inputs import attacks, features, kernels, machines, others
 from bad_inputs.callee import numbers_of, rows
 from bad_inputs.kinds import REFUSED
 
-CALLEES = [*attacks.ROWS, *kernels.ROWS, *machines.ROWS, *others.ROWS]
+CALLEES = [*attacks.ROWS, *kernels.ROWS, *machines.ROWS, *features.ROWS, *others.ROWS]
 ROWS = [row for callee in CALLEES for row in rows(callee)]
 
 

@@ -108,11 +108,11 @@ class KernelMachine(FittedState, Estimator):
                 f"got {type(kernel).__name__}."
             )
         _check_arithmetic(arithmetic)
-        if filter is not None:
-            check_filter(filter)
+        filter = Ridge(0.0) if filter is None else filter
+        check_filter(filter)
         self.kernel = kernel
         self.arithmetic = arithmetic
-        self.filter: Filter = Ridge(0.0) if filter is None else filter
+        self.filter: Filter = filter
 
     def fit(self, x: Float[Tensor, "n *shape"], y: Int[Tensor, " n"] | Float[Tensor, "n O"]) -> KernelMachine:
         """Compute Θ(X, X), factor it and solve for the coefficients.

@@ -56,7 +56,7 @@ def test_a_pixel_that_is_the_same_in_all_images_stays_so(binary):
 
 @pytest.mark.parametrize("rank", [0, -1, 91])
 def test_a_random_subspace_has_a_dimension(binary, rank):
-    with pytest.raises(nl.InputError, match="expected a rank from 1 to 90|expected rank as a whole number"):
+    with pytest.raises(nl.InputError, match=r"expected a rank from 1 to 90|expected rank as a whole number"):
         random_dataset(binary[0], rank, "labels", torch.Generator())
 
 
