@@ -312,7 +312,8 @@ class KernelMachine(FittedState, Estimator):
     def save(self, path: str | Path) -> None:
         """Write the training data and the coefficients to a safetensors file.
 
-        The filter and the arithmetic are saved with them. The kernel is code and is not saved: `load` takes it again.
+        The filter, the arithmetic and an analytic kernel are saved with them. A kernel that depends on weights or on code
+        of yours is not: `load` takes it again.
 
         Raises:
             InputError: the machine is not fitted, or the file cannot be written.
@@ -323,12 +324,13 @@ class KernelMachine(FittedState, Estimator):
         machine_file.write(path, tensors, self.kernel, self.filter, self.arithmetic)
 
     @classmethod
-    def load(cls, path: str | Path, kernel: Kernel, filter: Filter | None = None) -> KernelMachine:
+    def load(cls, path: str | Path, kernel: Kernel | None = None, filter: Filter | None = None) -> KernelMachine:
         """Return a machine that was saved.
 
         Args:
             path: a file written by `save`.
-            kernel: the kernel that the machine was fitted with.
+            kernel: the kernel that the machine was fitted with; needed only for an empirical kernel and for one of your
+                own.
             filter: the filter that the machine was fitted with; needed only for one of a type of your own.
 
         Raises:
@@ -337,6 +339,7 @@ class KernelMachine(FittedState, Estimator):
         """
         path = as_path(path, "path")
         saved, arithmetic = machine_file.settings(path)
+        kernel = machine_file.saved_kernel(path) if kernel is None else kernel
         machine = cls(kernel, saved if filter is None else filter, arithmetic=arithmetic)
         machine._hold(**machine_file.read(path, kernel, machine.filter))
         return machine

@@ -16,6 +16,7 @@ from ntklens.arguments import check_finite
 from ntklens.errors import InputError
 from ntklens.files import first_line, written_whole
 from ntklens.kernels.base import Kernel
+from ntklens.kernels.description import describe_kernel, kernel_from
 from ntklens.linalg import Filter, describe, described
 
 _PROBES = 3
@@ -37,13 +38,32 @@ def write(path: Path, tensors: Mapping[str, Tensor], kernel: Kernel, filter: Fil
     """
     contents = {name: tensor.contiguous() for name, tensor in tensors.items()}
     contents["probe"] = _probe(kernel, tensors["train_inputs"]).contiguous()
+    metadata = _descriptions(kernel, filter) | _settings(filter, arithmetic)
+    described_kernel = describe_kernel(kernel, tuple(tensors["train_inputs"].shape[1:]))
+    if described_kernel is not None:
+        metadata["kernel_settings"] = described_kernel
     if path.is_dir():
         raise InputError(f"expected path as a file to write; got the folder {path}.")
     try:
         with written_whole(path) as partial:
-            save_file(contents, str(partial), metadata=_descriptions(kernel, filter) | _settings(filter, arithmetic))
+            save_file(contents, str(partial), metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
+
+
+def saved_kernel(path: Path) -> Kernel:
+    """Return the kernel of a machine that was written.
+
+    Raises:
+        InputError: as of `read`, or the file does not have the kernel, because it depends on code or on weights.
+    """
+    metadata, _ = _contents(path)
+    if "kernel_settings" not in metadata:
+        raise InputError(
+            f"{path} does not hold its kernel, {metadata['kernel']}, which depends on a network's weights or on code of "
+            "yours. Give the kernel too."
+        )
+    return kernel_from(metadata["kernel_settings"])
 
 
 def settings(path: Path) -> tuple[Filter | None, torch.dtype]:

@@ -96,7 +96,9 @@ TABLES: dict[str, dict[str, Table]] = {
         "transfer_cost": Table(
             ("surrogate", "fitting_seconds", "attack_seconds", "training_gradients", "attack_gradients")
         ),
-        "transfer_meta": Table(("eps", "norm", "steps", "loss", "seeds", "epochs", "sample", "train", "test", "width")),
+        "transfer_meta": Table(
+            ("eps", "norm", "steps", "loss", "seeds", "epochs", "sample", "train", "test", "width", "given")
+        ),
     },
     "features": {
         "features": Table(

@@ -6,6 +6,7 @@ option needs none of it.
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import typer
@@ -20,7 +21,7 @@ from ntklens.cli.paper import paper
 from ntklens.cli.report import report
 from ntklens.cli.run import run
 from ntklens.cli.transfer import transfer
-from ntklens.errors import NtklensError
+from ntklens.errors import NtklensError, UnsupportedLayer
 
 app = typer.Typer(
     name="ntklens",
@@ -48,4 +49,17 @@ def main() -> None:
         from ntklens.cli import console
 
         console.fail(str(error))
+        if isinstance(error, UnsupportedLayer) and _takes_a_kernel():
+            console.hint(
+                f"to use the tangent kernel of the network with its weights: {shlex.join(_command())} --kernel empirical"
+            )
         sys.exit(2)
+
+
+def _takes_a_kernel() -> bool:
+    """Return whether the command that was given has the option --kernel, and it was left out."""
+    return sys.argv[1:2] in (["attack"], ["features"], ["transfer"]) and "--kernel" not in sys.argv
+
+
+def _command() -> list[str]:
+    return ["ntklens", *sys.argv[1:]]

@@ -150,6 +150,11 @@ def say(text: str) -> None:
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def hint(text: str) -> None:
+    """Print, below the sentence of an error, what to do instead."""
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def fail(text: str) -> None:
     """Print the sentence of an error on standard error."""
     err.print(f"error: {text}", highlight=False, markup=False, soft_wrap=True)

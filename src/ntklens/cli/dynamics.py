@@ -44,7 +44,15 @@ Watch = Annotated[
     typer.Option("--watch", help="Measure the checkpoints in this folder instead of training networks."),
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", help="Network of the checkpoints in --watch, as model.py:factory.")
+    str | None,
+    typer.Option("--model", help="Network of the checkpoints in --watch, as model.py:factory; the same as --arch."),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        help="Network that is trained: a name such as fc3 or small-cnn (the default), or your own as file.py:factory.",
+    ),
 ]
 Patience = Annotated[
     float, typer.Option("--patience", help="Seconds to wait for the next checkpoint in --watch before the run ends.")
@@ -61,7 +69,8 @@ def dynamics(
     grey: o.Grey = False,
     rgb: o.Rgb = False,
     trainings: Trainings = "standard,PGD",
-    arch: o.Architecture = "small-cnn",
+    arch: Arch = None,
+    weights: o.Weights = None,
     width: o.Width = 32,
     epochs: o.Epochs = 30,
     learning_rate: LearningRate = 0.02,
@@ -93,9 +102,15 @@ def dynamics(
 
     Example: ntklens dynamics --watch checkpoints/ --model model.py:build --data fashion-mnist-mini --patience 600
     """
+    if watch is not None and model is None:
+        model, arch = arch, None
     if (watch is None) != (model is None):
         raise InputError(
             "--watch (the folder of the checkpoints) and --model (their network) need each other; give both or neither."
+        )
+    if watch is not None and (arch is not None or weights is not None):
+        raise InputError(
+            "--watch takes the network from --model and its weights from the checkpoints; leave out the rest."
         )
     values: dict[str, Any] = {
         "kind": "dynamics",
@@ -106,7 +121,8 @@ def dynamics(
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "curve": []},
         "dynamics": {
             "trainings": o.names(trainings),
-            "architecture": arch,
+            "architecture": arch or "small-cnn",
+            "weights": weights,
             "width": width,
             "epochs": epochs,
             "learning_rate": learning_rate,

@@ -23,14 +23,16 @@ Scored = Annotated[
     typer.Option("--scored", help="Score only this many features, those of largest eigenvalue (default: all)."),
 ]
 Compare = Annotated[
-    str,
+    str | None,
     typer.Option(
-        "--compare", help="Other architectures whose features are compared, such as fc3,fc10,conv2 (empty: none)."
+        "--compare",
+        help="Other networks whose features are compared, such as fc3,conv2,model.py:build@weights.pt (default: fc3,fc10, "
+        "and none for --kernel empirical; empty: none).",
     ),
 ]
 CompareTrain = Annotated[
     int | None,
-    typer.Option("--compare-train", help="Number of training images used when comparing architectures (default: all)."),
+    typer.Option("--compare-train", help="Number of training images used when comparing networks (default: all)."),
 ]
 LearningSteps = Annotated[
     int,
@@ -43,7 +45,8 @@ RobustNetworks = Annotated[
     str,
     typer.Option(
         "--robust-networks",
-        help="Architectures to train on data sets that keep only the robust features, such as small-cnn (empty: none).",
+        help="Networks to train on data sets that keep only the robust features, such as small-cnn or model.py:build "
+        "(empty: none).",
     ),
 ]
 RobustRanks = Annotated[
@@ -76,6 +79,8 @@ def features(
     grey: o.Grey = False,
     rgb: o.Rgb = False,
     arch: o.Architecture = "fc1",
+    weights: o.Weights = None,
+    kernel: o.KernelKind = "analytic",
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
     ridge: o.Ridge = 0.0,
@@ -83,7 +88,7 @@ def features(
     norm: o.Norm = "linf",
     steps: Steps = None,
     scored: Scored = None,
-    compare: Compare = "fc3,fc10",
+    compare: Compare = None,
     compare_train: CompareTrain = None,
     learning_steps: LearningSteps = 0,
     robust_networks: RobustNetworks = "",
@@ -118,11 +123,11 @@ def features(
         "seed": seed,
         "device": device,
         "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
-        "kernel": o.kernel_part(w_std, b_std, ridge) | {"architecture": arch},
+        "kernel": o.kernel_part(w_std, b_std, ridge, kernel) | {"architecture": arch, "weights": weights},
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "curve": []},
         "features": {
             "scored": scored,
-            "compare": o.names(compare),
+            "compare": o.names(("" if kernel == "empirical" else "fc3,fc10") if compare is None else compare),
             "compare_train": compare_train,
             "learning_steps": learning_steps,
             "robust_networks": networks,

@@ -42,7 +42,27 @@ Grey = Annotated[bool, typer.Option("--grey", help="Convert all images to grey (
 Rgb = Annotated[bool, typer.Option("--rgb", help="Convert all images to RGB.")]
 Architecture = Annotated[
     str,
-    typer.Option("--arch", help="Architecture: fc1, fc3, conv2, conv4-gap, myrtle5, small-cnn and so on."),
+    typer.Option(
+        "--arch",
+        help="Network: a name such as fc1, fc3, conv2, conv4-gap, myrtle5 or small-cnn; your own as file.py:factory; or a "
+        "saved kernel machine (.safetensors).",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="File with the weights of --arch file.py:factory: .safetensors, .pt, .pth, .ckpt (Lightning), .bin, or the "
+        ".index.json of several.",
+    ),
+]
+KernelKind = Annotated[
+    str,
+    typer.Option(
+        "--kernel",
+        help="Kernel of the network: analytic (of infinite width; weights do not matter) or empirical (the tangent kernel "
+        "of the network with its weights).",
+    ),
 ]
 WStd = Annotated[float, typer.Option("--w-std", help="Standard deviation of the weights (w_std of the kernel).")]
 BStd = Annotated[float, typer.Option("--b-std", help="Standard deviation of the biases (b_std of the kernel).")]
@@ -133,6 +153,6 @@ def data_part(
     return {key: value for key, value in options.items() if value is not None}
 
 
-def kernel_part(w_std: float, b_std: float, ridge: float) -> dict[str, Any]:
-    """Return the `kernel` part of a Spec without its architecture."""
-    return {"w_std": w_std, "b_std": b_std, "ridge": ridge}
+def kernel_part(w_std: float, b_std: float, ridge: float, kind: str = "analytic") -> dict[str, Any]:
+    """Return the `kernel` part of a Spec without its network."""
+    return {"w_std": w_std, "b_std": b_std, "ridge": ridge, "kind": kind}

@@ -13,15 +13,21 @@ Surrogates = Annotated[
     str,
     typer.Option(
         "--surrogates",
-        help="Models that the attacked images are computed on, separated by commas: noise, linear, rbf, ntk:ARCH "
-        "(a kernel, never trained) or net:ARCH (a trained network); append +mi, +di or +ti for variants of the attack.",
+        help="Models that the attacked images are computed on, separated by commas: noise, linear, rbf, ntk:NETWORK "
+        "(its kernel, never trained), entk:NETWORK (its tangent kernel with its weights) or net:NETWORK (trained). A "
+        "NETWORK is fc3, model.py:build or model.py:build@weights.pt; append +mi, +di or +ti for variants of the attack.",
     ),
 ]
 Victims = Annotated[
-    str, typer.Option("--victims", help="Architectures of the attacked networks, such as fc2,small-cnn.")
+    str,
+    typer.Option(
+        "--victims",
+        help="Attacked networks, such as fc2,model.py:build (trained here), model.py:build@weights.pt, victim.pt2 or "
+        "machine.safetensors (as they are).",
+    ),
 ]
 Seeds = Annotated[
-    int, typer.Option("--seeds", help="Number of victims that are trained for each architecture, one per seed.")
+    int, typer.Option("--seeds", help="Number of victims that are trained for each network, one per seed.")
 ]
 
 
@@ -40,6 +46,7 @@ def transfer(
     sample: o.Sample = 1000,
     width: o.Width = 64,
     epochs: o.Epochs = 5,
+    kernel: o.KernelKind = "analytic",
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
     ridge: o.Ridge = 0.0,
@@ -66,7 +73,7 @@ def transfer(
         "seed": seed,
         "device": device,
         "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
-        "kernel": o.kernel_part(w_std, b_std, ridge),
+        "kernel": o.kernel_part(w_std, b_std, ridge, kernel),
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "loss": loss, "curve": []},
         "transfer": {
             "surrogates": o.names(surrogates),

@@ -52,7 +52,8 @@ class AnalyticKernel(Kernel):
         as_count(memory_limit, "memory_limit")
         if engine not in ("auto", "reference"):
             raise InputError(f'expected engine="auto" or "reference"; got {engine!r}.')
-        self._module = module
+        self._module: nn.Module | None = module
+        self.name = type(module).__name__
         self.parametrisation = parametrisation
         self.memory_limit = memory_limit
         self.engine = engine
@@ -62,12 +63,35 @@ class AnalyticKernel(Kernel):
             shape, graph = traced
             self._graphs[shape] = graph
 
+    @classmethod
+    def of_graph(
+        cls, name: str, graph: Graph, shape: tuple[int, ...], parametrisation: Parametrisation
+    ) -> AnalyticKernel:
+        """Return the kernel of a network that has been traced, without the network; `name` is that of its class.
+
+        It takes inputs of this shape alone.
+        """
+        kernel = cls(nn.Identity(), parametrisation)
+        kernel._module, kernel.name, kernel._graphs = None, name, {shape: graph}
+        return kernel
+
     def graph(self, shape: tuple[int, ...]) -> Graph:
-        """Return the traced operations for inputs of this shape (without the batch axis); it prints as a table."""
+        """Return the traced operations for inputs of this shape (without the batch axis); it prints as a table.
+
+        Raises:
+            InputError: the network does not take this shape, or is not there to be traced for another shape.
+            UnsupportedLayer: an operation has no infinite-width rule.
+        """
         if shape not in self._graphs:
             if not isinstance(shape, (tuple, list)) or not shape:
                 raise InputError(f"expected shape as that of one input, such as (1, 28, 28); got {shape!r}.")
             shape = tuple(as_count(size, "shape") for size in shape)
+            if self._module is None:
+                known = " or ".join(f"(n, {', '.join(map(str, known))})" for known in self._graphs)
+                raise InputError(
+                    f"expected inputs of shape {known}, for which this kernel was saved; got (n, "
+                    f"{', '.join(map(str, shape))}). Make the kernel from the network for other shapes."
+                )
             self._graphs[shape] = trace(self._module, shape, self.parametrisation)
         return self._graphs[shape]
 
@@ -255,6 +279,10 @@ class AnalyticKernel(Kernel):
             `Draws`, with the kernels, their mean and its standard error.
         """
         x1, x2 = checked_pair(x1, x2)
+        if self._module is None:
+            raise InputError(
+                "expected a kernel of a network to draw networks of; got one from a file, without its network."
+            )
         if not x1.numel() or (x2 is not None and not x2.numel()):
             raise InputError("expected at least one input to draw kernels of; got none.")
         check_generator(generator, optional=True)
@@ -265,7 +293,7 @@ class AnalyticKernel(Kernel):
         return monte_carlo(self._module, graph, self.parametrisation, x1, x2, generator=generator, **options)
 
     def __repr__(self) -> str:
-        return f"AnalyticKernel({type(self._module).__name__}, {self.parametrisation})"
+        return f"AnalyticKernel({self.name}, {self.parametrisation})"
 
 
 @dataclass(frozen=True)

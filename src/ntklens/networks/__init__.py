@@ -3,9 +3,10 @@
 from ntklens.networks.architectures import architecture_names, build
 from ntklens.networks.linearize import Linearized, linearize
 from ntklens.networks.load import load_network
-from ntklens.networks.outputs import BinaryLogits, Centred
+from ntklens.networks.outputs import BinaryLogits, Centred, with_logits
 from ntklens.networks.parametrize import ntk_parametrize
 from ntklens.networks.seeded import seeded_network
+from ntklens.networks.source import NetworkSource, labels, network_source
 from ntklens.networks.state import STATE_SUFFIXES, epoch_of, is_weights_file, load_state
 from ntklens.networks.training import gradient_descent, train
 
@@ -14,15 +15,19 @@ __all__ = [
     "BinaryLogits",
     "Centred",
     "Linearized",
+    "NetworkSource",
     "architecture_names",
     "build",
     "epoch_of",
     "gradient_descent",
     "is_weights_file",
+    "labels",
     "linearize",
     "load_network",
     "load_state",
+    "network_source",
     "ntk_parametrize",
     "seeded_network",
     "train",
+    "with_logits",
 ]

@@ -21,6 +21,11 @@ def architecture_names() -> tuple[str, ...]:
     return ("fcN", "convN", "convN-gap", *_MYRTLE, "small-cnn")
 
 
+def is_architecture(name: str) -> bool:
+    """Return whether `build` knows this name."""
+    return bool(re.fullmatch(r"fc[1-9]\d*|conv[1-9]\d*(-gap)?", name)) or name in (*_MYRTLE, "small-cnn")
+
+
 def build(name: str, shape: Shape, outputs: int, *, width: int = 64) -> nn.Module:
     """Build a network by name, with torch's own initial weights.
 

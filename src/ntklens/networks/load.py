@@ -25,6 +25,11 @@ _FORMATS = {".pt2": "exported program", ".pt": "TorchScript", ".ts": "TorchScrip
 """What torch calls the format of files with a network in them, by suffix."""
 
 
+def is_program(where: str | Path) -> bool:
+    """Return whether a file name is that of a saved program: an exported one or TorchScript."""
+    return Path(where).suffix in _FORMATS
+
+
 def load_network(where: str | Path, weights: str | Path | None = None) -> nn.Module:
     """Load a network, in eval mode.
 

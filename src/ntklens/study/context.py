@@ -10,17 +10,19 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ntklens.attacks import fgsm, noise, pgd
 from ntklens.data import Dataset, load_dataset
 from ntklens.errors import InputError
-from ntklens.kernels import AnalyticKernel, analytic_kernel
+from ntklens.kernels import analytic_kernel, empirical_kernel
+from ntklens.kernels.base import Kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
-from ntklens.networks import build
+from ntklens.networks import NetworkSource, network_source, with_logits
 from ntklens.study.spec import AttackSpec, Spec
 from ntklens.study.streams import Stream
+from ntklens.transfer import SurrogateName, surrogate_name, tangent_network
 
 Rows = list[dict[str, Any]]
 """The rows of a table."""
@@ -87,15 +89,62 @@ class Context:
         """The threat model; the default one where the experiment has none."""
         return self.spec.attack or AttackSpec()
 
-    def kernel(self, architecture: str | None = None) -> AnalyticKernel:
-        """Return the analytic kernel of an architecture, by default of the experiment's own."""
+    @cached_property
+    def network(self) -> NetworkSource:
+        """The network of the experiment's kernel."""
+        return network_source(self.spec.kernel.architecture, self.spec.kernel.weights)
+
+    @property
+    def kernel_label(self) -> str:
+        """What the experiment's kernel is called in tables: "fc3 kernel" or "model.py:build empirical kernel"."""
+        empirical = "empirical " if self.spec.kernel.kind == "empirical" and self.network.kind != "machine" else ""
+        return f"{self.network.label} {empirical}kernel"
+
+    def kernel(self, network: str | NetworkSource | None = None) -> Kernel:
+        """Return a kernel of the experiment's kind: of a network, by default of the experiment's own.
+
+        Raises:
+            InputError: the network does not load, or its weights are wanted and there are none.
+            UnsupportedLayer: the network has no infinite-width kernel.
+        """
         k = self.spec.kernel
-        network = build(architecture or k.architecture, self.data.shape, self.outputs)
-        return analytic_kernel(network, k.w_std, k.b_std)
+        source = network_source(network) if isinstance(network, str) else network or self.network
+        if source.kind == "machine":
+            return KernelMachine.load(source.text).kernel
+        if k.kind == "empirical":
+            return empirical_kernel(self.tangent_network(source))
+        return analytic_kernel(source.build(self.data.shape, self.outputs, seed=self.spec.seed), k.w_std, k.b_std)
+
+    def tangent_network(self, source: NetworkSource) -> nn.Module:
+        """Return the network whose empirical kernel the experiment takes."""
+        k = self.spec.kernel
+        network = tangent_network(
+            source,
+            self.data.shape,
+            self.outputs,
+            width=k.width,
+            w_std=k.w_std,
+            b_std=k.b_std,
+            seed=self.spec.seed,
+        )
+        return network.to(self.spec.device)
+
+    def surrogate(self, name: str) -> SurrogateName:
+        """Return what a surrogate's name stands for; a network alone is its kernel, of the experiment's kind."""
+        return surrogate_name(name, self.spec.kernel.kind)
 
     @cached_property
     def machine(self) -> KernelMachine:
-        """The kernel machine at t = ∞ on the training images."""
+        """The kernel machine at t = ∞ on the training images, or the saved machine that the experiment names."""
+        if self.network.kind == "machine":
+            machine = KernelMachine.load(self.network.text).to(self.spec.device)
+            if tuple(machine.train_inputs.shape[1:]) != self.data.shape:
+                raise InputError(
+                    f"expected images of shape {tuple(machine.train_inputs.shape[1:])}, on which {self.network.text} was "
+                    f"fitted; the data have {self.data.shape}. Choose other data, or another machine."
+                )
+            with_logits(machine, self.test[0][:2], len(self.data.classes))
+            return machine
         return KernelMachine(self.kernel(), Ridge(self.spec.kernel.ridge)).fit(*self.train)
 
     def generator(self, *stream: int) -> torch.Generator:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ntklens.errors import InputError
+from ntklens.networks import network_source
 from ntklens.transfer import check_surrogate
 
 
@@ -33,12 +34,40 @@ class DataSpec(_Part):
 
 
 class KernelSpec(_Part):
-    """The kernel machine: the architecture, its parametrisation, and the ridge of the machine at t = ∞."""
+    """The kernel machine: the network, its parametrisation, and the ridge of the machine at t = ∞.
+
+    Attributes:
+        architecture: a network as in `ntklens.networks.network_source`; a saved machine brings its kernel, its filter and
+            its training images.
+        weights: file of the weights of a network from a factory.
+        kind: "analytic" for the kernel of infinite width, "empirical" for the tangent kernel of the network with its
+            weights.
+        width: hidden units or channels of an architecture whose empirical kernel is taken.
+        w_std: standard deviation of the weights; a user's network has its own parametrisation in an empirical kernel.
+        b_std: standard deviation of the biases, likewise.
+        ridge: ridge of the machine.
+    """
 
     architecture: str = "fc1"
+    weights: Path | None = None
+    kind: Literal["analytic", "empirical"] = "analytic"
+    width: int = Field(default=128, ge=1)
     w_std: float = Field(default=2**0.5, gt=0)
     b_std: float = Field(default=0.1, ge=0)
     ridge: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> KernelSpec:
+        _read_network(self.architecture, self.weights)
+        return self
+
+
+def _read_network(text: str, weights: Path | None = None) -> None:
+    """Raise ValueError, which pydantic reports with its place, unless a text names a network."""
+    try:
+        network_source(text, weights)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 class AttackSpec(_Part):
@@ -137,7 +166,8 @@ class VictimSpec(_Part):
 class TransferSpec(_Part):
     """Surrogates against victims of several architectures and seeds, trained on all training images.
 
-    Surrogates are named as in `ntklens.transfer.surrogate`; victims by their architecture.
+    Surrogates are named as in `ntklens.transfer.surrogate`, victims as in `ntklens.networks.network_source`. A victim that
+    brings weights is taken as it is, without training.
     """
 
     surrogates: tuple[str, ...] = Field(
@@ -151,6 +181,13 @@ class TransferSpec(_Part):
     epochs: int = Field(default=5, ge=1)
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=0.05, gt=0)
+
+    @field_validator("victims")
+    @classmethod
+    def _known_victims(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _read_network(name)
+        return names
 
     @field_validator("surrogates")
     @classmethod
@@ -179,6 +216,7 @@ class FeaturesSpec(_Part):
     frames: int = Field(default=0, ge=0)
     """Frames of an animation over the index of the feature; 0 for none."""
     compare: tuple[str, ...] = ("fc3", "fc10")
+    """Networks whose features are compared with the experiment's; their kernels are of the experiment's kind."""
     subspace: int = Field(default=20, ge=2)
     compare_train: int | None = Field(default=None, ge=4)
     """Training images of the comparison; costly kernels want fewer."""
@@ -190,7 +228,7 @@ class FeaturesSpec(_Part):
     """Steps of gradient descent of a finite network that is watched for the features it picks up; 0 for none."""
     learning_width: int = Field(default=512, ge=1)
     robust_networks: tuple[str, ...] = ()
-    """Architectures that are trained on data with some features only."""
+    """Networks that are trained on data with some features only."""
     robust_ranks: tuple[_Positive, ...] = (5, 20)
     robust_seeds: int = Field(default=3, ge=1)
     robust_epochs: int = Field(default=60, ge=1)
@@ -202,9 +240,13 @@ _WATCH_FIELDS = {"watch", "model", "patience", "probe", "top_k", "lazy_threshold
 
 
 class DynamicsSpec(_Part):
-    """A small network trained on clean and on adversarial images, its kernel measured after every epoch."""
+    """A network trained on clean and on adversarial images, its kernel measured after every epoch.
+
+    The network is named as in `ntklens.networks.network_source`; with `weights`, every training starts from these.
+    """
 
     architecture: str = "small-cnn"
+    weights: Path | None = None
     width: int = Field(default=32, ge=1)
     trainings: tuple[Literal["standard", "FGSM", "PGD"], ...] = Field(default=("standard", "PGD"), min_length=1)
     seeds: int = Field(default=1, ge=1)
@@ -234,6 +276,11 @@ class DynamicsSpec(_Part):
     """The network of the checkpoints, file.py:factory."""
     patience: float = Field(default=0.0, ge=0)
     """Seconds to wait for further checkpoints."""
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> DynamicsSpec:
+        _read_network(self.architecture, self.weights)
+        return self
 
     @field_validator("trainings", "linear_from")
     @classmethod

@@ -2,6 +2,7 @@
 
 The modules, in the order to read them:
 
+- `names`: how surrogates are named.
 - `surrogates`: models by name, "ntk:fc3" or "net:small-cnn", fitted or trained on samples of the data, and images made on
   them.
 - `scores`: how a victim does on those images, by two definitions of success.
@@ -9,8 +10,9 @@ The modules, in the order to read them:
   how alike the input gradients of two models are.
 """
 
+from ntklens.transfer.names import SurrogateName, check_surrogate, surrogate_name
 from ntklens.transfer.scores import CLEAN, TransferScore, transfer_scores
-from ntklens.transfer.surrogates import Surrogate, TrainingRecipe, check_surrogate, surrogate
+from ntklens.transfer.surrogates import Surrogate, TrainingRecipe, surrogate, tangent_network
 from ntklens.transfer.time import MatchedTime, SearchedTime, gradient_cosine, match_time, search_time
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "MatchedTime",
     "SearchedTime",
     "Surrogate",
+    "SurrogateName",
     "TrainingRecipe",
     "TransferScore",
     "check_surrogate",
@@ -25,5 +28,7 @@ __all__ = [
     "match_time",
     "search_time",
     "surrogate",
+    "surrogate_name",
+    "tangent_network",
     "transfer_scores",
 ]

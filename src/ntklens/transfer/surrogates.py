@@ -13,20 +13,15 @@ from torch import Tensor, nn
 from ntklens.arguments import as_classes, as_count, as_images, as_number, check_range
 from ntklens.attacks import fgsm, noise, pgd
 from ntklens.errors import InputError
-from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel
+from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel, empirical_kernel
 from ntklens.kernels.base import Kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
-from ntklens.networks import build, seeded_network, train
+from ntklens.networks import NetworkSource, network_source, ntk_parametrize, train, with_logits
 from ntklens.progress import Progress, Report
 from ntklens.targets import class_targets
+from ntklens.transfer.names import VARIANTS, SurrogateName, surrogate_name
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "mi": {"momentum": 1.0},
-    "di": {"diversity": 0.5},
-    "ti": {"translation": 5},
-}
-"""Options of `pgd` that "+mi", "+di" and "+ti" after a surrogate's name stand for."""
 _CONTROL_RIDGE = 1e-3
 """Ridge of the linear and the Gaussian kernel, over their mean diagonal: on thousands of images neither has an inverse."""
 _CONTROL_SAMPLE = 500
@@ -51,17 +46,17 @@ class TrainingRecipe:
 
     def network(
         self,
-        architecture: str,
+        source: NetworkSource | str,
         x: Tensor,
         y: Tensor,
         classes: int,
         seed: int,
         progress: Report | None = None,
     ) -> nn.Module:
-        """Train a network and return it in eval mode.
+        """Train a network and return it in eval mode, with one logit per class.
 
         Args:
-            architecture: name of the network, such as "small-cnn".
+            source: the network, such as "small-cnn" or "file.py:factory".
             x: training images.
             y: their classes.
             classes: number of classes.
@@ -69,9 +64,10 @@ class TrainingRecipe:
             progress: called with the share of the epochs that is done, from 0 to 1.
         """
         progress = Progress(progress)
-        initial = seeded_network(lambda: build(architecture, tuple(x.shape[1:]), classes, width=self.width), seed)
+        source = network_source(source) if isinstance(source, str) else source
+        initial = source.build(tuple(x.shape[1:]), classes, width=self.width, seed=seed).to(x.device)
         return train(
-            initial.to(x.device),
+            with_logits(initial, x[:2], classes),
             x,
             y,
             epochs=self.epochs,
@@ -133,27 +129,8 @@ class Surrogate:
         return pgd(self.model, x, y, eps, norm, steps, **options)
 
 
-def check_surrogate(name: str) -> None:
-    """Raise InputError unless the surrogate name is known.
-
-    Raises:
-        InputError: neither "noise", "linear", "rbf", "ntk:ARCHITECTURE" nor "net:ARCHITECTURE", or an unknown variant.
-    """
-    if not isinstance(name, str):
-        raise InputError(f"expected a surrogate by its name, such as ntk:fc3; got {name!r}.")
-    base, *variants = name.split("+")
-    kind, _, architecture = base.partition(":")
-    known = base in ("noise", "linear", "rbf") or (kind in ("ntk", "net") and architecture)
-    unknown_variants = [variant for variant in variants if variant not in VARIANTS]
-    if not known or unknown_variants or (base == "noise" and variants):
-        raise InputError(
-            "expected noise, linear, rbf, ntk:ARCHITECTURE (no training) or net:ARCHITECTURE (trained), with "
-            f'{", ".join("+" + variant for variant in VARIANTS)} for variants of the attack; got the surrogate "{name}".'
-        )
-
-
 def surrogate(
-    name: str,
+    name: str | SurrogateName,
     x: Float[Tensor, "n *shape"],
     y: Int[Tensor, " n"],
     classes: int,
@@ -162,22 +139,27 @@ def surrogate(
     w_std: float = 2**0.5,
     b_std: float = 0.1,
     ridge: float = 0.0,
+    width: int = 128,
     training: TrainingRecipe | None = None,
     models: dict[str, Surrogate] | None = None,
 ) -> Surrogate:
     """Fit or train a surrogate, given by its name, on samples of the data alone.
 
     Args:
-        name: "ntk:fc3" (the kernel machine of an architecture; nothing is trained), "net:small-cnn" (a network trained on
-            the samples), "linear" or "rbf" (kernel machines without a network, as controls), or "noise". After the name,
-            "+mi", "+di" and "+ti" stand for momentum, diverse inputs and translation in the attack.
+        name: "ntk:fc3" (the kernel machine of an architecture; nothing is trained), "entk:file.py:factory@weights.pt" (the
+            machine on the tangent kernel of a network with its weights), "net:small-cnn" (a network trained on the samples;
+            one that brings weights is taken as it is), "linear" or "rbf" (kernel machines without a network, as controls),
+            or "noise". A network is an architecture, "file.py:factory" with "@weights" or without, or the file of a saved
+            machine, which is taken as it is. After the name, "+mi", "+di" and "+ti" stand for momentum, diverse inputs and
+            translation in the attack.
         x: samples of the data.
         y: their classes.
         classes: number of classes.
-        seed: seed of a "net:" network.
-        w_std: standard deviation of the weights of an "ntk:" kernel.
-        b_std: standard deviation of the biases of an "ntk:" kernel.
-        ridge: ridge of an "ntk:" machine.
+        seed: seed of the weights of a "net:" or "entk:" network.
+        w_std: standard deviation of the weights of an "ntk:" kernel, and of an architecture's "entk:" kernel.
+        b_std: standard deviation of the biases, likewise.
+        ridge: ridge of the machine.
+        width: hidden units or channels of an architecture's "entk:" kernel.
         training: how a "net:" network is trained.
         models: surrogates that exist already, by their names without variants; a new one is added, so that variants share
             a model.
@@ -185,36 +167,78 @@ def surrogate(
     Raises:
         InputError: an unknown name.
     """
-    check_surrogate(name)
+    known = surrogate_name(name) if isinstance(name, str) else name
     x = as_images(x)
     y = as_classes(y, len(x), device=x.device)
     check_range(y, as_count(classes, "the number of classes", least=2))
     seed = as_count(seed, "seed", least=0)
     w_std, b_std, ridge = as_number(w_std, "w_std"), as_number(b_std, "b_std"), as_number(ridge, "ridge")
+    width = as_count(width, "width")
     if not len(x):
         raise InputError("expected x as at least one sample of the data; got none.")
-    base, *variants = name.split("+")
     models = {} if models is None else models
-    if base not in models:
+    key = repr(replace(known, variants=()))
+    if key not in models:
         start = time.perf_counter()
-        kind, _, architecture = base.partition(":")
         model: nn.Module | None = None
         gradient_evaluations = 0
-        if kind == "net":
+        source = known.network
+        if source is None:
+            if known.kind != "noise":
+                model = _control(known.kind, x).fit(x, class_targets(y, classes))
+        elif source.kind == "machine":
+            model = KernelMachine.load(source.text).to(x.device)
+        elif known.kind == "net" and source.is_trained:
+            model = with_logits(source.build(tuple(x.shape[1:]), classes).to(x.device), x[:2], classes)
+        elif known.kind == "net":
             training = training or TrainingRecipe()
-            model = training.network(architecture, x, y, classes, seed)
+            model = training.network(source, x, y, classes, seed)
             gradient_evaluations = training.epochs * len(x)
-        elif kind == "ntk":
-            network = build(architecture, tuple(x.shape[1:]), 1 if classes == 2 else classes)
-            kernel = analytic_kernel(network, w_std, b_std)
+        else:
+            shape, outputs = tuple(x.shape[1:]), 1 if classes == 2 else classes
+            kernel: Kernel
+            if known.kind == "ntk":
+                kernel = analytic_kernel(source.build(shape, outputs), w_std, b_std)
+            else:
+                network = tangent_network(source, shape, outputs, width=width, w_std=w_std, b_std=b_std, seed=seed)
+                kernel = empirical_kernel(network.to(x.device))
             # Targets as a matrix, so that a class without images in the sample still has an output.
             model = KernelMachine(kernel, Ridge(ridge)).fit(x, class_targets(y, classes))
-        elif kind != "noise":
-            model = _control(kind, x).fit(x, class_targets(y, classes))
-        models[base] = Surrogate(base, model, {}, time.perf_counter() - start, gradient_evaluations)
+        models[key] = Surrogate(known.label(), model, {}, time.perf_counter() - start, gradient_evaluations)
     # Variants differ in the options of the attack alone, so they share the model and its cost.
-    options = {key: value for variant in variants for key, value in VARIANTS[variant].items()}
-    return replace(models[base], name=name, options=options)
+    options = {option: value for variant in known.variants for option, value in VARIANTS[variant].items()}
+    return replace(models[key], name=name if isinstance(name, str) else name.label(), options=options)
+
+
+def tangent_network(
+    source: NetworkSource, shape: tuple[int, ...], outputs: int, *, width: int, w_std: float, b_std: float, seed: int
+) -> nn.Module:
+    """Return a network whose empirical kernel is wanted, in eval mode.
+
+    An architecture is drawn in the NTK parametrisation, so that its kernel tends to the analytic one with its width; a
+    user's network is taken as it is, in its own parametrisation.
+
+    Args:
+        source: the network.
+        shape: shape of one input.
+        outputs: number of outputs of an architecture.
+        width: hidden units or channels of an architecture.
+        w_std: standard deviation of the weights of an architecture.
+        b_std: standard deviation of its biases.
+        seed: of the weights that are drawn.
+
+    Raises:
+        InputError: a saved program, whose parameters cannot be told from its constants.
+    """
+    if source.kind == "program":
+        raise InputError(
+            f"expected a network with its parameters for an empirical kernel; got the saved program {source.text}. "
+            "Give the network as file.py:factory@weights."
+        )
+    network = source.build(shape, outputs, width=width, seed=seed)
+    if source.kind == "architecture":
+        network = ntk_parametrize(network, w_std, b_std, generator=torch.Generator().manual_seed(seed))
+    return network.eval()
 
 
 def _control(name: str, x: Tensor) -> KernelMachine:

@@ -122,7 +122,7 @@ def _add(tracer: Tracer, x: Traced, name: str, dual: Dual) -> Traced:
 
 
 @dataclass(frozen=True)
-class _Bound:
+class Bound:
     """A function of one tensor: a torch function with the other arguments of its call, which are constant."""
 
     function: Callable[..., Tensor]
@@ -130,6 +130,7 @@ class _Bound:
     kwargs: tuple[tuple[str, Any], ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return the values of the function."""
         return self.function(x, *self.args, **dict(self.kwargs))
 
     def __str__(self) -> str:
@@ -141,7 +142,7 @@ def _series(function: Callable[..., Tensor], **options: Any) -> MakeDual:
     """Return a maker of the Hermite series of a torch function; the arguments of the call are bound to the function."""
 
     def make(*args: Any, **kwargs: Any) -> Dual:
-        return Series(_Bound(function, args, tuple(sorted(kwargs.items()))), **options)
+        return Series(Bound(function, args, tuple(sorted(kwargs.items()))), **options)
 
     return make
 
@@ -149,7 +150,7 @@ def _series(function: Callable[..., Tensor], **options: Any) -> MakeDual:
 def _gelu(approximate: str = "none") -> Dual:
     if approximate == "none":
         return duals.GELU()
-    return Series(_Bound(F.gelu, kwargs=(("approximate", approximate),)))
+    return Series(Bound(F.gelu, kwargs=(("approximate", approximate),)))
 
 
 def _hardtanh(
@@ -161,7 +162,7 @@ def _hardtanh(
 
 def _power(exponent: int) -> Dual:
     # The power m has a Hermite series of degree m, and its integrals are those of polynomials.
-    return Series(_Bound(torch.pow, (exponent,)), degree=exponent, nodes=100)
+    return Series(Bound(torch.pow, (exponent,)), degree=exponent, nodes=100)
 
 
 TABLE: list[tuple[MakeDual, tuple[Any, ...]]] = [
@@ -211,6 +212,15 @@ def _pow(tracer: Tracer, x: Traced, exponent: Any) -> Traced:
         )
     return _add(tracer, x, "pow", _power(int(exponent)))
 
+
+SERIES_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    function.__name__: function
+    for function in (
+        *(torch.tanh, torch.sigmoid, torch.pow, F.gelu, F.silu, F.softplus, F.logsigmoid, F.mish),
+        *(F.elu, F.selu, F.celu, F.softsign, F.hardswish),
+    )
+}
+"""The torch functions that have a Hermite series, by their names."""
 
 HANDLERS: dict[Any, Handler] = {
     **{function: _handler(functions[0].__name__, make) for make, functions in TABLE for function in functions},

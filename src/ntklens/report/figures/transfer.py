@@ -26,9 +26,12 @@ def label(name: str) -> str:
     """
     base, *variants = name.split("+")
     kind, _, architecture = base.partition(":")
-    text = {"ntk": f"NTK {architecture}, untrained", "net": f"trained {architecture}"}.get(
-        kind, _LABELS.get(base, base.replace("-", " "))
-    )
+    kinds = {
+        "ntk": f"NTK {architecture}, untrained",
+        "entk": f"tangent kernel of {architecture}",
+        "net": f"trained {architecture}",
+    }
+    text = kinds.get(kind, _LABELS.get(base, base.replace("-", " ")))
     return " + ".join([text, *(v.upper() for v in variants)])
 
 
@@ -69,7 +72,11 @@ def cost_and_strength(means: Rows, costs: Rows) -> Figure:
     """Draw the share of predictions fooled, averaged over the victims, against the seconds that the images take."""
     fig = style.figure(8.0, 4.2)
     axes = fig.subplots()
-    kinds = {"ntk": ("kernel of an untrained network", style.BLUE, "o"), "net": ("trained network", style.ORANGE, "P")}
+    kinds = {
+        "ntk": ("kernel of an untrained network", style.BLUE, "o"),
+        "entk": ("tangent kernel of a network with its weights", style.PURPLE, "D"),
+        "net": ("trained network", style.ORANGE, "P"),
+    }
     others = ("control", style.GREY, "s")
     named: set[str] = set()
     placed: list[tuple[float, float]] = []

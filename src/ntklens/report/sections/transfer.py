@@ -6,7 +6,9 @@ from typing import Any
 
 from ntklens.record import Record
 from ntklens.report.figures import style, transfer
+from ntklens.report.figures.style import Rows
 from ntklens.report.sections.base import Plate, Section, numbers, only_row, rows_of
+from ntklens.vocabulary import CLEAN, WHITE_BOX
 
 
 def transfer_section(record: Record) -> Section:
@@ -39,16 +41,35 @@ def transfer_section(record: Record) -> Section:
             "transfer_cost": "cost of each surrogate",
         },
     )
-    return Section("transfer", "Who is fooled by whose images", _text(meta), plates, tables)
+    return Section("transfer", "Who is fooled by whose images", _text(meta) + _own_tangents(means), plates, tables)
+
+
+def _own_tangents(means: Rows) -> str:
+    """Return what the tangent kernel of a victim with its own weights does to that victim, beside the white box."""
+    accuracies = {(row["surrogate"], row["victim"]): row["accuracy"] for row in means}
+    sentences = []
+    for (surrogate, victim), accuracy in accuracies.items():
+        if surrogate == f"entk:{victim}":
+            clean, white_box = accuracies[CLEAN, victim], accuracies[WHITE_BOX, victim]
+            sentences.append(
+                f" The machine on the tangent kernel of {victim} with its own weights, fitted on the sample, makes images "
+                f"that bring {victim} from {100 * clean:.1f} to {100 * accuracy:.1f} %; the white box brings it to "
+                f"{100 * white_box:.1f} %. The nearer the two are, the more of the network's weakness lies in its kernel."
+            )
+    return "".join(sentences)
 
 
 def _text(meta: dict[str, Any]) -> str:
     steps = "one step" if meta["steps"] == 1 else f"PGD of {meta['steps']} steps"
     seeds = "one seed" if meta["seeds"] == 1 else f"{meta['seeds']} seeds"
+    given = meta["given"]
+    taken = f" The victim {given} brings its own weights and was not trained." if given else ""
+    if "," in given:
+        taken = f" The victims {given} bring their own weights and were not trained."
     return (
         f"Victims were trained on all {meta['train']} training images ({meta['epochs']} epochs, "
         f"{seeds}); surrogates were fitted or trained on {meta['sample']} of them. {meta['test']} "
         f"test images were attacked by {steps} on the {meta['loss']} with {style.threat(meta)}. "
         "Success has two measures: 1 - accuracy on the attacked images, and the share fooled "
-        "among the predictions that were right before the attack."
+        f"among the predictions that were right before the attack.{taken}"
     )

@@ -46,6 +46,6 @@ def attack_stage(context: Context, threat: AttackSpec, progress: Progress) -> St
 
 
 def _row(context: Context, attack: str, eps: float, right: Tensor) -> dict[str, Any]:
-    model = f"{context.spec.kernel.architecture} kernel machine, t = ∞"
+    model = f"{context.kernel_label} machine, t = ∞"
     row = {"model": model, "attack": attack, "norm": context.threat.norm, "eps": eps}
     return row | accuracy_columns(right)

@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ntklens.networks import labels, network_source
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows, StageResult
 from ntklens.study.rows import over_seeds
 from ntklens.study.spec import TransferSpec
+from ntklens.study.stages.networks import given_network
 from ntklens.study.streams import Stream
-from ntklens.transfer import Surrogate, TrainingRecipe, TransferScore, surrogate, transfer_scores
+from ntklens.transfer import Surrogate, SurrogateName, TrainingRecipe, TransferScore, surrogate, transfer_scores
 from ntklens.vocabulary import CLEAN, WHITE_BOX
 
 _SURROGATE_SEED = 1000
@@ -22,29 +24,40 @@ _SURROGATE_SEED = 1000
 def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> StageResult:
     """Measure the accuracy of every victim on the images of every surrogate, and what each surrogate costs.
 
-    Surrogates are fitted on a sample of the training images, victims are trained on all of them, over several seeds.
+    Surrogates are fitted on a sample of the training images, victims are trained on all of them, over several seeds; a
+    victim with weights of its own is taken as it is.
     White-box images are made on the victim itself. Success has two definitions: 1 - accuracy on the attacked images, and
     the share fooled among the images that the victim classified right before.
     """
     x, y = context.test
     x_train, y_train = context.train
     classes = len(context.data.classes)
-    images, costs = _surrogate_images(context, spec, progress.part(0.0, 0.4))
+    surrogates = list(dict.fromkeys(map(context.surrogate, spec.surrogates)))
+    sources = list(dict.fromkeys(map(network_source, spec.victims)))
+    label = labels([*sources, *(known.network for known in surrogates if known.network is not None)])
+    images, costs = _surrogate_images(
+        context, spec, {known.label(label): known for known in surrogates}, progress.part(0.0, 0.4)
+    )
     training = _training(spec)
-    victims = [(architecture, seed) for architecture in spec.victims for seed in range(spec.seeds)]
+    # A network that brings its weights is one victim, whatever the seed.
+    given = {source for source in sources if not source.draws_its_weights()}
+    victims = [(source, seed) for source in sources for seed in range(1 if source in given else spec.seeds)]
     share = 0.6 / len(victims)
     rows: Rows = []
     white_box_seconds = 0.0
-    for number, (architecture, seed) in enumerate(victims):
-        training_progress = progress.part(0.4 + number * share, share)
-        victim_seed = context.spec.seed + seed
-        victim = training.network(architecture, x_train, y_train, classes, victim_seed, training_progress)
+    for number, (network, seed) in enumerate(victims):
+        victim_progress = progress.part(0.4 + number * share, share)
+        if network in given:
+            victim = given_network(context, network)
+        else:
+            victim = training.network(network, x_train, y_train, classes, context.spec.seed + seed, victim_progress)
         start = time.perf_counter()
         x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
         white_box_seconds += time.perf_counter() - start
         # The scores include that of the clean images.
         for source, result in transfer_scores(victim, x, y, images | {WHITE_BOX: x_white_box}).items():
-            rows.append(_row(context, source, architecture, seed, result))
+            rows.append(_row(context, source, label[network], seed, result))
+        victim_progress(1.0)
     costs.append(
         {
             "surrogate": WHITE_BOX,
@@ -58,7 +71,7 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
         "transfer": rows,
         "transfer_means": _means(rows),
         "transfer_cost": costs,
-        "transfer_meta": [_meta(context, spec)],
+        "transfer_meta": [_meta(context, spec) | {"given": ", ".join(label[s] for s in sources if s in given)}],
     }
     return StageResult(tables)
 
@@ -76,7 +89,9 @@ def _attacked(context: Context, source: Surrogate) -> Tensor:
     return source.images(x, y, threat.eps, threat.norm, steps=threat.steps, loss=threat.loss, generator=generator)
 
 
-def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) -> tuple[dict[str, Tensor], Rows]:
+def _surrogate_images(
+    context: Context, spec: TransferSpec, surrogates: dict[str, SurrogateName], progress: Progress
+) -> tuple[dict[str, Tensor], Rows]:
     """Return the images that each surrogate makes of the test set, by its name, and the table of costs."""
     kernel = context.spec.kernel
     x_train, y_train = context.train
@@ -87,9 +102,9 @@ def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) 
     fitted: dict[str, Surrogate] = {}
     images: dict[str, Tensor] = {}
     costs: Rows = []
-    for done, name in enumerate(spec.surrogates, 1):
+    for done, (name, known) in enumerate(surrogates.items(), 1):
         source = surrogate(
-            name,
+            known,
             x_train[:sample],
             y_train[:sample],
             len(context.data.classes),
@@ -97,6 +112,7 @@ def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) 
             w_std=kernel.w_std,
             b_std=kernel.b_std,
             ridge=kernel.ridge,
+            width=kernel.width,
             training=training,
             models=fitted,
         )
@@ -112,15 +128,15 @@ def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) 
                 "attack_gradients": 0 if source.model is None else n_test * context.threat.steps,
             }
         )
-        progress.step(done, len(spec.surrogates))
+        progress.step(done, len(surrogates))
     return images, costs
 
 
-def _row(context: Context, source: str, architecture: str, seed: int, result: TransferScore) -> dict[str, Any]:
+def _row(context: Context, source: str, victim: str, seed: int, result: TransferScore) -> dict[str, Any]:
     """Return the row of one source on one victim."""
     return {
         "surrogate": source,
-        "victim": architecture,
+        "victim": victim,
         "seed": seed,
         "eps": 0.0 if source == CLEAN else context.threat.eps,
         **result.accuracy.row("accuracy"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ntklens.dynamics import KernelTracker, advice
+from ntklens.networks import network_source
 from ntklens.study.context import Context, Rows
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import one_step
@@ -46,7 +47,7 @@ def dynamics_meta(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
         "probe": min(spec.probe, len(context.data.test)),
         "seeds": spec.seeds,
         "lazy_threshold": spec.lazy_threshold,
-        "architecture": spec.architecture,
+        "architecture": network_source(spec.architecture, spec.weights).label,
         "attack_steps": spec.attack_steps,
         "eps": context.threat.eps,
         "norm": context.threat.norm,

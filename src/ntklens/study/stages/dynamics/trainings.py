@@ -13,10 +13,11 @@ from torch import nn
 
 from ntklens.dynamics import KernelTracker
 from ntklens.errors import NumericalFailure
-from ntklens.networks import build, seeded_network, train
+from ntklens.networks import network_source, train
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows, StageResult
 from ntklens.study.spec import DynamicsSpec
+from ntklens.study.stages import networks
 from ntklens.study.stages.dynamics.attacks import accuracies, training_attack
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
 from ntklens.study.streams import Stream
@@ -136,11 +137,8 @@ def _train(context: Context, spec: DynamicsSpec, name: str, seed: int, progress:
 
 def initial_network(context: Context, spec: DynamicsSpec, seed: int) -> nn.Module:
     """Build the network that all trainings of a seed start from, in torch's own parametrisation."""
-    classes = len(context.data.classes)
-    network = seeded_network(
-        lambda: build(spec.architecture, context.data.shape, classes, width=spec.width), context.spec.seed + 1000 * seed
-    )
-    return network.to(context.spec.device)
+    source = network_source(spec.architecture, spec.weights)
+    return networks.initial_network(context, source, context.spec.seed + 1000 * seed, width=spec.width)
 
 
 def _snapshot(folder: Path, epoch: int) -> Path:

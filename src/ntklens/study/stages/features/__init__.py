@@ -64,12 +64,10 @@ def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> 
 
 
 def check_features(context: Context, spec: FeaturesSpec) -> None:
-    """Raise InputError, before a run is made, for kernels without rules and for indices beyond the spectrum.
+    """Raise InputError, before a run is made, for too few images to compare on and for indices beyond the spectrum.
 
     Defaults that lie beyond the spectrum are no error: such features are left out.
     """
-    for name in spec.compare:
-        context.kernel(name)
     n_train = len(context.data.train)
     classes = len(context.data.classes)
     asked = spec.model_fields_set

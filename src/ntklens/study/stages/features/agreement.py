@@ -23,6 +23,7 @@ from ntklens.features import (
     subspace_overlap,
 )
 from ntklens.machine import KernelMachine
+from ntklens.networks import NetworkSource, labels, network_source
 from ntklens.progress import Progress
 from ntklens.statistics import mean, rank_correlation
 from ntklens.study.context import Arrays, Context, Rows
@@ -51,15 +52,15 @@ def agreement(
         The tables "consistency" (one row per other kernel and measure, each with what chance gives) and "side_by_side",
         and the arrays of the pictures and of the principal cosines.
     """
-    architecture = context.spec.kernel.architecture
-    others = [name for name in spec.compare if name != architecture]
+    own = context.network
+    others = [source for source in map(network_source, dict.fromkeys(spec.compare)) if source != own]
     if not others:
         return {}, {}
     x, y = context.train
     x_test, y_test = context.test
     sample = torch.tensor(by_turns(y, spec.compare_train or len(y)), device=x.device).sort().values
     if len(sample) < len(x):
-        features = _features_of(context, architecture, x[sample], y[sample])
+        features = _features_of(context, own, x[sample], y[sample])
     n = len(features.eigenvectors)
     k = min(spec.subspace, n // 2)
     chance = (
@@ -73,10 +74,12 @@ def agreement(
     rows: Rows = []
     side_by_side = [(class_signs * first.pictures[:, 0])[:_PICTURED].cpu().numpy()]
     cosines: Arrays = {}
-    for done, name in enumerate(others, 1):
-        other = _Side(context, spec, _features_of(context, name, x[sample], y[sample]), k, images)
+    name_of = labels([own, *others])
+    for done, source in enumerate(others, 1):
+        name = name_of[source]
+        other = _Side(context, spec, _features_of(context, source, x[sample], y[sample]), k, images)
         partners, match_cosines = match(first.vectors, other.vectors)
-        pair = {"kernel_a": architecture, "kernel_b": name}
+        pair = {"kernel_a": name_of[own], "kernel_b": name}
         rows += [pair | row for row in _measures(context, first, other, partners, match_cosines, chance)]
         # An eigenvector is determined up to its sign only: turn each partner to the sign of its match.
         matched = other.pictures[partners, 0]
@@ -87,7 +90,7 @@ def agreement(
         progress.step(done, len(others))
     tables: dict[str, Rows] = {
         "consistency": rows,
-        "side_by_side": [{"kernel": name} for name in (architecture, *others)],
+        "side_by_side": [{"kernel": name_of[source]} for source in (own, *others)],
     }
     arrays: Arrays = {
         "side_by_side": np.stack(side_by_side),
@@ -118,8 +121,8 @@ class _Side:
         self.energy = features.label_energy[:k].cpu().numpy()
 
 
-def _features_of(context: Context, architecture: str, x: Tensor, y: Tensor) -> NTKFeatures:
-    machine = KernelMachine(context.kernel(architecture), context.machine.filter)
+def _features_of(context: Context, source: NetworkSource, x: Tensor, y: Tensor) -> NTKFeatures:
+    machine = KernelMachine(context.kernel(source), context.machine.filter)
     return eigenfeatures(machine.fit(x, y))
 
 

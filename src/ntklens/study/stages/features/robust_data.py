@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from ntklens.attacks import correct
 from ntklens.features import NTKFeatures, ProjectedData, random_dataset, robust_dataset
 from ntklens.features.robust_data import Kind
-from ntklens.networks import BinaryLogits, build, seeded_network, train
+from ntklens.networks import BinaryLogits, labels, network_source, train
 from ntklens.progress import Progress
 from ntklens.study.context import Arrays, Context, Rows
 from ntklens.study.rows import over_seeds
 from ntklens.study.spec import FeaturesSpec
+from ntklens.study.stages import networks
 from ntklens.study.stages.features.scores import selection_half
 from ntklens.study.streams import Stream
+from ntklens.targets import class_logits
 from ntklens.vocabulary import ROBUST
 
 _PROJECTED: tuple[Kind, ...] = ("labels", "images")
@@ -66,6 +68,7 @@ def networks_on_robust_data(
     scoring = ~selection_half(y)
     sets = _feature_sets(features, spec, selected, scoring)
     variants = _variants(context, features, spec, sets)
+    name_of = labels(map(network_source, spec.robust_networks))
     total = len(spec.robust_networks) * len(variants) * spec.robust_seeds
     done = 0
     rows: Rows = []
@@ -83,7 +86,7 @@ def networks_on_robust_data(
                 done += 1
                 progress.step(done, total)
             row: dict[str, Any] = {
-                "network": architecture,
+                "network": name_of[network_source(architecture)],
                 "trained_on": variant.name,
                 "projected": variant.projected,
                 "rank": variant.rank,
@@ -125,20 +128,30 @@ def _variants(
 
 def _trained(context: Context, spec: FeaturesSpec, architecture: str, data: ProjectedData, seed: int) -> nn.Module:
     """Train a network in torch's own parametrisation by SGD on the squared error."""
-    network = seeded_network(
-        lambda: build(architecture, context.data.shape, context.outputs, width=spec.robust_width),
+    network = networks.initial_network(
+        context,
+        network_source(architecture),
         context.seed(Stream.ROBUST_NETWORK, seed),
+        width=spec.robust_width,
+        outputs=context.outputs,
     )
+    if isinstance(network, BinaryLogits):
+        network = network.network
+    targets = data.targets.to(data.x)
+    with torch.no_grad():
+        outputs = network.eval()(data.x[:2]).shape[1]
+    if (outputs, targets.shape[1]) == (2, 1):
+        targets = class_logits(targets)  # a network with two logits in the place of the scalar f
     network = train(
-        network.to(context.spec.device),
+        network,
         data.x,
-        data.targets.to(data.x),
+        targets,
         epochs=spec.robust_epochs,
         batch_size=50,
         learning_rate=0.02,
         generator=context.generator(Stream.ROBUST_NETWORK, seed, 1),
     )
-    return BinaryLogits(network).eval() if context.outputs == 1 else network
+    return BinaryLogits(network).eval() if outputs == 1 else network
 
 
 def _export_arrays(context: Context, features: NTKFeatures, sets: dict[str, list[int]]) -> Arrays:

@@ -7,26 +7,27 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ntklens.errors import NumericalFailure
-from ntklens.networks import BinaryLogits, build, gradient_descent, ntk_parametrize, seeded_network
+from ntklens.networks import BinaryLogits, gradient_descent, ntk_parametrize
 from ntklens.study.context import Context
 from ntklens.study.spec import LazySpec
 from ntklens.study.streams import NetworkStream
 
 
 def initial_network(context: Context, width: int, seed: int, *, standard: bool = False) -> nn.Module:
-    """Build a network of the kernel's architecture at initialisation.
+    """Build a network of the kernel's architecture at initialisation; of an empirical kernel, the network itself.
 
     Args:
         context: of the experiment.
-        width: hidden units or channels.
+        width: hidden units or channels of an architecture; a user's network has its own.
         seed: of the weights.
         standard: keep torch's own parametrisation instead of the NTK parametrisation.
     """
     kernel = context.spec.kernel
+    if kernel.kind == "empirical":
+        return context.tangent_network(context.network)
     torch_seed = context.seed(width, seed, NetworkStream.TORCH_WEIGHTS)
-    network = seeded_network(
-        lambda: build(kernel.architecture, context.data.shape, context.outputs, width=width), torch_seed
-    ).to(context.spec.device)
+    network = context.network.build(context.data.shape, context.outputs, width=width, seed=torch_seed)
+    network = network.to(context.spec.device)
     if standard:
         return network
     # The NTK parametrisation draws its own weights; those of the build are not used.

@@ -1,0 +1,55 @@
+"""Networks of the user in an experiment: loaded once, with one logit per class, on the images of the experiment."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ntklens.errors import InputError
+from ntklens.machine import KernelMachine
+from ntklens.networks import NetworkSource, with_logits
+from ntklens.study.context import Context
+
+
+def given_network(context: Context, source: NetworkSource) -> nn.Module:
+    """Return a network, or a kernel machine, with the weights that it brings, and with one logit per class.
+
+    Raises:
+        InputError: it does not load, does not take the images, or has fewer outputs than the data have classes.
+    """
+    network: nn.Module
+    if source.kind == "machine":
+        network = KernelMachine.load(source.text)
+    else:
+        network = source.build(context.data.shape, len(context.data.classes), seed=context.spec.seed)
+    return _with_logits(context, source, network.to(context.spec.device))
+
+
+def initial_network(
+    context: Context, source: NetworkSource, seed: int, *, width: int, outputs: int | None = None
+) -> nn.Module:
+    """Return a network to train, in torch's own parametrisation.
+
+    Args:
+        context: of the experiment.
+        source: the network.
+        seed: of its initial weights.
+        width: hidden units or channels of an architecture.
+        outputs: number of outputs of an architecture; one per class by default.
+
+    Raises:
+        InputError: as of `given_network`, or a saved program or machine, which cannot be trained.
+    """
+    if source.kind in ("program", "machine"):
+        raise InputError(
+            f"expected a network that can be trained, as fc3 or file.py:factory; got {source.text}, a saved {source.kind}."
+        )
+    classes = len(context.data.classes)
+    network = source.build(context.data.shape, outputs or classes, width=width, seed=seed).to(context.spec.device)
+    return network if source.kind == "architecture" else _with_logits(context, source, network)
+
+
+def _with_logits(context: Context, source: NetworkSource, network: nn.Module) -> nn.Module:
+    try:
+        return with_logits(network, context.test[0][:2], len(context.data.classes))
+    except InputError as error:
+        raise InputError(f"{source.label}: {error}") from error
