@@ -22,7 +22,7 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, network_source, with_logits
 from ntklens.study.spec import AttackSpec, Spec
 from ntklens.study.streams import Stream
-from ntklens.transfer import SurrogateName, surrogate_name, tangent_network
+from ntklens.transfer import SurrogateName, check_weights_matter, surrogate_name, tangent_network
 
 Rows = list[dict[str, Any]]
 """The rows of a table."""
@@ -113,6 +113,7 @@ class Context:
             return KernelMachine.load(source.text).kernel
         if k.kind == "empirical":
             return empirical_kernel(self.tangent_network(source))
+        check_weights_matter(source)
         return analytic_kernel(source.build(self.data.shape, self.outputs, seed=self.spec.seed), k.w_std, k.b_std)
 
     def tangent_network(self, source: NetworkSource) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ntklens.errors import InputError
-from ntklens.networks import network_source
+from ntklens.networks import NetworkSource, network_source
 from ntklens.transfer import check_surrogate
 
 
@@ -57,15 +57,26 @@ class KernelSpec(_Part):
     ridge: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
-    def _weights_fit(self) -> KernelSpec:
-        _read_network(self.architecture, self.weights)
+    def _has_an_effect(self) -> KernelSpec:
+        source = _read_network(self.architecture, self.weights)
+        fields = type(self).model_fields
+        changed = [f for f in ("w_std", "b_std", "ridge") if getattr(self, f) != fields[f].default]
+        if source.kind == "machine" and changed:
+            raise ValueError(
+                f"{source.text} brings its kernel and its filter, and {', '.join(changed)} would have no effect; leave "
+                f"{'it' if len(changed) == 1 else 'them'} out"
+            )
         return self
 
 
-def _read_network(text: str, weights: Path | None = None) -> None:
-    """Raise ValueError, which pydantic reports with its place, unless a text names a network."""
+def _read_network(text: str, weights: Path | None = None) -> NetworkSource:
+    """Return the network that a text names.
+
+    Raises:
+        ValueError: it names none; pydantic reports the error with its place.
+    """
     try:
-        network_source(text, weights)
+        return network_source(text, weights)
     except InputError as error:
         raise ValueError(str(error)) from None
 

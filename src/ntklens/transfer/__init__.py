@@ -10,7 +10,7 @@ The modules, in the order to read them:
   how alike the input gradients of two models are.
 """
 
-from ntklens.transfer.names import SurrogateName, check_surrogate, surrogate_name
+from ntklens.transfer.names import SurrogateName, check_surrogate, check_weights_matter, surrogate_name
 from ntklens.transfer.scores import CLEAN, TransferScore, transfer_scores
 from ntklens.transfer.surrogates import Surrogate, TrainingRecipe, surrogate, tangent_network
 from ntklens.transfer.time import MatchedTime, SearchedTime, gradient_cosine, match_time, search_time
@@ -24,6 +24,7 @@ __all__ = [
     "TrainingRecipe",
     "TransferScore",
     "check_surrogate",
+    "check_weights_matter",
     "gradient_cosine",
     "match_time",
     "search_time",

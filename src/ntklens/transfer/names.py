@@ -86,6 +86,16 @@ def surrogate_name(name: str, kernel: str = "analytic") -> SurrogateName:
     return SurrogateName(cast("Kind", kind), network_source(rest), tuple(variants))
 
 
+def check_weights_matter(network: NetworkSource) -> None:
+    """Raise InputError for a network with weights whose analytic kernel is asked for, which does not depend on them."""
+    if network.weights is not None or network.kind == "program":
+        raise InputError(
+            f"expected a network without weights for its analytic kernel, which does not depend on them; got "
+            f"{network.label}. Take the tangent kernel with these weights, entk:NETWORK or --kernel empirical, or leave "
+            "the weights out."
+        )
+
+
 def check_surrogate(name: str) -> None:
     """Raise InputError unless the surrogate name is known.
 

@@ -20,7 +20,7 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, network_source, ntk_parametrize, train, with_logits
 from ntklens.progress import Progress, Report
 from ntklens.targets import class_targets
-from ntklens.transfer.names import VARIANTS, SurrogateName, surrogate_name
+from ntklens.transfer.names import VARIANTS, SurrogateName, check_weights_matter, surrogate_name
 
 _CONTROL_RIDGE = 1e-3
 """Ridge of the linear and the Gaussian kernel, over their mean diagonal: on thousands of images neither has an inverse."""
@@ -198,6 +198,7 @@ def surrogate(
             shape, outputs = tuple(x.shape[1:]), 1 if classes == 2 else classes
             kernel: Kernel
             if known.kind == "ntk":
+                check_weights_matter(source)
                 kernel = analytic_kernel(source.build(shape, outputs), w_std, b_std)
             else:
                 network = tangent_network(source, shape, outputs, width=width, w_std=w_std, b_std=b_std, seed=seed)
@@ -230,6 +231,8 @@ def tangent_network(
     Raises:
         InputError: a saved program, whose parameters cannot be told from its constants.
     """
+    if source.kind == "machine":
+        raise InputError(f"expected a network for an empirical kernel; got the kernel machine {source.text}.")
     if source.kind == "program":
         raise InputError(
             f"expected a network with its parameters for an empirical kernel; got the saved program {source.text}. "
