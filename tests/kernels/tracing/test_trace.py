@@ -316,3 +316,24 @@ def test_an_activation_that_reads_features_of_several_positions_indirectly_is_re
 def test_a_dense_layer_after_a_flattening_ends_the_memory_of_positions():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(36, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 1))
     assert analytic_kernel(net)(torch.rand(2, 1, 5, 5)).shape == (2, 2)
+
+
+class _Looks(nn.Module):
+    """A forward that fails as libraries do: on inputs with another number of axes, or when it looks for a value."""
+
+    def __init__(self, error: type[Exception], *, on_values: bool) -> None:
+        super().__init__()
+        self.layer, self.error, self.on_values = nn.Linear(9, 1), error, on_values
+
+    def forward(self, x):
+        if type(x) is not torch.Tensor if self.on_values else x.ndim != 4:
+            raise self.error("of the forward")
+        return self.layer(x.flatten(1))
+
+
+@pytest.mark.parametrize("error", [KeyError, AttributeError, ZeroDivisionError, AssertionError])
+def test_a_forward_may_raise_anything(error):
+    kernel = analytic_kernel(_Looks(error, on_values=False))  # the first guess of a shape, (n, 9), fails
+    assert kernel(torch.rand(2, 1, 3, 3)).shape == (2, 2)
+    with pytest.raises(UnsupportedLayer, match=r"cannot be traced without values.*of the forward"):
+        analytic_kernel(_Looks(error, on_values=True))(torch.rand(2, 1, 3, 3))

@@ -7,6 +7,7 @@ in the tables is refused with its name, its place and an alternative; none is sk
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from ntklens.errors import InputError, UnsupportedLayer
@@ -45,8 +46,15 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
             out = single_output(twin(x))
     except (UnsupportedLayer, InputError):
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        # These come from the forward itself, such as a convolution of an image with too few channels.
+    except Exception as error:
+        # These come from the forward itself, such as a convolution of an image with too few channels; a library of the
+        # user's may raise anything, as einops does.
+        if _runs(module, shape):
+            raise UnsupportedLayer(
+                f"{type(module).__name__} cannot be traced without values, although it runs on images: "
+                f"{first_line(error)}\n"
+                "  or: ntklens.empirical_kernel(module) takes the network as it is, at its own width."
+            ) from error
         raise ShapeMismatch(
             f"{type(module).__name__} does not accept inputs of shape (n, {', '.join(map(str, shape))}): "
             f"{first_line(error)}; check the images' channels and size against its first layer."
@@ -56,6 +64,19 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
             f"the forward of {type(module).__name__} returns {type(out).__name__}; one tensor of outputs is expected."
         )
     return _finish(tracer, out)
+
+
+def _runs(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Return whether the module's forward runs on two inputs of this shape."""
+    tensor = next((t for t in module.state_dict().values() if t.is_floating_point()), torch.zeros(()))
+    if tensor.device.type == "meta":
+        return False
+    with torch.no_grad():
+        try:
+            copied(module).eval()(torch.zeros(2, *shape, dtype=tensor.dtype, device=tensor.device))
+        except Exception:  # a user's module may raise anything
+            return False
+    return True
 
 
 def _finish(tracer: Tracer, out: Traced) -> Graph:
