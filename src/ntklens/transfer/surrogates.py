@@ -167,7 +167,7 @@ def surrogate(
     Raises:
         InputError: an unknown name.
     """
-    known = surrogate_name(name) if isinstance(name, str) else name
+    known = name if isinstance(name, SurrogateName) else surrogate_name(name)
     x = as_images(x)
     y = as_classes(y, len(x), device=x.device)
     check_range(y, as_count(classes, "the number of classes", least=2))
@@ -208,7 +208,7 @@ def surrogate(
         models[key] = Surrogate(known.label(), model, {}, time.perf_counter() - start, gradient_evaluations)
     # Variants differ in the options of the attack alone, so they share the model and its cost.
     options = {option: value for variant in known.variants for option, value in VARIANTS[variant].items()}
-    return replace(models[key], name=name if isinstance(name, str) else name.label(), options=options)
+    return replace(models[key], name=name.label() if isinstance(name, SurrogateName) else name, options=options)
 
 
 def tangent_network(
