@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ntklens.errors import InputError
 from ntklens.kernels.empirical import check_mode
+from ntklens.kernels.empirical.repeated import check_forward
 from ntklens.kernels.empirical.snapshot import network_errors
 from ntklens.modules import copied_function
 from ntklens.networks.first_order import Expansion, forward_mode, forward_mode_is_right, one_by_one
@@ -42,13 +43,14 @@ class Linearized(nn.Module):
         """Return outputs in the shape of the network's own.
 
         Raises:
-            InputError: the network cannot be run or differentiated on these inputs.
+            InputError: the network cannot be run or differentiated on these inputs, or is no function of them.
         """
         start = [self.get_buffer(f"start_{number}") for number in range(len(self._names))]
         parameters = [attrgetter(name)(self.network) for name in self._names]
         key = x.shape, x.dtype, x.device
         with network_errors(x), sdpa_kernel(SDPBackend.MATH):
             if key not in self._is_right:
+                check_forward(self.network, x)
                 named = dict(zip(self._names, start, strict=True))
                 self._is_right[key] = forward_mode_is_right(self.network, named, x)
             way = forward_mode if self._is_right[key] else one_by_one
