@@ -8,6 +8,28 @@ from ntklens.errors import InputError
 from ntklens.modules import copied
 from ntklens.targets import class_logits
 
+_SHAPES = ("View", "Reshape", "Squeeze", "Unsqueeze", "Alias", "Clone", "Copy", "Select", "Slice", "Transpose", "T")
+"""Beginnings of the names of operations that change no value."""
+
+
+def is_probability(f: Tensor) -> bool:
+    """Return whether a single output per image has passed a sigmoid: its border between the classes is then 0.5, not 0.
+
+    Outputs with a graph are judged by their last operation where that is a sigmoid or a dense layer, and all others by
+    their values: logits of a network that has learned nothing may be in [0, 1] by chance, but not reach beyond 0.5.
+
+    Args:
+        f: outputs, (n, 1) or (n,).
+    """
+    node = f.grad_fn
+    while node is not None and node.name().startswith(_SHAPES) and node.next_functions:
+        node = node.next_functions[0][0]
+    operation = "" if node is None else node.name()
+    if operation.startswith(("Addmm", "Mm", "Sigmoid")):
+        return operation.startswith("Sigmoid")
+    f = f.detach()
+    return len(f) > 1 and bool(((f >= 0) & (f <= 1)).all()) and float(f.max()) > 0.5
+
 
 class Centred(nn.Module):
     """f(x; θ) - f(x; θ0): what a network has learned since its initialisation; at first the zero function.
