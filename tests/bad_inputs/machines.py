@@ -155,7 +155,7 @@ ROWS = [
                 empty_file=k.instead(lambda: _saved(lambda path: path.write_bytes(b""))),
                 cut_file=k.instead(lambda: _saved(lambda path: path.write_bytes(path.read_bytes()[:-9]))),
             ),
-            "kernel": (*KERNEL, *k.refused(another=nl.RBFKernel(0.7))),
+            "kernel": (*KERNEL[1:], *k.refused(another=nl.RBFKernel(0.7))),
             "filter": (*FILTER, *k.refused(another=nl.Ridge(0.7))),
         },
         names={"path": "path|safetensors|/"},

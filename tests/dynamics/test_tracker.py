@@ -195,3 +195,23 @@ def test_what_does_not_fit(tracked, data, tmp_path, untyped):
             other.save(tmp_path / "track")
     with pytest.raises(nl.InputError, match="one value per pair"):
         nl.KernelTracker(data.test.x, data.test.y, outputs="full")
+
+
+@pytest.mark.parametrize("last", [torch.sigmoid, lambda f: 1 / (1 + (-f).exp())])
+def test_accuracy_of_a_probability_is_no_number(last):
+    class Probability(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, 1)
+            torch.nn.init.constant_(self.layer.weight, 3.0)
+
+        def forward(self, x):
+            return last(self.layer(x - 0.5))
+
+    torch.manual_seed(0)
+    tracker = nl.KernelTracker(torch.rand(6, 3), torch.tensor([0, 1, 0, 1, 0, 1]), top_k=2)
+    with pytest.warns(UserWarning, match="a probability, as a sigmoid gives it"):
+        tracker.record(Probability(), 0)
+    tracker.record(Probability(), 1)  # a second warning would be an error
+    assert math.isnan(tracker.row()["probe_accuracy"])
+    assert math.isnan(tracker.row()["probe_loss"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,6 +22,7 @@ from ntklens.dynamics.store import EpochRecord
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels import EmpiricalKernel, empirical_kernel
 from ntklens.modules import copied_function
+from ntklens.networks.outputs import is_probability
 from ntklens.targets import class_logits
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -102,6 +104,7 @@ class KernelTracker:
         self.outputs, self.top_k, self.attack = outputs, top_k, attack
         self.scalars: list[dict[str, float]] = []
         self.seconds = 0.0
+        self._has_warned = False
         self._path = KernelPath(probe_y, top_k)
         self._folder = None if folder is None else as_path(folder, "folder")
         if self._folder is not None:
@@ -112,9 +115,10 @@ class KernelTracker:
     def record(self, module: nn.Module, epoch: float, **scalars: float) -> Tensor:
         """Measure the kernel of a network and record it.
 
-        Loss and accuracy on the probe set are recorded too, as `probe_loss` (mean cross-entropy) and `probe_accuracy`. The
-        last epoch may be recorded again, as a resumed training does; the record is then replaced. A training that is
-        resumed from an older checkpoint calls `rewind` first.
+        Loss and accuracy on the probe set are recorded too, as `probe_loss` (mean cross-entropy) and `probe_accuracy`; they
+        are NaN, with a warning, for a single output that has passed a sigmoid. The last epoch may be recorded again, as a
+        resumed training does; the record is then replaced. A training that is resumed from an older checkpoint calls
+        `rewind` first.
 
         Args:
             module: the network, on any device and in any precision.
@@ -173,10 +177,21 @@ class KernelTracker:
         self._path.append(record.epoch, record.kernel)
         self.scalars.append(record.scalars)
 
-    @torch.no_grad()
     def _scores(self, network: nn.Module) -> dict[str, float]:
-        """Compute loss and accuracy on the probe set."""
-        logits, y = class_logits(network(self._probe_for(network))), self.probe_y.long()
+        """Compute loss and accuracy on the probe set; NaN, with a warning, where the output is a probability."""
+        with torch.enable_grad():
+            f = network(self._probe_for(network))
+        if f.shape[1] == 1 and is_probability(f):
+            if not self._has_warned:
+                warnings.warn(
+                    "probe_loss and probe_accuracy need one logit, positive for the second class; got an output that is "
+                    "a probability, as a sigmoid gives it, so they are recorded as NaN. Return the value before the "
+                    "sigmoid.",
+                    stacklevel=3,
+                )
+            self._has_warned = True
+            return {"probe_loss": math.nan, "probe_accuracy": math.nan}
+        logits, y = class_logits(f.detach()), self.probe_y.long()
         classes = logits.shape[1]
         if int(y.max()) >= classes:
             raise InputError(

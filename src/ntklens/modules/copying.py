@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -15,8 +16,11 @@ from ntklens.arguments import check_module
 from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.modules.outputs import single_output
+from ntklens.modules.stored import constants
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_FUNCTIONS_DEEP = 3
+"""Functions within functions that are looked into for what they refer to."""
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -33,11 +37,13 @@ def copied(module: nn.Module) -> nn.Module:
 
     Wrappers of `torch.compile` and of the parallel modules are taken off, at any depth, so parameters have the names that
     they have in the plain network. A tensor with a graph, such as the weight that weight_norm computes or an activation
-    that the module has stored, is copied without its graph. Functions that refer to the module's own parts, such as hooks,
-    refer to the copy's parts in the copy. Attributes that cannot be copied, such as locks and open files, are shared.
+    that the module has stored, is copied without its graph; `check_computed_in_forward` tells whether that matters.
+    Functions that refer to the module's own parts, such as hooks, refer to the copy's parts in the copy. Attributes that
+    cannot be copied, such as locks and open files, are shared.
 
     Raises:
-        InputError: a parameter has no shape yet, a part is compiled by TorchScript, or the module cannot be copied.
+        InputError: a parameter has no shape yet, a buffer has a graph, a part is compiled by TorchScript, or the module
+            cannot be copied.
     """
     check_materialised(module)
     for name, part in module.named_modules():
@@ -47,7 +53,7 @@ def copied(module: nn.Module) -> nn.Module:
                 f"expected a network of Python modules, whose parameters can be varied; got {where} as TorchScript. Give "
                 "the module that it was made from, with its weights. Attacks take TorchScript as it is."
             )
-    return _copy(module, {})
+    return _copy(module, dict(constants(module)))
 
 
 def copied_function(module: nn.Module) -> nn.Module:
@@ -114,8 +120,6 @@ def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             return _deepcopy(module, dict(memo))
         except Exception:  # the reason is in an attribute of any type: what deepcopy does not take is looked for
             try:
-                with_graph = [t for t in _tensors([module], set()) if t.grad_fn is not None]
-                memo = {id(t): t.detach().clone() for t in with_graph} | memo
                 return _deepcopy(module, memo | _not_copyable(module, memo))
             except Exception as error:
                 raise InputError(
@@ -141,50 +145,47 @@ def _refer_to_copies(twin: nn.Module, memo: Mapping[int, Any]) -> None:
     """Replace the functions among a copy's attributes and hooks, which deepcopy shares with the original."""
     for holder in (vars(twin), *(value for value in vars(twin).values() if isinstance(value, dict))):
         for key, value in list(holder.items()):
-            plain = getattr(value, "_torchdynamo_orig_callable", value)  # a compiled function's plain form
-            if isinstance(plain, types.MethodType):
-                holder[key] = types.MethodType(plain.__func__, memo.get(id(plain.__self__), plain.__self__))
-            elif isinstance(plain, types.FunctionType):
-                holder[key] = _with_closure(plain, memo)
+            if isinstance(value, (types.MethodType, types.FunctionType, functools.partial)):
+                holder[key] = _rebound(value, memo, _FUNCTIONS_DEEP)
 
 
-def _with_closure(function: types.FunctionType, memo: Mapping[int, Any]) -> types.FunctionType:
+def _rebound(value: Any, memo: Mapping[int, Any], depth: int) -> Any:
+    """Return what stands for a value in a copy: the copy of it, or a function whose parts are rebound; else itself."""
+    if id(value) in memo:
+        return memo[id(value)]
+    value = getattr(value, "_torchdynamo_orig_callable", value)  # a compiled function's plain form
+    if isinstance(value, types.MethodType):
+        return types.MethodType(value.__func__, memo.get(id(value.__self__), value.__self__))
+    if isinstance(value, functools.partial) and depth:
+        func, *args = (_rebound(part, memo, depth - 1) for part in (value.func, *value.args))
+        return functools.partial(func, *args, **{k: _rebound(v, memo, depth - 1) for k, v in value.keywords.items()})
+    if isinstance(value, types.FunctionType) and depth:
+        return _with_closure(value, memo, depth - 1)
+    return value
+
+
+def _with_closure(function: types.FunctionType, memo: Mapping[int, Any], depth: int) -> types.FunctionType:
     """Return a function whose closure and defaults hold copies where the given one's hold what was copied."""
     cells = function.__closure__ or ()
     try:
         contents = [cell.cell_contents for cell in cells]
     except ValueError:  # a variable without a value yet
         return function
-    defaults = function.__defaults__ or ()
-    if not any(id(value) in memo for value in (*contents, *defaults)):
+    held = [*contents, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    copies = [_rebound(value, memo, depth) for value in held]
+    if all(a is b for a, b in zip(held, copies, strict=True)):
         return function
-    closure = tuple(types.CellType(memo.get(id(value), value)) for value in contents)
+    closure, rest = copies[: len(cells)], copies[len(cells) :]
+    defaults = rest[: len(function.__defaults__ or ())]
     twin = types.FunctionType(
         function.__code__,
         function.__globals__,
         function.__name__,
-        tuple(memo.get(id(value), value) for value in defaults) or None,
-        closure or None,
+        tuple(defaults) or None,
+        tuple(map(types.CellType, closure)) or None,
     )
-    twin.__kwdefaults__ = function.__kwdefaults__
+    twin.__kwdefaults__ = dict(zip(function.__kwdefaults__ or {}, rest[len(defaults) :], strict=True)) or None
     return twin
-
-
-def _tensors(values: list[Any], visited: set[int]) -> Iterator[Tensor]:
-    """Yield the tensors that modules hold, in attributes, containers and objects at any depth."""
-    while values:
-        value = values.pop()
-        if id(value) in visited or isinstance(value, (type, types.ModuleType, types.FunctionType, str, bytes)):
-            continue
-        visited.add(id(value))
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, Mapping):
-            values.extend(value.values())
-        elif isinstance(value, (list, tuple, set)):
-            values.extend(value)
-        elif isinstance(getattr(value, "__dict__", None), dict):
-            values.extend(vars(value).values())
 
 
 def _not_copyable(module: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:

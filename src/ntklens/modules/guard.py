@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ntklens.errors import InputError, NtklensError
+from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.modules.copying import check_materialised
+from ntklens.modules.held import Held
 from ntklens.modules.outputs import single_output
 
-_LARGEST_BUFFER = 1 << 20
-"""Numbers of a buffer up to which it is put back after a call: statistics have fewer, the data of a kernel machine more."""
 _BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 _DRAWN = (nn.modules.dropout._DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
@@ -35,17 +34,26 @@ class Guarded(nn.Module):
         super().__init__()
         self.model = model
         self.is_checked = False
+        self.has_answered = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the logits.
 
         Raises:
-            InputError: the model does not run on x or returns no single tensor, or the logits of an image depend on the
-                rest of the batch.
+            InputError: the model does not take the images, returns no single tensor or no row per image, builds layers
+                in its forward, or the logits of an image depend on the rest of the batch.
         """
-        with model_errors(x):
-            returned = self.model(x.clone())
-        outputs = single_output(returned)
+        if self.has_answered and (self.is_checked or len(x) < 2):
+            return self._answer(x)
+        held = Held(self.model) if isinstance(self.model, nn.Module) and not isinstance(self.model, Guarded) else None
+        parameters = _number_of_parameters(self.model)
+        outputs = self._answer(x)
+        self.has_answered = True
+        if _number_of_parameters(self.model) != parameters:
+            raise InputError(
+                "expected a model with all of its layers; got one that builds layers in its forward, so that each of its "
+                "first calls draws other weights. Run the model once on a batch of images first."
+            )
         if not self.is_checked and len(x) > 1:
             self.is_checked = True
             if depends_on_the_batch(self.model, x.detach(), outputs.detach()):
@@ -54,25 +62,27 @@ class Guarded(nn.Module):
                     "with the rest of the batch. Call model.eval(), compute on each image by itself, or show the images "
                     "one at a time with batch_size=1."
                 )
+            if held is not None:
+                is_overwritten = held.is_overwritten()
+                held.put_back()
+                if is_overwritten:  # the graph of the outputs may need what the further calls have overwritten
+                    outputs = self._answer(x)
         return outputs
 
-
-@contextmanager
-def model_errors(x: Tensor) -> Iterator[None]:
-    """Turn whatever error a model raises on images into one of ours, with the model's own as its cause.
-
-    Raises:
-        InputError: the model does not run on these images; the message gives its reason.
-    """
-    try:
-        yield
-    except (NtklensError, Warning, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # a model is any code, and raises errors of any type
-        raise InputError(
-            f"expected a model that runs on images such as {x.dtype} of shape {tuple(x.shape)}; got "
-            f"{type(error).__name__}: {first_line(error).rstrip('.')}."
-        ) from error
+    def _answer(self, x: Tensor) -> Tensor:
+        """Return the model's outputs; what Python and torch raise becomes a sentence, and errors of its own pass."""
+        try:
+            outputs = single_output(self.model(x.clone()))
+        except Exception as error:
+            if type(error).__module__ != "builtins" or isinstance(error, MemoryError):
+                raise
+            raise InputError(
+                f"expected a model that takes images such as {x.dtype} of shape {tuple(x.shape)} on {x.device}; got "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
+        if outputs.ndim == 0:
+            raise InputError("expected a model that returns a row of logits per image; got a single number.")
+        return outputs
 
 
 @contextmanager
@@ -84,8 +94,8 @@ def guarded(
 ) -> Iterator[tuple[Any, ...]]:
     """Guard a model for as long as a public function uses it; afterwards it is as it was.
 
-    Modes, buffers and torch's global random state are put back. Gradients can be taken inside, whatever the caller has
-    switched off. A model that is guarded already, by the function that calls, is passed on.
+    Modes, buffers, attributes, hooks and torch's global random state are put back. Gradients can be taken inside, whatever
+    the caller has switched off. A model that is guarded already, by the function that calls, is passed on.
 
     Args:
         model: images to logits.
@@ -196,29 +206,13 @@ def _check_mode(model: nn.Module, *, refuse: bool) -> bool:
 
 @contextmanager
 def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Put modes and buffers back at the end."""
-    modes = [(part, part.training) for part in model.modules()]
-    buffers = [
-        (part, name, buffer, buffer.detach().clone(), _version(buffer))
-        for part in model.modules()
-        if not isinstance(part, torch.jit.ScriptModule)
-        for name, buffer in part._buffers.items()
-        if buffer is not None and buffer.numel() <= _LARGEST_BUFFER
-    ]
+    """Put what the model holds back at the end."""
+    held = Held(model)
     try:
         yield
     finally:
-        for part, mode in modes:
-            if part.training != mode:
-                part.training = mode
-        with torch.no_grad():
-            for part, name, buffer, value, version in buffers:
-                if part._buffers.get(name) is not buffer:
-                    part._buffers[name] = buffer
-                if _version(buffer) != version:
-                    buffer.copy_(value)
+        held.put_back()
 
 
-def _version(buffer: Tensor) -> int:
-    """Return torch's count of the changes in place; tensors of inference mode have none."""
-    return 0 if buffer.is_inference() else buffer._version
+def _number_of_parameters(model: Callable[..., Any]) -> int:
+    return sum(1 for _ in model.parameters()) if isinstance(model, nn.Module) else 0

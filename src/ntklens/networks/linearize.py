@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ntklens.arguments import as_tensor, check_finite
 from ntklens.errors import InputError
 from ntklens.kernels.empirical import check_mode
+from ntklens.kernels.empirical.repeated import check_forward
 from ntklens.kernels.empirical.snapshot import network_errors
 from ntklens.modules import copied_function
 from ntklens.networks.first_order import Expansion, forward_mode, forward_mode_is_right, one_by_one
@@ -43,7 +44,7 @@ class Linearized(nn.Module):
         """Return outputs in the shape of the network's own.
 
         Raises:
-            InputError: the network cannot be run or differentiated on these inputs.
+            InputError: the network cannot be run or differentiated on these inputs, or is no function of them.
         """
         x = as_tensor(x, "x")
         check_finite(x, "x")
@@ -52,6 +53,7 @@ class Linearized(nn.Module):
         key = x.shape, x.dtype, x.device
         with network_errors(x), sdpa_kernel(SDPBackend.MATH):
             if key not in self._is_right:
+                check_forward(self.network, x)
                 named = dict(zip(self._names, start, strict=True))
                 self._is_right[key] = forward_mode_is_right(self.network, named, x)
             way = forward_mode if self._is_right[key] else one_by_one

@@ -10,6 +10,28 @@ from ntklens.files import first_line
 from ntklens.modules import copied, single_output
 from ntklens.targets import class_logits
 
+_SHAPES = ("View", "Reshape", "Squeeze", "Unsqueeze", "Alias", "Clone", "Copy", "Select", "Slice", "Transpose", "T")
+"""Beginnings of the names of operations that change no value."""
+
+
+def is_probability(f: Tensor) -> bool:
+    """Return whether a single output per image has passed a sigmoid: its border between the classes is then 0.5, not 0.
+
+    Outputs with a graph are judged by their last operation where that is a sigmoid or a dense layer, and all others by
+    their values: logits of a network that has learned nothing may be in [0, 1] by chance, but not reach beyond 0.5.
+
+    Args:
+        f: outputs, (n, 1) or (n,).
+    """
+    node = f.grad_fn
+    while node is not None and node.name().startswith(_SHAPES) and node.next_functions:
+        node = node.next_functions[0][0]
+    operation = "" if node is None else node.name()
+    if operation.startswith(("Addmm", "Mm", "Sigmoid")):
+        return operation.startswith("Sigmoid")
+    f = f.detach()
+    return len(f) > 1 and bool(((f >= 0) & (f <= 1)).all()) and float(f.max()) > 0.5
+
 
 class Centred(nn.Module):
     """f(x; θ) - f(x; θ0): what a network has learned since its initialisation; at first the zero function.
@@ -70,15 +92,15 @@ def with_logits(network: nn.Module, x: Tensor, classes: int) -> nn.Module:
 
     Args:
         network: images to outputs, (n, O).
-        x: two images.
+        x: some images; a probability in the place of a logit is told on a hundred, if not by the last operation.
         classes: number of classes.
 
     Raises:
-        InputError: the network has fewer outputs than classes, or does not take the images.
+        InputError: the network has fewer outputs than classes, one that has passed a sigmoid, or does not take the images.
     """
     was_training = network.training
     try:
-        with torch.no_grad():
+        with torch.enable_grad():
             outputs = network.eval()(x)
     except Exception as error:  # a user's module may raise anything
         raise InputError(
@@ -90,6 +112,11 @@ def with_logits(network: nn.Module, x: Tensor, classes: int) -> nn.Module:
     if not isinstance(outputs, Tensor):
         network = OneOutput(network).train(was_training)
     if classes == 2 and f.shape[1:] == (1,):
+        if is_probability(f):
+            raise InputError(
+                "expected one logit, positive for the second class; got an output between 0 and 1, as a sigmoid gives it. "
+                "Return the value before the sigmoid, or the logits of both classes, (-f/2, f/2)."
+            )
         return BinaryLogits(network).train(was_training)
     if f.ndim != 2 or f.shape[1] < classes:
         raise InputError(

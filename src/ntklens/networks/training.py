@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ntklens.errors import InputError, NumericalFailure
+from ntklens.kernels.empirical.repeated import check_forward
 from ntklens.modules import copied
 from ntklens.networks.checkpoint import Checkpoint
 
@@ -48,6 +49,7 @@ def gradient_descent(
         raise InputError(f"expected steps of 1 or more and a learning rate above 0; got {steps} and {learning_rate}.")
     trained = copied(network)
     parameters = _trainable(trained)
+    check_forward(trained, x[:2], repeat=False)
     for step in range(1, steps + 1):
         f = trained(x)
         if f.shape != targets.shape:
@@ -112,7 +114,9 @@ def train(
     if len(x) != len(y):
         raise InputError(f"expected as many labels as images; got {len(x)} images and {len(y)} labels.")
     trained = copied(network).eval()
-    optimiser = torch.optim.SGD(_trainable(trained), lr=learning_rate, momentum=momentum)
+    trainable = _trainable(trained)
+    check_forward(trained, x[:2], repeat=False)
+    optimiser = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
     state = Checkpoint(checkpoint, trained, optimiser, generator, {"images": len(x), "batch_size": batch_size})
     done = state.resume()
     if on_epoch and not done:

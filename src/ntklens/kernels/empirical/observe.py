@@ -20,6 +20,7 @@ from ntklens.kernels.empirical.recording import (
     slots_of,
     structured_layers,
 )
+from ntklens.kernels.empirical.repeated import check_forward
 from ntklens.modules import depends_on_the_batch
 
 Slots = dict[str, tuple[Slot | None, Slot | None]]
@@ -36,13 +37,14 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, layer
         layerwise: whether tangents may be structured; otherwise all parameters are left to plain Jacobians.
 
     Raises:
-        InputError: outputs are not (n, O), or depend on chance or on the rest of the batch.
+        InputError: outputs are not (n, O), or depend on chance, on earlier calls or on the rest of the batch.
     """
     # Each batch has two copies of x. The batches differ in the rest and in the places of the copies: what is a function of
     # single inputs is equal for the copies and in all batches, and a layer that takes the inputs in an order of its own is
     # seen not to be on the batch.
     other = torch.zeros_like(x)
     batches = [(torch.cat([x, x]), (0, 1)), (torch.cat([x, x, other]), (0, 1)), (torch.cat([other, x, x]), (1, 2))]
+    check_forward(network, batches[0][0])
     runs = [record_run(network, batch, scales.keys(), twins) for batch, twins in batches]
     f, *again = (run.outputs for run in runs)
     if f.ndim != 2:

@@ -9,6 +9,9 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, with_logits
 from ntklens.study.context import Context
 
+_SHOWN = 100
+"""Number of test images that a network is shown before it is used."""
+
 
 def given_network(context: Context, source: NetworkSource) -> nn.Module:
     """Return a network, or a kernel machine, with the weights that it brings, and with one logit per class.
@@ -50,6 +53,6 @@ def initial_network(
 
 def _with_logits(context: Context, source: NetworkSource, network: nn.Module) -> nn.Module:
     try:
-        return with_logits(network, context.test[0][:2], len(context.data.classes))
+        return with_logits(network, context.test[0][:_SHOWN], len(context.data.classes))
     except InputError as error:
         raise InputError(f"{source.label}: {error}") from error

@@ -18,6 +18,7 @@ from ntklens.files import first_line
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.networks import BinaryLogits, load_network
+from ntklens.networks.outputs import is_probability
 from ntklens.progress import Progress
 from ntklens.statistics import paired_difference
 from ntklens.study.context import Context, Rows, StageResult
@@ -128,9 +129,9 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
 
 def _check_is_no_probability(network: Model, x: Tensor) -> None:
     """Raise InputError where a single output has passed a sigmoid: its border between the classes is 0.5, not 0."""
-    f = network(x)
-    # Logits near 0 of a network that has learned nothing may be in this range by chance, but not reach beyond 0.5.
-    if len(x) > 1 and bool(((f >= 0) & (f <= 1)).all()) and float(f.max()) > 0.5:
+    with torch.enable_grad():
+        f = network(x)
+    if is_probability(f):
         raise InputError(
             f"expected one logit, positive for the second class; got an output between 0 and 1 for all of {len(x)} images, "
             "as a sigmoid gives it. Return the value before the sigmoid, or the logits of both classes, (-f/2, f/2)."

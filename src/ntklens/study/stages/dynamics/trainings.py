@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import nn
 
 from ntklens.dynamics import KernelTracker
 from ntklens.errors import NumericalFailure
+from ntklens.modules import copied
 from ntklens.networks import network_source, train
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows, StageResult
@@ -41,7 +41,7 @@ class Training:
 
     def at(self, epoch: int) -> nn.Module:
         """Return the network as it was after one of the epochs in `DynamicsSpec.linear_from`."""
-        network = copy.deepcopy(self.final)
+        network = copied(self.final)
         network.load_state_dict(load_file(_snapshot(self.folder, epoch)))
         return network.eval()
 
