@@ -12,7 +12,7 @@ from ntklens.arguments import as_count, as_images, check_generator
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel, checked_pair, checked_weights
 from ntklens.kernels.engines.base import Engine, Kind
-from ntklens.kernels.engines.select import EngineName, engine_for
+from ntklens.kernels.engines.select import EngineName, engine_for, plan_of
 from ntklens.kernels.expansion import Pullback
 from ntklens.kernels.monte_carlo import Draws, monte_carlo
 from ntklens.kernels.parametrisation import Parametrisation, Values
@@ -59,10 +59,31 @@ class AnalyticKernel(Kernel):
             self._graphs[shape] = graph
 
     def graph(self, shape: tuple[int, ...]) -> Graph:
-        """Return the traced operations for inputs of this shape (without the batch axis); it prints as a table."""
+        """Return the traced operations for inputs of this shape (without the batch axis).
+
+        It prints as a table of at most 100 columns, with the cost of each operation and of the whole; `plan` says which
+        engine runs it.
+        """
         if shape not in self._graphs:
             self._graphs[shape] = trace(self._module, shape, self.parametrisation)
         return self._graphs[shape]
+
+    def plan(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> str:
+        """Return which engine computes this kernel, and why, in a sentence.
+
+        Args:
+            shape: shape of one input, without the batch axis.
+            device: where the inputs will be.
+
+        Raises:
+            UnsupportedLayer: the module has a part without an infinite-width rule.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+            >>> analytic_kernel(net).plan((4,)).partition(": ")[2]
+            'the fused engine has no instruction for tanh, series of degree 128.'
+        """
+        return plan_of(self.graph(shape), self.engine, torch.device(device))
 
     @overload
     def __call__(
