@@ -222,3 +222,11 @@ def flat_conv_of_known_size() -> nn.Module:
 def test_weights_that_do_not_fit():
     with pytest.raises(InputError, match="expected weights of shape"):
         analytic_kernel(mlp()).gradient(images(2), images(3), torch.ones(3, 2, dtype=DTYPE))
+
+
+def test_the_plan_names_the_engine_and_what_it_lacks():
+    assert analytic_kernel(mlp()).plan((2, 6, 5)).startswith("The fused engine for processors runs this network")
+    assert 'engine="reference"' in analytic_kernel(mlp(), engine="reference").plan((2, 6, 5))
+    smooth = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 1))
+    assert analytic_kernel(smooth).plan((4,)).endswith("has no instruction for GELU.")
+    assert "on meta" in analytic_kernel(smooth).plan((4,), "meta")

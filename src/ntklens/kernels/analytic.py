@@ -12,7 +12,7 @@ from ntklens.arguments import as_count, as_images, check_generator, check_module
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel, checked_both, checked_pair, checked_weights
 from ntklens.kernels.engines.base import Engine, Kind
-from ntklens.kernels.engines.select import EngineName, engine_for
+from ntklens.kernels.engines.select import EngineName, engine_for, plan_of
 from ntklens.kernels.expansion import Pullback
 from ntklens.kernels.monte_carlo import Draws, monte_carlo
 from ntklens.kernels.parametrisation import Parametrisation, Values
@@ -21,6 +21,7 @@ from ntklens.kernels.tracing.probe import probe
 from ntklens.kernels.tracing.trace import trace
 from ntklens.modules import unwrapped
 from ntklens.progress import Progress, Report
+from ntklens.texts import shortened
 
 
 class AnalyticKernel(Kernel):
@@ -76,7 +77,10 @@ class AnalyticKernel(Kernel):
         return kernel
 
     def graph(self, shape: tuple[int, ...]) -> Graph:
-        """Return the traced operations for inputs of this shape (without the batch axis); it prints as a table.
+        """Return the traced operations for inputs of this shape (without the batch axis).
+
+        It prints as a table of at most 100 columns, with the cost of each operation and of the whole; `plan` says which
+        engine runs it.
 
         Raises:
             InputError: the network does not take this shape, or is not there to be traced for another shape.
@@ -94,6 +98,23 @@ class AnalyticKernel(Kernel):
                 )
             self._graphs[shape] = trace(self._module, shape, self.parametrisation)
         return self._graphs[shape]
+
+    def plan(self, shape: tuple[int, ...], device: torch.device | str = "cpu") -> str:
+        """Return which engine computes this kernel, and why, in a sentence.
+
+        Args:
+            shape: shape of one input, without the batch axis.
+            device: where the inputs will be.
+
+        Raises:
+            UnsupportedLayer: the module has a part without an infinite-width rule.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+            >>> analytic_kernel(net).plan((4,)).partition(": ")[2]
+            'the fused engine has no instruction for tanh, series of degree 128.'
+        """
+        return plan_of(self.graph(shape), self.engine, torch.device(device))
 
     @overload
     def __call__(
@@ -292,8 +313,17 @@ class AnalyticKernel(Kernel):
         options = {"width": width, "draws": draws}
         return monte_carlo(self._module, graph, self.parametrisation, x1, x2, generator=generator, **options)
 
-    def __repr__(self) -> str:
+    def identity(self) -> str:
+        """Return the class of the module and the parametrisation, by which a file tells this kernel from others."""
         return f"AnalyticKernel({self.name}, {self.parametrisation})"
+
+    def __repr__(self) -> str:
+        given = self.parametrisation
+        stds = [
+            f"{name}={value:.4g}" if isinstance(value, (int, float)) else f"{name} of {len(value)} layers"
+            for name, value in (("w_std", given.w_std), ("b_std", given.b_std))
+        ]
+        return f"AnalyticKernel({shortened(self.name, 24)}, {', '.join(stds)}, {given.kind})"
 
 
 @dataclass(frozen=True)
@@ -309,6 +339,10 @@ class NNGPKernel(Kernel):
     def __post_init__(self) -> None:
         if not isinstance(self.ntk, AnalyticKernel):
             raise InputError(f"expected ntk as an AnalyticKernel; got {type(self.ntk).__name__}.")
+
+    def identity(self) -> str:
+        """Return the text by which a file tells this kernel from others."""
+        return f"NNGPKernel(ntk={self.ntk.identity()})"
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Compute the matrix (n1, n2)."""

@@ -20,6 +20,7 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, network_source, ntk_parametrize, train, with_logits
 from ntklens.progress import Progress, Report
 from ntklens.targets import class_targets
+from ntklens.texts import shortened
 from ntklens.transfer.names import VARIANTS, SurrogateName, check_weights_matter, surrogate_name
 
 _CONTROL_RIDGE = 1e-3
@@ -95,6 +96,10 @@ class Surrogate:
     options: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     gradient_evaluations: int = 0
+
+    def __repr__(self) -> str:
+        model = "noise" if self.model is None else type(self.model).__name__
+        return f"Surrogate({shortened(self.name, 32)!r}, {shortened(model, 24)}, {self.seconds:.3g} s)"
 
     def images(
         self,

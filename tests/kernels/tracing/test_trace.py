@@ -120,11 +120,12 @@ def test_standard_deviations_by_layer():
 def test_the_graph_prints_as_a_table():
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, stride=2), nn.ELU(0.5), *list(plain())[4:])
     table = str(analytic_kernel(net).graph((3, 6, 6)))
-    assert "Conv(kernel=3x3, stride=2x2, padding=1x1, w_std=1.414, b_std=0.1)  4x3x3 " in table
-    assert "Activation(Series(elu(alpha=0.5), degree=128))" in table
-    assert "Activation(ReLU)" in str(analytic_kernel(plain()).graph((3, 6, 6)))
-    assert "GlobalPool(size=3x3)" in table
-    assert max(len(line) for line in table.splitlines()) < 110
+    assert "Conv 3x3, stride 2, padding 1" in table
+    assert "elu(alpha=0.5), series of degree 128" in table
+    assert " ReLU " in str(analytic_kernel(plain()).graph((3, 6, 6)))
+    assert "global AvgPool" in table
+    assert "w_std 1.414 and b_std 0.1 in every layer." in table
+    assert max(len(line) for line in table.splitlines()) <= 100
 
 
 def _flat(*middle: nn.Module) -> nn.Module:
@@ -185,17 +186,29 @@ REFUSED = {
     ),
     "a function without a rule": (
         Forward(lambda s, x: s.b(torch.cumsum(s.a(x.flatten(1)), 1)), a=nn.Linear(108, 4), b=nn.Linear(4, 1)),
-        "cumsum: it has no infinite-width rule in ntklens, though theory may have one",
+        "cumsum: no rule is known for it in ntklens, though theory may have one",
     ),
     "a value in the forward": (through(lambda h: h * float(h)), "float.*depends on the values of the input"),
     "values outside torch": (through(lambda h: torch.from_numpy(h.numpy())), "numpy: .*depends on the values"),
     "a function of integers": (
         nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 2)),
-        "embedding: it has no infinite-width",
+        "embedding: no rule is known for it",
     ),
     "a function of another shape": (
         nn.Sequential(nn.Conv3d(3, 2, 3), nn.Linear(3, 2)),
-        "conv3d: it has no infinite-width",
+        "conv3d: no rule is known for it",
+    ),
+    "a transposed convolution": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 3), nn.Flatten(), nn.Linear(144, 1)),
+        "conv_transpose2d: no rule is known for it",
+    ),
+    "a norm of groups": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(64, 1)),
+        "group_norm: no rule is known for it",
+    ),
+    "a norm of squares": (
+        nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.RMSNorm(4), nn.Linear(4, 1)),
+        "rms_norm: no rule is known for it",
     ),
     "arguments without a rule": (
         through(lambda h: torch.add(h, h, out=h)),
@@ -264,7 +277,7 @@ def test_networks_of_others_are_refused_with_what_to_do(name):
     make, shape, message = FOREIGN[name]
     with pytest.raises(UnsupportedLayer, match=message) as error:
         analytic_kernel(make().eval())(torch.zeros(2, *shape))
-    assert "ntklens.empirical_kernel(module)" in str(error.value)
+    assert "nl.empirical_kernel(module), on the command line `--kernel empirical`" in str(error.value)
 
 
 def _view_changed_input_read(self, x):

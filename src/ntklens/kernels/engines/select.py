@@ -33,6 +33,24 @@ def engine_for(
     raise AssertionError("the reference engine supports every graph")
 
 
+def plan_of(graph: Graph, name: EngineName, device: torch.device) -> str:
+    """Return which engine computes the graph's values and gradients on a device, and why, in a sentence."""
+    plain = "The plain recursion in torch runs this network"
+    if name == "reference":
+        return f'{plain}, as engine="reference" asks for.'
+    if device.type != "cpu":
+        return f"{plain} on {device.type}: the fused engine is for processors."
+    from ntklens.kernels.engines.fused.compiler import unsupported
+
+    without = list(dict.fromkeys(str(operation) for operation in unsupported(graph)))
+    if not without:
+        return (
+            "The fused engine for processors runs this network, values and gradients; where autograd follows a call, the "
+            "plain recursion in torch does."
+        )
+    return f"{plain}: the fused engine has no instruction for {'; '.join(without)}."
+
+
 def _candidates(name: EngineName, device: torch.device) -> Iterator[type[Engine[Any]]]:
     """Yield the engines that may be used, fastest first."""
     if name == "auto" and device.type == "cpu":

@@ -40,7 +40,9 @@ class LeakyReLU:
     slope: float = 0.0
 
     def __str__(self) -> str:
-        return "ReLU" if self.slope == 0 else f"LeakyReLU(slope={self.slope:.4g})"
+        if self.slope in (0, -1):
+            return "ReLU" if self.slope == 0 else "absolute value"
+        return f"LeakyReLU, slope {self.slope:.4g}"
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute (1 - a)² s κ1(k/s) + a k; for an input with itself, (1 + a²) k / 2."""
@@ -104,6 +106,9 @@ class Sin:
     """φ(u) = sin(u + shift): cosine at shift π/2 (Pearce et al. 2019)."""
 
     shift: float = 0.0
+
+    def __str__(self) -> str:
+        return {0.0: "sine", math.pi / 2: "cosine"}.get(self.shift, f"sine, shift {self.shift:.4g}")
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute exp(-(q1 + q2)/2) (exp(k) - cos(2 shift) exp(-k)) / 2."""

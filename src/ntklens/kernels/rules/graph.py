@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ntklens.kernels.rules import printed
 from ntklens.kernels.rules.operations import ORIGIN, Input, Offset, Operation, Size, map_size
 
 
@@ -66,26 +66,25 @@ class Graph:
 
     def entries(self) -> int:
         """Return the largest number of covariance entries per pair of inputs that one node has in memory."""
-        return max(_entries(node, need) for node, need in zip(self.nodes, self.needs(), strict=True))
+        return max(self.costs())
+
+    def costs(self) -> list[int]:
+        """Return the number of covariance entries per pair of inputs that each node has in memory."""
+        return [_entries(node, need) for node, need in zip(self.nodes, self.needs(), strict=True)]
 
     def maps(self) -> int:
         """Return the largest number of maps that one node has."""
         return max(len(need) for need in self.needs())
 
-    def rows(self) -> Iterator[dict[str, object]]:
-        """Yield one row of the printed table per operation.
+    def rows(self) -> list[dict[str, object]]:
+        """Return one row of the printed table per operation.
 
-        "maps" counts the offsets between positions that are computed, and "entries per pair" the covariances in these
-        maps for one pair of inputs, which is what the operation costs in memory.
+        "path" is the dotted name of the submodule, "forward" for what the module's own forward calls, and "input" for the
+        data; "operation" are its words, and "shape" is that of one output. "maps" counts the offsets between positions
+        that are computed, and "entries per pair" the covariances in these maps for one pair of inputs, which is what the
+        operation costs in memory.
         """
-        for node, need in zip(self.nodes, self.needs(), strict=True):
-            yield {
-                "path": "input" if isinstance(node.operation, Input) else node.path or "forward",
-                "operation": node.operation,
-                "shape": "x".join(map(str, node.shape)),
-                "maps": len(need),
-                "entries per pair": _entries(node, need),
-            }
+        return printed.rows(self)
 
     @property
     def input(self) -> Input:
@@ -96,11 +95,7 @@ class Graph:
         return operation
 
     def __str__(self) -> str:
-        rows = [{name: str(value) for name, value in row.items()} for row in self.rows()]
-        widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-        lines = ["  ".join(name.ljust(width) for name, width in widths.items())]
-        lines += ["  ".join(row[name].ljust(width) for name, width in widths.items()) for row in rows]
-        return "\n".join(line.rstrip() for line in lines)
+        return printed.table(self)
 
 
 def _entries(node: Node, offsets: frozenset[Offset]) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -30,6 +30,8 @@ Region = tuple[slice, slice]
 Maps = dict[Offset, Tensor]
 """Offset -> map of shape (..., H - |Δ_y|, W - |Δ_x|)."""
 ORIGIN: Offset = (0, 0)
+_EPS = 1e-5
+"""What the LayerNorm of torch adds to the variance, unless it is told otherwise."""
 
 
 @dataclass
@@ -104,17 +106,21 @@ class Operation:
         raise NotImplementedError
 
     def __str__(self) -> str:
-        constants = (short(f.name, getattr(self, f.name)) for f in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(text for text in constants if text)})"
+        # The standard deviations of a layer are mostly the same in the whole network, so the table tells them once.
+        constants = [f"{f.name} {short(getattr(self, f.name))}" for f in fields(self) if f.name != "scales"]  # type: ignore[arg-type]
+        return ", ".join([type(self).__name__, *constants])
 
 
-def short(name: str, value: object) -> str:
-    """Return a constant of an operation as a table shows it: nested ones by their own text, sizes as 3x3."""
+def short(value: object) -> str:
+    """Return a constant of an operation as a table shows it: sizes as 3x3, or as 3 where both axes are alike.
+
+    Example:
+        >>> short((3, 3)), short((1, 3)), short(0.99999500)
+        ('3', '1x3', '1')
+    """
     if isinstance(value, tuple):
-        return f"{name}={'x'.join(map(str, value))}"
-    if isinstance(value, float):
-        return f"{name}={value:.4g}"
-    return str(value) if is_dataclass(value) else f"{name}={value}"
+        return str(value[0]) if len(set(value)) == 1 else "x".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,9 @@ class Input(Operation):
     """
 
     flat: bool = False
+
+    def __str__(self) -> str:
+        return "the data, flat" if self.flat else "the data"
 
 
 @dataclass(frozen=True)
@@ -142,9 +151,6 @@ class Scales:
     b_std: float
     weight_share: float
     bias_share: float
-
-    def __str__(self) -> str:
-        return f"{short('w_std', self.w_std)}, {short('b_std', self.b_std)}"
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,9 @@ class Activation(Operation):
     needs_marginals = True
     is_linear = False
 
+    def __str__(self) -> str:
+        return str(self.dual).removesuffix("()")
+
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
         """Apply the two Gaussian expectations of the activation (Jacot et al. 2018)."""
         (state,) = states
@@ -205,6 +214,9 @@ class Normalise(Operation):
     over_positions: bool
     eps: float
     needs_marginals = True
+
+    def __str__(self) -> str:
+        return "LayerNorm" if self.eps == _EPS else f"LayerNorm, eps {self.eps:.4g}"
 
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
         """Compute K / sqrt((q + eps)(q' + eps)), and Θ likewise, with the variances q and q' of the two inputs."""
@@ -242,6 +254,9 @@ class Scale(Operation):
 
     factor: float
 
+    def __str__(self) -> str:
+        return f"times {self.factor:.6g}"
+
     def push(self, states: list[Covariance], offsets: set[Offset], marginals: Marginals) -> Covariance:
         """Multiply every map by factor²."""
         return states[0].apply_to_each(lambda t: self.factor**2 * t)
@@ -261,6 +276,9 @@ class GlobalPool(Operation):
     """The mean over all positions: K <- mean over all pairs (p, p') of K(p, p')."""
 
     size: Size
+
+    def __str__(self) -> str:
+        return "global AvgPool"
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
         """Return every offset of the image."""

@@ -44,6 +44,10 @@ class PiecewiseLinear:
     slopes: tuple[float, ...]
     origin: float = 0.0
 
+    def __str__(self) -> str:
+        kinks = ", ".join(f"{kink:.4g}" for kink in self.kinks)
+        return f"piecewise linear, kinks at {kinks}"
+
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute E[φ(u)] E[φ(v)] + k D(k) - ∫ κ D'(κ) dκ.
 

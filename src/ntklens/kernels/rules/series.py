@@ -61,7 +61,7 @@ class Series:
 
     def __str__(self) -> str:
         name = getattr(self.function, "__name__", str(self.function))
-        return f"Series({name}, degree={self.degree})"
+        return f"{name}, series of degree {self.degree}"
 
     def coefficients(self, q: Tensor) -> Tensor:
         """Compute a_0(q), ..., a_degree(q): the shape of q with one more axis at the end."""

@@ -40,11 +40,14 @@ class Window:
     in_size: Size
     out_size: Size
 
-    def __str__(self) -> str:
-        # The sizes stand in the table beside it, and the usual values of the others need no mention.
-        usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
-        unusual = [short(name, getattr(self, name)) for name, value in usual.items() if getattr(self, name) != value]
-        return ", ".join([short("kernel", self.kernel), *unusual])
+    @property
+    def area(self) -> str:
+        """Height and width, such as 3x3."""
+        return "x".join(map(str, self.kernel))
+
+    def unusual(self, **usual: Size) -> list[str]:
+        """Return the fields that differ from these values, in words."""
+        return [f"{name} {short(getattr(self, name))}" for name, value in usual.items() if getattr(self, name) != value]
 
     def source(self, offset: Offset, shift: Offset = ORIGIN) -> Offset:
         """Return the input offset that an output offset Δ reads, for inputs at window places i and i + shift.
@@ -126,6 +129,11 @@ class Conv(Operation):
     scales: Scales
     is_layer = True
 
+    def __str__(self) -> str:
+        window = self.window
+        steps = [f"{name} {short(getattr(window, name))}" for name in ("stride", "padding")]
+        return ", ".join([f"Conv {window.area}", *steps, *window.unusual(dilation=(1, 1))])
+
     def sources(self, offsets: set[Offset]) -> set[Offset]:
         """Return stride times each offset."""
         return {d for d in map(self.window.source, offsets) if is_offset(d, self.window.in_size)}
@@ -157,6 +165,11 @@ class AveragePool(Operation):
 
     window: Window
     include_padding: bool = True
+
+    def __str__(self) -> str:
+        window = self.window
+        parts = [f"AvgPool {window.area}", *window.unusual(stride=window.kernel, padding=(0, 0))]
+        return ", ".join(parts if self.include_padding else [*parts, "padding not counted"])
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
         """Return stride * Δ + e for every difference e of two places in the window."""
@@ -209,6 +222,9 @@ class Pad(Operation):
 
     window: Window
 
+    def __str__(self) -> str:
+        return f"zero padding, {short(self.window.padding)}"
+
     def sources(self, offsets: set[Offset]) -> set[Offset]:
         """Return these offsets, where two positions of the unpadded image can be so far apart."""
         return {d for d in offsets if is_offset(d, self.window.in_size)}
@@ -235,6 +251,9 @@ class CircularPad(Operation):
     before: Size
     in_size: Size
     out_size: Size
+
+    def __str__(self) -> str:
+        return f"circular padding, {short(self.before)}"
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
         """Return the input offsets that equal one of these modulo the size of the image."""
@@ -280,6 +299,9 @@ class Upsample(Operation):
     factor: Size
     in_size: Size
     out_size: Size
+
+    def __str__(self) -> str:
+        return f"Upsample by {short(self.factor)}"
 
     def sources(self, offsets: set[Offset]) -> set[Offset]:
         """Return the input offsets that the positions of these output offsets have; one or two on each axis."""

@@ -25,7 +25,7 @@ Handler = Callable[..., "Traced"]
 HANDLER = "_ntklens_handler"
 """Name of the attribute in which a function of the user carries its handler."""
 
-_NO_RULE = "it has no infinite-width rule in ntklens, though theory may have one"
+_NO_RULE = "no rule is known for it in ntklens, though theory may have one"
 
 BATCH = 2
 """Inputs in the batch of a traced tensor. With more than one, `squeeze` cannot take the batch axis for a channel."""
@@ -239,7 +239,8 @@ class Tracer:
         trail = " -> ".join(["input", *dict.fromkeys(paths), self.where or what])
         return UnsupportedLayer(
             f"no infinite-width rule for {label}: {what}: {why}\n  path: {trail}\n"
-            "  or: ntklens.empirical_kernel(module) takes the network as it is, at its own width."
+            "  or: nl.empirical_kernel(module), on the command line `--kernel empirical`, takes the network as it is, at "
+            "its own width."
         )
 
     @contextmanager

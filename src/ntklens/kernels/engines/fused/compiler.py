@@ -42,7 +42,12 @@ IDENTITY = (1.0,)
 
 def supported(graph: Graph) -> bool:
     """Return whether every operation of the graph has an instruction."""
-    return all(_is_supported(node.operation) for node in graph.nodes)
+    return not unsupported(graph)
+
+
+def unsupported(graph: Graph) -> list[Operation]:
+    """Return the operations of the graph that have no instruction, in their order."""
+    return [node.operation for node in graph.nodes if not _is_supported(node.operation)]
 
 
 def _is_supported(operation: Operation) -> bool:
