@@ -146,7 +146,7 @@ TABLES: dict[str, dict[str, Table]] = {
     },
     "claims": {
         "claims": Table(("claim", "statement", "verdict", "figure")),
-        "summary": Table(("text",)),
+        "summary": Table(("text",), optional=("about",)),
     },
 }
 """The tables by the stage that writes them. A stage leaves out those that its experiment does not ask for."""

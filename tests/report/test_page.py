@@ -47,7 +47,7 @@ def ids(page):
 def test_a_whole_study_has_every_part(record):
     page = Page(render(record))
     assert page.open == [], "every element is closed"
-    assert ids(page) == ["claims", *STAGES, "provenance"]
+    assert ids(page) == [*STAGES, "claims", "provenance"]
     assert len(page.all("img")) == FIGURES
     assert all(image["alt"] for image in page.all("img"))
     assert f"Figure {FIGURES}." in page.text
@@ -67,7 +67,7 @@ def test_every_link_leads_somewhere_in_the_page(record):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_single_stage_has_its_section_and_no_other(make_record, stage):
     page = Page(render(make_record((stage,))))
-    assert ids(page) == ["claims", stage, "provenance"]
+    assert ids(page) == [stage, "claims", "provenance"]
     assert "not measured here" not in page.text
 
 
@@ -84,7 +84,7 @@ def test_tables_that_not_every_experiment_asks_for_may_be_missing(record):
     for name in ("continued", "kernel_machines"):
         del record.tables[name]
     page = Page(render(record))
-    assert ids(page) == ["claims", *STAGES, "provenance"]
+    assert ids(page) == [*STAGES, "claims", "provenance"]
     assert len(page.all("img")) == FIGURES - 13
 
 
@@ -95,7 +95,7 @@ def test_a_record_without_its_arrays_is_a_page(record):
     for path in (record.folder / "arrays").iterdir():
         path.unlink()
     page = Page(render(record))
-    assert ids(page) == ["claims", *STAGES, "provenance"]
+    assert ids(page) == [*STAGES, "claims", "provenance"]
     assert len(page.all("img")) == FIGURES - 7
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ntklens.cli import console
 
@@ -43,6 +43,7 @@ def execute(
     """
     from ntklens.report import write_report
     from ntklens.study import planned, run
+    from ntklens.study.answers import by_category
 
     start = time.perf_counter()
     with console.progress(planned(spec)) as watch:
@@ -50,13 +51,22 @@ def execute(
     report = write_report(record)
     if json:
         results = {name: record.table(name) for name in (*tables, *only_in_json)}
-        console.as_json(results | {"run": str(record.folder), "report": str(report)})
+        answers: dict[str, Any] = {"summary": [row["text"] for row in record.table("summary")]}
+        if record.table("features"):
+            answers["features_by_category"] = by_category(record)
+        console.as_json(answers | results | {"run": str(record.folder), "report": str(report)})
         return record
-    for sentence in record.table("summary"):
-        console.say(str(sentence["text"]))
+    sentences = record.table("summary")
+    for sentence in sentences:
+        if sentence.get("about") != "claims":
+            console.say(str(sentence["text"]))
     for name in tables:
         # The column `model` has one value, a long one; without it the other columns fit into a terminal.
         rows = [{key: value for key, value in row.items() if key != "model"} for row in record.table(name)]
         console.table(_TITLES.get(name, name.replace("_", " ")), rows)
+    if "claims" not in tables:  # that table has the statements and the verdicts
+        for sentence in sentences:
+            if sentence.get("about") == "claims":
+                console.say(str(sentence["text"]))
     console.say(f"report: {report}  (everything: {record.folder}, {time.perf_counter() - start:.0f} s)")
     return record

@@ -33,7 +33,7 @@ def render(record: Record) -> str:
     parts = list(sections(record))
     return environment.get_template("page.html.j2").render(
         title=record.title,
-        summary=[row["text"] for row in record.table("summary")],
+        summary=[row["text"] for row in record.table("summary") if row.get("about") != "claims"],
         claims=_claims(record, whole=len(parts) > 1),
         data=record.table("data"),
         sections=parts,

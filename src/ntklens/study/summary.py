@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from ntklens.record import Record
+from ntklens.study.answers import attack_answer, claims_answer, features_answer
 from ntklens.study.claims.base import only_row, rows_of
 from ntklens.study.context import Rows
 from ntklens.vocabulary import NOT_SEEN, SEEN
-from ntklens.wording import doubts, other_outputs, pixels, share
+from ntklens.wording import doubts, other_outputs
 
 
 def summary(record: Record, claims: Rows) -> Rows:
-    """Return the table "summary": one row per sentence.
+    """Return the table "summary": one row per sentence, answers about the user's data first and the papers' claims last.
 
     Args:
         record: the run.
         claims: the table "claims".
     """
-    sentences = [*_data(record), *_attack(record), *_victim(record), *_claims(claims)]
-    return [{"text": sentence} for sentence in sentences]
+    sentences = [*attack_answer(record), *features_answer(record), *_victim(record), *_data(record)]
+    judged = claims_answer(claims, ((SEEN, "seen here"), (NOT_SEEN, NOT_SEEN)))
+    return [{"text": text} for text in sentences] + [{"text": text, "about": "claims"} for text in judged]
 
 
 def _data(record: Record) -> list[str]:
@@ -29,21 +31,6 @@ def _data(record: Record) -> list[str]:
         f"The images are {data['name']} ({data['classes']}): {data['train']} to fit on, "
         f"{data['test']} to score on, {height}x{width} pixels each.",
         *([str(data["notes"])] if data.get("notes") else []),
-    ]
-
-
-def _attack(record: Record) -> list[str]:
-    curve = rows_of(record, "attack_curve")
-    if not curve:
-        return []
-    eps = only_row(record, "attack_effect")["eps"]
-    clean = next(row for row in curve if row["eps"] == 0)
-    at_eps = {row["attack"]: row for row in curve if row["eps"] == eps}
-    return [
-        f"The kernel machine, which trains no network, is right on {share(clean)} of clean images. "
-        f"Perturbations of ε = {pixels(eps)} made from the kernel alone bring that down to "
-        f"{share(at_eps['fgsm'])} in one step; random signs of the same size leave "
-        f"{share(at_eps['noise'])}."
     ]
 
 
@@ -65,13 +52,3 @@ def _victim(record: Record) -> list[str]:
             f"attacks and {meta['check_queries']} for the checks."
         )
     return sentences + other_outputs(meta) + doubts(meta, rows_of(record, "victim_checks"))
-
-
-def _claims(claims: Rows) -> list[str]:
-    verdicts = (
-        (verdict, [row["claim"] for row in claims if row["verdict"] == verdict]) for verdict in (SEEN, NOT_SEEN)
-    )
-    parts = [
-        f"{'seen here' if verdict == SEEN else verdict}: {', '.join(names)}" for verdict, names in verdicts if names
-    ]
-    return [f"Of the paper's claims, {'; '.join(parts)}."] if parts else []

@@ -103,6 +103,8 @@ def attribution(rows: Rows) -> Figure:
     axes = fig.subplots()
     y = np.arange(len(rows))
     for shift, key, color in ((-0.19, ROBUST, style.GREEN), (0.19, FRAGILE, style.RED)):
+        if not any(row[key] for row in rows):
+            continue  # no feature is of this category, so there is no bar for the legend to explain
         axes.barh(y + shift, style.percent(rows, key), height=0.36, color=color, label=key)
     axes.set_yticks(y, [f"{style.plain(r['class'])} ({r['images']})" for r in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)

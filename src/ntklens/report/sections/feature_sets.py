@@ -18,7 +18,8 @@ def sets(record: Record) -> list[Plate]:
             "Machines made of the features of one category, and of all but one. The features are "
             "sorted into categories by half of the test images and the machines scored on the "
             "other half, since what is chosen for its score on some images is worth less on "
-            "others. If the classifier uses both kinds, the useful non-robust features alone are "
+            "others; the numbers in brackets therefore differ from those by all test images, of which "
+            "claim C3 speaks. If the classifier uses both kinds, the useful non-robust features alone are "
             "accurate on clean images and on few attacked ones, and leaving the robust ones out "
             "costs robustness. Intervals are 95 % Wilson intervals.",
             "Dot plot of clean and robust accuracy of machines made of sets of features.",
@@ -50,14 +51,7 @@ def consequences(record: Record) -> list[Plate]:
     """Return what networks pick up, which images carry the features, and what networks learn from robust data."""
     return [
         *_learning(record),
-        *plate_of(
-            rows_of(record, "attribution"),
-            feature_sets.attribution,
-            "How much of the labels the robust and the useful non-robust features explain, split "
-            "by the class of the training images. A negative bar means that, on that class, "
-            "these features alone speak against the label.",
-            "Bar chart of the label energy of robust and non-robust features for each class.",
-        ),
+        *_attribution(record),
         *_carriers(record),
         *_robust_data(record),
     ]
@@ -77,6 +71,22 @@ def _learning(record: Record) -> list[Plate]:
         "learned first. Dashed lines are the kernel's prediction. Bands with less than 0.5 % of "
         "the labels' energy are left out.",
         "Line plot of the share learned of each band of features against the training steps.",
+    )
+
+
+def _attribution(record: Record) -> list[Plate]:
+    rows = rows_of(record, "attribution")
+    missing = [category for category in (ROBUST, FRAGILE) if not any(row[category] for row in rows)]
+    if len(missing) == 2:
+        return []
+    absent = f" No feature is called {missing[0]}, so there are no bars of these." if missing else ""
+    return plate_of(
+        rows,
+        feature_sets.attribution,
+        "How much of the labels the robust and the useful non-robust features explain, split "
+        "by the class of the training images. A negative bar means that, on that class, "
+        f"these features alone speak against the label.{absent}",
+        "Bar chart of the label energy of robust and non-robust features for each class.",
     )
 
 

@@ -31,7 +31,7 @@ def c3(record: Record) -> Verdict | None:
     useless = len(categories) - robust - partly - fragile
     in_between = f"{partly} in between, " if partly else ""
     figure = (
-        f"Of {len(categories)} features, {robust} are useful and robust, {in_between}{fragile} "
+        f"By all test images, of {len(categories)} features {robust} are useful and robust, {in_between}{fragile} "
         f"useful but not robust, {useless} not shown to be useful by the test on the figure."
     )
     # Bands of one feature say nothing beyond that feature's own row.

@@ -1,0 +1,56 @@
+"""What a run says in words about the user's own data."""
+
+import pytest
+
+from ntklens.record import Record
+from ntklens.study.answers import by_category, claims_answer, features_answer
+from ntklens.vocabulary import FRAGILE, NOT_SEEN, ROBUST, SEEN, USELESS
+
+
+def both(clean, robust):
+    row = {"accuracy": clean, "accuracy_low": clean - 0.05, "accuracy_high": clean + 0.05}
+    return row | {"robust_accuracy": robust, "robust_accuracy_low": robust, "robust_accuracy_high": robust, "n": 100}
+
+
+@pytest.fixture
+def record(tmp_path):
+    record = Record.create(tmp_path / "run", "features", "Features", {}, {})
+    halves = [ROBUST, ROBUST, FRAGILE, USELESS]
+    rows = [
+        {"index": i, "category": c, "by_half": h}
+        for i, (c, h) in enumerate(zip([ROBUST, *halves[2:], USELESS], halves, strict=True))
+    ]
+    record.tables["features"] = rows
+    record.tables["features_meta"] = [{"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": 200, "steps": 1}]
+    sets = {ROBUST: (0.8, 0.7), FRAGILE: (0.75, 0.1), "all": (0.85, 0.2)}
+    record.tables["subsets"] = [{"features": name, **both(*values)} for name, values in sets.items()]
+    record.tables["top_k"] = [{"k": 2, **both(0.8, 0.7)}, {"k": 4, **both(0.85, 0.2)}]
+    record.tables["bands"] = [{"first": 2, "last": 3, "count": 2, "category": FRAGILE, **both(0.78, 0.02)}]
+    return record
+
+
+def test_the_answer_tells_which_features_are_robust_and_what_they_carry(record):
+    text = " ".join(features_answer(record))
+    assert text.startswith(
+        "Of 4 features, each scored alone on all 200 test images at ε = 8/255, 1 (feature 0) is useful"
+    )
+    assert "the robust features (0 to 1) alone are right on 80.0 % [75.0, 85.0] clean and 70.0 %" in text
+    assert "so these numbers differ from those above" in text
+    assert "carried, together, by features 2 to 3 (78.0 %" in text
+    assert "2 keep most under attack" in text
+    assert by_category(record)[ROBUST] == [0]
+    assert by_category(record)[FRAGILE] == [1]
+
+
+def test_without_an_attack_nothing_is_said_of_robustness(record):
+    record.tables["features_meta"][0]["eps"] = 0
+    (text,) = features_answer(record)
+    assert "2 (features 0 to 1) are shown to be useful" in text
+    assert "nothing was attacked" in text
+
+
+def test_claims_are_told_with_their_statements():
+    rows = [{"claim": "C3", "statement": "Features split.", "verdict": NOT_SEEN}]
+    rows += [{"claim": "C4", "statement": "Features agree.", "verdict": SEEN}]
+    text = claims_answer(rows, ((SEEN, "seen here"), (NOT_SEEN, NOT_SEEN)))
+    assert text == ["Of the claims of the papers, seen here: C4 (features agree); not seen here: C3 (features split)."]
