@@ -20,6 +20,7 @@ from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, equal_rows, i
 from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
 from ntklens.memory import check_room
 from ntklens.targets import class_logits, regression_targets
+from ntklens.texts import shortened
 
 _MATRICES = {True: 3.3, False: 4.5}
 """Matrices (n, n) that a fit holds at its peak, measured: by Cholesky for a ridge, by an eigendecomposition otherwise."""
@@ -322,6 +323,14 @@ class KernelMachine(FittedState, Estimator):
         machine = cls(kernel, saved if filter is None else filter, arithmetic=arithmetic)
         machine._hold(**machine_file.read(Path(path), kernel, machine.filter))
         return machine
+
+    def __repr__(self) -> str:
+        kernel, filter = (
+            shortened(repr(self.kernel), 48, keep_start=1.0),
+            shortened(repr(self.filter), 18, keep_start=1.0),
+        )
+        fitted = f"fitted on {len(self.train_inputs):,}" if self.is_fitted else "not fitted"
+        return f"KernelMachine({kernel}, {filter}, {fitted})"
 
     def extra_repr(self) -> str:
         """Return the kernel, the filter and the number of training inputs."""

@@ -114,7 +114,7 @@ def _check(
 
 
 def _descriptions(kernel: Kernel, filter: Filter) -> dict[str, str]:
-    return {"kernel": _without_address(repr(kernel)), "filter": _without_address(repr(filter))}
+    return {"kernel": _without_address(kernel.identity()), "filter": _without_address(repr(filter))}
 
 
 def _without_address(description: str) -> str:

@@ -24,6 +24,7 @@ from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 from ntklens.modules import guarded, layers_in_training
 from ntklens.statistics import paired_difference, proportion
+from ntklens.texts import shortened
 
 _BLIND = 0.02
 """Share of images with a gradient of zero from which on the gradients count as unusable."""
@@ -44,6 +45,9 @@ class Check:
     name: str
     passed: bool
     sentence: str
+
+    def __repr__(self) -> str:
+        return f"Check({shortened(self.name, 30)!r}, {'passed' if self.passed else 'failed'})"
 
 
 def diagnose(

@@ -64,6 +64,13 @@ class Evaluation:
     clean_accuracy: Estimate
     robust_accuracy: Estimate
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.success)} images: {self._accuracies()})"
+
+    def _accuracies(self) -> str:
+        clean, robust = (100 * e.value for e in (self.clean_accuracy, self.robust_accuracy))
+        return f"{clean:.1f} % right clean, {robust:.1f} % attacked"
+
 
 def evaluate(
     model: Model,

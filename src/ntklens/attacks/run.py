@@ -46,6 +46,12 @@ class AttackResult(Evaluation):
     gradient_evaluations: int
     seconds: float
 
+    def __repr__(self) -> str:
+        return (
+            f"AttackResult({self.method}, ε = {self.eps:.4g} {self.norm}, {len(self.success)} images: "
+            f"{self._accuracies()}, {self.seconds:.3g} s)"
+        )
+
     def row(self) -> dict[str, Any]:
         """Return the figures in one line, for tables and JSON; success is a share of the clean images that are right."""
         n = len(self.success)

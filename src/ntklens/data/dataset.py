@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ntklens.errors import InputError
+from ntklens.texts import shortened
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images, {'x'.join(map(str, self.x.shape[1:]))})"
 
     def __getitem__(self, index: slice | Tensor) -> Split:
         return Split(self.x[index], self.y[index])
@@ -75,6 +79,12 @@ class Dataset:
                     f"expected class indices from 0 to {len(self.classes) - 1}, one per class name; got indices from "
                     f"{int(split.y.min())} to {int(split.y.max())}."
                 )
+
+    def __repr__(self) -> str:
+        classes = shortened(", ".join(self.classes), 26)
+        size = "x".join(map(str, self.shape))
+        images = f"{len(self.train)} + {len(self.test)} images {size}"
+        return f"Dataset({shortened(self.name, 22)!r}, {images}, {len(self.classes)} classes: {classes})"
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -105,6 +105,10 @@ class KernelTracker:
             for record in store.read_all(self._folder, self._fingerprint()):
                 self._append(record)
 
+    def __repr__(self) -> str:
+        epochs = f"epochs {self.epochs[0]:g} to {self.epochs[-1]:g}" if self.epochs else "nothing yet"
+        return f"KernelTracker({len(self.probe_x)} probe images, {len(self.epochs)} records: {epochs})"
+
     def record(self, module: nn.Module, epoch: float, **scalars: float) -> Tensor:
         """Measure the kernel of a network and record it.
 

@@ -47,6 +47,10 @@ class NTKFeatures:
         """Return the number of features: one per training input, or the number that was asked for."""
         return len(self.eigenvalues)
 
+    def __repr__(self) -> str:
+        first = f", largest eigenvalue {float(self.eigenvalues[0]):.3g}" if len(self) else ""
+        return f"NTKFeatures({len(self)} features of {len(self.eigenvectors)} inputs{first})"
+
     @property
     def rank(self) -> int:
         """Number of eigenvalues above rounding: fewer than images where images are repeated or the kernel is degenerate."""

@@ -36,6 +36,9 @@ class ProjectedData:
     rank: int
     kind: Kind
 
+    def __repr__(self) -> str:
+        return f"ProjectedData({len(self.x)} images, {self.kind} of rank {self.rank})"
+
     def save(self, path: str | Path, test: tuple[Tensor, Tensor]) -> None:
         """Write an .npz with the training set, its targets, and an unchanged test set.
 

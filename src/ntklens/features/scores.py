@@ -46,6 +46,11 @@ class FeatureScores:
         """Return the number of features that were scored."""
         return len(self.estimates)
 
+    def __repr__(self) -> str:
+        values = self.values
+        spread = f", from {100 * values.min():.1f} to {100 * values.max():.1f} %" if len(self) else ""
+        return f"FeatureScores({len(self)} features, {self._range()}{spread})"
+
     def __iter__(self) -> Iterator[Estimate]:
         """Iterate over the estimates."""
         return iter(self.estimates)

@@ -43,6 +43,11 @@ class Outcomes:
     clean: Tensor
     attacked: Tensor
 
+    def __repr__(self) -> str:
+        clean, attacked = (100 * float(right.double().mean()) for right in (self.clean, self.attacked))
+        size = " features, ".join(map(str, self.clean.shape))
+        return f"Outcomes({size} images: {clean:.1f} % right clean, {attacked:.1f} % under attack)"
+
 
 def outcomes(
     machine: KernelMachine,

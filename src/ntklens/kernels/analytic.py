@@ -21,6 +21,7 @@ from ntklens.kernels.tracing.probe import probe
 from ntklens.kernels.tracing.trace import trace
 from ntklens.modules import unwrapped
 from ntklens.progress import Progress, Report
+from ntklens.texts import shortened
 
 
 class AnalyticKernel(Kernel):
@@ -272,8 +273,17 @@ class AnalyticKernel(Kernel):
         options = {"width": width, "draws": draws}
         return monte_carlo(self._module, graph, self.parametrisation, x1, x2, generator=generator, **options)
 
-    def __repr__(self) -> str:
+    def identity(self) -> str:
+        """Return the class of the module and the parametrisation, by which a file tells this kernel from others."""
         return f"AnalyticKernel({type(self._module).__name__}, {self.parametrisation})"
+
+    def __repr__(self) -> str:
+        given = self.parametrisation
+        stds = [
+            f"{name}={value:.4g}" if isinstance(value, (int, float)) else f"{name} of {len(value)} layers"
+            for name, value in (("w_std", given.w_std), ("b_std", given.b_std))
+        ]
+        return f"AnalyticKernel({shortened(type(self._module).__name__, 24)}, {', '.join(stds)}, {given.kind})"
 
 
 @dataclass(frozen=True)
@@ -285,6 +295,10 @@ class NNGPKernel(Kernel):
     """
 
     ntk: AnalyticKernel
+
+    def identity(self) -> str:
+        """Return the text by which a file tells this kernel from others."""
+        return f"NNGPKernel(ntk={self.ntk.identity()})"
 
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Compute the matrix (n1, n2)."""

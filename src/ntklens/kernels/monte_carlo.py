@@ -27,6 +27,10 @@ class Draws:
 
     kernels: Float[Tensor, "draws n1 n2"]
 
+    def __repr__(self) -> str:
+        draws, n1, n2 = self.kernels.shape
+        return f"Draws({draws} kernels, {n1} x {n2})"
+
     @property
     def mean(self) -> Float[Tensor, "n1 n2"]:
         """The mean over the draws."""

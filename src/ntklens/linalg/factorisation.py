@@ -25,6 +25,9 @@ class Spectrum:
     eigenvalues: Tensor
     eigenvectors: Tensor
 
+    def __repr__(self) -> str:
+        return f"Spectrum({len(self.eigenvalues)} of {len(self.eigenvectors)} eigenvalues)"
+
 
 class Factorisation:
     """The Cholesky factor and the spectrum of one matrix, each computed when it is first needed and stored for later calls.
@@ -42,6 +45,9 @@ class Factorisation:
         self._leading: dict[int, Spectrum] = {}
         self._cholesky: tuple[float, Tensor] | None = None
         self._merged: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return f"Factorisation({len(self.matrix)} x {len(self.matrix)})"
 
     @property
     def spectrum(self) -> Spectrum:

@@ -30,6 +30,10 @@ class TransferScore:
     fooled: Estimate
     correct: Bool[Tensor, " n"]
 
+    def __repr__(self) -> str:
+        right, fooled = 100 * self.accuracy.value, 100 * self.fooled.value
+        return f"TransferScore({len(self.correct)} images: {right:.1f} % right, {fooled:.1f} % fooled)"
+
 
 def transfer_scores(
     victim: Model,

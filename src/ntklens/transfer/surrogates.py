@@ -20,6 +20,7 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import build, seeded_network, train
 from ntklens.progress import Progress, Report
 from ntklens.targets import class_targets
+from ntklens.texts import shortened
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mi": {"momentum": 1.0},
@@ -99,6 +100,10 @@ class Surrogate:
     options: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     gradient_evaluations: int = 0
+
+    def __repr__(self) -> str:
+        model = "noise" if self.model is None else type(self.model).__name__
+        return f"Surrogate({shortened(self.name, 32)!r}, {shortened(model, 24)}, {self.seconds:.3g} s)"
 
     def images(
         self,

@@ -15,6 +15,7 @@ from ntklens.kernels.empirical.weight_space import weight_space_expansion
 from ntklens.kernels.expansion import Expansion
 from ntklens.kernels.parametrisation import Parametrisation
 from ntklens.modules import copied_function
+from ntklens.texts import shortened
 
 
 class EmpiricalKernel(Kernel):
@@ -178,9 +179,14 @@ class EmpiricalKernel(Kernel):
             function = weight_space_expansion(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
         return super().expansion(z, coefficients, arithmetic) if function is None else function
 
-    def __repr__(self) -> str:
+    def identity(self) -> str:
+        """Return the class of the network and the options, by which a file tells this kernel from others."""
         projections = "" if self.projections is None else f", projections={self.projections}"
         return f"EmpiricalKernel({type(self._snapshot.network).__name__}, outputs={self.outputs!r}{projections})"
+
+    def __repr__(self) -> str:
+        network = type(self._snapshot.network).__name__
+        return self.identity().replace(network, shortened(network, 30), 1)
 
 
 empirical_kernel = EmpiricalKernel
