@@ -111,6 +111,7 @@ class Surrogate:
         loss: str = "cross-entropy",
         generator: torch.Generator,
         batch_size: int = 500,
+        progress: Report | None = None,
     ) -> Tensor:
         """Make adversarial images: by FGSM for one step, by PGD for more steps and for the variants, or by noise.
 
@@ -123,12 +124,14 @@ class Surrogate:
             loss: "cross-entropy", "margin" or "dlr".
             generator: source of the noise and of the diverse inputs.
             batch_size: images at a time.
+            progress: called with the share of the work that is done, from 0 to 1.
         """
         if self.model is None:
             return noise(x, eps, norm, generator=generator)
         if steps == 1 and not self.options:
-            return fgsm(self.model, x, y, eps, norm, batch_size=batch_size, loss=loss)
+            return fgsm(self.model, x, y, eps, norm, batch_size=batch_size, loss=loss, progress=progress)
         options: dict[str, Any] = {"generator": generator, "batch_size": batch_size, "loss": loss} | self.options
+        options["progress"] = progress
         return pgd(self.model, x, y, eps, norm, max(steps, 1), **options)
 
 
@@ -161,6 +164,7 @@ def surrogate(
     ridge: float = 0.0,
     training: TrainingRecipe | None = None,
     models: dict[str, Surrogate] | None = None,
+    progress: Report | None = None,
 ) -> Surrogate:
     """Fit or train a surrogate, given by its name, on samples of the data alone.
 
@@ -178,6 +182,7 @@ def surrogate(
         training: how a "net:" network is trained.
         models: surrogates that exist already, by their names without variants; a new one is added, so that variants share
             a model.
+        progress: called with the share of the fit or of the training that is done, from 0 to 1.
 
     Raises:
         InputError: an unknown name.
@@ -195,15 +200,15 @@ def surrogate(
         gradient_evaluations = 0
         if kind == "net":
             training = training or TrainingRecipe()
-            model = training.network(architecture, x, y, classes, seed)
+            model = training.network(architecture, x, y, classes, seed, progress)
             gradient_evaluations = training.epochs * len(x)
         elif kind == "ntk":
             network = build(architecture, tuple(x.shape[1:]), 1 if classes == 2 else classes)
             kernel = analytic_kernel(network, w_std, b_std)
             # Targets as a matrix, so that a class without images in the sample still has an output.
-            model = KernelMachine(kernel, Ridge(ridge)).fit(x, class_targets(y, classes))
+            model = KernelMachine(kernel, Ridge(ridge)).fit(x, class_targets(y, classes), progress=progress)
         elif kind != "noise":
-            model = _control(kind, x).fit(x, class_targets(y, classes))
+            model = _control(kind, x).fit(x, class_targets(y, classes), progress=progress)
         models[base] = Surrogate(base, model, {}, time.perf_counter() - start, gradient_evaluations)
     # Variants differ in the options of the attack alone, so they share the model and its cost.
     options = {key: value for variant in variants for key, value in VARIANTS[variant].items()}
