@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ntklens.progress import Progress
+from ntklens.progress import Parts, Progress
 from ntklens.study.context import Context, Rows, StageResult
+from ntklens.study.parts import of_surrogate, of_victim
 from ntklens.study.rows import over_seeds
 from ntklens.study.spec import TransferSpec
 from ntklens.study.streams import Stream
@@ -29,27 +30,31 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
     x, y = context.test
     x_train, y_train = context.train
     classes = len(context.data.classes)
-    images, costs = _surrogate_images(context, spec, progress.part(0.0, 0.4))
+    weights = dict.fromkeys(map(of_surrogate, spec.surrogates), 0.4 / max(1, len(spec.surrogates)))
+    parts = context.parts(
+        "transfer", progress, weights | dict.fromkeys(map(of_victim, spec.victims), 0.6 / max(1, len(spec.victims)))
+    )
+    images, costs = _surrogate_images(context, spec, parts)
     training = _training(spec)
-    victims = [(architecture, seed) for architecture in spec.victims for seed in range(spec.seeds)]
-    share = 0.6 / len(victims)
     rows: Rows = []
     white_box_seconds = 0.0
-    for number, (architecture, seed) in enumerate(victims):
-        training_progress = progress.part(0.4 + number * share, share)
-        victim_seed = context.spec.seed + seed
-        victim = training.network(architecture, x_train, y_train, classes, victim_seed, training_progress)
-        start = time.perf_counter()
-        x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
-        white_box_seconds += time.perf_counter() - start
-        # The scores include that of the clean images.
-        for source, result in transfer_scores(victim, x, y, images | {WHITE_BOX: x_white_box}).items():
-            rows.append(_row(context, source, architecture, seed, result))
+    for architecture in spec.victims:
+        with parts(of_victim(architecture)) as part:
+            for seed in range(spec.seeds):
+                training_progress = part.part(seed / spec.seeds, 0.9 / spec.seeds)
+                victim_seed = context.spec.seed + seed
+                victim = training.network(architecture, x_train, y_train, classes, victim_seed, training_progress)
+                start = time.perf_counter()
+                x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
+                white_box_seconds += time.perf_counter() - start
+                # The scores include that of the clean images.
+                for source, result in transfer_scores(victim, x, y, images | {WHITE_BOX: x_white_box}).items():
+                    rows.append(_row(context, source, architecture, seed, result))
     costs.append(
         {
             "surrogate": WHITE_BOX,
             "fitting_seconds": 0.0,
-            "attack_seconds": white_box_seconds / len(victims),
+            "attack_seconds": white_box_seconds / (len(spec.victims) * spec.seeds),
             "training_gradients": 0,
             "attack_gradients": len(x) * context.threat.steps,
         }
@@ -68,15 +73,16 @@ def _training(spec: TransferSpec, factor: float = 1) -> TrainingRecipe:
     return TrainingRecipe(round(spec.epochs * factor), spec.batch_size, spec.learning_rate, spec.width)
 
 
-def _attacked(context: Context, source: Surrogate) -> Tensor:
+def _attacked(context: Context, source: Surrogate, progress: Progress | None = None) -> Tensor:
     """Return the test images, attacked on a surrogate."""
     threat = context.threat
     x, y = context.test
     generator = context.generator(Stream.TRANSFER)
-    return source.images(x, y, threat.eps, threat.norm, steps=threat.steps, loss=threat.loss, generator=generator)
+    options: dict[str, Any] = {"steps": threat.steps, "loss": threat.loss, "progress": progress}
+    return source.images(x, y, threat.eps, threat.norm, generator=generator, **options)
 
 
-def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) -> tuple[dict[str, Tensor], Rows]:
+def _surrogate_images(context: Context, spec: TransferSpec, parts: Parts) -> tuple[dict[str, Tensor], Rows]:
     """Return the images that each surrogate makes of the test set, by its name, and the table of costs."""
     kernel = context.spec.kernel
     x_train, y_train = context.train
@@ -87,22 +93,24 @@ def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) 
     fitted: dict[str, Surrogate] = {}
     images: dict[str, Tensor] = {}
     costs: Rows = []
-    for done, name in enumerate(spec.surrogates, 1):
-        source = surrogate(
-            name,
-            x_train[:sample],
-            y_train[:sample],
-            len(context.data.classes),
-            seed=context.spec.seed + _SURROGATE_SEED,
-            w_std=kernel.w_std,
-            b_std=kernel.b_std,
-            ridge=kernel.ridge,
-            training=training,
-            models=fitted,
-        )
-        start = time.perf_counter()
-        images[name] = _attacked(context, source)
-        attack_seconds = time.perf_counter() - start
+    for name in spec.surrogates:
+        with parts(of_surrogate(name)) as progress:
+            source = surrogate(
+                name,
+                x_train[:sample],
+                y_train[:sample],
+                len(context.data.classes),
+                seed=context.spec.seed + _SURROGATE_SEED,
+                w_std=kernel.w_std,
+                b_std=kernel.b_std,
+                ridge=kernel.ridge,
+                training=training,
+                models=fitted,
+                progress=progress.part(0.0, 0.5),
+            )
+            start = time.perf_counter()
+            images[name] = _attacked(context, source, progress.part(0.5, 0.5))
+            attack_seconds = time.perf_counter() - start
         costs.append(
             {
                 "surrogate": name,
@@ -112,7 +120,6 @@ def _surrogate_images(context: Context, spec: TransferSpec, progress: Progress) 
                 "attack_gradients": 0 if source.model is None else n_test * context.threat.steps,
             }
         )
-        progress.step(done, len(spec.surrogates))
     return images, costs
 
 
