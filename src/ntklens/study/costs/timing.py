@@ -49,10 +49,12 @@ def timed(
         runs.append((size, seconds))
         if size >= target:
             return seconds
-        if seconds >= _LONG or (seconds >= effort / 2 and _is_work(runs, power)):
+        is_work = _is_work(runs, power)
+        if seconds >= _LONG or (seconds >= effort / 2 and is_work):
             return _extrapolated(runs[-2:], target, power)
-        # The next run takes half a second at most, if the leading term is all there is.
-        growth = min(_MOST_GROWTH, max(2.0, _LONG / max(seconds, 1e-9)))
+        # The next run takes half a second at most, if the leading term is all there is; latency does not grow.
+        is_latency = len(runs) > 1 and not is_work
+        growth = _MOST_GROWTH if is_latency else min(_MOST_GROWTH, max(2.0, _LONG / max(seconds, 1e-9)))
         size = min(target, max(size + 1, round(size * growth ** (1 / power))))
 
 
@@ -62,7 +64,7 @@ def _is_work(runs: list[tuple[int, float]], power: float) -> bool:
         return False
     (smaller, faster), (size, seconds) = runs[-2:]
     work: float = (size / smaller) ** power
-    return seconds >= _WORK_SHARE * faster * work
+    return seconds >= faster * (1 + _WORK_SHARE * (work - 1))
 
 
 def _least(run: Callable[[], object], effort: float, clock: Clock) -> float:
