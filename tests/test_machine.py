@@ -32,6 +32,23 @@ def ten(kernel):
     return nl.KernelMachine(kernel).fit(data.train.x.double(), data.train.y), data
 
 
+@pytest.mark.parametrize("filter", [None, nl.GradientFlow(50.0, 1e-3)])
+def test_a_fit_tells_its_progress_and_is_the_same_fit(kernel, data, filter):
+    shares = []
+    x, y = data.train.x.double(), data.train.y
+    told = nl.KernelMachine(kernel, filter).fit(x, y, progress=shares.append)
+    assert torch.equal(told.coefficients, nl.KernelMachine(kernel, filter).fit(x, y).coefficients)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 1
+    assert shares[-1] == 1
+
+
+def test_a_kernel_without_progress_of_its_own_tells_its_end(data):
+    shares = []
+    nl.KernelMachine(nl.LinearKernel(), nl.Ridge(1.0)).fit(data.train.x, data.train.y, progress=shares.append)
+    assert 0 < shares[0] <= shares[-1] == 1
+
+
 def test_it_interpolates_at_infinite_time(machine, data):
     f = machine.outputs(data.train.x.double())[:, 0]
     torch.testing.assert_close(f, 2.0 * data.train.y.double() - 1, rtol=0, atol=1e-8)

@@ -16,9 +16,20 @@ from ntklens.errors import InputError, NumericalFailure
 from ntklens.estimator import Estimator
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import Factorisation, Filter, Ridge, Spectrum, check_filter, equal_rows, inverts, trained_covariance
+from ntklens.linalg import (
+    Factorisation,
+    Filter,
+    Ridge,
+    Spectrum,
+    check_filter,
+    equal_rows,
+    factor_seconds,
+    inverts,
+    trained_covariance,
+)  # fmt: skip
 from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
 from ntklens.memory import check_room
+from ntklens.progress import FirstOfTwo, Report
 from ntklens.targets import class_logits, regression_targets
 from ntklens.texts import shortened
 
@@ -115,12 +126,20 @@ class KernelMachine(FittedState, Estimator):
         self.arithmetic = arithmetic
         self.filter: Filter = filter
 
-    def fit(self, x: Float[Tensor, "n *shape"], y: Int[Tensor, " n"] | Float[Tensor, "n O"]) -> KernelMachine:
+    def fit(
+        self,
+        x: Float[Tensor, "n *shape"],
+        y: Int[Tensor, " n"] | Float[Tensor, "n O"],
+        *,
+        progress: Report | None = None,
+    ) -> KernelMachine:
         """Compute Θ(X, X), factor it and solve for the coefficients.
 
         Args:
             x: training inputs, pixels in [0, 1].
             y: class indices, or float targets (n, O), which are used unchanged.
+            progress: called with the share of the time that is over, from 0 to 1: of the kernel matrix as its pairs are
+                done, and then of its factor, during which the share stands still.
 
         Raises:
             InputError: the labels do not fit the inputs, or Θ(X, X) does not fit into memory.
@@ -133,8 +152,13 @@ class KernelMachine(FittedState, Estimator):
         # A copy is fitted and its state taken over when it is done: what fails leaves this machine as it was.
         new: KernelMachine = self._twin()
         new._hold(x.detach().clone(), targets)
+        if progress is not None:
+            seconds = factor_seconds(len(x), by_cholesky=isinstance(self.filter, Ridge) or inverts(self.filter))
+            new._factorisation = Factorisation(new._matrix(FirstOfTwo(progress, seconds)))
         self._hold(new.train_inputs, targets, new._filtered(targets))
         self._factorisation, self._shared = new._factorisation, new._shared
+        if progress is not None:
+            progress(1.0)
         return self
 
     def refilter(self, filter: Filter, spectrum: Spectrum | None = None) -> KernelMachine:
@@ -358,13 +382,13 @@ class KernelMachine(FittedState, Estimator):
         n = f", n={len(self.train_inputs)}" if self.is_fitted else ", not fitted"
         return f"{self.kernel!r}, {self.filter!r}{n}"
 
-    def _matrix(self) -> Tensor:
+    def _matrix(self, progress: Report | None = None) -> Tensor:
         """Compute Θ(X, X), (n, n) in float64, if there is room for it and for its factors."""
         n = len(self.train_inputs)
         if self.train_inputs.device.type == "cpu":
             check_room(n, _MATRICES[isinstance(self.filter, Ridge)])
         try:
-            theta = self.kernel(self.double_inputs)
+            theta = self.kernel.gram(self.double_inputs, progress)
         except RuntimeError as error:
             if "allocate memory" not in str(error) and "out of memory" not in str(error):
                 raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 Report = Callable[[float], None]
 """Called with the share of the work that is done, from 0 to 1."""
@@ -38,3 +40,78 @@ class Progress:
     def step(self, done: int, total: int) -> None:
         """Report that `done` of `total` equal steps are finished."""
         self(done / total)
+
+
+class Parts:
+    """The parts of a piece of work by their names: each has its share of the whole, and its seconds are kept.
+
+    Args:
+        progress: of the whole.
+        weights: the parts in their order, with weights in proportion to the time that they are expected to take.
+        clock: seconds.
+
+    Attributes:
+        seconds: what each part has taken so far.
+
+    Example:
+        >>> parts = Parts(Progress(print), {"kernel matrix": 3.0, "attack": 1.0})
+        >>> with parts("kernel matrix") as progress:
+        ...     progress(0.5)
+        0.375
+        0.75
+    """
+
+    def __init__(
+        self, progress: Progress, weights: Mapping[str, float], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._weights = dict(weights)
+        self._total = sum(weights.values()) or 1.0
+        self._clock = clock
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Progress]:
+        """Run a part: yield its progress, and report it as done at the end.
+
+        Args:
+            name: one of the names that have weights.
+        """
+        names = list(self._weights)
+        before = sum(self._weights[earlier] for earlier in names[: names.index(name)])
+        part = self._progress.part(before / self._total, self._weights[name] / self._total)
+        start = self._clock()
+        yield part
+        self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - start
+        part(1.0)
+
+
+class FirstOfTwo:
+    """Turns the share of a first piece of work that is done into the share of the time that is over, of it and a second.
+
+    What the first piece takes is known from what is done of it.
+
+    Args:
+        report: receives the share of the time; it never goes back.
+        second: seconds that the second piece is expected to take.
+        clock: seconds.
+
+    Example:
+        >>> seconds = iter([0.0, 2.0])
+        >>> FirstOfTwo(print, 4.0, lambda: next(seconds))(0.5)  # half of it took 2 s, so all takes 4 s
+        0.25
+    """
+
+    def __init__(self, report: Report, second: float, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._report = report
+        self._second = second
+        self._clock = clock
+        self._start = clock()
+        self._over = 0.0
+
+    def __call__(self, share: float) -> None:
+        """Report how much of the time is over where this share of the first piece is done."""
+        if share > 0:
+            elapsed = self._clock() - self._start
+            self._over = max(self._over, elapsed / (elapsed / share + self._second))
+        self._report(self._over)

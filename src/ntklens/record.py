@@ -165,6 +165,7 @@ class Record:
         tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         arrays: Mapping[str, NDArray[Any]] | None = None,
         seconds: float | None = None,
+        cost: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Write a finished stage to disk.
 
@@ -173,6 +174,7 @@ class Record:
             tables: rows by table name, each row a mapping from column to a plain scalar.
             arrays: arrays by name; `array` reads them as "stage/name".
             seconds: duration of the stage.
+            cost: estimated and taken seconds of its parts, a row each, for the provenance.
 
         Raises:
             TypeError: a table holds something else than plain scalars.
@@ -187,6 +189,9 @@ class Record:
             self.tables[name] = [{key: _plain(value) for key, value in row.items()} for row in rows]
         if seconds is not None:
             self.provenance.setdefault("seconds", {})[stage] = round(seconds, 2)
+        if cost:
+            rounded = [{key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()} for row in cost]
+            self.provenance["cost"] = [*self.provenance.get("cost", []), *rounded]
         if stage not in self.stages:
             self.stages.append(stage)
         self._write()

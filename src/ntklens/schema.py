@@ -80,7 +80,7 @@ TABLES: dict[str, dict[str, Table]] = {
             ),
         ),
         "victim_gallery": Table(_EXAMPLE),
-        "victim_checks": Table(("of", "check", "passed", "seen")),
+        "victim_checks": Table(("of", "check", "passed", "images", "seen")),
     },
     "lazy": {
         "lazy": Table(("victim", "width", "seed", "source", "eps", *_ACCURACY, "n", "agreement"), optional=_COSINE),

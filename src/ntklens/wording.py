@@ -21,6 +21,27 @@ def pixels(eps: float) -> str:
     return f"{round(steps)}/255" if eps < 1 and abs(steps - round(steps)) < 1e-6 else f"{eps:.3g}"
 
 
+def duration(seconds: float) -> str:
+    """Write a duration in the unit that people would use.
+
+    Example:
+        >>> duration(1), duration(45.4), duration(150), duration(9000)
+        ('1 second', '45 seconds', '3 minutes', '2.5 hours')
+    """
+    unit, name = unit_of(seconds)
+    number = (
+        f"{seconds / unit:.1f}".removesuffix(".0") if name == "hours" else f"{max(1, round(seconds / unit + 1e-9))}"
+    )
+    return f"{number} {name.removesuffix('s') if number == '1' else name}"
+
+
+def unit_of(seconds: float) -> tuple[float, str]:
+    """Return the seconds and the name of the unit that a duration is told in: seconds, minutes or hours."""
+    if seconds < 100:
+        return 1.0, "seconds"
+    return (60.0, "minutes") if seconds < 7200 else (3600.0, "hours")
+
+
 def norm_sign(norm: str) -> str:
     """Return the usual sign of a norm; its name where it has none."""
     return _NORMS.get(norm, norm)

@@ -13,6 +13,7 @@ from ntklens.attacks.model import Model, batches
 from ntklens.attacks.objective import Objective
 from ntklens.attacks.threat import Threat
 from ntklens.attacks.transforms import InputDiversity, Momentum, translated
+from ntklens.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def climb(
     threat: Threat,
     options: AscentOptions,
     diversity: InputDiversity | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Ascend the objective within the ball: x_adv ← project(x_adv + α · direction of ∇) (Madry et al. 2018, section 2.1).
 
@@ -59,6 +61,7 @@ def climb(
         threat: the ball, and the number and length of steps.
         options: objective, momentum, translation and early stop; the others are not read here.
         diversity: views of which the gradients are taken; without them the gradients are taken at the images.
+        progress: receives the share of the steps that is done.
 
     Returns:
         The last iterates; with early stop, for each image the first iterate that reaches the objective.
@@ -78,11 +81,19 @@ def climb(
                 break
         direction = threat.ascend(momentum(gradient))
         active.x_adv = threat.project(active.x_adv + threat.step_length * direction, active.x)
+        if progress is not None:
+            progress.step(step + 1, threat.steps)
     return active.restore()
 
 
 def worst_run(
-    model: Model, x: Tensor, y: Tensor, threat: Threat, options: AscentOptions, generator: torch.Generator | None
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    options: AscentOptions,
+    generator: torch.Generator | None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Run `climb` from several starts and keep the strongest result of each image.
 
@@ -95,13 +106,15 @@ def worst_run(
         threat: the ball, and the number and length of steps.
         options: how the gradient is followed, and how many times.
         generator: source of the starts and views; None where nothing is drawn.
+        progress: receives the share of the steps that is done.
     """
-    best = _one_run(model, x, y, threat, options, generator)
+    progress, share = progress or Progress(), 1 / options.restarts
+    best = _one_run(model, x, y, threat, options, generator, progress.part(0.0, share))
     if options.restarts == 1:  # nothing to compare, so the model is not asked for scores
         return best
     best_value, best_reached = options.objective.scores(model, best, y, options.batch_size)
-    for _ in range(1, options.restarts):
-        x_adv = _one_run(model, x, y, threat, options, generator)
+    for run in range(1, options.restarts):
+        x_adv = _one_run(model, x, y, threat, options, generator, progress.part(run * share, share))
         value, reached = options.objective.scores(model, x_adv, y, options.batch_size)
         better = (reached & ~best_reached) | ((reached == best_reached) & (value > best_value))
         best = torch.where(per_sample(better, x), x_adv, best)
@@ -111,7 +124,13 @@ def worst_run(
 
 
 def _one_run(
-    model: Model, x: Tensor, y: Tensor, threat: Threat, options: AscentOptions, generator: torch.Generator | None
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    options: AscentOptions,
+    generator: torch.Generator | None,
+    progress: Progress,
 ) -> Tensor:
     """Draw a start and the views for all images, then climb a batch at a time, so that the batch size changes nothing."""
     start, diversity = x, None
@@ -122,5 +141,6 @@ def _one_run(
     x_adv = []
     for batch in batches(len(x), options.batch_size):
         views = None if diversity is None else diversity[batch]
-        x_adv.append(climb(model, x[batch], y[batch], start[batch], threat, options, views))
+        part = progress.part(batch.start / max(len(x), 1), len(x[batch]) / max(len(x), 1))
+        x_adv.append(climb(model, x[batch], y[batch], start[batch], threat, options, views, part))
     return torch.cat(x_adv)

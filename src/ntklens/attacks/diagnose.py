@@ -5,7 +5,7 @@ After Carlini et al. 2019, "On evaluating adversarial robustness", section 3, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from ntklens.attacks.square import square
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 from ntklens.modules import guarded, layers_in_training
+from ntklens.progress import Progress, Report
 from ntklens.statistics import paired_difference, proportion
 from ntklens.texts import shortened
 
@@ -40,11 +41,13 @@ class Check:
         name: short name, for tables.
         passed: False where the robust accuracy is not to be trusted.
         sentence: what was observed and, if the check failed, what to do.
+        images: number of images that the check looked at.
     """
 
     name: str
     passed: bool
     sentence: str
+    images: int = 0
 
     def __repr__(self) -> str:
         return f"Check({shortened(self.name, 30)!r}, {'passed' if self.passed else 'failed'})"
@@ -61,7 +64,9 @@ def diagnose(
     bounds: Bounds = (0, 1),
     steps: int = 20,
     queries: int = 300,
+    attacked: int | None = None,
     batch_size: int = BATCH,
+    progress: Report | None = None,
 ) -> list[Check]:
     """Check a model for what makes attacks on it look weaker than they are.
 
@@ -75,7 +80,10 @@ def diagnose(
         bounds: lowest and highest pixel value.
         steps: steps of PGD.
         queries: maximum number of queries per image of Square.
+        attacked: number of images, the first ones, that the last two checks attack; all by default. These two take nearly
+            all of the time: an image costs them 2 `steps` gradients and up to `queries` queries.
         batch_size: images at a time.
+        progress: called with the share of the work that is done, from 0 to 1.
 
     Returns:
         Eight checks, in the order of their cost; the last two are left out where there is no gradient to follow.
@@ -90,8 +98,12 @@ def diagnose(
     x = as_images(x).detach()
     y = as_classes(y, len(x), device=x.device)
     check_generator(generator)
-    for name, value in (("steps", steps), ("queries", queries), ("batch_size", batch_size)):
-        as_count(value, name)
+    attacked = len(x) if attacked is None else attacked
+    counts = {"steps": steps, "queries": queries, "attacked": attacked, "batch_size": batch_size}
+    for name, value in counts.items():
+        if name != "attacked" or len(x):
+            as_count(value, name)
+    done = Progress(progress)
     if not len(x):
         raise InputError("expected a few images to check the attack on; got none.")
     with guarded(model, x, y, generator=generator, refuse_training=False) as (model, x, y):
@@ -104,22 +116,39 @@ def diagnose(
             check_clean_accuracy(logits, y),
             _are_logits(logits),
         ]
+        checks = [replace(check, images=len(x)) for check in checks]
         try:
-            checks.append(_gradients(model, x, y, batch_size))
+            checks.append(replace(_gradients(model, x, y, batch_size), images=len(x)))
         except InputError as error:
-            return [*checks, Check("gradients", False, f"No gradient can be followed, and PGD was not tried: {error}")]
+            sentence = f"No gradient can be followed, and PGD was not tried: {error}"
+            return [*checks, Check("gradients", False, sentence, len(x))]
+
+        # The attacks' shares by what an image costs: a gradient takes about as long as two queries.
+        x, y = x[:attacked], y[:attacked]
+        by_gradients = 2 * steps / (4 * steps + queries)
 
         # A ball that holds every image: any prediction can be changed in it.
         whole_range = (bounds[1] - bounds[0]) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
         attack: dict[str, Any] = {"norm": norm, "bounds": bounds, "batch_size": batch_size}
-        x_unbounded = pgd(model, x, y, whole_range, steps=steps, relative_step=2 / steps, **attack)
-        checks.append(_unbounded(correct(model, x_unbounded, y, batch_size), whole_range))
+        x_unbounded = pgd(
+            model,
+            x,
+            y,
+            whole_range,
+            steps=steps,
+            relative_step=2 / steps,
+            progress=done.part(0.0, by_gradients),
+            **attack,
+        )
+        unbounded = _unbounded(correct(model, x_unbounded, y, batch_size), whole_range)
 
-        x_pgd = pgd(model, x, y, eps, steps=steps, **attack)
-        x_square = square(model, x, y, eps, queries=queries, generator=generator, **attack)
+        x_pgd = pgd(model, x, y, eps, steps=steps, progress=done.part(by_gradients, by_gradients), **attack)
+        part = done.part(2 * by_gradients, 1 - 2 * by_gradients)
+        x_square = square(model, x, y, eps, queries=queries, generator=generator, progress=part, **attack)
         by_pgd, by_square = (correct(model, x_adv, y, batch_size) for x_adv in (x_pgd, x_square))
-        checks.append(_random_search(by_pgd, by_square, steps, queries))
-        return checks
+        search = _random_search(by_pgd, by_square, steps, queries)
+        done(1.0)
+        return [*checks, *(replace(check, images=len(x)) for check in (unbounded, search))]
 
 
 def _eval_mode(model: Model) -> Check:
@@ -157,7 +186,7 @@ def check_clean_accuracy(logits: Tensor, y: Tensor) -> Check:
     accuracy = proportion(int((logits.argmax(1) == y).sum()), len(y))
     chance = 1 / logits.shape[1]
     observed = f"The model is right on {accuracy} of the images"
-    return _check(
+    check = _check(
         "clean accuracy",
         accuracy.low > chance,
         f"{observed}.",
@@ -165,6 +194,7 @@ def check_clean_accuracy(logits: Tensor, y: Tensor) -> Check:
         "order that it was trained with, and are the pixels scaled as it expects them? Its normalisation belongs inside "
         "the model.",
     )
+    return replace(check, images=len(y))
 
 
 def _are_logits(logits: Tensor) -> Check:

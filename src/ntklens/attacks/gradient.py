@@ -23,6 +23,7 @@ from ntklens.attacks.objective import Objective
 from ntklens.attacks.threat import Threat, default_step
 from ntklens.errors import InputError
 from ntklens.modules import guarded
+from ntklens.progress import Progress, Report
 
 
 def fgsm(
@@ -36,6 +37,7 @@ def fgsm(
     batch_size: int | None = None,
     loss: str = "cross-entropy",
     targeted: bool = False,
+    progress: Report | None = None,
 ) -> Float[Tensor, "*radii n *shape"]:
     """Take one step of size ε along the sign (linf) or the normalised gradient (l2) of the loss (FGSM).
 
@@ -52,6 +54,7 @@ def fgsm(
         batch_size: images at a time; all at once by default. The result does not depend on it.
         loss: "cross-entropy", "margin" or "dlr".
         targeted: descend the loss towards the classes y.
+        progress: called with the share of the images that is done, from 0 to 1.
 
     Returns:
         Adversarial images within the ball and the bounds, detached, in the dtype and on the device of x. For several radii
@@ -79,6 +82,7 @@ def fgsm(
             direction = ascend(gradient, norm)
             for images, threat in zip(x_adv, threats, strict=True):
                 images[batch] = threat.project(x[batch] + threat.eps * direction, x[batch])
+            Progress(progress).step(min(batch.stop, len(x)), max(len(x), 1))
     return x_adv if is_list(eps) else x_adv[0]
 
 
@@ -103,6 +107,7 @@ def pgd(
     diversity: float = 0.0,
     translation: int = 0,
     early_stop: bool = False,
+    progress: Report | None = None,
 ) -> Float[Tensor, "*radii n *shape"]:
     """Ascend the loss by projected gradient steps and return the last iterate (PGD, Madry et al. 2018, section 2.1).
 
@@ -130,6 +135,7 @@ def pgd(
         translation: side of the window that smooths the gradient (TI, Dong et al. 2019), odd; 5 or 7 suits 28 to 32
             pixels; 0 switches it off. Needs images (n, C, H, W).
         early_stop: stop attacking an image as soon as it is misclassified, or in its target class.
+        progress: called with the share of the steps that is done, from 0 to 1.
 
     Returns:
         Adversarial images within the ball and the bounds, detached, in the dtype and on the device of x. For several radii
@@ -157,7 +163,12 @@ def pgd(
         batch_size=batch_size,
     )
     with guarded(model, x, y, generator=generator) as (model, x, y):
-        x_adv = [worst_run(model, x, y, threat, options, generator) for threat in threats]
+        x_adv = [
+            worst_run(
+                model, x, y, threat, options, generator, Progress(progress).part(done / len(threats), 1 / len(threats))
+            )
+            for done, threat in enumerate(threats)
+        ]
     return torch.stack(x_adv) if is_list(eps) else x_adv[0]
 
 

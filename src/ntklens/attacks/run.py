@@ -22,6 +22,7 @@ from ntklens.attacks.square import square
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 from ntklens.modules import Guarded, guarded
+from ntklens.progress import Report
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,17 @@ def _none(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, bounds: 
     return x
 
 
-def _noise(model: Model, x: Tensor, y: Tensor, eps: float, norm: str, *, batch_size: int, **options: Any) -> Tensor:
+def _noise(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    norm: str,
+    *,
+    batch_size: int,
+    progress: Report | None = None,
+    **options: Any,
+) -> Tensor:
     return noise(x, eps, norm, **options)
 
 
@@ -137,7 +148,7 @@ def attack(
         victim: the model that the images are scored on, for a transfer attack; `model` itself by default.
         bounds: lowest and highest pixel value.
         batch_size: images at a time.
-        options: options of the method, such as `steps`, `momentum`, `queries` or `generator`.
+        options: options of the method, such as `steps`, `momentum`, `queries`, `generator` or `progress`.
 
     Raises:
         InputError: an unknown method, arguments that do not fit, or images outside the ball.

@@ -18,6 +18,7 @@ from ntklens.attacks.objective import Objective
 from ntklens.attacks.threat import Threat
 from ntklens.errors import InputError
 from ntklens.modules import guarded
+from ntklens.progress import Progress, Report
 
 _HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
 """Iterations, of 10,000, after which the share of pixels in a square is halved (the published schedule)."""
@@ -35,6 +36,7 @@ def square(
     bounds: Bounds = (0, 1),
     generator: torch.Generator,
     batch_size: int | None = None,
+    progress: Report | None = None,
 ) -> Float[Tensor, "n *shape"]:
     """Lower the margin by random changes of square windows of pixels (Square, Andriushchenko et al. 2020).
 
@@ -53,6 +55,7 @@ def square(
         bounds: lowest and highest pixel value.
         generator: source of all draws.
         batch_size: images at a time; all at once by default.
+        progress: called with the share of the queries that is done, from 0 to 1.
 
     Returns:
         Adversarial images, within the ball and the bounds, in the dtype and on the device of x.
@@ -96,6 +99,7 @@ def square(
             x_adv[improved] = candidates[better]
             value[improved] = candidate_value[better]
             fooled[active] |= reached
+            Progress(progress).step(query + 1, queries)
         return x_adv.reshape(x.shape)
 
 

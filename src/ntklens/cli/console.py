@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
+from ntklens.cli.bars import Bars, Lines, StageProgress
 from ntklens.cli.characters import can_show
 
 if TYPE_CHECKING:
@@ -22,45 +22,20 @@ err = Console(stderr=True)
 
 
 @contextmanager
-def progress(stages: Sequence[str]) -> Iterator[Callable[[str, float], None]]:
-    """Show one progress bar per stage, with the elapsed and the remaining time.
-
-    Where standard error is not a terminal, a line tells when a stage starts and when it is done.
+def progress(stages: Sequence[str]) -> Iterator[StageProgress]:
+    """Show how far the stages are: bars on a terminal, and elsewhere lines, of which one comes a minute.
 
     Args:
         stages: names of the stages, in order.
-
-    Yields:
-        A function of a stage's name and the share of it that is done.
     """
-    bars = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=err,
-    )
-    tasks: dict[str, TaskID] = {}
-    announced: set[tuple[str, str]] = set()
-    with bars:
-        for stage in stages:
-            tasks[stage] = bars.add_task(stage, total=1.0, start=False)
+    shown = Bars(stages, err) if err.is_terminal else Lines(_note)
+    with shown:
+        yield shown
 
-        def watch(stage: str, share: float) -> None:
-            task = tasks[stage]
-            if not bars.tasks[task].started:
-                bars.start_task(task)
-            bars.update(task, completed=share)
-            # A stage may report 0 or 1 several times; each is announced once.
-            event = (stage, "started" if share == 0 else "done")
-            if not err.is_terminal and share in (0.0, 1.0) and event not in announced:
-                announced.add(event)
-                err.print(": ".join(event), highlight=False)
 
-        yield watch
+def _note(text: str) -> None:
+    """Print a line on standard error."""
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> None:

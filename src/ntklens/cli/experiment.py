@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ntklens.cli import console
 
 if TYPE_CHECKING:
     from ntklens.record import Record
     from ntklens.study import Spec
+    from ntklens.study.parts import Estimate
 
 
 _TITLES = {"victim": "attack", "victim_checks": "checks"}
@@ -44,17 +45,24 @@ def execute(
     from ntklens.report import write_report
     from ntklens.study import planned, run
     from ntklens.study.answers import by_category
+    from ntklens.study.parts import sentence as cost_sentence
 
     start = time.perf_counter()
     with console.progress(planned(spec)) as watch:
-        record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch)
+
+        def tell(estimate: Estimate) -> None:
+            by_stage = {stage: sum(part.seconds for part in parts) for stage, parts in estimate.items()}
+            watch.expect(cost_sentence(estimate, _flags(spec.kind)), by_stage)
+
+        record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch, tell=tell)
     report = write_report(record)
     if json:
         results = {name: record.table(name) for name in (*tables, *only_in_json)}
         answers: dict[str, Any] = {"summary": [row["text"] for row in record.table("summary")]}
         if record.table("features"):
             answers["features_by_category"] = by_category(record)
-        console.as_json(answers | results | {"run": str(record.folder), "report": str(report)})
+        cost = {"cost": record.provenance.get("cost", [])}
+        console.as_json(answers | results | cost | {"run": str(record.folder), "report": str(report)})
         return record
     sentences = record.table("summary")
     for sentence in sentences:
@@ -70,3 +78,20 @@ def execute(
                 console.say(str(sentence["text"]))
     console.say(f"report: {report}  (everything: {record.folder}, {time.perf_counter() - start:.0f} s)")
     return record
+
+
+def _flags(kind: str) -> set[str] | None:
+    """Return the options of the command that makes experiments of a kind; None for others, which are files."""
+    from ntklens.cli.attack import attack
+    from ntklens.cli.dynamics import dynamics
+    from ntklens.cli.features import features
+    from ntklens.cli.transfer import transfer
+
+    commands = {"attack": attack, "transfer": transfer, "features": features, "dynamics": dynamics}
+    if kind == "demo":
+        return set()
+    if kind not in commands:
+        return None
+    hints = get_type_hints(commands[kind], include_extras=True).values()
+    declared = [argument for hint in hints for argument in getattr(hint, "__metadata__", ())]
+    return {flag for option in declared for text in getattr(option, "param_decls", ()) for flag in text.split("/")}

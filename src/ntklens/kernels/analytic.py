@@ -215,6 +215,10 @@ class AnalyticKernel(Kernel):
         x1, x2 = x1.detach(), x2.detach()
         return self._engine(x1, x2).matrices(x1, x2, ("ntk",), Progress())["ntk"]
 
+    def gram(self, x: Tensor, progress: Report | None = None) -> Tensor:
+        """Compute the NTK of x with itself, (n, n)."""
+        return self(x, progress=progress)
+
     def _empty(self, x1: Tensor, x2: Tensor | None) -> Tensor:
         """Return the matrix of no inputs with others, once the shape of an input is known to fit the network."""
         self._engine(x1, x2)
@@ -347,6 +351,10 @@ class NNGPKernel(Kernel):
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
         """Compute the matrix (n1, n2)."""
         return self.ntk(x1, x2, "nngp")
+
+    def gram(self, x: Tensor, progress: Report | None = None) -> Tensor:
+        """Compute the matrix of x with itself, (n, n)."""
+        return self.ntk(x, None, "nngp", progress=progress)
 
     def diagonal(self, x: Tensor) -> Tensor:
         """Compute K(x_i, x_i): (n,)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from ntklens.arguments import as_floats, as_images, as_tensor, check_finite, same_device
 from ntklens.errors import InputError
 from ntklens.kernels.expansion import Expansion, ExpansionPullback, Pullback
+from ntklens.progress import Progress, Report
 
 
 class Kernel(ABC):
@@ -44,6 +45,17 @@ class Kernel(ABC):
         A machine calls it again and again with the training inputs that it has checked once.
         """
         return self(x1, x2)
+
+    def gram(self, x: Tensor, progress: Report | None = None) -> Tensor:
+        """Compute the matrix of x with itself, (n, n); a kernel overrides this where it can tell its progress.
+
+        Args:
+            x: (n, *shape).
+            progress: called with the share of the pairs that is done, from 0 to 1; by default once, at the end.
+        """
+        matrix = self(x)
+        Progress(progress)(1.0)
+        return matrix
 
     def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
         """Compute the matrix (n1, n2), and the function from weights (n1, n2) to `gradient(x1, x2, weights)`.

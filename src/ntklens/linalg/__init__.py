@@ -1,5 +1,6 @@
 """Kernel matrices as linear algebra: filters, factorisations, spectra. Knows no kernel."""
 
+from ntklens.linalg.cost import factor_seconds
 from ntklens.linalg.description import describe, described
 from ntklens.linalg.factorisation import Factorisation, Spectrum, equal_rows
 from ntklens.linalg.filters import (
@@ -31,6 +32,7 @@ __all__ = [
     "describe",
     "described",
     "equal_rows",
+    "factor_seconds",
     "inverts",
     "rounding_floor",
     "trained_covariance",

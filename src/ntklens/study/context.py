@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from ntklens.kernels.base import Kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, network_source, with_logits
+from ntklens.progress import Parts, Progress
+from ntklens.study.parts import Estimate
 from ntklens.study.spec import AttackSpec, Spec
 from ntklens.study.streams import Stream
 from ntklens.transfer import SurrogateName, check_weights_matter, surrogate_name, tangent_network
@@ -53,6 +56,9 @@ class Context:
     def __init__(self, spec: Spec, scratch: Path | None = None) -> None:
         self.spec = spec
         self._scratch = scratch
+        self.estimate: Estimate = {}
+        self.victim_seconds = 0.0  # of the user's network on one image, as `checked_victim` has met it
+        self._parts: dict[str, Parts] = {}
         if spec.device != "cpu" and not torch.cuda.is_available():
             raise InputError(f'the device "{spec.device}" is not there; use --device cpu.')
 
@@ -148,6 +154,37 @@ class Context:
             return machine
         return KernelMachine(self.kernel(), Ridge(self.spec.kernel.ridge)).fit(*self.train)
 
+    def fitted(self, progress: Progress) -> KernelMachine:
+        """Return `machine`; where it has not been asked for yet, its fit tells its progress."""
+        if "machine" not in self.__dict__ and self.network.kind != "machine":
+            unfitted = KernelMachine(self.kernel(), Ridge(self.spec.kernel.ridge))
+            self.__dict__["machine"] = unfitted.fit(*self.train, progress=progress)
+        return self.machine
+
+    def parts(self, stage: str, progress: Progress, weights: Mapping[str, float]) -> Parts:
+        """Return the parts of a stage, whose shares of its progress are what they are estimated to take.
+
+        Args:
+            stage: name of the stage.
+            progress: of the stage.
+            weights: the parts in their order, with weights that stand in where there is no estimate.
+        """
+        estimated = {part.name: part.seconds for part in self.estimate.get(stage, [])}
+        if estimated and set(estimated) <= set(weights):
+            weights = {name: estimated.get(name, 0.0) for name in weights}
+        self._parts[stage] = Parts(progress, weights)
+        return self._parts[stage]
+
+    def cost(self, stage: str) -> Rows:
+        """Return a row per part of a stage: the seconds that were estimated, if any, and those that it has taken."""
+        estimated = {part.name: part.seconds for part in self.estimate.get(stage, [])}
+        taken = self._parts[stage].seconds if stage in self._parts else {}
+        return [
+            {"stage": stage, "part": name, "estimated": estimated.get(name), "taken": taken.get(name)}
+            for name in dict.fromkeys([*estimated, *taken])
+            if max(estimated.get(name, 0.0), taken.get(name, 0.0)) > 0
+        ]
+
     def generator(self, *stream: int) -> torch.Generator:
         """Return the generator of a random stream, which depends on the experiment's seed and on nothing else.
 
@@ -164,7 +201,9 @@ class Context:
         """Return a seed for torch's global generator, drawn from a random stream."""
         return int(torch.randint(1 << 31, (1,), generator=self.generator(*stream)))
 
-    def attacked(self, attack: str, model: Any, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    def attacked(
+        self, attack: str, model: Any, x: Tensor, y: Tensor, eps: float, progress: Progress | None = None
+    ) -> Tensor:
         """Return attacked images; the norm, the steps and the loss are those of the threat model.
 
         Args:
@@ -173,6 +212,7 @@ class Context:
             x: clean images.
             y: their classes.
             eps: radius of the attack.
+            progress: receives the share of the attack that is done.
         """
         threat = self.threat
         if attack == "none" or eps == 0:
@@ -180,9 +220,10 @@ class Context:
         if attack == "noise":
             return noise(x, eps, threat.norm, generator=self.generator(Stream.NOISE, 0))
         if attack == "fgsm":
-            return fgsm(model, x, y, eps, threat.norm, loss=threat.loss)
+            return fgsm(model, x, y, eps, threat.norm, loss=threat.loss, progress=progress)
         step_size = threat.step_size_at(eps)
-        return pgd(model, x, y, eps, threat.norm, steps=threat.steps, step_size=step_size, loss=threat.loss)
+        options: dict[str, Any] = {"steps": threat.steps, "loss": threat.loss, "progress": progress}
+        return pgd(model, x, y, eps, threat.norm, step_size=step_size, **options)
 
     def attacked_test(self, attack: str, model: Any) -> Tensor:
         """Return the test images, attacked at the radius of the threat model."""

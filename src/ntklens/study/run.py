@@ -16,6 +16,8 @@ from ntklens.schema import check_tables
 from ntklens.study import stages
 from ntklens.study.claims import claims
 from ntklens.study.context import Context, StageResult
+from ntklens.study.costs import estimate
+from ntklens.study.parts import Estimate
 from ntklens.study.spec import Spec
 from ntklens.study.summary import summary
 
@@ -49,6 +51,7 @@ def run(
     overwrite: bool = False,
     resume: bool = False,
     watch: Watcher = lambda stage, share: None,
+    tell: Callable[[Estimate], None] | None = None,
 ) -> Record:
     """Run every stage of an experiment that is not done yet, keeping each as it finishes.
 
@@ -58,6 +61,8 @@ def run(
         overwrite: replace an existing run in that folder, which stays until this one is done.
         resume: go on with an interrupted run in that folder, of the same experiment.
         watch: told how far each stage is.
+        tell: told, before the stages begin, what each of their parts is expected to take. The estimate takes up to two
+            seconds; without a receiver none is made.
 
     Raises:
         InputError: the folder exists, or holds another experiment than is to be resumed.
@@ -76,6 +81,9 @@ def run(
             out, spec.kind, spec.title, plain, provenance(seed=spec.seed, data=data), overwrite=overwrite
         )
     try:
+        if tell is not None:
+            context.estimate = estimate(context, [name for name in planned(spec) if not record.done(name)])
+            tell(context.estimate)
         _work(context, record, watch)
     except NtklensError as error:
         failed_folder = record.restore_backup()
@@ -108,7 +116,8 @@ def _work(context: Context, record: Record, watch: Watcher) -> None:
         watch(name, 0.0)
         result = STAGES[name](context, getattr(context.spec, name), Progress(partial(watch, name)))
         check_tables(name, result.tables)
-        record.add_stage(name, tables=result.tables, arrays=result.arrays, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        record.add_stage(name, tables=result.tables, arrays=result.arrays, seconds=seconds, cost=context.cost(name))
         shutil.rmtree(context.scratch, ignore_errors=True)
         watch(name, 1.0)
     verdicts = claims(record)

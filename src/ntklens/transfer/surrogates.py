@@ -112,6 +112,7 @@ class Surrogate:
         loss: str = "cross-entropy",
         generator: torch.Generator,
         batch_size: int = 500,
+        progress: Report | None = None,
     ) -> Tensor:
         """Make adversarial images: by FGSM for one step, by PGD for more steps and for the variants, or by noise.
 
@@ -124,13 +125,15 @@ class Surrogate:
             loss: "cross-entropy", "margin" or "dlr".
             generator: source of the noise and of the diverse inputs.
             batch_size: images at a time.
+            progress: called with the share of the work that is done, from 0 to 1.
         """
         as_count(steps, "steps")
         if self.model is None:
             return noise(x, eps, norm, generator=generator)
         if steps == 1 and not self.options:
-            return fgsm(self.model, x, y, eps, norm, batch_size=batch_size, loss=loss)
+            return fgsm(self.model, x, y, eps, norm, batch_size=batch_size, loss=loss, progress=progress)
         options: dict[str, Any] = {"generator": generator, "batch_size": batch_size, "loss": loss} | self.options
+        options["progress"] = progress
         return pgd(self.model, x, y, eps, norm, steps, **options)
 
 
@@ -147,6 +150,7 @@ def surrogate(
     width: int = 128,
     training: TrainingRecipe | None = None,
     models: dict[str, Surrogate] | None = None,
+    progress: Report | None = None,
 ) -> Surrogate:
     """Fit or train a surrogate, given by its name, on samples of the data alone.
 
@@ -168,6 +172,7 @@ def surrogate(
         training: how a "net:" network is trained.
         models: surrogates that exist already, by their names without variants; a new one is added, so that variants share
             a model.
+        progress: called with the share of the fit or of the training that is done, from 0 to 1.
 
     Raises:
         InputError: an unknown name.
@@ -190,14 +195,14 @@ def surrogate(
         source = known.network
         if source is None:
             if known.kind != "noise":
-                model = _control(known.kind, x).fit(x, class_targets(y, classes))
+                model = _control(known.kind, x).fit(x, class_targets(y, classes), progress=progress)
         elif source.kind == "machine":
             model = KernelMachine.load(source.text).to(x.device)
         elif known.kind == "net" and source.is_trained:
             model = with_logits(source.build(tuple(x.shape[1:]), classes).to(x.device), x[:2], classes)
         elif known.kind == "net":
             training = training or TrainingRecipe()
-            model = training.network(source, x, y, classes, seed)
+            model = training.network(source, x, y, classes, seed, progress)
             gradient_evaluations = training.epochs * len(x)
         else:
             shape, outputs = tuple(x.shape[1:]), 1 if classes == 2 else classes
@@ -209,7 +214,7 @@ def surrogate(
                 network = tangent_network(source, shape, outputs, width=width, w_std=w_std, b_std=b_std, seed=seed)
                 kernel = empirical_kernel(network.to(x.device))
             # Targets as a matrix, so that a class without images in the sample still has an output.
-            model = KernelMachine(kernel, Ridge(ridge)).fit(x, class_targets(y, classes))
+            model = KernelMachine(kernel, Ridge(ridge)).fit(x, class_targets(y, classes), progress=progress)
         models[key] = Surrogate(known.label(), model, {}, time.perf_counter() - start, gradient_evaluations)
     # Variants differ in the options of the attack alone, so they share the model and its cost.
     options = {option: value for variant in known.variants for option, value in VARIANTS[variant].items()}

@@ -14,6 +14,7 @@ from ntklens.attacks.model import batches
 from ntklens.attacks.objective import Objective
 from ntklens.linalg import Filter, GradientFlow
 from ntklens.machine import KernelMachine
+from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, mean
 
 _MATCHED_TIMES = 33
@@ -40,7 +41,9 @@ class MatchedTime:
 
 
 @torch.no_grad()
-def match_time(machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape"]) -> MatchedTime:
+def match_time(
+    machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape"], *, progress: Report | None = None
+) -> MatchedTime:
     """Find the training time at which the machine's outputs are most like a victim's, from a few of these outputs.
 
     A network that was trained for a while is described by the machine at its own time, not at t = ∞; for a black box that
@@ -50,16 +53,18 @@ def match_time(machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape
         machine: a fitted machine, with any filter.
         victim: images to logits.
         x: a few images of the data, such as a hundred.
+        progress: called with the share of the times that is compared, from 0 to 1.
     """
     victim_logits = victim(x)
     best: MatchedTime | None = None
-    for flow in _times(machine, _MATCHED_TIMES):
+    for done, flow in enumerate(_times(machine, _MATCHED_TIMES), 1):
         logits = machine.refilter(flow)(x)
         # A victim may know more classes than the data have; the first ones are those of the data.
         shared = min(logits.shape[1], victim_logits.shape[1])
         correlation = _correlation(_centred(logits[:, :shared]), _centred(victim_logits[:, :shared]))
         if best is None or correlation > best.correlation:
             best = MatchedTime(flow, correlation, len(x))
+        Progress(progress).step(done, _MATCHED_TIMES)
     assert best is not None
     return best
 
@@ -85,7 +90,14 @@ class SearchedTime:
 
 
 def search_time(
-    machine: KernelMachine, victim: Model, x: Float[Tensor, "m *shape"], y: Int[Tensor, " m"], eps: float, norm: str
+    machine: KernelMachine,
+    victim: Model,
+    x: Float[Tensor, "m *shape"],
+    y: Int[Tensor, " m"],
+    eps: float,
+    norm: str,
+    *,
+    progress: Report | None = None,
 ) -> SearchedTime:
     """Find the training time whose adversarial images fool a victim most, on a few images set aside.
 
@@ -99,18 +111,20 @@ def search_time(
         y: their classes.
         eps: radius of the attack, one step on the margin.
         norm: "linf" or "l2".
+        progress: called with the share of the times that is tried, from 0 to 1.
     """
     clean_correct = correct(victim, x, y)
     best: SearchedTime | None = None
     filters: list[Filter] = [*_times(machine, _SEARCHED_TIMES), machine.filter]
     queries = (1 + len(filters)) * len(x)
-    for tried in filters:
+    for done, tried in enumerate(filters, 1):
         x_adv = fgsm(machine.refilter(tried), x, y, eps, norm, loss="margin")
         lost = clean_correct & ~correct(victim, x_adv, y)
         fooled = float(lost.sum()) / max(1, int(clean_correct.sum()))
         # Among equals the last wins: the longest time, or the machine's own filter.
         if best is None or fooled >= best.fooled:
             best = SearchedTime(tried, fooled, queries)
+        Progress(progress).step(done, len(filters))
     assert best is not None
     return best
 

@@ -8,10 +8,10 @@ from ntklens.errors import InputError
 from ntklens.kernels import AnalyticKernel, empirical_kernel
 from ntklens.networks import NetworkSource, network_source
 from ntklens.study.context import Context
+from ntklens.study.networks import given_network, initial_network
 from ntklens.study.spec import TransferSpec
 from ntklens.study.stages.dynamics import check_dynamics
 from ntklens.study.stages.features import check_features
-from ntklens.study.stages.networks import given_network, initial_network
 from ntklens.study.stages.surrogate import check_victim_surrogate
 from ntklens.study.stages.victim import checked_victim
 from ntklens.transfer import SurrogateName

@@ -12,7 +12,9 @@ from ntklens.kernels import analytic_kernel
 from ntklens.linalg import GradientFlow, Ridge
 from ntklens.machine import KernelMachine
 from ntklens.networks import build, load_network
+from ntklens.progress import Parts, Progress
 from ntklens.study.context import Context
+from ntklens.study.parts import SEARCH, SURROGATE
 from ntklens.study.spec import VictimSpec
 from ntklens.transfer import TrainingRecipe, check_surrogate, match_time, search_time, surrogate
 
@@ -20,7 +22,9 @@ _PROBE = 100
 """Number of training images, set aside from the surrogate's sample, on which its training time is searched for."""
 
 
-def attack_source(context: Context, spec: VictimSpec, victim: nn.Module) -> tuple[nn.Module, dict[str, Any]]:
+def attack_source(
+    context: Context, spec: VictimSpec, victim: nn.Module, parts: Parts
+) -> tuple[nn.Module, dict[str, Any]]:
     """Return the model that the images are made on, and a row of the table "victim_meta" that describes it.
 
     Without a surrogate this is the victim. A surrogate is fitted on the first training images; if it is a kernel machine,
@@ -36,29 +40,31 @@ def attack_source(context: Context, spec: VictimSpec, victim: nn.Module) -> tupl
         return victim, meta
     sample = _sample_size(context, spec)
     x, y = (tensor[:sample] for tensor in context.train)
-    model = _fitted(context, spec, spec.surrogate, x, y)
+    with parts(SURROGATE) as progress:
+        model = _fitted(context, spec, spec.surrogate, x, y, progress)
     meta |= {"sample": len(x), "queries": 0, "kernel": isinstance(model, KernelMachine), "time": None}
     if isinstance(model, KernelMachine) and spec.time != "inf":
-        model, time = _at_its_time(context, spec, model, victim, sample)
+        with parts(SEARCH) as progress:
+            model, time = _at_its_time(context, spec, model, victim, sample, progress)
         meta |= time
     return model, meta
 
 
 def _at_its_time(
-    context: Context, spec: VictimSpec, machine: KernelMachine, victim: nn.Module, sample: int
+    context: Context, spec: VictimSpec, machine: KernelMachine, victim: nn.Module, sample: int, progress: Progress
 ) -> tuple[KernelMachine, dict[str, Any]]:
     """Return the machine after a training time that is searched for or given, and columns that say how it was found."""
     # The images that follow the surrogate's sample, so that the machine has not been fitted on them.
     x, y = (tensor[sample : sample + _PROBE] for tensor in context.train)
     threat = context.threat
     if spec.time == "search":
-        searched = search_time(machine, victim, x, y, threat.eps, threat.norm)
+        searched = search_time(machine, victim, x, y, threat.eps, threat.norm, progress=progress)
         # The time is infinite where the machine's own filter fools most; tables hold no infinity.
         time = searched.time if math.isfinite(searched.time) else None
         columns = {"time": time, "search_fooled": searched.fooled, "queries": searched.queries}
         return machine.refilter(searched.filter), columns
     if spec.time == "match":
-        matched = match_time(machine, victim, x)
+        matched = match_time(machine, victim, x, progress=progress)
         columns = {"time": matched.filter.time, "correlation": matched.correlation, "queries": matched.queries}
         return machine.refilter(matched.filter), columns
     flow = GradientFlow(float(spec.time))
@@ -114,12 +120,12 @@ def _full_name(name: str) -> str:
     return name if is_full else f"ntk:{name}"
 
 
-def _fitted(context: Context, spec: VictimSpec, name: str, x: Tensor, y: Tensor) -> nn.Module:
+def _fitted(context: Context, spec: VictimSpec, name: str, x: Tensor, y: Tensor, progress: Progress) -> nn.Module:
     """Return the surrogate, fitted on images x and classes y."""
     kernel = context.spec.kernel
     if ".py:" in name:
         own_kernel = analytic_kernel(load_network(name), kernel.w_std, kernel.b_std)
-        return KernelMachine(own_kernel, Ridge(kernel.ridge)).fit(x, y)
+        return KernelMachine(own_kernel, Ridge(kernel.ridge)).fit(x, y, progress=progress)
     result = surrogate(
         _full_name(name),
         x,
@@ -130,6 +136,7 @@ def _fitted(context: Context, spec: VictimSpec, name: str, x: Tensor, y: Tensor)
         b_std=kernel.b_std,
         ridge=kernel.ridge,
         training=TrainingRecipe(width=spec.width, epochs=spec.epochs),
+        progress=progress,
     )
     if result.model is None:
         raise InputError("noise is the control of every attack already; give a surrogate with a model, such as fc3.")

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ntklens.networks import labels, network_source
-from ntklens.progress import Progress
+from ntklens.progress import Parts, Progress
 from ntklens.study.context import Context, Rows, StageResult
+from ntklens.study.networks import given_network, named_surrogates, named_victims
+from ntklens.study.parts import of_surrogate, of_victim
 from ntklens.study.rows import over_seeds
 from ntklens.study.spec import TransferSpec
-from ntklens.study.stages.networks import given_network
 from ntklens.study.streams import Stream
 from ntklens.transfer import Surrogate, SurrogateName, TrainingRecipe, TransferScore, surrogate, transfer_scores
 from ntklens.vocabulary import CLEAN, WHITE_BOX
@@ -32,37 +32,39 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
     x, y = context.test
     x_train, y_train = context.train
     classes = len(context.data.classes)
-    surrogates = list(dict.fromkeys(map(context.surrogate, spec.surrogates)))
-    sources = list(dict.fromkeys(map(network_source, spec.victims)))
-    label = labels([*sources, *(known.network for known in surrogates if known.network is not None)])
-    images, costs = _surrogate_images(
-        context, spec, {known.label(label): known for known in surrogates}, progress.part(0.0, 0.4)
-    )
+    surrogates, victims_by_source = named_surrogates(context, spec), named_victims(context, spec)
+    weights = dict.fromkeys(map(of_surrogate, surrogates), 0.4 / max(1, len(surrogates)))
+    weights |= dict.fromkeys(map(of_victim, victims_by_source.values()), 0.6 / max(1, len(victims_by_source)))
+    parts = context.parts("transfer", progress, weights)
+    images, costs = _surrogate_images(context, spec, surrogates, parts)
     training = _training(spec)
     # A network that brings its weights is one victim, whatever the seed.
-    given = {source for source in sources if not source.draws_its_weights()}
-    victims = [(source, seed) for source in sources for seed in range(1 if source in given else spec.seeds)]
-    share = 0.6 / len(victims)
+    given = {source for source in victims_by_source if not source.draws_its_weights()}
     rows: Rows = []
     white_box_seconds = 0.0
-    for number, (network, seed) in enumerate(victims):
-        victim_progress = progress.part(0.4 + number * share, share)
-        if network in given:
-            victim = given_network(context, network)
-        else:
-            victim = training.network(network, x_train, y_train, classes, context.spec.seed + seed, victim_progress)
-        start = time.perf_counter()
-        x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
-        white_box_seconds += time.perf_counter() - start
-        # The scores include that of the clean images.
-        for source, result in transfer_scores(victim, x, y, images | {WHITE_BOX: x_white_box}).items():
-            rows.append(_row(context, source, label[network], seed, result))
-        victim_progress(1.0)
+    victims = 0
+    for network, name in victims_by_source.items():
+        with parts(of_victim(name)) as part:
+            seeds = 1 if network in given else spec.seeds
+            for seed in range(seeds):
+                if network in given:
+                    victim = given_network(context, network)
+                else:
+                    victim_progress = part.part(seed / seeds, 0.9 / seeds)
+                    victim_seed = context.spec.seed + seed
+                    victim = training.network(network, x_train, y_train, classes, victim_seed, victim_progress)
+                start = time.perf_counter()
+                x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
+                white_box_seconds += time.perf_counter() - start
+                victims += 1
+                # The scores include that of the clean images.
+                for source, result in transfer_scores(victim, x, y, images | {WHITE_BOX: x_white_box}).items():
+                    rows.append(_row(context, source, name, seed, result))
     costs.append(
         {
             "surrogate": WHITE_BOX,
             "fitting_seconds": 0.0,
-            "attack_seconds": white_box_seconds / len(victims),
+            "attack_seconds": white_box_seconds / (len(spec.victims) * spec.seeds),
             "training_gradients": 0,
             "attack_gradients": len(x) * context.threat.steps,
         }
@@ -71,7 +73,10 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
         "transfer": rows,
         "transfer_means": _means(rows),
         "transfer_cost": costs,
-        "transfer_meta": [_meta(context, spec) | {"given": ", ".join(label[s] for s in sources if s in given)}],
+        "transfer_meta": [
+            _meta(context, spec)
+            | {"given": ", ".join(name for source, name in victims_by_source.items() if source in given)}
+        ],
     }
     return StageResult(tables)
 
@@ -81,16 +86,17 @@ def _training(spec: TransferSpec, factor: float = 1) -> TrainingRecipe:
     return TrainingRecipe(round(spec.epochs * factor), spec.batch_size, spec.learning_rate, spec.width)
 
 
-def _attacked(context: Context, source: Surrogate) -> Tensor:
+def _attacked(context: Context, source: Surrogate, progress: Progress | None = None) -> Tensor:
     """Return the test images, attacked on a surrogate."""
     threat = context.threat
     x, y = context.test
     generator = context.generator(Stream.TRANSFER)
-    return source.images(x, y, threat.eps, threat.norm, steps=threat.steps, loss=threat.loss, generator=generator)
+    options: dict[str, Any] = {"steps": threat.steps, "loss": threat.loss, "progress": progress}
+    return source.images(x, y, threat.eps, threat.norm, generator=generator, **options)
 
 
 def _surrogate_images(
-    context: Context, spec: TransferSpec, surrogates: dict[str, SurrogateName], progress: Progress
+    context: Context, spec: TransferSpec, surrogates: dict[str, SurrogateName], parts: Parts
 ) -> tuple[dict[str, Tensor], Rows]:
     """Return the images that each surrogate makes of the test set, by its name, and the table of costs."""
     kernel = context.spec.kernel
@@ -102,23 +108,25 @@ def _surrogate_images(
     fitted: dict[str, Surrogate] = {}
     images: dict[str, Tensor] = {}
     costs: Rows = []
-    for done, (name, known) in enumerate(surrogates.items(), 1):
-        source = surrogate(
-            known,
-            x_train[:sample],
-            y_train[:sample],
-            len(context.data.classes),
-            seed=context.spec.seed + _SURROGATE_SEED,
-            w_std=kernel.w_std,
-            b_std=kernel.b_std,
-            ridge=kernel.ridge,
-            width=kernel.width,
-            training=training,
-            models=fitted,
-        )
-        start = time.perf_counter()
-        images[name] = _attacked(context, source)
-        attack_seconds = time.perf_counter() - start
+    for name, known in surrogates.items():
+        with parts(of_surrogate(name)) as progress:
+            source = surrogate(
+                known,
+                x_train[:sample],
+                y_train[:sample],
+                len(context.data.classes),
+                seed=context.spec.seed + _SURROGATE_SEED,
+                w_std=kernel.w_std,
+                b_std=kernel.b_std,
+                ridge=kernel.ridge,
+                width=kernel.width,
+                training=training,
+                models=fitted,
+                progress=progress.part(0.0, 0.5),
+            )
+            start = time.perf_counter()
+            images[name] = _attacked(context, source, progress.part(0.5, 0.5))
+            attack_seconds = time.perf_counter() - start
         costs.append(
             {
                 "surrogate": name,
@@ -128,7 +136,6 @@ def _surrogate_images(
                 "attack_gradients": 0 if source.model is None else n_test * context.threat.steps,
             }
         )
-        progress.step(done, len(surrogates))
     return images, costs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -22,14 +23,14 @@ from ntklens.networks.outputs import is_probability
 from ntklens.progress import Progress
 from ntklens.statistics import paired_difference
 from ntklens.study.context import Context, Rows, StageResult
+from ntklens.study.parts import ATTACK, CHECKS, SEARCH, SURROGATE
 from ntklens.study.spec import VictimSpec
+from ntklens.study.stages.check_plan import CheckPlan, check_plan
 from ntklens.study.stages.gallery import gallery
 from ntklens.study.stages.surrogate import attack_source
 from ntklens.study.streams import Stream
 from ntklens.vocabulary import CLEAN, NOISE
 
-_CHECKED = 200
-"""Number of test images that the self-checks take."""
 _PROBABILITY_IMAGES = 200
 """Images on which a single output is looked at: a logit of a trained network has both signs on so many."""
 
@@ -44,18 +45,19 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
     threat = context.threat
     victim = Counted(checked_victim(context, spec)).eval()
     victim.is_checked = True  # `checked_victim` has asked whether its logits depend on the rest of the batch
-    source, meta = attack_source(context, spec, victim)
+    parts = context.parts("victim", progress, {SURROGATE: 1.0, SEARCH: 1.0, ATTACK: 2.0, CHECKS: 1.0})
+    source, meta = attack_source(context, spec, victim, parts)
     searched = victim.queries
-    progress(0.3)
     generator = context.generator(Stream.VICTIM)
     options = _attack_options(context, spec, generator)
     noise_generator = context.generator(Stream.NOISE)
-    results = {
-        CLEAN: attack(victim, x, y, 0.0, "none", threat.norm, victim=victim),
-        NOISE: attack(victim, x, y, threat.eps, "noise", threat.norm, victim=victim, generator=noise_generator),
-        spec.method: attack(source, x, y, threat.eps, spec.method, threat.norm, victim=victim, **options),
-    }
-    progress(0.7)
+    with parts(ATTACK) as part:
+        options["progress"] = part
+        results = {
+            CLEAN: attack(victim, x, y, 0.0, "none", threat.norm, victim=victim),
+            NOISE: attack(victim, x, y, threat.eps, "noise", threat.norm, victim=victim, generator=noise_generator),
+            spec.method: attack(source, x, y, threat.eps, spec.method, threat.norm, victim=victim, **options),
+        }
     made = {name: result.queries for name, result in results.items()}
     if spec.surrogate is not None:
         # What the attack asked was the surrogate; the victim was asked in the search for the surrogate's time.
@@ -73,7 +75,9 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
     }
     before = victim.queries + victim.gradients
     if spec.checks:
-        tables["victim_checks"] = _checks(context, spec, victim, source, generator)
+        plan = check_plan(attacked.queries, attacked.gradient_evaluations, len(x))
+        with parts(CHECKS) as part:
+            tables["victim_checks"] = _checks(context, spec, victim, source, generator, plan, part)
     asked = victim.queries + victim.gradients
     counts = {
         "outputs": _outputs(victim.model, x[:1]),
@@ -118,7 +122,10 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
                 _check_is_no_probability(victim, x[:_PROBABILITY_IMAGES])
                 victim = BinaryLogits(victim).eval()
             check_number_of_outputs(context, victim, "victim")
+            start = time.perf_counter()
             correct(victim, x[:2], y[:2])
+            # Two images, and six more with which the guard asks whether they depend on one another.
+            context.victim_seconds = (time.perf_counter() - start) / 8
     except InputError:
         raise
     except Exception as error:  # a user's module may raise anything
@@ -183,7 +190,13 @@ def _attack_options(context: Context, spec: VictimSpec, generator: torch.Generat
 
 
 def _checks(
-    context: Context, spec: VictimSpec, victim: nn.Module, source: nn.Module, generator: torch.Generator
+    context: Context,
+    spec: VictimSpec,
+    victim: nn.Module,
+    source: nn.Module,
+    generator: torch.Generator,
+    plan: CheckPlan,
+    progress: Progress,
 ) -> Rows:
     """Return the self-checks of the model that the images are made on.
 
@@ -195,8 +208,11 @@ def _checks(
     """
     x, y = context.test
     threat = context.threat
-    sample = slice(0, _CHECKED)
-    checks = diagnose(source, x[sample], y[sample], threat.eps, threat.norm, generator=generator)
+    sample = slice(0, plan.images)
+    size: dict[str, Any] = {"steps": plan.steps, "queries": plan.queries, "attacked": plan.attacked}
+    checks = diagnose(
+        source, x[sample], y[sample], threat.eps, threat.norm, generator=generator, progress=progress, **size
+    )
     checked = "victim" if spec.surrogate is None else "surrogate"
     checks_of = [(checked, check) for check in checks]
     if spec.surrogate is not None:
@@ -207,6 +223,7 @@ def _checks(
             "of": of,
             "check": check.name,
             "passed": "yes" if check.passed else "no",
+            "images": check.images,
             "seen": re.sub(r"\b([Tt])he model\b", rf"\1he {of}", check.sentence),
         }
         for of, check in checks_of

@@ -36,16 +36,17 @@ def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> 
     """
     if spec.watch is not None:
         return watched(context, spec, progress)
-    # Rough shares of the time: the trainings, their linearised continuations, and the machines.
-    weights = [0.5 if spec.linear_from else 0.9, 0.4 if spec.linear_from else 0.0, 0.1]
-    total = sum(weights)
-    training_progress, linear_progress, machine_progress = (
-        progress.part(sum(weights[:i]) / total, weight / total) for i, weight in enumerate(weights)
-    )
-    result, trainings = trained(context, spec, training_progress)
+    weights = {"trainings": 0.5 if spec.linear_from else 0.9}
+    weights |= {"linearised trainings": 0.4} if spec.linear_from else {}
+    weights |= {"kernel machines": 0.1} if spec.machine_train else {}
+    parts = context.parts("dynamics", progress, weights)
+    with parts("trainings") as part:
+        result, trainings = trained(context, spec, part)
     if spec.linear_from:
-        result.tables["continued"] = continued(context, spec, trainings, linear_progress)
+        with parts("linearised trainings") as part:
+            result.tables["continued"] = continued(context, spec, trainings, part)
     if spec.machine_train:
-        result.tables["kernel_machines"] = machines(context, spec, trainings, machine_progress)
+        with parts("kernel machines") as part:
+            result.tables["kernel_machines"] = machines(context, spec, trainings, part)
     progress(1.0)
     return result

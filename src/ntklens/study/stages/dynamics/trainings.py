@@ -15,9 +15,9 @@ from ntklens.errors import NumericalFailure
 from ntklens.modules import copied
 from ntklens.networks import network_source, train
 from ntklens.progress import Progress
+from ntklens.study import networks
 from ntklens.study.context import Context, Rows, StageResult
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages import networks
 from ntklens.study.stages.dynamics.attacks import accuracies, training_attack
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
 from ntklens.study.streams import Stream

@@ -50,10 +50,18 @@ def watched(context: Context, spec: DynamicsSpec, progress: Progress) -> StageRe
     network = load_network(model).to(context.spec.device)
     tracker = kernel_tracker(context, spec, context.scratch / "dynamics" / WATCHED)
 
-    def scores(checkpoint: nn.Module) -> dict[str, float]:
-        return accuracies(context, spec, checkpoint)
+    known = max(1, len(checkpoints(folder)))  # more may come, if the training still runs
+    measured = 0
 
-    watch(tracker, network, folder, patience=spec.patience, scores=scores)
+    def scores(checkpoint: nn.Module) -> dict[str, float]:
+        nonlocal measured
+        columns = accuracies(context, spec, checkpoint)
+        measured += 1
+        part(min(1.0, measured / known))
+        return columns
+
+    with context.parts("dynamics", progress, {"checkpoints": 1.0})("checkpoints") as part:
+        watch(tracker, network, folder, patience=spec.patience, scores=scores)
     progress(1.0)
     tables = path_tables(WATCHED, 0, tracker, spec)
     tables["dynamics_meta"] = [dynamics_meta(context, spec) | {"architecture": model, "seeds": 1}]

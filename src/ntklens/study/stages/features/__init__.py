@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ntklens.errors import InputError
-from ntklens.features import eigenfeatures
+from ntklens.features import NTKFeatures, eigenfeatures
 from ntklens.progress import Progress
 from ntklens.study.context import Arrays, Context, Rows, StageResult
+from ntklens.study.parts import KERNEL_MATRIX, SPECTRUM
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.features.agreement import agreement
 from ntklens.study.stages.features.attribution import label_energy_by_image
@@ -20,13 +21,30 @@ from ntklens.study.stages.features.scores import robust_and_fragile, scores
 __all__ = ["check_features", "features_stage"]
 
 Tables = dict[str, Rows]
-Step = tuple[float, Callable[[Progress], tuple[Tables, Arrays]]]
-"""A part of the stage: its share of the time, roughly, and the function that does it."""
+Step = Callable[[Progress], tuple[Tables, Arrays]]
+"""The function that does a part of the stage."""
+_WEIGHTS = {
+    KERNEL_MATRIX: 1.0,
+    SPECTRUM: 1.0,
+    "scores": 5.0,
+    "machines of features": 0.5,
+    "bands": 0.5,
+    "trade-off": 0.5,
+    "other kernels": 2.0,
+    "pictures": 0.2,
+    "learning": 1.0,
+    "robust data": 1.0,
+}
+"""The parts of the stage, with rough shares of its time."""
 
 
 def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> StageResult:
     """Score each feature, fit machines of chosen ones, picture them, and compare them with other kernels' features."""
-    features = eigenfeatures(context.machine)
+    parts = context.parts("features", progress, _WEIGHTS)
+    with parts(KERNEL_MATRIX) as part:
+        machine = context.fitted(part)
+    with parts(SPECTRUM):
+        features = eigenfeatures(machine)
     _check_rank(spec, features.rank, len(features))
     tables: Tables = {}
     arrays: Arrays = {
@@ -41,26 +59,31 @@ def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> 
         return robust_and_fragile(tables["features"], "by_half")
 
     # Later steps read the scores of the first one, so the order matters.
-    steps: list[Step] = [
-        (5.0, lambda part: (scores(context, features, spec, part), {})),
-        (0.5, lambda part: (kept_features(context, features, spec, tables["features"], part), {})),
-        (0.5, lambda part: (scored_bands(context, features, spec, part), {})),
-        (0.5, lambda part: (trade_off(context, features, spec, part), {})),
-        (2.0, lambda part: agreement(context, features, spec, part)),
-        (0.2, lambda part: pictures(context, features, spec, tables["features"])),
-        (1.0, lambda part: (learning(context, features, spec, part), {})),
-        (0.1, lambda part: label_energy_by_image(context, features, by_all())),
-        (1.0, lambda part: networks_on_robust_data(context, features, spec, by_half(), part)),
-    ]
-    total = sum(weight for weight, _ in steps)
-    done = 0.0
-    for weight, step in steps:
-        new_tables, new_arrays = step(progress.part(done / total, weight / total))
-        tables |= {name: rows for name, rows in new_tables.items() if rows}
+    steps: dict[str, Step] = {
+        "scores": lambda part: (scores(context, features, spec, part), {}),
+        "machines of features": lambda part: (kept_features(context, features, spec, tables["features"], part), {}),
+        "bands": lambda part: (scored_bands(context, features, spec, part), {}),
+        "trade-off": lambda part: (trade_off(context, features, spec, part), {}),
+        "other kernels": lambda part: agreement(context, features, spec, part),
+        "pictures": lambda part: _pictured(context, features, spec, tables["features"], by_all()),
+        "learning": lambda part: (learning(context, features, spec, part), {}),
+        "robust data": lambda part: networks_on_robust_data(context, features, spec, by_half(), part),
+    }
+    for name, step in steps.items():
+        with parts(name) as part:
+            new_tables, new_arrays = step(part)
+        tables |= {table: rows for table, rows in new_tables.items() if rows}
         arrays |= new_arrays
-        done += weight
     progress(1.0)
     return StageResult(tables, arrays)
+
+
+def _pictured(
+    context: Context, features: NTKFeatures, spec: FeaturesSpec, scored: Rows, chosen: dict[str, list[int]]
+) -> tuple[Tables, Arrays]:
+    """Picture features, and the training images that carry the chosen ones."""
+    of_features, of_images = pictures(context, features, spec, scored), label_energy_by_image(context, features, chosen)
+    return of_features[0] | of_images[0], of_features[1] | of_images[1]
 
 
 def check_features(context: Context, spec: FeaturesSpec) -> None:

@@ -13,10 +13,10 @@ from ntklens.features import NTKFeatures, ProjectedData, random_dataset, robust_
 from ntklens.features.robust_data import Kind
 from ntklens.networks import BinaryLogits, labels, network_source, train
 from ntklens.progress import Progress
+from ntklens.study import networks
 from ntklens.study.context import Arrays, Context, Rows
 from ntklens.study.rows import over_seeds
 from ntklens.study.spec import FeaturesSpec
-from ntklens.study.stages import networks
 from ntklens.study.stages.features.scores import selection_half
 from ntklens.study.streams import Stream
 from ntklens.targets import class_logits

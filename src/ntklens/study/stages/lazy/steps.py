@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from ntklens.progress import Progress
-from ntklens.study.spec import LazySpec
 
 
 class StepCount:
-    """Reports the share of all training steps of the stage that are done.
+    """Reports the share of all training steps that are done.
 
     Args:
-        spec: the width study.
+        total: training steps of the part.
         progress: receives the share.
     """
 
-    def __init__(self, spec: LazySpec, progress: Progress) -> None:
-        # One network more than there are seeds is trained per width: the last one is a surrogate only.
-        by_width = len(spec.widths) * (spec.seeds + 1)
-        others = spec.seeds * (len(spec.checkpoints) + len(spec.regimes))
-        self._total = (by_width + others) * spec.steps
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total = total
         self._done = 0
         self._progress = progress
 

@@ -6,8 +6,10 @@ from torch import nn
 
 from ntklens.errors import InputError
 from ntklens.machine import KernelMachine
-from ntklens.networks import NetworkSource, with_logits
+from ntklens.networks import NetworkSource, labels, network_source, with_logits
 from ntklens.study.context import Context
+from ntklens.study.spec import TransferSpec
+from ntklens.transfer import SurrogateName
 
 _SHOWN = 100
 """Number of test images that a network is shown before it is used."""
@@ -25,6 +27,24 @@ def given_network(context: Context, source: NetworkSource) -> nn.Module:
     else:
         network = source.build(context.data.shape, len(context.data.classes), seed=context.spec.seed)
     return _with_logits(context, source, network.to(context.spec.device))
+
+
+def named_surrogates(context: Context, spec: TransferSpec) -> dict[str, SurrogateName]:
+    """Return the surrogates of a transfer study by their names for tables, each once."""
+    surrogates = list(dict.fromkeys(map(context.surrogate, spec.surrogates)))
+    names = _names(spec, surrogates)
+    return {surrogate.label(names): surrogate for surrogate in surrogates}
+
+
+def named_victims(context: Context, spec: TransferSpec) -> dict[NetworkSource, str]:
+    """Return the victims of a transfer study with their names for tables, each once."""
+    names = _names(spec, list(map(context.surrogate, spec.surrogates)))
+    return {source: names[source] for source in map(network_source, spec.victims)}
+
+
+def _names(spec: TransferSpec, surrogates: list[SurrogateName]) -> dict[NetworkSource, str]:
+    networks = [surrogate.network for surrogate in surrogates if surrogate.network is not None]
+    return labels([*map(network_source, spec.victims), *networks])
 
 
 def initial_network(

@@ -1,0 +1,86 @@
+"""The stage "features": scores of every feature, machines of chosen ones, and other kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ntklens.linalg import factor_seconds
+from ntklens.networks import NetworkSource, network_source
+from ntklens.study.context import Context
+from ntklens.study.costs.machine import machine_part
+from ntklens.study.costs.rates import Rates
+from ntklens.study.parts import SPECTRUM, TEST, TRAIN, Option, Part, fewer
+from ntklens.study.spec import FeaturesSpec
+
+SCORES, MACHINES, BANDS, TRADE_OFF = "scores", "machines of features", "bands", "trade-off"
+OTHER_KERNELS, PICTURES, LEARNING, ROBUST_DATA = "other kernels", "pictures", "learning", "robust data"
+"""The parts of the stage."""
+_COMPARE = Option("--compare", "features.compare", "a shorter --compare")
+_SCORED = fewer("--scored", "features.scored")
+_DRAW_SECONDS = 0.006
+"""Seconds of a draw of what chance gives, of which each other kernel takes 200; measured for 20 features."""
+
+
+def features_parts(context: Context, spec: FeaturesSpec, rates: Rates) -> list[Part]:
+    """Count the rows of kernel values, the gradients and the factorisations of each step of the stage."""
+    n, n_test = len(context.data.train), len(context.data.test)
+    value, gradient, along = rates.value("", n), rates.gradient("", n), rates.along("", n)
+    spectrum = rates.once(SPECTRUM, factor_seconds(n, by_cholesky=False))
+    scored = min(spec.scored or n, n)
+    # A feature tells two classes apart; on an image of these it is right about half of the time, and only then attacked.
+    right = n_test * scored / max(2, len(context.data.classes)) * 1.1
+    one_machine = n_test * (2 * value + gradient)
+    sizes = len([k for k in spec.top_k if k < n]) + 1
+    others = [source for source in map(network_source, dict.fromkeys(spec.compare)) if source != context.network]
+    return [
+        machine_part(rates),
+        Part(SPECTRUM, spectrum, TRAIN),
+        Part(SCORES, n_test * value + right * along * max(1.0, 0.5 * spec.steps + (spec.steps > 1)), _SCORED),
+        Part(MACHINES, (sizes + 4) * one_machine, TEST),
+        Part(BANDS, sizes * one_machine, TEST),
+        Part(TRADE_OFF, spec.trade_off * (2 * one_machine + factor_seconds(n, by_cholesky=True)), TEST),
+        Part(OTHER_KERNELS, sum(_other(context, spec, source, rates) for source in others), _COMPARE),
+        Part(PICTURES, (len(spec.pictured) * spec.images + spec.frames) * gradient),
+        Part(LEARNING, _learning(spec, rates)),
+        Part(ROBUST_DATA, _robust_data(context, spec, rates)),
+    ]
+
+
+def _other(context: Context, spec: FeaturesSpec, name: NetworkSource, rates: Rates) -> float:
+    """Return the seconds of the comparison with one other kernel."""
+    n = min(spec.compare_train or len(context.data.train), len(context.data.train))
+    m = min(spec.compare_test or len(context.data.test), len(context.data.test))
+    k = min(spec.subspace, n // 2)
+    gradients = m * k / max(2, len(context.data.classes)) * 1.1 + k * spec.compare_images
+    spectrum = factor_seconds(n, by_cholesky=False)
+    return (
+        rates.fit(name, n)
+        + spectrum
+        + m * rates.value(name, n)
+        + gradients * rates.along(name, n)
+        + 200 * _DRAW_SECONDS
+    )
+
+
+def _learning(spec: FeaturesSpec, rates: Rates) -> float:
+    if not spec.learning_steps:
+        return 0.0
+    n = len(rates.context.data.train)
+    network = rates.network(replace(rates.context.network, weights=None), spec.learning_width)
+    return spec.learning_steps * rates.step(("learning", spec.learning_width), network, n)
+
+
+def _robust_data(context: Context, spec: FeaturesSpec, rates: Rates) -> float:
+    n, n_test = len(context.data.train), len(context.data.test)
+    sets = 1 + len(spec.robust_ranks)
+    trainings = (1 + 4 * sets) * spec.robust_seeds
+    seconds = 0.0
+    for architecture in spec.robust_networks:
+        network = rates.network(network_source(architecture), spec.robust_width)
+        key = ("robust", architecture)
+        steps = spec.robust_epochs * -(-n // 50)
+        attacked = n_test * (
+            2 * rates.network_value(key, network) + context.threat.steps * rates.network_gradient(key, network)
+        )
+        seconds += trainings * (steps * rates.step(key, network, min(50, n)) + attacked)
+    return seconds

@@ -1,0 +1,71 @@
+"""The stage "victim": a surrogate, the search of its time, the attack and the checks."""
+
+from __future__ import annotations
+
+from ntklens.linalg import factor_seconds
+from ntklens.study.context import Context
+from ntklens.study.costs.rates import Rates
+from ntklens.study.parts import ATTACK, CHECKS, NO_CHECKS, SAMPLE, SEARCH, SURROGATE, TEST, Option, Part
+from ntklens.study.spec import VictimSpec
+from ntklens.study.stages.check_plan import check_plan
+
+_SET_ASIDE = 100
+_TIME = Option("--time", "victim.time", "--time inf")
+_SQUARE_LEFT = 0.5
+"""Share of the queries that Square asks for, about: images that are fooled leave it."""
+_SCORED = 6
+"""Times that each test image is shown to the victim to score clean, noisy and attacked images."""
+
+
+def victim_parts(context: Context, spec: VictimSpec, rates: Rates) -> list[Part]:
+    """Count what each surrogate is asked for, and what the victim is."""
+    surrogates = getattr(spec, "surrogates", None) or (spec.surrogate,)
+    parts = [part for name in surrogates for part in _one(context, spec, name, rates)]
+    names = list(dict.fromkeys(part.name for part in parts))
+    merged = [[part for part in parts if part.name == name] for name in names]
+    return [Part(same[0].name, sum(part.seconds for part in same), same[0].option) for same in merged]
+
+
+def _one(context: Context, spec: VictimSpec, name: str | None, rates: Rates) -> list[Part]:
+    n_test = len(context.data.test)
+    per_image = context.victim_seconds
+    before: list[Part] = []
+    if name is None or name == "white-box":
+        # The guard has timed two images, which is more per image than a batch takes; a gradient takes about three times
+        # as long.
+        value, gradient = per_image, 3 * per_image
+    else:
+        value, gradient, before = _surrogate(context, spec, name, rates)
+    method = {"fgsm": 1, "pgd": context.threat.steps}.get(spec.method, 0)
+    queries = int(n_test * spec.queries * _SQUARE_LEFT) if spec.method == "square" else 0
+    gradients = n_test * method
+    attack = queries * value + gradients * gradient + _SCORED * n_test * per_image
+    parts = [*before, Part(ATTACK, attack, TEST)]
+    if spec.checks:
+        plan = check_plan(queries, gradients, n_test)
+        of_images = plan.images * (4 * value + gradient)
+        of_attacks = plan.attacked * (2 * plan.steps * gradient + plan.queries * _SQUARE_LEFT * value)
+        parts.append(Part(CHECKS, of_images + of_attacks + n_test * per_image, NO_CHECKS))
+    return parts
+
+
+def _surrogate(context: Context, spec: VictimSpec, name: str, rates: Rates) -> tuple[float, float, list[Part]]:
+    """Return the seconds of a value and of a gradient on one image, and the parts that come before the attack."""
+    searched = spec.time in ("search", "match")
+    sample = min(spec.sample, len(context.data.train) - (_SET_ASIDE if searched else 0))
+    if name.startswith("net:"):
+        architecture = name.removeprefix("net:").partition("+")[0]
+        network = rates.network(architecture, spec.width)
+        steps = spec.epochs * -(-sample // 128)
+        training = Part(SURROGATE, steps * rates.step(name, network, min(128, sample)), SAMPLE)
+        return rates.network_value(name, network), rates.network_gradient(name, network), [training]
+    value, gradient = rates.value(name, sample), rates.gradient(name, sample)
+    parts = [Part(SURROGATE, rates.fit(name, sample), SAMPLE)]
+    if spec.time != "inf":
+        seconds = factor_seconds(sample, by_cholesky=False)
+        if spec.time == "search":
+            seconds += 10 * _SET_ASIDE * gradient + 11 * _SET_ASIDE * context.victim_seconds
+        elif spec.time == "match":
+            seconds += 33 * _SET_ASIDE * value + _SET_ASIDE * context.victim_seconds
+        parts.append(Part(SEARCH, seconds, _TIME))
+    return value, gradient, parts
