@@ -7,8 +7,8 @@ from ntklens.study.context import Context
 from ntklens.study.spec import TransferSpec
 from ntklens.study.stages.dynamics import check_dynamics
 from ntklens.study.stages.features import check_features
-from ntklens.study.stages.surrogate import check_victim_surrogate
-from ntklens.study.stages.victim import checked_victim
+from ntklens.study.stages.surrogate import check_victim_surrogates
+from ntklens.study.stages.victim_model import checked_victim
 
 
 def check(context: Context) -> None:
@@ -23,7 +23,7 @@ def check(context: Context) -> None:
     architectures: list[str] = []
     if spec.victim is not None:
         checked_victim(context, spec.victim)
-        check_victim_surrogate(context, spec.victim)
+        check_victim_surrogates(context, spec.victim)
     if spec.transfer is not None:
         architectures += _architectures_of(spec.transfer)
     if spec.features is not None:
