@@ -54,11 +54,11 @@ def test_overwrite_replaces_a_run_and_nothing_else(record, tmp_path):
     [
         (None, "does not exist"),
         ("{", "not readable as JSON"),
-        ('{"schema": 99}', "schema 2"),
-        ("[]", "schema 2"),
-        ('{"schema": 2}', "lacks"),
+        ('{"schema": 99}', "schema 3"),
+        ("[]", "schema 3"),
+        ('{"schema": 3}', "lacks"),
         (
-            '{"schema": 2, "kind": "", "title": "", "spec": {}, "provenance": {}, "stages": [], "tables": 5}',
+            '{"schema": 3, "kind": "", "title": "", "spec": {}, "provenance": {}, "stages": [], "tables": 5}',
             "lacks tables",
         ),
     ],

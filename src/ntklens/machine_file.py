@@ -51,6 +51,11 @@ def write(path: Path, tensors: Mapping[str, Tensor], kernel: Kernel, filter: Fil
         raise InputError(f"{path} cannot be written: {first_line(error)}.") from error
 
 
+def holds_its_kernel(path: Path) -> bool:
+    """Return whether a machine that was written has its kernel, or it has to be given."""
+    return "kernel_settings" in _contents(path)[0]
+
+
 def saved_kernel(path: Path) -> Kernel:
     """Return the kernel of a machine that was written.
 

@@ -69,6 +69,8 @@ class Parts:
         self._weights = dict(weights)
         self._total = sum(weights.values()) or 1.0
         self._clock = clock
+        self._done = dict.fromkeys(self._weights, 0.0)
+        self._turn = (0, 1)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Progress]:
@@ -77,13 +79,32 @@ class Parts:
         Args:
             name: one of the names that have weights.
         """
-        names = list(self._weights)
-        before = sum(self._weights[earlier] for earlier in names[: names.index(name)])
-        part = self._progress.part(before / self._total, self._weights[name] / self._total)
+        number, count = self._turn
+        for earlier in list(self._weights)[: list(self._weights).index(name)]:
+            # What comes before a part and is not run in this turn is over too.
+            self._done[earlier] = max(self._done[earlier], (number + 1) / count)
+
+        def report(share: float) -> None:
+            self._done[name] = max(self._done[name], (number + share) / count)
+            self._progress(sum(self._weights[part] * done for part, done in self._done.items()) / self._total)
+
+        part = Progress(report)
         start = self._clock()
         yield part
         self.seconds[name] = self.seconds.get(name, 0.0) + self._clock() - start
         part(1.0)
+
+    @contextmanager
+    def turn(self, number: int, count: int) -> Iterator[None]:
+        """Run one of several turns, each of which runs all parts, or some of them, in their order.
+
+        Args:
+            number: of the turn, from 0.
+            count: number of turns.
+        """
+        self._turn = (number, count)
+        yield
+        self._turn = (0, 1)
 
 
 class FirstOfTwo:

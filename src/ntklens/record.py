@@ -23,7 +23,7 @@ from ntklens.backup import Backup
 from ntklens.errors import InputError
 from ntklens.files import written_whole
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "record.json"
 """Name of the file that makes a folder the folder of a run."""
 
@@ -240,12 +240,13 @@ class Record:
             partial.write_text(text, encoding="utf-8")
 
 
-def provenance(*, seed: int, data: str) -> dict[str, Any]:
+def provenance(*, seed: int, data: str, victim: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return where results come from: versions, machine, command and time, with the seed and the data's fingerprint.
 
     Args:
         seed: seed of the experiment.
         data: fingerprint of the data set.
+        victim: SHA-256 sums of the user's network that is attacked: of its files, and of its weights.
     """
     versions = {}
     for package in _PACKAGES:
@@ -253,7 +254,8 @@ def provenance(*, seed: int, data: str) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    return {
+    network = {} if victim is None else {"victim": dict(victim)}
+    return network | {
         "versions": versions,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -70,14 +70,22 @@ TABLES: dict[str, dict[str, Table]] = {
         "gallery": Table(_EXAMPLE),
     },
     "victim": {
-        "victim": Table(("attack", "norm", "eps", *_ACCURACY, "fooled", "queries", "gradient_evaluations", "seconds")),
-        "victim_effect": Table(("comparison", "eps", *_VALUE, "n")),
+        "victim": Table(
+            (
+                *("source", "kind", "attack", "norm", "eps", *_ACCURACY, "rounded_accuracy", "fooled", "queries"),
+                *("gradient_evaluations", "fitting_seconds", "attack_seconds"),
+            )
+        ),
+        "victim_effect": Table(("first", "second", "eps", *_VALUE, "n")),
+        "victim_sources": Table(
+            ("source", "kind", "sample", "queries", "time"), optional=("search_fooled", "correlation")
+        ),
+        "victim_notes": Table(("source", "text")),
         "victim_meta": Table(
-            ("victim", "surrogate", "method", "test"),
-            optional=(
-                *("sample", "queries", "kernel", "time", "search_fooled", "correlation"),
-                *("outputs", "classes", "asked", "scoring_queries", "check_queries"),
-            ),
+            (
+                *("victim", "strongest", "test", "files", "outputs", "classes", *_estimate("worst_accuracy")),
+                *("asked", "scoring_queries", "check_queries", "repeated_queries"),
+            )
         ),
         "victim_gallery": Table(_EXAMPLE),
         "victim_checks": Table(("of", "check", "passed", "images", "seen")),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ntklens.schema import bounds
+from ntklens.vocabulary import TRAINED_SOURCE
 
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ₂"}
 
@@ -74,21 +75,58 @@ def points(row: Mapping[str, Any]) -> str:
     return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
-def attacked_model(victim_meta: Mapping[str, Any]) -> str:
-    """Return what the images of an attack on the user's network were made on: the network, or its surrogate."""
-    return "surrogate" if victim_meta["surrogate"] else "network"
+def listed(parts: Sequence[str]) -> str:
+    """Write parts of a sentence as a list.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a"])
+        ('a, b and c', 'a')
+    """
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def doubts(victim_meta: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> list[str]:
+def doubts(checks: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a sentence that warns of the self-checks which an attack on the user's network did not pass, if any."""
     failed: dict[str, list[str]] = {}
     for check in checks:
-        if check["passed"] == "no":
-            failed.setdefault(str(check.get("of", attacked_model(victim_meta))), []).append(str(check["seen"]))
+        if not check["passed"]:
+            failed.setdefault(str(check["of"]), []).append(str(check["seen"]))
     if not failed:
         return []
     parts = [f"Failed checks of the {checked}: {' '.join(seen)}" for checked, seen in failed.items()]
     return [f"Read the figures with care. {' '.join(parts)}"]
+
+
+def at_most(row: Mapping[str, Any]) -> str:
+    """Return what the accuracy under an attack says of the robust accuracy: an attack is never a proof of robustness.
+
+    Args:
+        row: a row of the table "victim".
+    """
+    threat = f"ε = {pixels(row['eps'])} in {norm_sign(row['norm'])}"
+    return f"robust accuracy at {threat} is at most {share(row)}"
+
+
+def surrogate_time(source: Mapping[str, Any]) -> str:
+    """Return how long a surrogate was trained, and how that time was found.
+
+    Args:
+        source: a row of the table "victim_sources".
+    """
+    if source["kind"] == TRAINED_SOURCE:
+        return "trained"
+    time = "trained for ever" if source["time"] is None else f"stopped at ηt = {source['time']:.3g}"
+    if source.get("search_fooled") is not None:
+        return (
+            f"{time}, whose images fooled {100 * source['search_fooled']:.0f} % of the victim's right predictions on "
+            f"images set aside ({source['queries']} queries)"
+        )
+    if source.get("correlation") is not None:
+        return (
+            f"{time}, at which its outputs are most like the victim's on {source['queries']} images (correlation "
+            f"{source['correlation']:.2f})"
+        )
+    return time
 
 
 def other_outputs(victim_meta: Mapping[str, Any]) -> list[str]:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from ntklens.data import load_dataset
+from ntklens.data.dataset import Split
 from ntklens.errors import InputError
 
 
@@ -174,3 +176,24 @@ def test_names_that_are_no_path(tmp_path, monkeypatch):
     assert load_dataset(".").name == "pets"
     with pytest.raises(InputError, match=r"got the file .*00\.png"):
         load_dataset("cat/00.png")
+
+
+def test_images_know_their_files(tmp_path):
+    """Also where some classes, some images or another size are taken; a data set of arrays has no files."""
+    root = pets(tmp_path / "pets", count=10)
+    draw(root / "emu", 10)
+    data = load_dataset(root, classes=["emu", "cat"], test=3, size=4)
+    assert data.train.names[:4] == ("cat/00.png", "emu/00.png", "cat/01.png", "emu/01.png")
+    assert data.test.names == ("cat/04.png", "emu/04.png", "cat/09.png")
+    for split in (data.train, data.test):
+        for i, name in enumerate(split.names):
+            pixel = Image.open(root / name).getpixel((0, 0))
+            assert round(float(split.x[i, 0, 0, 0] * 255)) == pixel
+            assert data.classes[int(split.y[i])] == name.partition("/")[0]
+    assert data.test[torch.tensor([2, 0])].names == ("cat/09.png", "cat/04.png")
+    assert load_dataset("digits").test.names is None
+
+
+def test_a_split_has_one_name_per_image():
+    with pytest.raises(InputError, match="expected 2 names of files, one per image; got 1"):
+        Split(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ("a.png",))

@@ -9,6 +9,15 @@ from torch import nn
 
 def network():
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+class Hard(nn.Sequential):
+    def forward(self, x):
+        return nn.functional.one_hot(super().forward(x).argmax(1), 2).float()
+
+
+def hard():
+    return Hard(*network())
 """
 DATA = {"name": "fashion-mnist-mini", "classes": [7, 9], "train": 120, "test": 199}
 EVERYTHING = {
@@ -51,10 +60,13 @@ def columns(record):
 
 def test_every_column_of_the_schema_is_written_by_some_run_and_no_other_is(tmp_path):
     (tmp_path / "net.py").write_text(NETWORK)
-    victim = {"path": f"{tmp_path}/net.py:network", "surrogate": "fc1", "sample": 20, "time": "search"}
+    victim = {"path": f"{tmp_path}/net.py:network", "surrogates": ["fc1", "white-box"], "sample": 20, "time": "search"}
     written = columns(run(Spec.parse(EVERYTHING | {"victim": victim}), tmp_path / "run"))
     matched = run(Spec.parse({"data": DATA, "victim": victim | {"time": "match", "checks": False}}), tmp_path / "match")
     for name, keys in columns(matched).items():
+        written[name] = written.get(name, set()) | keys
+    hard = victim | {"path": f"{tmp_path}/net.py:hard"}
+    for name, keys in columns(run(Spec.parse({"data": DATA, "victim": hard}), tmp_path / "hard")).items():
         written[name] = written.get(name, set()) | keys
     # Whether an untrained network is fooled by images of a surrogate is left to chance.
     listed = {name: table.every for tables in TABLES.values() for name, table in tables.items()}

@@ -34,6 +34,9 @@ def sigmoid():
     return nn.Sequential(nn.Flatten(), last, nn.Sigmoid())
 """
 
+LOADING = 10
+"""Images that a victim is shown when it is loaded: two and two, and twice three that tell whether the batch matters."""
+
 
 @pytest.fixture
 def attacked(tmp_path):
@@ -52,32 +55,34 @@ def attacked(tmp_path):
     return attack
 
 
-@pytest.mark.parametrize("surrogate", [None, "fc1"])
+@pytest.mark.parametrize("surrogates", ["white-box", "fc1", ["fc1", "white-box"], ["square", "rbf"]])
 @pytest.mark.parametrize("checks", [False, True])
 @pytest.mark.parametrize("method", ["pgd", "square"])
-def test_every_image_that_the_victim_is_shown_is_counted(attacked, surrogate, checks, method):
-    record = attacked(surrogate=surrogate, checks=checks, method=method, queries=5)
+def test_every_image_that_the_victim_is_shown_is_counted(attacked, surrogates, checks, method):
+    record = attacked(surrogates=surrogates, checks=checks, method=method, queries=5)
     (meta,) = record.table("victim_meta")
-    # Before the run, eleven images are shown: two, two and one to see the number of outputs and whether the network takes
-    # them, and three twice to see whether its logits depend on the rest of the batch.
-    assert meta["asked"] + 11 == sum(sys.modules["_ntklens_asked"].shown)
-    assert meta["scoring_queries"] == 6 * 12
-    assert (meta["check_queries"] > 0) == checks
-    rows = {row["attack"]: row for row in record.table("victim")}
-    assert meta["scoring_queries"] == 6 * 12
-    assert (meta["check_queries"] > 0) == checks
-    assert rows["clean"]["queries"] == rows["noise"]["queries"] == 0
-    if surrogate:
-        assert rows[method]["queries"] == meta["queries"] == (1 + 9 + 1) * 100
-        assert meta["asked"] == 11 * 100 + 72 + (12 if checks else 0)
-        text = " ".join(row["text"] for row in record.table("summary"))
-        assert f"The victim was asked about {meta['asked']} images in all, 72 of them to score" in text
-    elif method == "square":
+    shown = sys.modules["_ntklens_asked"].shown
+    assert meta["asked"] == sum(shown) - LOADING
+    rows = {row["source"]: row for row in record.table("victim")}
+    parts = sum(row["queries"] for row in rows.values()) + meta["scoring_queries"] + meta["check_queries"]
+    white_box = rows["white-box"]["gradient_evaluations"] + 1 if "white-box" in rows else 0
+    assert parts + white_box == meta["asked"]
+    assert meta["repeated_queries"] == 0
+    # Each row's images are scored once as they are and once rounded to 8 bits.
+    assert meta["scoring_queries"] == 12 * 2 * len(rows)
+    for name in ("clean", "noise"):
+        assert rows[name]["queries"] == 0
+    for name in {"fc1", "rbf"} & rows.keys():
+        assert rows[name]["queries"] == (1 + 9 + 1) * 100
+    if "square" in rows:
         assert 12 <= rows["square"]["queries"] <= 5 * 12 + 12
+    inside = {"white-box", "square"} & rows.keys()
+    assert (meta["check_queries"] > 0) == (checks and bool(inside))
     if checks:
-        of = {row["check"]: row["of"] for row in record.table("victim_checks")}
-        assert of["clean accuracy"] == ("surrogate" if surrogate else "victim")
-        assert of.get("victim's clean accuracy") == ("victim" if surrogate else None)
+        of = {row["of"] for row in record.table("victim_checks")}
+        assert of == {"victim", *(f"surrogate {name}" for name in {"fc1", "rbf"} & rows.keys())}
+    text = " ".join(row["text"] for row in record.table("summary"))
+    assert f"The victim was asked about {meta['asked']} images in all, {24 * len(rows)} of them to score" in text
 
 
 def test_too_few_outputs_are_told_before_anything_runs(attacked, tmp_path):
@@ -105,6 +110,6 @@ def test_more_outputs_than_classes_are_told(attacked):
 
 def test_a_failed_check_of_the_victim_is_not_called_one_of_the_surrogate(attacked):
     """The victim is untrained; the surrogate is not."""
-    text = " ".join(row["text"] for row in attacked(surrogate="fc1").table("summary"))
+    text = " ".join(row["text"] for row in attacked(surrogates="fc1").table("summary"))
     assert "Failed checks of the victim: The victim is right on" in text
     assert "are the pixels scaled as it expects them" in text

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+import traceback
+from typing import NoReturn
 
 import typer
 
@@ -41,19 +43,43 @@ for verb in (demo, data, attack, transfer, features, dynamics, paper, run, repor
 
 
 def main() -> None:
-    """Run the `ntklens` command; an error that the user can mend is printed as one sentence, with exit code 2."""
+    """Run the `ntklens` command.
+
+    Exit codes are 0 where all went well, 1 where a gate failed (`attack --fail-under`, `--strict`), 2 for an error that the
+    user can mend, which is printed as one sentence, 3 for an error of ours, with its traceback, and 130 after Ctrl-C. With
+    `--json` an error is printed on standard output too, as {"error": "..."}.
+    """
     replace_what_cannot_be_shown()
     try:
-        app()
+        code = app(standalone_mode=False)
     except NtklensError as error:
         from ntklens.cli import console
 
         console.fail(str(error))
         if isinstance(error, UnsupportedLayer) and _takes_a_kernel():
-            console.hint(
+            console.note(
                 f"to use the tangent kernel of the network with its weights: {shlex.join(_command())} --kernel empirical"
             )
-        sys.exit(2)
+        _finish(2, str(error))
+    except Exception as error:
+        # The errors of the command line's own parser, which typer takes from click or from its own copy of it.
+        if isinstance(status := getattr(error, "exit_code", None), int) and hasattr(error, "show"):
+            error.show()
+            _finish(status, error.format_message())  # type: ignore[attr-defined]
+        traceback.print_exc()
+        _finish(3, f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _finish(code: int, error: str) -> NoReturn:
+    """End with an exit code, and with the error as JSON where the command was to print JSON."""
+    if "--json" in sys.argv:
+        from ntklens.cli import console
+
+        console.as_json({"error": error})
+    sys.exit(code)
 
 
 def _takes_a_kernel() -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ntklens.cli import options as o
+from ntklens.cli.junit import Case, check_place, write_junit
 from ntklens.errors import InputError
 
 Loss = Annotated[
@@ -38,8 +39,9 @@ Surrogate = Annotated[
     str | None,
     typer.Option(
         "--surrogate",
-        help="Compute the attacked images on this model instead of the victim: an architecture such as fc3 or conv2 "
-        "(its kernel, never trained), net:small-cnn (a trained network), linear, rbf, or mine.py:factory.",
+        help="What the attacked images are made on, separated by commas, one attack each: an architecture such as fc3 or "
+        "conv2 (its kernel, never trained), net:small-cnn (a trained network), linear, rbf, mine.py:factory, square (the "
+        "victim's outputs alone, --queries of them) or white-box (the victim's own gradients, the default).",
     ),
 ]
 Time = Annotated[
@@ -72,6 +74,29 @@ Translation = Annotated[
 Checks = Annotated[
     bool,
     typer.Option("--checks/--no-checks", help="Check the victim for masked gradients and similar pitfalls."),
+]
+FailUnder = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-under",
+        help="End with exit code 1 if the lowest robust accuracy that is measured is below this, such as 0.5. The estimate "
+        "decides, not its interval.",
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="End with exit code 1 if a check of the victim or of a surrogate fails.")
+]
+Junit = Annotated[
+    Path | None,
+    typer.Option("--junit", help="Write the checks and the gate to this file as tests, in the XML format of JUnit."),
+]
+Png = Annotated[
+    bool | None,
+    typer.Option(
+        "--png/--no-png",
+        help="Write the images of the strongest attack to adversarial/ in the run's folder as PNG, rounded to 8 bits, "
+        "under the names of the files that they were made from (default: where the data set is a folder of files).",
+    ),
 ]
 Seed = Annotated[
     int,
@@ -111,6 +136,10 @@ def attack(
     diversity: Diversity = 0.0,
     translation: Translation = 0,
     checks: Checks = True,
+    fail_under: FailUnder = None,
+    strict: Strict = False,
+    junit: Junit = None,
+    png: Png = None,
     seed: Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/attack"),
@@ -121,18 +150,34 @@ def attack(
     """Attack a kernel machine, or a network of yours.
 
     Without --victim, a kernel machine is fitted and its accuracy measured on clean images, under noise, under one-step
-    attacks and under PGD. With --victim, your network is attacked. With --surrogate, the attack uses no gradient of your
-    network and trains nothing (except a net:... surrogate): samples of the data are enough. The attacked images are written
+    attacks and under PGD. With --victim, your network is attacked. A --surrogate such as fc3 uses no gradient of your
+    network and trains nothing (except a net:... surrogate): samples of the data are enough. Several of them stand side by
+    side in one table, and the lowest accuracy is an upper bound on the robust accuracy. The attacked images are written
     to arrays/victim.npz in the run's folder, with a contact sheet beside them.
+
+    Exit codes: 0 where all went well, 1 where --fail-under or --strict is not met, 2 for wrong input, 130 after Ctrl-C.
 
     Example: ntklens attack --data fashion-mnist --data-dir ~/datasets --classes 0,6 --train 2000 --eps 8/255
 
     Example: ntklens attack --victim model.py:build --weights model.safetensors --surrogate fc3 --data my_images/
+
+    Example: ntklens attack --victim model.pt --surrogate fc3,conv2,net:small-cnn,square,white-box --data my_images/
     """
     radius = o.number(eps, "--eps")
+    least = None if fail_under is None else o.number(fail_under, "--fail-under")
+    if least is not None and not 0 <= least <= 1:
+        raise InputError(f"--fail-under: expected a share from 0 to 1, such as 0.5; got {fail_under}.")
+    if strict and (victim is None or not checks):
+        raise InputError("--strict judges the checks of a --victim; give one, and leave out --no-checks.")
+    if victim is None and png is not None:
+        raise InputError("--png and --no-png need a --victim; give one.")
+    if junit is not None:
+        check_place(junit)
+    sources = o.names(surrogate) if surrogate is not None else ["white-box"]
+    is_outside = any(source not in ("white-box", "square") for source in sources)
     if victim is None and (surrogate or weights):
         raise InputError("--surrogate and --weights need a --victim; give one, such as --victim model.py:build.")
-    if surrogate is None and time is not None:
+    if not is_outside and time is not None:
         raise InputError("--time needs a --surrogate; give one, such as --surrogate fc3, or leave --time out.")
     if victim is None and (method != "pgd" or momentum or diversity or translation):
         raise InputError("--method, --momentum, --diversity and --translation need a --victim; give one.")
@@ -140,7 +185,7 @@ def attack(
         "eps": radius,
         "norm": norm,
         "steps": steps,
-        "loss": loss if loss is not None else "margin" if surrogate else "cross-entropy",
+        "loss": loss if loss is not None else "margin" if is_outside else "cross-entropy",
     }
     values: dict[str, Any] = {
         "kind": "attack",
@@ -159,7 +204,7 @@ def attack(
             "victim": {
                 "path": victim,
                 "weights": weights,
-                "surrogate": surrogate,
+                "surrogates": sources,
                 "sample": sample,
                 "time": time or "search",
                 "method": method,
@@ -173,17 +218,39 @@ def attack(
         tables = ("victim", "victim_checks")
 
     from ntklens.cli import console
+    from ntklens.cli.attack_result import attacks_of, gate_of
     from ntklens.cli.experiment import execute
-    from ntklens.report import write_sheet
+    from ntklens.report import write_images, write_sheet
     from ntklens.study import Spec
 
-    in_json = () if victim is None else ("victim_meta",)
     record = execute(
-        Spec.parse(values), out, overwrite=overwrite, resume=resume, json=json, tables=tables, only_in_json=in_json
+        Spec.parse(values),
+        out,
+        overwrite=overwrite,
+        resume=resume,
+        json=json,
+        tables=tables,
+        only_in_json=() if victim is None else ("victim_effect", "victim_sources", "victim_meta", "victim_notes"),
+        further=lambda record: {"attacks": (rows := attacks_of(record)), "gate": gate_of(rows, least).values()},
     )
-    if victim is None:
-        return
-    sheet = write_sheet(record, record.folder / "adversarial.png")
-    if not json:
+    said = console.say if not json else console.note
+    if victim is not None:
+        sheet = write_sheet(record, record.folder / "adversarial.png")
         images = record.folder / "arrays" / "victim.npz"
-        console.say(f"images: {images}" + (f", {sheet}" if sheet else ""))
+        said(f"images: {images}" + (f", {sheet}" if sheet else ""))
+        if png or (png is None and record.table("victim_meta")[0]["files"]):
+            said(f"images of 8 bits: {write_images(record, record.folder / 'adversarial')}")
+    gate = gate_of(attacks_of(record), least)
+    checked = record.table("victim_checks")
+    cases = [Case(str(row["of"]), str(row["check"]), bool(row["passed"]), str(row["seen"])) for row in checked]
+    if least is not None:
+        cases.append(Case("gate", "robust accuracy", bool(gate.passed), gate.sentence))
+    if junit is not None:
+        write_junit(junit, "ntklens attack", cases)
+    failed = [f"{case.name} of the {case.of}" for case in cases if not case.passed and case.of != "gate"]
+    if least is not None:
+        said(gate.sentence)
+    if strict and failed:
+        said(f"--strict: failed checks: {', '.join(failed)}.")
+    if gate.passed is False or (strict and failed):
+        raise typer.Exit(1)

@@ -125,8 +125,13 @@ def say(text: str) -> None:
     out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def hint(text: str) -> None:
-    """Print, below the sentence of an error, what to do instead."""
+def note(text: str) -> None:
+    """Print a line on standard error, for people, where standard output is for programs."""
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def stopped(text: str) -> None:
+    """Print on standard error that the user has interrupted the command, and how to go on."""
     err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

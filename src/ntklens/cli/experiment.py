@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
     from ntklens.study.parts import Estimate
 
 
-_TITLES = {"victim": "attack", "victim_checks": "checks"}
+_TITLES = {
+    "victim": "attacks on the victim",
+    "victim_effect": "accuracy under the first minus accuracy under the second",
+    "victim_checks": "checks",
+}
 """Titles of tables whose names would say something else: the checks may be those of a surrogate."""
+
+_LEFT_OUT = {"victim": ("attack", "norm", "eps", "rounded_accuracy", "fitting_seconds", "attack_seconds")}
+"""Columns that are left out in a terminal, where they have no room: of most tables `model`, a long one with one value."""
 
 
 def execute(
@@ -27,6 +35,7 @@ def execute(
     json: bool,
     tables: tuple[str, ...],
     only_in_json: tuple[str, ...] = (),
+    further: Callable[[Record], dict[str, Any]] = lambda record: {},
 ) -> Record:
     """Run an experiment, write its report, and print its result.
 
@@ -38,6 +47,7 @@ def execute(
         json: print the tables as JSON instead of text.
         tables: names of the record's tables to print.
         only_in_json: names of further tables that are printed as JSON; their contents are among the sentences.
+        further: further values of a finished run for programs.
 
     Returns:
         The finished run.
@@ -48,29 +58,37 @@ def execute(
     from ntklens.study.parts import sentence as cost_sentence
 
     start = time.perf_counter()
-    with console.progress(planned(spec)) as watch:
+    try:
+        with console.progress(planned(spec)) as watch:
 
-        def tell(estimate: Estimate) -> None:
-            by_stage = {stage: sum(part.seconds for part in parts) for stage, parts in estimate.items()}
-            watch.expect(cost_sentence(estimate, _flags(spec.kind)), by_stage)
+            def tell(estimate: Estimate) -> None:
+                by_stage = {stage: sum(part.seconds for part in parts) for stage, parts in estimate.items()}
+                watch.expect(cost_sentence(estimate, _flags(spec.kind)), by_stage)
 
-        record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch, tell=tell)
+            record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch, tell=tell)
+    except KeyboardInterrupt:
+        console.stopped(_how_to_go_on(out))
+        raise
     report = write_report(record)
     if json:
         results = {name: record.table(name) for name in (*tables, *only_in_json)}
         answers: dict[str, Any] = {"summary": [row["text"] for row in record.table("summary")]}
         if record.table("features"):
             answers["features_by_category"] = by_category(record)
-        cost = {"cost": record.provenance.get("cost", [])}
-        console.as_json(answers | results | cost | {"run": str(record.folder), "report": str(report)})
+        places = {
+            "cost": record.provenance.get("cost", []),
+            "run": str(record.folder),
+            "report": str(report),
+        }
+        console.as_json(_origin(record) | answers | further(record) | results | places)
         return record
     sentences = record.table("summary")
     for sentence in sentences:
         if sentence.get("about") != "claims":
             console.say(str(sentence["text"]))
     for name in tables:
-        # The column `model` has one value, a long one; without it the other columns fit into a terminal.
-        rows = [{key: value for key, value in row.items() if key != "model"} for row in record.table(name)]
+        left_out = _LEFT_OUT.get(name, ("model",))
+        rows = [{key: value for key, value in row.items() if key not in left_out} for row in record.table(name)]
         console.table(_TITLES.get(name, name.replace("_", " ")), rows)
     if "claims" not in tables:  # that table has the statements and the verdicts
         for sentence in sentences:
@@ -95,3 +113,33 @@ def _flags(kind: str) -> set[str] | None:
     hints = get_type_hints(commands[kind], include_extras=True).values()
     declared = [argument for hint in hints for argument in getattr(hint, "__metadata__", ())]
     return {flag for option in declared for text in getattr(option, "param_decls", ()) for flag in text.split("/")}
+
+
+def _origin(record: Record) -> dict[str, Any]:
+    """Return what a program needs to tell one result from another: seed, version, images, and the network attacked."""
+    provenance = record.provenance
+    data = next(iter(record.table("data")), {})
+    return {
+        "seed": provenance["seed"],
+        "version": provenance["versions"]["ntklens"],
+        "n": data.get("test"),
+        "data_fingerprint": provenance["data"],
+        "data_notes": data.get("notes"),
+        "victim_fingerprint": provenance.get("victim"),
+    }
+
+
+def _how_to_go_on(out: Path) -> str:
+    """Return what to do after an interruption."""
+    from ntklens.backup import Backup
+    from ntklens.record import FILE
+
+    if not (out / FILE).is_file():
+        return "interrupted before the run began; give the command again."
+    backup = Backup(out)
+    if backup.exists:
+        return (
+            f"interrupted; the same command with --resume in place of --overwrite goes on in {out}. The earlier run is in "
+            f"{backup.path} until then."
+        )
+    return f"interrupted; the same command with --resume goes on in {out}."

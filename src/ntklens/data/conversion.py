@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ntklens.data.dataset import Dataset, Split
+from ntklens.data.dataset import Dataset
 from ntklens.data.pictures import FILTER, Mode, converted_to, resized_to
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -42,7 +42,7 @@ def converted(data: Dataset, size: int | None, mode: Mode | None) -> Dataset:
 
 def _mapped(data: Dataset, change: Callable[[Tensor], Tensor]) -> Dataset:
     """Return the data set with its images changed by a function of (n, C, H, W)."""
-    train, test = (Split(change(split.x), split.y) for split in (data.train, data.test))
+    train, test = (replace(split, x=change(split.x)) for split in (data.train, data.test))
     return replace(data, train=train, test=test)
 
 

@@ -24,10 +24,13 @@ class Split:
     Attributes:
         x: (n, C, H, W), float32, pixels in [0, 1].
         y: (n,), class indices.
+        names: the files that the images come from, relative to the folder of the data set; None where they are in no
+            files of their own.
     """
 
     x: Tensor
     y: Tensor
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("x", self.x), ("y", self.y)):
@@ -44,6 +47,8 @@ class Split:
                 f"expected y as {len(self.x)} class indices, one per image; got {self.y.dtype} of shape "
                 f"{tuple(self.y.shape)}."
             )
+        if self.names is not None and len(self.names) != len(self.x):
+            raise InputError(f"expected {len(self.x)} names of files, one per image; got {len(self.names)}.")
         if len(self.x) and not bool(((self.x >= 0) & (self.x <= 1)).all()):
             raise InputError(_outside(self.x))
 
@@ -54,7 +59,10 @@ class Split:
         return f"Split({len(self)} images, {'x'.join(map(str, self.x.shape[1:]))})"
 
     def __getitem__(self, index: slice | Tensor) -> Split:
-        return Split(self.x[index], self.y[index])
+        names = self.names
+        if names is not None:
+            names = tuple(names[i] for i in torch.arange(len(names))[index].tolist())
+        return Split(self.x[index], self.y[index], names)
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class Dataset:
             new_index = torch.full((len(self.classes),), -1)
             new_index[torch.tensor(chosen)] = torch.arange(len(chosen))
             y = new_index[split.y]
-            return Split(split.x[y >= 0], y[y >= 0])
+            return replace(split[y >= 0], y=y[y >= 0])
 
         names = tuple(self.classes[c] for c in chosen)
         return replace(self, train=keep(self.train), test=keep(self.test), classes=names, notes=(*self.notes, *notes))

@@ -21,7 +21,8 @@ def read_folder(path: Path, size: int | None = None, mode: Mode | None = None) -
 
     The classes take turns, so that the first images are of all classes. Without a training and a test set, every fifth
     image of each class, in the order of the file names, is a test image. Images are turned as their EXIF orientation says.
-    Hidden files, empty folders and files that are no images are left out; the data set's `notes` count them.
+    The splits know the files of their images. Hidden files, empty folders and files that are no images are left out; the
+    data set's `notes` count them.
 
     Args:
         path: the folder.
@@ -65,7 +66,9 @@ def read_folder(path: Path, size: int | None = None, mode: Mode | None = None) -
     y = {name: torch.tensor([label for _, label, _ in turns[name]]) for name in turns}
     count = len(y["train"])
     x = images(pixels, str(path))
-    train, test = Split(x[:count], y["train"]), Split(x[count:], y["test"])
+    files_of = {name: tuple(f.relative_to(path).as_posix() for *_, f in of) for name, of in turns.items()}
+    train = Split(x[:count], y["train"], files_of["train"])
+    test = Split(x[count:], y["test"], files_of["test"])
     notes = left_out.notes() + preparation.notes()
     if roots is None:
         notes.append("Every fifth image of each class is a test image.")

@@ -5,13 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ntklens.report.images import write_images
     from ntklens.report.page import render, write_report
     from ntklens.report.sheet import write_animation, write_sheet
 else:
     # The command line takes text tables from this package, which need no matplotlib: figures load it when they are drawn.
     import importlib
 
-    _MODULE_OF = {"render": "page", "write_animation": "sheet", "write_report": "page", "write_sheet": "sheet"}
+    _MODULE_OF = {
+        "render": "page",
+        "write_animation": "sheet",
+        "write_images": "images",
+        "write_report": "page",
+        "write_sheet": "sheet",
+    }
 
     def __getattr__(name: str) -> object:
         """Load a function when it is first used (PEP 562)."""
@@ -22,4 +29,4 @@ else:
         return value
 
 
-__all__ = ["render", "write_animation", "write_report", "write_sheet"]
+__all__ = ["render", "write_animation", "write_images", "write_report", "write_sheet"]

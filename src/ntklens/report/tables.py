@@ -14,6 +14,7 @@ from ntklens.wording import pixels
 _SHARES = {
     "accuracy",
     "robust_accuracy",
+    "rounded_accuracy",
     "pgd_accuracy",
     "one_step_accuracy",
     "usefulness",
@@ -30,6 +31,7 @@ _ANGLES = {"angle", "angle_top", "angle_bottom"}
 """Columns in radians, which are written in degrees."""
 
 _HEADINGS = {
+    "rounded_accuracy": "after rounding to 8 bits",
     "eps": "ε",
     "pgd_accuracy": "under PGD alone",
     "one_step_accuracy": "under one step",
@@ -42,6 +44,8 @@ _WORDS = {
     ("linearised", STANDARD): "on clean images",
     ("linearised", PGD): "on PGD images",
     ("training", UNTRAINED): "untrained",
+    ("passed", True): "yes",
+    ("passed", False): "no",
 }
 """Words for values whose names in a record do not say what they are."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from ntklens.errors import InputError
+from ntklens.kernels import AnalyticKernel, analytic_kernel, empirical_kernel
 from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, labels, network_source, with_logits
 from ntklens.study.context import Context
 from ntklens.study.spec import TransferSpec
-from ntklens.transfer import SurrogateName
+from ntklens.transfer import SurrogateName, check_weights_matter
 
 _SHOWN = 100
 """Number of test images that a network is shown before it is used."""
@@ -76,3 +77,44 @@ def _with_logits(context: Context, source: NetworkSource, network: nn.Module) ->
         return with_logits(network, context.test[0][:_SHOWN], len(context.data.classes))
     except InputError as error:
         raise InputError(f"{source.label}: {error}") from error
+
+
+def check_kernel(context: Context, source: NetworkSource) -> None:
+    """Take the kernel of two images; an analytic one is traced for their shape."""
+    if source == context.network and source.kind == "machine":
+        _ = context.machine
+        return
+    kernel = context.kernel(source)
+    if isinstance(kernel, AnalyticKernel):
+        kernel.graph(context.data.shape)
+    else:
+        kernel(context.train[0][:2])
+
+
+def check_surrogate(context: Context, surrogate: SurrogateName) -> None:
+    """Raise InputError, before a run is made, for a surrogate whose network does not load or does not take the images."""
+    source = surrogate.network
+    if source is None:
+        return
+    if source.is_trained and (surrogate.kind == "net" or source.kind == "machine"):
+        given_network(context, source)
+    elif surrogate.kind == "net":
+        initial_network(context, source, 0, width=1)
+    elif surrogate.kind == "entk":
+        empirical_kernel(context.tangent_network(source))(context.train[0][:2])
+    else:
+        check_weights_matter(source)
+        k = context.spec.kernel
+        network = source.build(context.data.shape, context.outputs)
+        analytic_kernel(network, k.w_std, k.b_std).graph(context.data.shape)
+
+
+def check_transfer(context: Context, spec: TransferSpec) -> None:
+    """Raise InputError, before a run is made, for a surrogate or a victim that does not fit the images."""
+    for name in spec.surrogates:
+        check_surrogate(context, context.surrogate(name))
+    for source in map(network_source, spec.victims):
+        if source.draws_its_weights():
+            initial_network(context, source, 0, width=1)
+        else:
+            given_network(context, source)

@@ -70,15 +70,21 @@ def run(
     context = Context(spec, Path(out) / "scratch")
     existed_before = Path(out).exists()
     plain: dict[str, Any] = spec.model_dump(mode="json")
+    victim = None if spec.victim is None else stages.victim_fingerprint(context, spec.victim)
     if resume:
         record = Record.open(out)
         if record.spec != plain:
             raise InputError(f"{out} holds another experiment; resume with the same options, or choose another --out.")
+        if record.provenance.get("victim") != victim:
+            raise InputError(
+                f"{spec.victim.path if spec.victim else 'the victim'} or its weights have changed since the run in {out} "
+                "began; start again with --overwrite, or choose another --out."
+            )
     else:
         data = context.data.fingerprint()
         stages.check(context)
         record = Record.create(
-            out, spec.kind, spec.title, plain, provenance(seed=spec.seed, data=data), overwrite=overwrite
+            out, spec.kind, spec.title, plain, provenance(seed=spec.seed, data=data, victim=victim), overwrite=overwrite
         )
     try:
         if tell is not None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ntklens.errors import InputError
 from ntklens.networks import NetworkSource, network_source
 from ntklens.transfer import check_surrogate
+from ntklens.vocabulary import SQUARE, WHITE_BOX
 
 
 class _Part(BaseModel):
@@ -141,16 +142,19 @@ class VictimSpec(_Part):
         path: "file.py:factory", a TorchScript or exported program, or a machine of `KernelMachine.save` with the
             experiment's kernel.
         weights: file of the weights, for a factory.
-        surrogate: an architecture, "file.py:factory", or a name as in `ntklens.transfer.surrogate`: the images are made on
-            it and the victim's inside is not looked at; None attacks the victim itself.
-        sample: training images that the surrogate may see.
+        surrogates: what the images are made on, one attack each: "white-box" (the victim itself), "square" (the victim is
+            asked for outputs alone), or models that do not look inside the victim: an architecture, "file.py:factory", or
+            a name as in `ntklens.transfer.surrogate`. A text is one name.
+        sample: training images that a surrogate may see.
         time: training time ηt of a kernel surrogate: "search" takes the one whose images fool the victim most on a hundred
             images set aside, "match" the one whose outputs on these are most like the victim's, "inf", or a number.
+        method: attack on each model; "square" makes the white box an attack by queries.
+        queries: most queries of the victim per image of "square".
     """
 
     path: str
     weights: Path | None = None
-    surrogate: str | None = None
+    surrogates: tuple[str, ...] = (WHITE_BOX,)
     sample: int = Field(default=1000, ge=2)
     time: str = "search"
     method: Literal["fgsm", "pgd", "square"] = "pgd"
@@ -161,6 +165,24 @@ class VictimSpec(_Part):
     width: int = Field(default=64, ge=1)
     epochs: int = Field(default=10, ge=1)
     checks: bool = True
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What the images are made on, in order; under the method "square" the victim is asked for outputs alone."""
+        names = [SQUARE if name == WHITE_BOX and self.method == SQUARE else name for name in self.surrogates]
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("surrogates", mode="before")
+    @classmethod
+    def _one_name(cls, names: Any) -> Any:
+        return (names,) if isinstance(names, str) else names
+
+    @field_validator("surrogates")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or "" in names or len(set(names)) < len(names):
+            raise ValueError("expected one name or more, each of them once")
+        return names
 
     @field_validator("time")
     @classmethod

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ntklens.linalg import factor_seconds
 from ntklens.study.context import Context
 from ntklens.study.costs.rates import Rates
 from ntklens.study.parts import ATTACK, CHECKS, NO_CHECKS, SAMPLE, SEARCH, SURROGATE, TEST, Option, Part
 from ntklens.study.spec import VictimSpec
 from ntklens.study.stages.check_plan import check_plan
+from ntklens.study.stages.surrogate import sources
+from ntklens.transfer import SurrogateName
+from ntklens.vocabulary import SQUARE
 
 _SET_ASIDE = 100
 _TIME = Option("--time", "victim.time", "--time inf")
@@ -19,26 +24,26 @@ _SCORED = 6
 
 def victim_parts(context: Context, spec: VictimSpec, rates: Rates) -> list[Part]:
     """Count what each surrogate is asked for, and what the victim is."""
-    surrogates = getattr(spec, "surrogates", None) or (spec.surrogate,)
-    parts = [part for name in surrogates for part in _one(context, spec, name, rates)]
+    named = sources(context, spec).items()
+    parts = [part for name, known in named for part in _one(context, spec, name, known, rates)]
     names = list(dict.fromkeys(part.name for part in parts))
     merged = [[part for part in parts if part.name == name] for name in names]
     return [Part(same[0].name, sum(part.seconds for part in same), same[0].option) for same in merged]
 
 
-def _one(context: Context, spec: VictimSpec, name: str | None, rates: Rates) -> list[Part]:
+def _one(context: Context, spec: VictimSpec, name: str, known: SurrogateName | None, rates: Rates) -> list[Part]:
     n_test = len(context.data.test)
     per_image = context.victim_seconds
     before: list[Part] = []
-    if name is None or name == "white-box":
+    if known is None:
         # The guard has timed two images, which is more per image than a batch takes; a gradient takes about three times
         # as long.
         value, gradient = per_image, 3 * per_image
     else:
-        value, gradient, before = _surrogate(context, spec, name, rates)
+        value, gradient, before = _surrogate(context, spec, known, rates)
     method = {"fgsm": 1, "pgd": context.threat.steps}.get(spec.method, 0)
-    queries = int(n_test * spec.queries * _SQUARE_LEFT) if spec.method == "square" else 0
-    gradients = n_test * method
+    queries = int(n_test * spec.queries * _SQUARE_LEFT) if SQUARE in (spec.method, name) else 0
+    gradients = 0 if name == SQUARE else n_test * method
     attack = queries * value + gradients * gradient + _SCORED * n_test * per_image
     parts = [*before, Part(ATTACK, attack, TEST)]
     if spec.checks:
@@ -49,15 +54,21 @@ def _one(context: Context, spec: VictimSpec, name: str | None, rates: Rates) -> 
     return parts
 
 
-def _surrogate(context: Context, spec: VictimSpec, name: str, rates: Rates) -> tuple[float, float, list[Part]]:
+def _surrogate(
+    context: Context, spec: VictimSpec, name: SurrogateName, rates: Rates
+) -> tuple[float, float, list[Part]]:
     """Return the seconds of a value and of a gradient on one image, and the parts that come before the attack."""
     searched = spec.time in ("search", "match")
     sample = min(spec.sample, len(context.data.train) - (_SET_ASIDE if searched else 0))
-    if name.startswith("net:"):
-        architecture = name.removeprefix("net:").partition("+")[0]
-        network = rates.network(architecture, spec.width)
-        steps = spec.epochs * -(-sample // 128)
-        training = Part(SURROGATE, steps * rates.step(name, network, min(128, sample)), SAMPLE)
+    name = replace(name, variants=())
+    source = name.network
+    if name.kind == "net" and source is not None and source.kind != "machine":
+        network = rates.network(source, spec.width)
+        seconds = 0.0
+        if not source.is_trained:
+            steps = spec.epochs * -(-sample // 128)
+            seconds = steps * rates.step(name, network, min(128, sample))
+        training = Part(SURROGATE, seconds, SAMPLE)
         return rates.network_value(name, network), rates.network_gradient(name, network), [training]
     value, gradient = rates.value(name, sample), rates.gradient(name, sample)
     parts = [Part(SURROGATE, rates.fit(name, sample), SAMPLE)]

@@ -8,6 +8,7 @@ from ntklens.study.stages.features import features_stage
 from ntklens.study.stages.lazy import lazy_stage
 from ntklens.study.stages.transfer import transfer_stage
 from ntklens.study.stages.victim import victim_stage
+from ntklens.study.stages.victim_model import victim_fingerprint
 
 __all__ = [
     "attack_stage",
@@ -17,5 +18,6 @@ __all__ = [
     "features_stage",
     "lazy_stage",
     "transfer_stage",
+    "victim_fingerprint",
     "victim_stage",
 ]

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ntklens.errors import InputError
-from ntklens.kernels import AnalyticKernel, empirical_kernel
-from ntklens.networks import NetworkSource, network_source
+from ntklens.networks import network_source
 from ntklens.study.context import Context
-from ntklens.study.networks import given_network, initial_network
-from ntklens.study.spec import TransferSpec
+from ntklens.study.networks import check_kernel, check_transfer, initial_network
 from ntklens.study.stages.dynamics import check_dynamics
 from ntklens.study.stages.features import check_features
-from ntklens.study.stages.surrogate import check_victim_surrogate
-from ntklens.study.stages.victim import checked_victim
-from ntklens.transfer import SurrogateName
+from ntklens.study.stages.surrogate import check_victim_surrogates
+from ntklens.study.stages.victim_model import checked_victim
 
 
 def check(context: Context) -> None:
@@ -32,59 +29,26 @@ def check(context: Context) -> None:
         )
     if spec.victim is not None:
         checked_victim(context, spec.victim)
-        check_victim_surrogate(context, spec.victim)
+        check_victim_surrogates(context, spec.victim)
     else:
-        _check_kernel(context, context.network)
+        check_kernel(context, context.network)
     if spec.lazy is not None and (context.network.kind != "architecture" or spec.kernel.kind != "analytic"):
         raise InputError(
             f"the width study builds networks of several widths; expected an architecture with its analytic kernel, such "
             f"as fc3; got {context.kernel_label}."
         )
     if spec.transfer is not None:
-        _check_transfer(context, spec.transfer)
+        check_transfer(context, spec.transfer)
     if spec.features is not None:
         check_features(context, spec.features)
         for name in spec.features.compare:
-            _check_kernel(context, network_source(name))
+            check_kernel(context, network_source(name))
         _check_trainable(context, spec.features.robust_networks, outputs=context.outputs)
     if spec.dynamics is not None:
         check_dynamics(context, spec.dynamics)
         if spec.dynamics.watch is None:
             source = network_source(spec.dynamics.architecture, spec.dynamics.weights)
             initial_network(context, source, 0, width=1)
-
-
-def _check_kernel(context: Context, source: NetworkSource) -> None:
-    """Take the kernel of two images; an analytic one is traced for their shape."""
-    if source == context.network and source.kind == "machine":
-        _ = context.machine
-        return
-    kernel = context.kernel(source)
-    if isinstance(kernel, AnalyticKernel):
-        kernel.graph(context.data.shape)
-    else:
-        kernel(context.train[0][:2])
-
-
-def _check_transfer(context: Context, spec: TransferSpec) -> None:
-    for name in spec.surrogates:
-        surrogate: SurrogateName = context.surrogate(name)
-        source = surrogate.network
-        if source is None:
-            continue
-        if source.is_trained and (surrogate.kind == "net" or source.kind == "machine"):
-            given_network(context, source)
-        elif surrogate.kind == "net":
-            initial_network(context, source, 0, width=1)
-        elif surrogate.kind == "entk":
-            empirical_kernel(context.tangent_network(source))(context.train[0][:2])
-        else:
-            _check_kernel(context, source)
-    for source in map(network_source, spec.victims):
-        if source.draws_its_weights():
-            initial_network(context, source, 0, width=1)
-        else:
-            given_network(context, source)
 
 
 def _check_trainable(context: Context, names: Iterable[str], *, outputs: int) -> None:

@@ -1,53 +1,172 @@
-"""The model that the images against the user's network are made on, where the network's inside is not looked at."""
+"""What the images against the user's network are made on: the network itself, or models that do not look inside it."""
 
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from ntklens.attacks.objective import Objective
 from ntklens.errors import InputError
-from ntklens.kernels import analytic_kernel
-from ntklens.linalg import GradientFlow, Ridge
+from ntklens.linalg import GradientFlow
 from ntklens.machine import KernelMachine
-from ntklens.networks import build, load_network
+from ntklens.networks import labels
 from ntklens.progress import Parts, Progress
 from ntklens.study.context import Context
+from ntklens.study.networks import check_surrogate
 from ntklens.study.parts import SEARCH, SURROGATE
 from ntklens.study.spec import VictimSpec
-from ntklens.transfer import TrainingRecipe, check_surrogate, match_time, search_time, surrogate
+from ntklens.transfer import Surrogate, SurrogateName, TrainingRecipe, match_time, search_time, surrogate
+from ntklens.vocabulary import (
+    CONTROL_SOURCE,
+    KERNEL_SOURCE,
+    QUERY_SOURCE,
+    SQUARE,
+    TANGENT_SOURCE,
+    TRAINED_SOURCE,
+    WHITE_BOX,
+    WHITE_BOX_SOURCE,
+)
 
 _PROBE = 100
-"""Number of training images, set aside from the surrogate's sample, on which its training time is searched for."""
+"""Number of training images, set aside from the surrogates' sample, on which their training time is searched for."""
+_OF_THE_VICTIM = (WHITE_BOX, SQUARE)
+"""Sources that are the victim itself."""
 
 
-def attack_source(
-    context: Context, spec: VictimSpec, victim: nn.Module, parts: Parts
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the model that the images are made on, and a row of the table "victim_meta" that describes it.
+@dataclass(frozen=True)
+class Source:
+    """A model that images are made on.
 
-    Without a surrogate this is the victim. A surrogate is fitted on the first training images; if it is a kernel machine,
-    its training time is set as `spec.time` asks for.
+    Attributes:
+        name: as in `sources`.
+        kind: one of the kinds of sources in `ntklens.vocabulary`.
+        model: images to logits.
+        options: options of `pgd` on it.
+        sample: number of training images that it has seen; 0 for the victim.
+        seconds: time to fit or train it, and to find its training time.
+        training_gradients: images shown for a gradient while it was trained.
+        queries: images that the victim was asked about to find its training time.
+        time: its training time ηt; None for t = ∞ and for what is no kernel machine.
+        found: columns that say how the time was found.
     """
-    meta: dict[str, Any] = {
-        "victim": spec.path,
-        "surrogate": spec.surrogate,
-        "method": spec.method,
-        "test": len(context.data.test),
-    }
-    if spec.surrogate is None:
-        return victim, meta
+
+    name: str
+    kind: str
+    model: nn.Module
+    options: dict[str, Any] = field(default_factory=dict)
+    sample: int = 0
+    seconds: float = 0.0
+    training_gradients: int = 0
+    queries: int = 0
+    time: float | None = None
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+def is_surrogate(name: str) -> bool:
+    """Return whether a source is another model than the victim."""
+    return name not in _OF_THE_VICTIM
+
+
+def sources(context: Context, spec: VictimSpec) -> dict[str, SurrogateName | None]:
+    """Return what the images are made on, by its name for tables, in order; None for the victim itself.
+
+    Names stay as the user gave them, but for files, which lose their folders where the rest tells them apart.
+    """
+    read = {text: context.surrogate(text) if is_surrogate(text) else None for text in spec.sources}
+    names = labels(known.network for known in read.values() if known is not None and known.network is not None)
+    result: dict[str, SurrogateName | None] = {}
+    for text, known in read.items():
+        is_plain = known is None or known.network is None or known.network.kind == "architecture"
+        result[text if known is None or is_plain else known.label(names)] = known
+    return result
+
+
+def kind_of(name: str, known: SurrogateName | None) -> str:
+    """Return the kind of a source."""
+    if known is None:
+        return WHITE_BOX_SOURCE if name == WHITE_BOX else QUERY_SOURCE
+    return {"net": TRAINED_SOURCE, "ntk": KERNEL_SOURCE, "entk": TANGENT_SOURCE}.get(known.kind, CONTROL_SOURCE)
+
+
+def make_source(context: Context, spec: VictimSpec, victim: nn.Module, name: str, parts: Parts) -> Source:
+    """Return the model of a source; a kernel machine's training time is set as `spec.time` asks for.
+
+    Args:
+        context: of the experiment; surrogates are fitted on its first training images.
+        spec: of the attack.
+        victim: the user's network, which the search for a training time asks for outputs.
+        name: of the source.
+        parts: of the stage, whose progress is told.
+    """
+    known = sources(context, spec)[name]
+    kind = kind_of(name, known)
+    if known is None:
+        return Source(name, kind, victim)
+    start = time.perf_counter()
     sample = _sample_size(context, spec)
-    x, y = (tensor[:sample] for tensor in context.train)
     with parts(SURROGATE) as progress:
-        model = _fitted(context, spec, spec.surrogate, x, y, progress)
-    meta |= {"sample": len(x), "queries": 0, "kernel": isinstance(model, KernelMachine), "time": None}
+        fitted = _fitted(context, spec, known, sample, progress)
+    model = fitted.model
+    found: dict[str, Any] = {}
+    assert model is not None
     if isinstance(model, KernelMachine) and spec.time != "inf":
         with parts(SEARCH) as progress:
-            model, time = _at_its_time(context, spec, model, victim, sample, progress)
-        meta |= time
-    return model, meta
+            model, found = _at_its_time(context, spec, model, victim, sample, progress)
+    return Source(
+        name, kind, model, fitted.options, sample, time.perf_counter() - start, fitted.gradient_evaluations,
+        found.pop("queries", 0), found.pop("time", None), found,
+    )  # fmt: skip
+
+
+def model_at(context: Context, spec: VictimSpec, name: str, flow_time: float | None) -> nn.Module:
+    """Return the model of a surrogate whose training time is known (None for t = ∞), without a query of the victim."""
+    known = sources(context, spec)[name]
+    assert known is not None
+    model = _fitted(context, spec, known, _sample_size(context, spec), Progress()).model
+    assert model is not None
+    if isinstance(model, KernelMachine) and flow_time is not None:
+        return model.refilter(GradientFlow(flow_time))
+    return model
+
+
+def without_gradients(victim: nn.Module, x: Tensor, y: Tensor) -> str | None:
+    """Return the sentence of a victim whose gradient cannot be followed; None where one image has a gradient.
+
+    Args:
+        victim: images to logits.
+        x: images, of which the first is shown.
+        y: their classes.
+    """
+    try:
+        Objective().gradient(victim, x[:1], y[:1])
+    except InputError as error:
+        return (
+            f"The victim has no gradient to follow, so there is no white-box attack on it: {error} Attack it with square, "
+            "which asks for outputs alone, or by surrogates."
+        )
+    return None
+
+
+def dead_gradients(x: Tensor, x_adv: Tensor, right: Tensor) -> str | None:
+    """Return the sentence of a white-box attack that leaves images as they are, because their gradient is exactly zero.
+
+    Args:
+        x: (n, C, H, W) images.
+        x_adv: (n, C, H, W) attacked images.
+        right: (n,), whether the victim is right on each clean image.
+    """
+    unchanged = (x_adv == x).flatten(1).all(1) & right
+    if not bool(unchanged.any()):
+        return None
+    return (
+        f"The victim's gradient is exactly zero on {int(unchanged.sum())} of the {int(right.sum())} images that it gets "
+        "right, and the white box leaves these as they are: its accuracy says little. Square and surrogates need no "
+        "gradient of the victim."
+    )
 
 
 def _at_its_time(
@@ -60,8 +179,8 @@ def _at_its_time(
     if spec.time == "search":
         searched = search_time(machine, victim, x, y, threat.eps, threat.norm, progress=progress)
         # The time is infinite where the machine's own filter fools most; tables hold no infinity.
-        time = searched.time if math.isfinite(searched.time) else None
-        columns = {"time": time, "search_fooled": searched.fooled, "queries": searched.queries}
+        found = searched.time if math.isfinite(searched.time) else None
+        columns = {"time": found, "search_fooled": searched.fooled, "queries": searched.queries}
         return machine.refilter(searched.filter), columns
     if spec.time == "match":
         matched = match_time(machine, victim, x, progress=progress)
@@ -71,25 +190,21 @@ def _at_its_time(
     return machine.refilter(flow), {"time": flow.time if math.isfinite(flow.time) else None}
 
 
-def check_victim_surrogate(context: Context, spec: VictimSpec) -> None:
+def check_victim_surrogates(context: Context, spec: VictimSpec) -> None:
     """Raise InputError, before a run is made, for a surrogate that is not known or does not take the images."""
-    if spec.surrogate is None:
-        return
-    _sample_size(context, spec)
-    if ".py:" in spec.surrogate:
-        analytic_kernel(load_network(spec.surrogate)).graph(context.data.shape)
-        return
-    name = _full_name(spec.surrogate)
-    check_surrogate(name)
-    kind, _, architecture = name.partition("+")[0].partition(":")
-    if kind == "noise":
-        raise InputError("noise is the control of every attack already; give a surrogate with a model, such as fc3.")
-    if kind in ("ntk", "net"):
-        build(architecture, context.data.shape, context.outputs, width=1)
+    surrogates = [known for known in sources(context, spec).values() if known is not None]
+    if surrogates:
+        _sample_size(context, spec)
+    for known in surrogates:
+        if known.kind == "noise":
+            raise InputError(
+                "noise is the control of every attack already; give a surrogate with a model, such as fc3."
+            )
+        check_surrogate(context, known)
 
 
 def _sample_size(context: Context, spec: VictimSpec) -> int:
-    """Return the number of training images that the surrogate is fitted on; a search of its time sets others aside.
+    """Return the number of training images that surrogates are fitted on; a search of their time sets others aside.
 
     Raises:
         InputError: too few images, or a class without an image.
@@ -114,20 +229,12 @@ def _sample_size(context: Context, spec: VictimSpec) -> int:
     return sample
 
 
-def _full_name(name: str) -> str:
-    """Return a surrogate's full name: an architecture alone stands for the kernel of its untrained network."""
-    is_full = ":" in name or name.partition("+")[0] in ("linear", "rbf", "noise")
-    return name if is_full else f"ntk:{name}"
-
-
-def _fitted(context: Context, spec: VictimSpec, name: str, x: Tensor, y: Tensor, progress: Progress) -> nn.Module:
-    """Return the surrogate, fitted on images x and classes y."""
+def _fitted(context: Context, spec: VictimSpec, known: SurrogateName, sample: int, progress: Progress) -> Surrogate:
+    """Return a surrogate, fitted on the first training images."""
+    x, y = (tensor[:sample] for tensor in context.train)
     kernel = context.spec.kernel
-    if ".py:" in name:
-        own_kernel = analytic_kernel(load_network(name), kernel.w_std, kernel.b_std)
-        return KernelMachine(own_kernel, Ridge(kernel.ridge)).fit(x, y, progress=progress)
-    result = surrogate(
-        _full_name(name),
+    return surrogate(
+        known,
         x,
         y,
         len(context.data.classes),
@@ -135,9 +242,7 @@ def _fitted(context: Context, spec: VictimSpec, name: str, x: Tensor, y: Tensor,
         w_std=kernel.w_std,
         b_std=kernel.b_std,
         ridge=kernel.ridge,
+        width=kernel.width,
         training=TrainingRecipe(width=spec.width, epochs=spec.epochs),
         progress=progress,
     )
-    if result.model is None:
-        raise InputError("noise is the control of every attack already; give a surrogate with a model, such as fc3.")
-    return result.model

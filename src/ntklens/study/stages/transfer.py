@@ -69,14 +69,12 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
             "attack_gradients": len(x) * context.threat.steps,
         }
     )
+    named = [name for source, name in victims_by_source.items() if source in given]
     tables = {
         "transfer": rows,
         "transfer_means": _means(rows),
         "transfer_cost": costs,
-        "transfer_meta": [
-            _meta(context, spec)
-            | {"given": ", ".join(name for source, name in victims_by_source.items() if source in given)}
-        ],
+        "transfer_meta": [_meta(context, spec) | {"given": ", ".join(named)}],
     }
     return StageResult(tables)
 

@@ -1,244 +1,209 @@
-"""An attack on the user's own network, from inside or from samples of the data alone."""
+"""Attacks on the user's own network: from inside, by its outputs, and from samples of the data alone, side by side."""
 
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
-from ntklens.attacks import AttackResult, attack, correct, diagnose, logits_of
+from ntklens.attacks import Check, diagnose
 from ntklens.attacks.diagnose import check_clean_accuracy
-from ntklens.attacks.model import Model
-from ntklens.attacks.run import Counted
 from ntklens.errors import InputError
-from ntklens.files import first_line
-from ntklens.linalg import Ridge
-from ntklens.machine import KernelMachine
-from ntklens.networks import BinaryLogits, load_network
-from ntklens.networks.outputs import is_probability
 from ntklens.progress import Progress
 from ntklens.statistics import paired_difference
-from ntklens.study.context import Context, Rows, StageResult
+from ntklens.study.context import Arrays, Context, Rows, StageResult
 from ntklens.study.parts import ATTACK, CHECKS, SEARCH, SURROGATE
+from ntklens.study.rows import share_right
 from ntklens.study.spec import VictimSpec
-from ntklens.study.stages.check_plan import CheckPlan, check_plan
+from ntklens.study.stages.check_plan import check_plan
 from ntklens.study.stages.gallery import gallery
-from ntklens.study.stages.surrogate import attack_source
+from ntklens.study.stages.surrogate import is_surrogate, model_at, sources
+from ntklens.study.stages.victim_attacks import Asked, Attacked, attack_by
+from ntklens.study.stages.victim_model import checked_victim
 from ntklens.study.streams import Stream
-from ntklens.vocabulary import CLEAN, NOISE
-
-_PROBABILITY_IMAGES = 200
-"""Images on which a single output is looked at: a logit of a trained network has both signs on so many."""
+from ntklens.vocabulary import CLEAN, KERNEL_SOURCE, NOISE, TRAINED_SOURCE, WHITE_BOX_SOURCE
 
 
 def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> StageResult:
     """Measure the accuracy of the user's network on clean, noisy and attacked images, and check what was attacked.
 
-    With a surrogate the victim is asked for outputs alone: those that the search of the surrogate's training time takes,
-    and those that score the images. Every image that it is shown is counted.
+    Each source of attacked images is kept in the scratch folder when it is done, and so is the number of images that the
+    victim was shown, so that a run which goes on after an interruption asks for nothing twice and forgets no question.
+    Surrogates ask the victim for outputs alone: those that the search of their training time takes, and those that score
+    the images.
     """
-    x, y = context.test
-    threat = context.threat
-    victim = Counted(checked_victim(context, spec)).eval()
-    victim.is_checked = True  # `checked_victim` has asked whether its logits depend on the rest of the batch
+    y = context.test[1]
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    victim = Asked(checked_victim(context, spec), context.scratch / "asked.txt").eval()
     parts = context.parts("victim", progress, {SURROGATE: 1.0, SEARCH: 1.0, ATTACK: 2.0, CHECKS: 1.0})
-    source, meta = attack_source(context, spec, victim, parts)
-    searched = victim.queries
-    generator = context.generator(Stream.VICTIM)
-    options = _attack_options(context, spec, generator)
-    noise_generator = context.generator(Stream.NOISE)
-    with parts(ATTACK) as part:
-        options["progress"] = part
-        results = {
-            CLEAN: attack(victim, x, y, 0.0, "none", threat.norm, victim=victim),
-            NOISE: attack(victim, x, y, threat.eps, "noise", threat.norm, victim=victim, generator=noise_generator),
-            spec.method: attack(source, x, y, threat.eps, spec.method, threat.norm, victim=victim, **options),
-        }
-    made = {name: result.queries for name, result in results.items()}
-    if spec.surrogate is not None:
-        # What the attack asked was the surrogate; the victim was asked in the search for the surrogate's time.
-        made = dict.fromkeys(results, 0) | {spec.method: searched}
-    scoring = victim.queries - sum(made.values())
-    clean, attacked = results[CLEAN], results[spec.method]
-    right = {name: (result.predictions == y).cpu().numpy() for name, result in results.items()}
-    difference = paired_difference(right[NOISE], right[spec.method])
-    effect = {"comparison": f"noise minus {spec.method}", "eps": threat.eps, **difference.row(), "n": difference.n}
-    table, arrays = gallery(context, clean.predictions, attacked.predictions, attacked.x_adv)
+    names = (CLEAN, NOISE, *sources(context, spec))
+    every: dict[str, Attacked] = {}
+    for number, name in enumerate(names):
+        with parts.turn(number, len(names)):
+            every[name] = attack_by(context, spec, victim, name, every.get(CLEAN), parts)
+    notes: Rows = [{"source": name, "text": result.note} for name, result in every.items() if result.note]
+    results = {name: result for name, result in every.items() if result.row is not None}
+    if len(results) == 2:
+        raise InputError(str(notes[0]["text"]))
+    rows = {name: result.row for name, result in results.items() if result.row is not None}
+    strongest = _lowest(rows, [name for name in rows if name not in (CLEAN, NOISE)])
+    right = {name: result.predictions == y for name, result in results.items()}
+    table, arrays = gallery(
+        context, results[CLEAN].predictions, results[strongest].predictions, results[strongest].x_adv
+    )
     tables: dict[str, Rows] = {
-        "victim": [_row(result, name, made[name]) for name, result in results.items()],
-        "victim_effect": [effect],
+        "victim": list(rows.values()),
+        "victim_effect": [_effect(context, right, *pair) for pair in _pairs(rows)],
+        "victim_sources": [result.source for result in results.values() if result.source is not None],
+        "victim_notes": notes,
         "victim_gallery": table,
     }
-    before = victim.queries + victim.gradients
+    before = victim.asked
     if spec.checks:
-        plan = check_plan(attacked.queries, attacked.gradient_evaluations, len(x))
         with parts(CHECKS) as part:
-            tables["victim_checks"] = _checks(context, spec, victim, source, generator, plan, part)
-    asked = victim.queries + victim.gradients
+            tables["victim_checks"] = _checks(context, spec, victim, rows, results, part)
+    checking = victim.asked - before
     counts = {
-        "outputs": _outputs(victim.model, x[:1]),
-        "classes": len(context.data.classes),
-        "scoring_queries": scoring,
-        "check_queries": asked - before,
+        "strongest": strongest,
+        "check_queries": checking,
+        # What an interrupted run had asked in a part that it did not finish, which has been asked again.
+        "repeated_queries": victim.asked - checking - sum(result.making + result.scoring for result in every.values()),
     }
-    tables["victim_meta"] = [meta | counts | {"asked": asked}]
+    tables["victim_meta"] = [_meta(context, spec, victim, every, right) | counts]
+    return StageResult(tables, arrays | _arrays(context, results, strongest))
+
+
+def _meta(
+    context: Context, spec: VictimSpec, victim: Asked, every: dict[str, Attacked], right: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Return the columns of the table "victim_meta" that no choice is needed for."""
+    attacked = [of_source for name, of_source in right.items() if name != NOISE]
+    return {
+        "victim": spec.path,
+        "test": len(context.data.test),
+        "files": context.data.test.names is not None,
+        "outputs": every[CLEAN].outputs,
+        "classes": len(context.data.classes),
+        # An image counts where it is right clean and under every attack: lower than the lowest of them.
+        **share_right(torch.stack(attacked).all(0)).row("worst_accuracy"),
+        "asked": victim.asked,
+        "scoring_queries": sum(result.scoring for result in every.values()),
+    }
+
+
+def _lowest(rows: dict[str, dict[str, Any]], names: list[str]) -> str:
+    """Return the source under which the victim's accuracy is lowest, the first of equals."""
+    return min(names, key=lambda name: rows[name]["accuracy"])
+
+
+def _pairs(rows: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the pairs that are compared: noise and each source; the best kernel and the best of two other kinds."""
+    pairs = [(NOISE, name) for name in rows if name not in (CLEAN, NOISE)]
+    best = {
+        kind: _lowest(rows, names)
+        for kind in (KERNEL_SOURCE, TRAINED_SOURCE, WHITE_BOX_SOURCE)
+        if (names := [name for name, row in rows.items() if row["kind"] == kind])
+    }
+    if KERNEL_SOURCE in best:
+        pairs += [(best[KERNEL_SOURCE], name) for kind, name in best.items() if kind != KERNEL_SOURCE]
+    return pairs
+
+
+def _effect(context: Context, right: dict[str, Tensor], first: str, second: str) -> dict[str, Any]:
+    """Return the row of a paired difference between the accuracies under two sources."""
+    difference = paired_difference(right[first].cpu().numpy(), right[second].cpu().numpy())
+    return {"first": first, "second": second, "eps": context.threat.eps, **difference.row(), "n": difference.n}
+
+
+def _arrays(context: Context, results: dict[str, Attacked], strongest: str) -> Arrays:
+    """Return the images, those of the strongest source under the plain names and those of each under its own."""
+    x, y = context.test
+    attacked, clean = results[strongest], results[CLEAN]
+    files = context.data.test.names or tuple(f"{i:06d}" for i in range(len(y)))
     tensors = {
         "x": x,
         "x_adv": attacked.x_adv,
         "y": y,
+        "clean_predictions": clean.predictions,
         "predictions": attacked.predictions,
-        "success": attacked.success,
+        "success": (clean.predictions == y) & (attacked.predictions != y),
     }
-    return StageResult(tables, arrays | {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
-
-
-def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
-    """Load the user's network and show it two images; its output has one logit per class, and may have more.
-
-    Raises:
-        InputError: the network does not load, does not take the images of the experiment, or has fewer outputs than the
-            data have classes.
-    """
-    victim: nn.Module
-    if spec.path.endswith(".safetensors"):
-        if spec.weights is not None:
-            raise InputError(
-                f"{spec.path} is a kernel machine and holds all of itself; give --weights with a file.py:factory alone."
-            )
-        # The file has the machine's filter; a ridge that is given has to be its own.
-        ridge = context.spec.kernel.ridge
-        victim = KernelMachine.load(spec.path, context.kernel(), Ridge(ridge) if ridge else None)
-    else:
-        victim = load_network(spec.path, spec.weights)
-    victim = victim.to(context.spec.device)
-    x, y = context.test
-    try:
-        with torch.no_grad():
-            if len(context.data.classes) == 2 and victim(x[:2]).shape[1:] == (1,):
-                _check_is_no_probability(victim, x[:_PROBABILITY_IMAGES])
-                victim = BinaryLogits(victim).eval()
-            check_number_of_outputs(context, victim, "victim")
-            start = time.perf_counter()
-            correct(victim, x[:2], y[:2])
-            # Two images, and six more with which the guard asks whether they depend on one another.
-            context.victim_seconds = (time.perf_counter() - start) / 8
-    except InputError:
-        raise
-    except Exception as error:  # a user's module may raise anything
-        shape = "x".join(map(str, x.shape[1:]))
-        raise InputError(f"the victim does not take images of shape {shape}: {first_line(error)}") from error
-    return victim
-
-
-def _check_is_no_probability(network: Model, x: Tensor) -> None:
-    """Raise InputError where a single output has passed a sigmoid: its border between the classes is 0.5, not 0."""
-    with torch.enable_grad():
-        f = network(x)
-    if is_probability(f):
-        raise InputError(
-            f"expected one logit, positive for the second class; got an output between 0 and 1 for all of {len(x)} images, "
-            "as a sigmoid gives it. Return the value before the sigmoid, or the logits of both classes, (-f/2, f/2)."
-        )
-
-
-def check_number_of_outputs(context: Context, network: nn.Module, who: str) -> None:
-    """Raise InputError where a network has fewer outputs than the data have classes, whichever of them a batch holds.
-
-    Args:
-        context: of the experiment.
-        network: images to logits.
-        who: what the network is called in the sentence.
-    """
-    outputs, classes = _outputs(network, context.test[0][:2]), context.data.classes
-    if outputs == 1 and len(classes) == 2:
-        raise InputError(f"the {who} has one output, f; return the logits of both classes, (-f/2, f/2).")
-    if outputs is not None and outputs < len(classes):
-        names = ", ".join(map(str, classes[:3])) + (", …" if len(classes) > 3 else "")
-        raise InputError(
-            f"the {who} has {outputs} output{'s' * (outputs > 1)}, and the data have {len(classes)} classes ({names}). "
-            f"Choose the classes that it was trained on, in its order, with --classes ({outputs} of them)."
-        )
-
-
-@torch.no_grad()
-def _outputs(network: Model, x: Tensor) -> int | None:
-    """Return the number of a network's logits; None where it does not return a matrix."""
-    logits = network(x)
-    return logits.shape[1] if isinstance(logits, Tensor) and logits.ndim == 2 else None
-
-
-def _attack_options(context: Context, spec: VictimSpec, generator: torch.Generator) -> dict[str, Any]:
-    """Return the options of the attack's method, with a generator where the method draws."""
-    threat = context.threat
-    if spec.method == "square":
-        return {"queries": spec.queries, "generator": generator}
-    options: dict[str, Any] = {"loss": threat.loss}
-    if spec.method == "pgd":
-        options |= {
-            "steps": threat.steps,
-            "momentum": spec.momentum,
-            "diversity": spec.diversity,
-            "translation": spec.translation,
-        }
-        if spec.diversity:
-            options["generator"] = generator
-    return options
+    for name, result in results.items():
+        if name != CLEAN:
+            tensors |= {f"x_adv_{name}": result.x_adv, f"predictions_{name}": result.predictions}
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()} | {
+        "files": np.array(files),
+        "classes": np.array(context.data.classes),
+    }
 
 
 def _checks(
     context: Context,
     spec: VictimSpec,
-    victim: nn.Module,
-    source: nn.Module,
-    generator: torch.Generator,
-    plan: CheckPlan,
+    victim: Asked,
+    rows: dict[str, dict[str, Any]],
+    results: dict[str, Attacked],
     progress: Progress,
 ) -> Rows:
-    """Return the self-checks of the model that the images are made on.
+    """Return the self-checks of the models that the figures rest on: the victim, and the strongest surrogate.
 
-    With a surrogate this is not the victim: a surrogate whose gradients lead nowhere fools nobody, and would make any
-    victim look robust. The victim's accuracy on clean images is then checked beside.
+    A surrogate whose gradients lead nowhere fools nobody, and would make any victim look robust. Where surrogates alone
+    attack, the victim is asked for nothing more: its accuracy on clean images is known.
 
     Returns:
         The table "victim_checks", whose column `of` names the model that was checked.
     """
     x, y = context.test
     threat = context.threat
-    sample = slice(0, plan.images)
-    size: dict[str, Any] = {"steps": plan.steps, "queries": plan.queries, "attacked": plan.attacked}
-    checks = diagnose(
-        source, x[sample], y[sample], threat.eps, threat.norm, generator=generator, progress=progress, **size
-    )
-    checked = "victim" if spec.surrogate is None else "surrogate"
-    checks_of = [(checked, check) for check in checks]
-    if spec.surrogate is not None:
-        victim_check = check_clean_accuracy(logits_of(victim, x), y)
-        checks_of.append(("victim", replace(victim_check, name="victim's clean accuracy")))
+    checks_of: list[tuple[str, Check]] = []
+    surrogates = [name for name in rows if name not in (CLEAN, NOISE) and is_surrogate(name)]
+
+    def add(who: str, model: nn.Module, attacks: list[str], progress: Progress) -> None:
+        # The checks of a model ask it for no more than the attacks on it have.
+        plan = check_plan(
+            sum(int(rows[name]["queries"]) for name in attacks),
+            sum(int(rows[name]["gradient_evaluations"]) for name in attacks),
+            len(x),
+        )
+        generator = context.generator(Stream.VICTIM, 1)
+        checks = diagnose(
+            model, x[: plan.images], y[: plan.images], threat.eps, threat.norm, generator=generator, steps=plan.steps,
+            queries=plan.queries, attacked=plan.attacked, progress=progress,
+        )  # fmt: skip
+        checks_of.extend((who, check) for check in checks)
+
+    on_victim = [name for name in rows if name not in (CLEAN, NOISE) and not is_surrogate(name)]
+    if not on_victim:
+        check = check_clean_accuracy(one_hot(results[CLEAN].predictions, results[CLEAN].outputs), y)
+        checks_of.append(("victim", replace(check, name="victim's clean accuracy")))
+    else:
+        add("victim", victim, on_victim, progress.part(0.0, 0.5 if surrogates else 1.0))
+    if surrogates:
+        name = _lowest(rows, surrogates)
+        source = results[name].source
+        add(
+            f"surrogate {name}",
+            model_at(context, spec, name, None if source is None else source["time"]),
+            [name],
+            progress.part(0.5, 0.5),
+        )
     return [
         {
             "of": of,
             "check": check.name,
-            "passed": "yes" if check.passed else "no",
+            "passed": check.passed,
             "images": check.images,
-            "seen": re.sub(r"\b([Tt])he model\b", rf"\1he {of}", check.sentence),
+            "seen": _of(of, check.sentence),
         }
         for of, check in checks_of
     ]
 
 
-def _row(result: AttackResult, name: str, queries: int) -> dict[str, Any]:
-    row = result.row()
-    return {
-        "attack": name,
-        "norm": row["norm"],
-        "eps": row["eps"],
-        **result.robust_accuracy.row("accuracy"),
-        "fooled": row["success"],
-        "queries": queries,
-        "gradient_evaluations": row["gradient_evaluations"],
-        "seconds": row["seconds"],
-    }
+def _of(who: str, sentence: str) -> str:
+    """Return a check's sentence with the name of what was checked in place of "the model"."""
+    return re.sub(r"\b([Tt])he model\b", lambda match: f"{match[1]}he {who}", sentence)

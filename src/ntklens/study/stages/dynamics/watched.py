@@ -15,7 +15,7 @@ from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import accuracies
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
-from ntklens.study.stages.victim import check_number_of_outputs
+from ntklens.study.stages.victim_model import check_number_of_outputs
 from ntklens.vocabulary import WATCHED
 
 
