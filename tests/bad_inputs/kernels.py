@@ -109,6 +109,12 @@ ROWS = [
         {"shape": k.refused(nothing=None, text="x", number=9, negative=(1, -3, 3), fractions=(1.5, 3.0, 3.0), none=())},
     ),
     Callee(
+        "AnalyticKernel.plan",
+        lambda shape: len(analytic().plan(shape)),
+        lambda: {"shape": (1, 3, 3)},
+        {"shape": k.refused(nothing=None, text="x", number=9, negative=(1, -3, 3), fractions=(1.5, 3.0, 3.0), none=())},
+    ),
+    Callee(
         "analytic_kernel",
         lambda **arguments: nl.analytic_kernel(**arguments)(images()),
         lambda: {"module": network(1), "w_std": 1.5, "b_std": 0.1, "memory_limit": 1 << 20, "engine": "auto"},

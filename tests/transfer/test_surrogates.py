@@ -32,7 +32,7 @@ def test_the_same_seed_is_the_same_network(fitted):
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("name", ["fc1", "ntk:", "noise+mi", "ntk:fc1+xi", "svm"])
+@pytest.mark.parametrize("name", ["ntk:", "noise+mi", "ntk:fc1+xi", "svm"])
 def test_a_name_that_says_nothing(fitted, name):
     with pytest.raises(InputError, match="expected noise, linear"):
         fitted(name)

@@ -31,17 +31,18 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         "--weights",
-        help="File with the weights of a victim from a factory: .safetensors, .pt, .pth, .ckpt (Lightning), .bin, or the "
-        ".index.json of several.",
+        help="File with the weights of a --victim file.py:factory, or of --arch without a victim: .safetensors, .pt, .pth, "
+        ".ckpt (Lightning), .bin, or the .index.json of several.",
     ),
 ]
 Surrogate = Annotated[
     str | None,
     typer.Option(
         "--surrogate",
-        help="What the attacked images are made on, separated by commas, one attack each: an architecture such as fc3 or "
-        "conv2 (its kernel, never trained), net:small-cnn (a trained network), linear, rbf, mine.py:factory, square (the "
-        "victim's outputs alone, --queries of them) or white-box (the victim's own gradients, the default).",
+        help="What the attacked images are made on, separated by commas, one attack each: fc3, conv2 or mine.py:factory "
+        "(the kernel of a network, never trained), entk:mine.py:factory@weights.pt (its tangent kernel with its weights), "
+        "net:small-cnn (a trained network), linear, rbf, square (the victim's outputs alone, --queries of them) or "
+        "white-box (the victim's own gradients, the default).",
     ),
 ]
 Time = Annotated[
@@ -118,6 +119,7 @@ def attack(
     grey: o.Grey = False,
     rgb: o.Rgb = False,
     arch: o.Architecture = "fc1",
+    kernel: o.KernelKind = "analytic",
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
     ridge: o.Ridge = 0.0,
@@ -175,8 +177,8 @@ def attack(
         check_place(junit)
     sources = o.names(surrogate) if surrogate is not None else ["white-box"]
     is_outside = any(source not in ("white-box", "square") for source in sources)
-    if victim is None and (surrogate or weights):
-        raise InputError("--surrogate and --weights need a --victim; give one, such as --victim model.py:build.")
+    if victim is None and surrogate:
+        raise InputError("--surrogate needs a --victim; give one, such as --victim model.py:build.")
     if not is_outside and time is not None:
         raise InputError("--time needs a --surrogate; give one, such as --surrogate fc3, or leave --time out.")
     if victim is None and (method != "pgd" or momentum or diversity or translation):
@@ -192,7 +194,8 @@ def attack(
         "seed": seed,
         "device": device,
         "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
-        "kernel": o.kernel_part(w_std, b_std, ridge) | {"architecture": arch},
+        "kernel": o.kernel_part(w_std, b_std, ridge, kernel)
+        | {"architecture": arch, "weights": weights if victim is None else None},
     }
     if victim is None:
         values |= {"title": "Attacks on a kernel machine", "attack": threat | {"curve": [0.0, radius]}}

@@ -78,7 +78,7 @@ class Guarded(nn.Module):
                 raise
             raise InputError(
                 f"expected a model that takes images such as {x.dtype} of shape {tuple(x.shape)} on {x.device}; got "
-                f"{type(error).__name__}: {first_line(error)}"
+                f"{type(error).__name__}: {first_line(error).rstrip('.')}."
             ) from error
         if outputs.ndim == 0:
             raise InputError("expected a model that returns a row of logits per image; got a single number.")

@@ -1,6 +1,6 @@
 """Finite networks: named architectures, parametrisation, linearisation, training, and networks from files."""
 
-from ntklens.networks.architectures import architecture_names, build
+from ntklens.networks.architectures import architecture_names, build, is_architecture
 from ntklens.networks.linearize import Linearized, linearize
 from ntklens.networks.load import load_network
 from ntklens.networks.outputs import BinaryLogits, Centred, with_logits
@@ -20,6 +20,7 @@ __all__ = [
     "build",
     "epoch_of",
     "gradient_descent",
+    "is_architecture",
     "is_weights_file",
     "labels",
     "linearize",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from ntklens.errors import InputError
-from ntklens.networks import NetworkSource, network_source
+from ntklens.networks import NetworkSource, is_architecture, network_source
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mi": {"momentum": 1.0},
@@ -75,13 +75,16 @@ def surrogate_name(name: str, kernel: str = "analytic") -> SurrogateName:
     known = all(variant in VARIANTS for variant in variants) and not (base == "noise" and variants)
     if known and base in ("noise", "linear", "rbf"):
         return SurrogateName(cast("Kind", base), None, tuple(variants))
-    if not known or not base or (kind in ("ntk", "entk", "net") and not rest):
+    has_kind = kind in ("ntk", "entk", "net")
+    is_network = bool(rest) if has_kind else is_architecture(base) or "." in base or "/" in base
+    if not known or not is_network:
         raise InputError(
             "expected noise, linear, rbf, ntk:NETWORK (its kernel, no training), entk:NETWORK (the tangent kernel with its "
-            f"weights) or net:NETWORK (trained), with {', '.join('+' + variant for variant in VARIANTS)} for variants of "
-            f'the attack; got the surrogate "{name}".'
+            "weights) or net:NETWORK (trained), where NETWORK is fc3 or file.py:factory, with "
+            f"{', '.join('+' + variant for variant in VARIANTS)} for variants of the attack; got the surrogate "
+            f'"{name}".'
         )
-    if kind not in ("ntk", "entk", "net"):
+    if not has_kind:
         kind, rest = ("entk" if kernel == "empirical" else "ntk"), base
     return SurrogateName(cast("Kind", kind), network_source(rest), tuple(variants))
 
