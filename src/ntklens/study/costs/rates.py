@@ -12,6 +12,8 @@ from ntklens.attacks.objective import Objective
 from ntklens.dynamics import KernelTracker
 from ntklens.kernels import LinearKernel, analytic_kernel, empirical_kernel
 from ntklens.kernels.base import Kernel
+from ntklens.kernels.empirical.weight_space import WeightSpaceExpansion
+from ntklens.kernels.expansion import Expansion
 from ntklens.linalg import factor_seconds
 from ntklens.networks import BinaryLogits, NetworkSource
 from ntklens.study.context import Context
@@ -24,8 +26,10 @@ Name = str | NetworkSource | SurrogateName
 
 _BATCH = 500
 """Images that an attack shows to a model at a time, about."""
-_LONG_ROW = 0.3
+_LONG_ROW = 0.6
 """Seconds of a row of kernel values from which on no more than one is measured."""
+_FEW = 4
+"""Inputs of a function whose cost does not grow with them."""
 _MOST_SECONDS = 2.0
 """Seconds of all measurements, after which each takes the least there is."""
 
@@ -45,6 +49,7 @@ class Rates:
         self._known: dict[Hashable, float] = {}
         self._longest: dict[Hashable, float] = {} if cruder is None else cruder._known
         self._kernels: dict[Hashable, Kernel] = {}
+        self._expansions: dict[Hashable, Expansion] = {}
         self._spent = 0.0
         self._counted: set[Hashable] = set()
 
@@ -103,21 +108,41 @@ class Rates:
         return self._per_image("along", name, n)
 
     def _per_image(self, what: str, name: Name, n: int) -> float:
+        rows = max(1, min(_BATCH, len(self.context.data.test)))
+        if self._is_in_weight_space(name):
+            # Its cost does not grow with n, and it costs as much to make as to use: one of a few inputs is measured.
+            return self._measured((what, name), lambda size: self._call(what, name, size), rows, start=2) / rows
         # A row of kernel values may take too long to be measured whole; then rows are measured in part.
         row = self._measured((what, name, n, "row"), lambda size: self._machine_call(what, name, size, 1), n, start=32)
-        rows = max(1, min(_BATCH, len(self.context.data.test)))
         if row > _LONG_ROW or rows == 1:
             return row
         return (
-            self._measured((what, name, n), lambda size: self._machine_call(what, name, n, size), rows, start=4) / rows
+            self._measured((what, name, n), lambda size: self._machine_call(what, name, n, size), rows, start=2) / rows
         )
 
+    def _is_in_weight_space(self, name: Name) -> bool:
+        return isinstance(self._expansion(name, _FEW, self.context.outputs), WeightSpaceExpansion)
+
+    def _expansion(self, name: Name, n: int, outputs: int) -> Expansion:
+        """Return a function of a kernel on n inputs; that of a few inputs is kept."""
+        key = (name, outputs)
+        if n == _FEW and key in self._expansions:
+            return self._expansions[key]
+        z = self._train(n)
+        coefficients = torch.ones(len(z), outputs, dtype=torch.float64, device=z.device)
+        function = self.kernel(name).expansion(z, coefficients, torch.float64)
+        if n == _FEW:
+            self._expansions[key] = function
+        return function
+
+    def _call(self, what: str, name: Name, rows: int) -> Callable[[], object]:
+        return self._machine_call(what, name, _FEW, rows)
+
     def _machine_call(self, what: str, name: Name, n: int, rows: int) -> Callable[[], object]:
-        z, x = self._train(n), self.context.test[0]
+        x = self.context.test[0]
         x = x.repeat(-(-rows // len(x)), *[1] * (x.ndim - 1))[:rows]
         outputs = 8 if what == "along" else self.context.outputs
-        coefficients = torch.ones(n, outputs, dtype=torch.float64, device=x.device)
-        function = self.kernel(name).expansion(z, coefficients, torch.float64)
+        function = self._expansion(name, n, outputs)
         columns = torch.arange(rows, device=x.device) % outputs
 
         def gradient() -> object:

@@ -13,6 +13,8 @@ _MOST_REPEATS = 3
 _WORK_SHARE = 0.4
 _LONG = 0.5
 """Seconds of a first run from which on it is known to be work, not latency."""
+_VERY_LONG = 1.0
+"""Seconds of a first run from which on no second one is made to tell the two terms apart."""
 _LEAST_SHARE = 0.25
 """Least share of what the last run alone would say: two short runs tell little of a constant."""
 
@@ -50,7 +52,8 @@ def timed(
         if size >= target:
             return seconds
         is_work = _is_work(runs, power)
-        if seconds >= _LONG or (seconds >= effort / 2 and is_work):
+        is_long = seconds >= _LONG and (len(runs) > 1 or seconds >= _VERY_LONG)
+        if is_long or (seconds >= effort / 2 and is_work):
             return _extrapolated(runs[-2:], target, power)
         # The next run takes half a second at most, if the leading term is all there is; latency does not grow.
         is_latency = len(runs) > 1 and not is_work
