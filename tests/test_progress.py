@@ -28,8 +28,23 @@ def test_parts_share_the_whole_by_their_weights_and_keep_their_seconds():
 
 
 def test_parts_that_take_no_time_are_parts():
-    with Parts(Progress(), {"fit": 0.0})("fit") as progress:
+    shares = []
+    with Parts(Progress(shares.append), {"fit": 0.0})("fit") as progress:
         progress(1.0)
+    assert shares == [0.0, 0.0]
+
+
+def test_turns_share_their_parts_and_never_go_back():
+    shares = []
+    parts = Parts(Progress(shares.append), {"fit": 1.0, "attack": 1.0})
+    for turn in range(2):
+        with parts.turn(turn, 2):
+            if turn == 0:  # the second turn attacks alone
+                with parts("fit") as progress:
+                    progress(0.5)
+            with parts("attack") as progress:
+                progress(0.5)
+    assert shares == pytest.approx([0.125, 0.25, 0.375, 0.5, 0.875, 1.0])
 
 
 def test_a_first_piece_is_shared_by_its_own_speed_and_never_goes_back():

@@ -55,7 +55,10 @@ def test_a_search_tells_its_queries(task):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_a_receiver(task, method):
     generator = {"generator": torch.Generator().manual_seed(0)} if method in ("noise", "square") else {}
-    nl.attack(*task, EPS, method, progress=lambda share: None, **generator)
+    shares = []
+    result = nl.attack(*task, EPS, method, progress=shares.append, **generator)
+    assert len(result.x_adv) == len(task[1])
+    assert shares == sorted(shares)
 
 
 def test_checks_tell_their_progress_and_how_many_images_each_looked_at(task):

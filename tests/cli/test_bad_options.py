@@ -53,6 +53,9 @@ VALUES = {
         "{files}/model.py:fails",
     ],
     "--weights": ["missing.safetensors", "{files}/text.txt"],
+    "--kernel": ["", "nope", "ntk"],
+    "--fail-under": ["", "x", "-1", "2", "nan"],
+    "--junit": ["{files}", "{files}/text.txt/junit.xml", "missing/junit.xml"],
     "--surrogate": ["", "nope", "missing.py:build", "net:nope"],
     "--sample": [*COUNT, "1"],
     "--time": ["", "soon", "-1", "nan"],
@@ -95,7 +98,8 @@ VALUES = {
 
 BESIDE = {
     "--data-dir": ["--data", "mnist"],
-    "--weights": ["--victim", "{files}/model.py:build"],
+    "--fail-under": ["--victim", "{files}/model.py:build"],
+    "--junit": ["--victim", "{files}/model.py:build"],
     "--surrogate": ["--victim", "{files}/model.py:build"],
     "--time": ["--victim", "{files}/model.py:build", "--surrogate", "fc1"],
     "--sample": ["--victim", "{files}/model.py:build", "--surrogate", "fc1"],
@@ -115,7 +119,8 @@ NAMES = {
     "--data": r"data set|\S+\.npz|\S*/\S+|images",
     "--data-dir": r"\S*text.txt|mnist|missing",
     "--classes": "class",
-    "--arch": "architecture",
+    "--arch": r"architecture|\S*\.py",
+    "--junit": r"junit|\S*/\S+",
     "--eps": "eps|ε",
     "--victim": r"victim|network|\S*\.p[yt]|fails|\S*/\S+",
     "--weights": r"weights|\S*text.txt|missing",
@@ -133,7 +138,7 @@ NAMES = {
 }
 """What the sentence calls an option, as a regular expression, where that is not its name."""
 
-NO_VALUE = {"--grey", "--rgb", "--overwrite", "--resume", "--json", "--checks", "--help"}
+NO_VALUE = {"--grey", "--rgb", "--overwrite", "--resume", "--json", "--checks", "--strict", "--png", "--help"}
 """Options that are switches."""
 LEFT_OUT = {
     ("data", "--data-dir"): "a list of what is there, in any folder",
@@ -199,6 +204,10 @@ def left_in(folder):
 @pytest.mark.parametrize(("command", "option", "value"), ROWS)
 def test_one_sentence_exit_code_2_and_nothing_left_behind(command, option, value, files, tmp_path, monkeypatch, capsys):
     has = {option_of(parameter) for parameter in COMMANDS[command].params}
+    if option == "--weights":  # of the one network that the command names
+        flag = "--victim" if command == "attack" else "--arch"
+        network = [flag, "{files}/model.py:build", *([] if command == "dynamics" else ["--kernel", "empirical"])]
+        monkeypatch.setitem(BESIDE, option, network)
     arguments = [command, *(SMALL.get(command, []) if option not in ("--watch", "--model") else [])]
     if "--data" in has:
         arguments += ["--data", str(files / "small.npz")]

@@ -73,7 +73,7 @@ WRONG = {
     "unknown surrogate": (["transfer", "--surrogates", "svm"], "expected noise, linear"),
     "unknown victim": (["transfer", "--victims", "vit"], "expected an architecture"),
     "a victim that is not there": (["attack", "--victim", "nowhere.py:build"], "nowhere.py does not exist"),
-    "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "need a --victim"),
+    "a surrogate without a victim": (["attack", "--surrogate", "fc3"], "needs a --victim"),
     "an option without a victim": (["attack", "--method", "square"], "need a --victim"),
     "an export of nothing": (["features", "--export", "a.npz"], "--export needs --robust-networks"),
     "ranks of nothing": (["features", "--robust-ranks", "5"], "--robust-ranks needs --robust-networks"),

@@ -81,7 +81,13 @@ def victim_stage(record, classes, channels, rng, norm="linf"):
     meta |= {**share(0.3, "worst_accuracy"), "asked": 1700, "scoring_queries": 600, "check_queries": 100}
     meta |= {"repeated_queries": 0}
     source = {"source": "fc3", "kind": "kernel", "sample": 500, "queries": 1000, "time": 12.5, "search_fooled": 0.4}
-    check = {"of": "surrogate fc3", "check": "varied outputs", "passed": False, "seen": "The outputs are all alike."}
+    check = {
+        "of": "surrogate fc3",
+        "check": "varied outputs",
+        "passed": False,
+        "images": N,
+        "seen": "The outputs are all alike.",
+    }
     effect = {"first": "noise", "second": "fc3", "eps": 8 / 255, "value": 0.4, "low": 0.3, "high": 0.5, "n": N}
     x = images(rng, 5, channels)
     tables = {
@@ -120,7 +126,7 @@ def transfer_stage(record):
         if name != "clean"
     ]
     meta = {"eps": 8 / 255, "norm": "linf", "steps": 10, "loss": "margin", "seeds": 2, "epochs": 5}
-    meta |= {"sample": 500, "train": 800, "test": N, "width": 64}
+    meta |= {"sample": 500, "train": 800, "test": N, "width": 64, "given": ""}
     tables = {"transfer": rows, "transfer_means": means, "transfer_cost": costs, "transfer_meta": [meta]}
     add_stage(record, "transfer", tables, seconds=9.5)
 

@@ -99,7 +99,7 @@ def test_an_output_that_has_passed_a_sigmoid_is_refused(attacked):
 
 
 def test_weights_of_a_saved_machine_are_not_ignored(attacked, tmp_path):
-    with pytest.raises(InputError, match=r"m\.safetensors is a kernel machine and holds all of itself"):
+    with pytest.raises(InputError, match=r"m\.safetensors takes no weights"):
         attacked(path=f"{tmp_path}/m.safetensors", weights=tmp_path / "w.pt")
 
 

@@ -27,6 +27,14 @@ Victim = Annotated[
         "Without it, a kernel machine is fitted and attacked.",
     ),
 ]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        help="Network whose kernel machine is attacked: a name such as fc1 (the default), fc3 or conv2; your own as "
+        "file.py:factory; or a saved kernel machine (.safetensors).",
+    ),
+]
 Weights = Annotated[
     Path | None,
     typer.Option(
@@ -118,7 +126,7 @@ def attack(
     size: o.Size = None,
     grey: o.Grey = False,
     rgb: o.Rgb = False,
-    arch: o.Architecture = "fc1",
+    arch: Arch = None,
     kernel: o.KernelKind = "analytic",
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
@@ -179,6 +187,10 @@ def attack(
     is_outside = any(source not in ("white-box", "square") for source in sources)
     if victim is None and surrogate:
         raise InputError("--surrogate needs a --victim; give one, such as --victim model.py:build.")
+    if victim is not None and arch is not None and not victim.endswith(".safetensors"):
+        raise InputError(
+            "--arch names the kernel machine that is attacked without a --victim; leave one of the two out."
+        )
     if not is_outside and time is not None:
         raise InputError("--time needs a --surrogate; give one, such as --surrogate fc3, or leave --time out.")
     if victim is None and (method != "pgd" or momentum or diversity or translation):
@@ -195,7 +207,8 @@ def attack(
         "device": device,
         "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
         "kernel": o.kernel_part(w_std, b_std, ridge, kernel)
-        | {"architecture": arch, "weights": weights if victim is None else None},
+        | ({} if arch is None else {"architecture": arch})
+        | {"weights": weights if victim is None else None},
     }
     if victim is None:
         values |= {"title": "Attacks on a kernel machine", "attack": threat | {"curve": [0.0, radius]}}

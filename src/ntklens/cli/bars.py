@@ -20,11 +20,16 @@ from rich.progress import (
 )  # fmt: skip
 from rich.text import Text
 
-from ntklens.wording import duration
-
 Clock = Callable[[], float]
 """Seconds."""
 _LINE_SECONDS = 60.0
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words."""
+    from ntklens.wording import duration  # which loads numpy, that a refused option does not need
+
+    return duration(seconds)
 
 
 def seconds_left(elapsed: float, share: float, estimated: float | None) -> float | None:
@@ -53,7 +58,7 @@ class _Left(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         left = seconds_left(task.elapsed or 0.0, task.completed, task.fields["estimated"]) if task.started else None
-        return Text("" if left is None or task.finished else f"{duration(left)} left")
+        return Text("" if left is None or task.finished else f"{_duration(left)} left")
 
 
 class Bars:
@@ -151,7 +156,7 @@ class Lines:
                 return
             self._last_line = now
             left = seconds_left(now - self._start, self._share, self._seconds.get(self._stage))
-            remaining = "" if left is None else f", about {duration(left)} left"
+            remaining = "" if left is None else f", about {_duration(left)} left"
             self._print(f"{self._stage}: {100 * self._share:.0f} % done{remaining}")
 
     def __enter__(self) -> Lines:

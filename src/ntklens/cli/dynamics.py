@@ -108,10 +108,6 @@ def dynamics(
         raise InputError(
             "--watch (the folder of the checkpoints) and --model (their network) need each other; give both or neither."
         )
-    if watch is not None and (arch is not None or weights is not None):
-        raise InputError(
-            "--watch takes the network from --model and its weights from the checkpoints; leave out the rest."
-        )
     values: dict[str, Any] = {
         "kind": "dynamics",
         "title": "How training moves the tangent kernel",
@@ -121,7 +117,7 @@ def dynamics(
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "curve": []},
         "dynamics": {
             "trainings": o.names(trainings),
-            "architecture": arch or "small-cnn",
+            "architecture": "small-cnn" if arch is None else arch,
             "weights": weights,
             "width": width,
             "epochs": epochs,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast, overload
 
 import torch
@@ -15,6 +14,7 @@ from ntklens.kernels.engines.base import Engine, Kind
 from ntklens.kernels.engines.select import EngineName, engine_for, plan_of
 from ntklens.kernels.expansion import Pullback
 from ntklens.kernels.monte_carlo import Draws, monte_carlo
+from ntklens.kernels.nngp import NNGPKernel
 from ntklens.kernels.parametrisation import Parametrisation, Values
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.tracing.probe import probe
@@ -328,54 +328,6 @@ class AnalyticKernel(Kernel):
             for name, value in (("w_std", given.w_std), ("b_std", given.b_std))
         ]
         return f"AnalyticKernel({shortened(self.name, 24)}, {', '.join(stds)}, {given.kind})"
-
-
-@dataclass(frozen=True)
-class NNGPKernel(Kernel):
-    """The NNGP of an analytic kernel (Lee et al. 2018): a machine on it is the Bayesian network of infinite width.
-
-    Attributes:
-        ntk: the analytic kernel whose outputs before training have this covariance.
-    """
-
-    ntk: AnalyticKernel
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.ntk, AnalyticKernel):
-            raise InputError(f"expected ntk as an AnalyticKernel; got {type(self.ntk).__name__}.")
-
-    def identity(self) -> str:
-        """Return the text by which a file tells this kernel from others."""
-        return f"NNGPKernel(ntk={self.ntk.identity()})"
-
-    def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:
-        """Compute the matrix (n1, n2)."""
-        return self.ntk(x1, x2, "nngp")
-
-    def gram(self, x: Tensor, progress: Report | None = None) -> Tensor:
-        """Compute the matrix of x with itself, (n, n)."""
-        return self.ntk(x, None, "nngp", progress=progress)
-
-    def diagonal(self, x: Tensor) -> Tensor:
-        """Compute K(x_i, x_i): (n,)."""
-        return self.ntk.diagonal(x, "nngp")
-
-    def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape of x1."""
-        return self.ntk.gradient(x1, x2, weights, "nngp")
-
-    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
-        """Compute the matrix (n1, n2) and its pullback, which share their inner products."""
-        return self.ntk.vjp(x1, x2, "nngp")
-
-    def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
-        """Compute what `vjp` does for tensors that are known to fit."""
-        return self.ntk._vjp(x1, x2, "nngp")
-
-    @property
-    def prior(self) -> NNGPKernel:
-        """This kernel: the NNGP is its own prior."""
-        return self
 
 
 def _kinds(kind: str | tuple[str, ...]) -> tuple[Kind, ...]:

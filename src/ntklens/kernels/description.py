@@ -12,9 +12,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ntklens.errors import InputError
-from ntklens.kernels.analytic import AnalyticKernel, NNGPKernel
+from ntklens.kernels.analytic import AnalyticKernel
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.elementary import LinearKernel, RBFKernel
+from ntklens.kernels.nngp import NNGPKernel
 from ntklens.kernels.parametrisation import Parametrisation
 from ntklens.kernels.rules import duals, operations, piecewise, series, windows
 from ntklens.kernels.rules.graph import Graph, Node

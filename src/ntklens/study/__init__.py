@@ -2,6 +2,7 @@
 
 from ntklens.study.export import export_robust_data
 from ntklens.study.run import planned, run
+from ntklens.study.shipped import demo_spec, paper_spec
 from ntklens.study.spec import (
     AttackSpec,
     DataSpec,
@@ -12,8 +13,6 @@ from ntklens.study.spec import (
     Spec,
     TransferSpec,
     VictimSpec,
-    demo_spec,
-    paper_spec,
 )
 
 __all__ = [

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ntklens.errors import InputError
-from ntklens.networks import NetworkSource, network_source
+from ntklens.study.spec_part import Part, read_network
 from ntklens.transfer import check_surrogate
 from ntklens.vocabulary import SQUARE, WHITE_BOX
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataSpec(_Part):
+class DataSpec(Part):
     """The images of the experiment, as in `ntklens.data.load_dataset`."""
 
     name: str = "fashion-mnist-mini"
@@ -34,7 +29,7 @@ class DataSpec(_Part):
     """What all images are converted to."""
 
 
-class KernelSpec(_Part):
+class KernelSpec(Part):
     """The kernel machine: the network, its parametrisation, and the ridge of the machine at t = ∞.
 
     Attributes:
@@ -59,7 +54,7 @@ class KernelSpec(_Part):
 
     @model_validator(mode="after")
     def _has_an_effect(self) -> KernelSpec:
-        source = _read_network(self.architecture, self.weights)
+        source = read_network(self.architecture, self.weights)
         fields = type(self).model_fields
         changed = [f for f in ("w_std", "b_std", "ridge") if getattr(self, f) != fields[f].default]
         if source.kind == "machine" and changed:
@@ -70,19 +65,7 @@ class KernelSpec(_Part):
         return self
 
 
-def _read_network(text: str, weights: Path | None = None) -> NetworkSource:
-    """Return the network that a text names.
-
-    Raises:
-        ValueError: it names none; pydantic reports the error with its place.
-    """
-    try:
-        return network_source(text, weights)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-
-
-class AttackSpec(_Part):
+class AttackSpec(Part):
     """The threat model. Radii are in units of the pixels, which lie in [0, 1].
 
     `steps`, `step_size` and `loss` are those of PGD wherever a model is attacked as a whole. Attacks on single features
@@ -110,7 +93,7 @@ class AttackSpec(_Part):
         return None if self.step_size is None or self.eps == 0 else self.step_size * eps / self.eps
 
 
-class LazySpec(_Part):
+class LazySpec(Part):
     """The width study: networks of the kernel's architecture under full-batch gradient descent, attacked from outside."""
 
     widths: tuple[int, ...] = (64, 256, 1024)
@@ -135,7 +118,7 @@ class LazySpec(_Part):
         return steps
 
 
-class VictimSpec(_Part):
+class VictimSpec(Part):
     """The user's own network, and how it is attacked.
 
     Attributes:
@@ -165,6 +148,18 @@ class VictimSpec(_Part):
     width: int = Field(default=64, ge=1)
     epochs: int = Field(default=10, ge=1)
     checks: bool = True
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> VictimSpec:
+        read_network(self.path, self.weights, "victim")
+        return self
+
+    @field_validator("translation")
+    @classmethod
+    def _has_a_middle(cls, side: int) -> int:
+        if side and side % 2 == 0:
+            raise ValueError("expected translation as 0 or an odd number of pixels, so that its window has a middle")
+        return side
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -196,7 +191,7 @@ class VictimSpec(_Part):
         return time
 
 
-class TransferSpec(_Part):
+class TransferSpec(Part):
     """Surrogates against victims of several architectures and seeds, trained on all training images.
 
     Surrogates are named as in `ntklens.transfer.surrogate`, victims as in `ntklens.networks.network_source`. A victim that
@@ -219,7 +214,7 @@ class TransferSpec(_Part):
     @classmethod
     def _known_victims(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            _read_network(name)
+            read_network(name)
         return names
 
     @field_validator("surrogates")
@@ -237,7 +232,7 @@ _Positive = Annotated[int, Field(ge=1)]
 _Place = Annotated[int, Field(ge=0)]
 
 
-class FeaturesSpec(_Part):
+class FeaturesSpec(Part):
     """The features that are scored and pictured, the kernels they are compared with, and what networks learn from them."""
 
     steps: int = Field(default=1, ge=1)
@@ -272,7 +267,7 @@ _WATCH_FIELDS = {"watch", "model", "patience", "probe", "top_k", "lazy_threshold
 """Fields of a DynamicsSpec that also apply when checkpoints are watched."""
 
 
-class DynamicsSpec(_Part):
+class DynamicsSpec(Part):
     """A network trained on clean and on adversarial images, its kernel measured after every epoch.
 
     The network is named as in `ntklens.networks.network_source`; with `weights`, every training starts from these.
@@ -312,7 +307,7 @@ class DynamicsSpec(_Part):
 
     @model_validator(mode="after")
     def _network_fits(self) -> DynamicsSpec:
-        _read_network(self.architecture, self.weights)
+        read_network(self.architecture, self.weights)
         return self
 
     @field_validator("trainings", "linear_from")
@@ -343,7 +338,7 @@ class DynamicsSpec(_Part):
         return self
 
 
-class Spec(_Part):
+class Spec(Part):
     """An experiment; a part that is None is not run."""
 
     kind: str = "study"
@@ -370,7 +365,7 @@ class Spec(_Part):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            place, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            place, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ").rstrip(".")
             value = "" if isinstance(first["input"], dict) else f"; got {first['input']!r}"
             raise InputError(f"the experiment's `{place}` does not fit: {what}{value}.") from None
 
@@ -392,50 +387,3 @@ class Spec(_Part):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not readable as TOML: {error}.") from None
         return cls.parse(values)
-
-
-def demo_spec() -> Spec:
-    """Return the experiment of `ntklens demo`, from the TOML file shipped beside this module."""
-    return Spec.parse(_shipped("demo"))
-
-
-PAPERS = ("transfer", "features", "dynamics")
-"""Names of the experiments of `ntklens paper`."""
-
-
-_USUAL_RADII = {"mnist": 0.1}
-"""Radii in linf of the experiments of `ntklens paper` on data sets whose images 8/255 hardly changes."""
-
-
-def paper_spec(
-    name: str,
-    data: dict[str, Any] | None = None,
-    *,
-    eps: float | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-) -> Spec:
-    """Return an experiment of `ntklens paper`, on its own images or on others.
-
-    Args:
-        name: one of `PAPERS`.
-        data: fields of a `DataSpec` that replace the experiment's own; another data set comes with all its classes.
-        eps: radius of the attacks in linf; the experiment's own by default (8/255, and 0.1 on MNIST).
-        seed: seed of the experiment.
-        device: device of the experiment.
-
-    Raises:
-        InputError: an unknown name, or data that do not fit.
-    """
-    if name not in PAPERS:
-        raise InputError(f'the experiment must be one of {", ".join(PAPERS)}; got "{name}".')
-    values = _shipped(f"paper_{name}")
-    other_data = data or {}
-    values["data"] = other_data if "name" in other_data else values["data"] | other_data
-    usual = _USUAL_RADII.get(str(other_data.get("name")).removeprefix("ntklens:"), values["attack"]["eps"])
-    values["attack"] |= {"eps": usual if eps is None else eps}
-    return Spec.parse(values | {"seed": seed, "device": device})
-
-
-def _shipped(name: str) -> dict[str, Any]:
-    return tomllib.loads(resources.files("ntklens.study").joinpath(f"{name}.toml").read_text(encoding="utf-8"))

@@ -59,7 +59,9 @@ def _loaded(context: Context, spec: VictimSpec) -> nn.Module:
     if source.kind == "machine":
         # The file has the machine's filter; a ridge that is given has to be its own.
         ridge = context.spec.kernel.ridge
-        kernel = None if holds_its_kernel(Path(source.text)) else context.kernel()
+        # So has a kernel that is named; without a name, the file has it, where it does not depend on weights or code.
+        is_named = "architecture" in context.spec.kernel.model_fields_set
+        kernel = context.kernel() if is_named or not holds_its_kernel(Path(source.text)) else None
         victim = KernelMachine.load(source.text, kernel, Ridge(ridge) if ridge else None)
     else:
         victim = source.build(context.data.shape, len(context.data.classes), seed=context.spec.seed)
