@@ -11,8 +11,9 @@ from ntklens.study.parts import ATTACK, CHECKS, NO_CHECKS, SAMPLE, SEARCH, SURRO
 from ntklens.study.spec import VictimSpec
 from ntklens.study.stages.check_plan import check_plan
 from ntklens.study.stages.surrogate import sources
+from ntklens.study.stages.victim_model import checked_victim
 from ntklens.transfer import SurrogateName
-from ntklens.vocabulary import SQUARE
+from ntklens.vocabulary import SQUARE, WHITE_BOX
 
 _SET_ASIDE = 100
 _TIME = Option("--time", "victim.time", "--time inf")
@@ -35,7 +36,9 @@ def _one(context: Context, spec: VictimSpec, name: str, known: SurrogateName | N
     n_test = len(context.data.test)
     per_image = context.victim_seconds
     before: list[Part] = []
-    if known is None:
+    if known is None and name == WHITE_BOX:
+        value, gradient = _white_box(context, spec, rates)
+    elif known is None:
         # The guard has timed two images, which is more per image than a batch takes; a gradient takes about three times
         # as long.
         value, gradient = per_image, 3 * per_image
@@ -52,6 +55,15 @@ def _one(context: Context, spec: VictimSpec, name: str, known: SurrogateName | N
         of_attacks = plan.attacked * (2 * plan.steps * gradient + plan.queries * _SQUARE_LEFT * value)
         parts.append(Part(CHECKS, of_images + of_attacks + n_test * per_image, NO_CHECKS))
     return parts
+
+
+def _white_box(context: Context, spec: VictimSpec, rates: Rates) -> tuple[float, float]:
+    """Return the seconds of a value and of a gradient of the victim on one image, which a white box may be asked for."""
+    try:
+        victim = checked_victim(context, spec)
+        return rates.network_value(WHITE_BOX, victim), rates.network_gradient(WHITE_BOX, victim)
+    except Exception:  # a user's module may raise anything, such as that it has no gradient; the stage says so
+        return context.victim_seconds, 3 * context.victim_seconds
 
 
 def _surrogate(

@@ -76,7 +76,10 @@ def sources(context: Context, spec: VictimSpec) -> dict[str, SurrogateName | Non
 
     Names stay as the user gave them, but for files, which lose their folders where the rest tells them apart.
     """
-    read = {text: context.surrogate(text) if is_surrogate(text) else None for text in spec.sources}
+    try:
+        read = {text: context.surrogate(text) if is_surrogate(text) else None for text in spec.sources}
+    except InputError as error:
+        raise InputError(f"{error} A victim is attacked by square and white-box too.") from error
     names = labels(known.network for known in read.values() if known is not None and known.network is not None)
     result: dict[str, SurrogateName | None] = {}
     for text, known in read.items():

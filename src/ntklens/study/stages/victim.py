@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 from ntklens.attacks import Check, diagnose
 from ntklens.attacks.diagnose import check_clean_accuracy
 from ntklens.errors import InputError
+from ntklens.networks import network_source
 from ntklens.progress import Progress
 from ntklens.statistics import paired_difference
 from ntklens.study.context import Arrays, Context, Rows, StageResult
@@ -39,6 +40,7 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
     """
     y = context.test[1]
     context.scratch.mkdir(parents=True, exist_ok=True)
+    is_drawn = spec.checks and network_source(spec.path, spec.weights).draws_its_weights()
     victim = Asked(checked_victim(context, spec), context.scratch / "asked.txt").eval()
     parts = context.parts("victim", progress, {SURROGATE: 1.0, SEARCH: 1.0, ATTACK: 2.0, CHECKS: 1.0})
     names = (CLEAN, NOISE, *sources(context, spec))
@@ -66,7 +68,7 @@ def victim_stage(context: Context, spec: VictimSpec, progress: Progress) -> Stag
     before = victim.asked
     if spec.checks:
         with parts(CHECKS) as part:
-            tables["victim_checks"] = _checks(context, spec, victim, rows, results, part)
+            tables["victim_checks"] = _checks(context, spec, victim, rows, results, part, is_drawn=is_drawn)
     checking = victim.asked - before
     counts = {
         "strongest": strongest,
@@ -149,6 +151,8 @@ def _checks(
     rows: dict[str, dict[str, Any]],
     results: dict[str, Attacked],
     progress: Progress,
+    *,
+    is_drawn: bool,
 ) -> Rows:
     """Return the self-checks of the models that the figures rest on: the victim, and the strongest surrogate.
 
@@ -192,6 +196,12 @@ def _checks(
             [name],
             progress.part(0.5, 0.5),
         )
+    if is_drawn:
+        sentence = (
+            "The victim's weights are other ones for another seed, so none were loaded. Give --weights, or load them in "
+            "the factory."
+        )
+        checks_of.append(("victim", Check("loaded weights", False, sentence)))
     return [
         {
             "of": of,
