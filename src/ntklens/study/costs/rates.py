@@ -28,7 +28,7 @@ _BATCH = 500
 """Images that an attack shows to a model at a time, about."""
 _LONG_ROW = 0.6
 """Seconds of a row of kernel values from which on no more than one is measured."""
-_FEW = 4
+_FEW = 32
 """Inputs of a function whose cost does not grow with them."""
 _MOST_SECONDS = 2.0
 """Seconds of all measurements, after which each takes the least there is."""
