@@ -13,13 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ntklens.kernels.empirical.products import WeightTangent
 from ntklens.kernels.empirical.snapshot import Snapshot, network_errors
 from ntklens.kernels.empirical.tangents import Tangents
 from ntklens.kernels.expansion import ExpansionPullback
-
-_BATCH = 64
-"""Inputs of a call, about, for which the matrix takes the tangents of all z once."""
 
 Directions = Mapping[str, list[Tensor]]
 """w_oc by the name of its block, as `Tangent.weighted_sum` gives them."""
@@ -37,8 +33,8 @@ def weight_space_expansion(
         arithmetic: dtype in which the function is evaluated.
 
     Returns:
-        The function; None where the network has embeddings, whose gradients are not formed, where the directions exceed
-        the memory limit, or where the kernel's matrix takes fewer multiplications, as for few z and many outputs.
+        The function; None where the network has embeddings, whose gradients are not formed, or where the directions
+        exceed the memory limit.
     """
     with torch.inference_mode(False), torch.no_grad():
         plan = snapshot.plan(z)
@@ -50,11 +46,6 @@ def weight_space_expansion(
         # The directions themselves, and the new terms that are added to them, must fit.
         if has_embeddings or 2 * direction * coefficients.shape[1] > snapshot.capacity(z):
             return None
-        # In float32 the large coefficients have to cancel here, whatever that costs.
-        if arithmetic == torch.float64 and snapshot.seeds is None and len(z):
-            by_matrix = len(z) * (_pair(snapshot.tangents(z[:1])) + 2 * direction / _BATCH)
-            if by_matrix < coefficients.shape[1] * direction:
-                return None
         # An input takes its tangents, with a graph where it is differentiated, and what they make of one direction.
         block_size = max(1, snapshot.capacity(z) // (4 * plan.numbers(outputs) + 3 * direction))
         sums: dict[str, list[Tensor]] = {}
@@ -64,21 +55,6 @@ def weight_space_expansion(
                 sums[name] = [s + term for s, term in zip(sums[name], terms, strict=True)] if name in sums else terms
         directions = {name: [t.to(arithmetic) for t in totals] for name, totals in sums.items()}
     return WeightSpaceExpansion(snapshot.tangents, directions, snapshot.output_scale(plan), arithmetic, block_size)
-
-
-def _pair(tangents: Tangents) -> float:
-    """Return the multiplications that a pair of inputs takes in the kernel's matrix, in the cheaper order of summation."""
-    total = 0.0
-    for tangent in tangents.values():
-        if isinstance(tangent, WeightTangent):
-            outputs, _, groups, channels, positions = tangent.cotangents.shape
-            fan_in = tangent.inputs.fan_in or 1
-            by_gradients = outputs * groups * channels * fan_in
-            by_kernels = positions**2 * groups * (fan_in + outputs * channels)
-            total += min(by_gradients, by_kernels)
-        else:
-            total += sum(t.numel() for t in tangent.tensors())
-    return total
 
 
 class WeightSpaceExpansion:
