@@ -12,7 +12,8 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 def test_nothing_unpickles():
-    banned = re.compile(r"\bpickle\b|allow_pickle=True|weights_only=False|torch\.load\((?!.*weights_only=True)")
+    modules = r"\b(pickle|cPickle|dill|cloudpickle|joblib|shelve|marshal)\b|read_pickle"
+    banned = re.compile(modules + r"|allow_pickle=True|weights_only=False|torch\.load\((?!.*weights_only=True)")
     assert [p.name for p in SOURCES if banned.search(p.read_text())] == []
 
 

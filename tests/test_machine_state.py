@@ -65,6 +65,7 @@ WAYS = {
     "inside a module": inside,
     "over another": over_another,
     "deepcopy": copy.deepcopy,
+    # As worker processes of other libraries copy objects; these bytes were made a moment before, from no file.
     "pickle": lambda machine: pickle.loads(pickle.dumps(machine)),
     "half": lambda machine: copy.deepcopy(machine).half(),
     "float inside a module": lambda machine: nn.Sequential(copy.deepcopy(machine)).float(),

@@ -126,12 +126,7 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on standard error, for people, where standard output is for programs."""
-    err.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def stopped(text: str) -> None:
-    """Print on standard error that the user has interrupted the command, and how to go on."""
+    """Print a line on standard error, for people: advice, and what standard output has no room for beside JSON."""
     err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -67,7 +67,7 @@ def execute(
 
             record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch, tell=tell)
     except KeyboardInterrupt:
-        console.stopped(_how_to_go_on(out))
+        console.note(_how_to_go_on(out))
         raise
     report = write_report(record)
     if json:

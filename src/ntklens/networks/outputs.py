@@ -33,6 +33,15 @@ def is_probability(f: Tensor) -> bool:
     return len(f) > 1 and bool(((f >= 0) & (f <= 1)).all()) and float(f.max()) > 0.5
 
 
+def check_is_no_probability(f: Tensor) -> None:
+    """Raise InputError where a single output per image, (n, 1), has passed a sigmoid."""
+    if is_probability(f):
+        raise InputError(
+            f"expected one logit, positive for the second class; got an output between 0 and 1 for all of {len(f)} images, "
+            "as a sigmoid gives it. Return the value before the sigmoid, or the logits of both classes, (-f/2, f/2)."
+        )
+
+
 class Centred(nn.Module):
     """f(x; θ) - f(x; θ0): what a network has learned since its initialisation; at first the zero function.
 
@@ -112,11 +121,7 @@ def with_logits(network: nn.Module, x: Tensor, classes: int) -> nn.Module:
     if not isinstance(outputs, Tensor):
         network = OneOutput(network).train(was_training)
     if classes == 2 and f.shape[1:] == (1,):
-        if is_probability(f):
-            raise InputError(
-                "expected one logit, positive for the second class; got an output between 0 and 1, as a sigmoid gives it. "
-                "Return the value before the sigmoid, or the logits of both classes, (-f/2, f/2)."
-            )
+        check_is_no_probability(f)
         return BinaryLogits(network).train(was_training)
     if f.ndim != 2 or f.shape[1] < classes:
         raise InputError(

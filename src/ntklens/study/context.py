@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ntklens.attacks import fgsm, noise, pgd
 from ntklens.data import Dataset, load_dataset
 from ntklens.errors import InputError
-from ntklens.kernels import analytic_kernel, empirical_kernel
 from ntklens.kernels.base import Kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
@@ -25,7 +24,7 @@ from ntklens.progress import Parts, Progress
 from ntklens.study.parts import Estimate
 from ntklens.study.spec import AttackSpec, Spec
 from ntklens.study.streams import Stream
-from ntklens.transfer import SurrogateName, check_weights_matter, surrogate_name, tangent_network
+from ntklens.transfer import SurrogateName, network_kernel, surrogate_name, tangent_network
 
 Rows = list[dict[str, Any]]
 """The rows of a table."""
@@ -113,28 +112,23 @@ class Context:
             InputError: the network does not load, or its weights are wanted and there are none.
             UnsupportedLayer: the network has no infinite-width kernel.
         """
-        k = self.spec.kernel
         source = network_source(network) if isinstance(network, str) else network or self.network
-        if source.kind == "machine":
-            return KernelMachine.load(source.text).kernel
-        if k.kind == "empirical":
-            return empirical_kernel(self.tangent_network(source))
-        check_weights_matter(source)
-        return analytic_kernel(source.build(self.data.shape, self.outputs, seed=self.spec.seed), k.w_std, k.b_std)
+        return self.kernel_of(SurrogateName("entk" if self.spec.kernel.kind == "empirical" else "ntk", source, ()))
+
+    def kernel_of(self, name: SurrogateName) -> Kernel:
+        """Return the kernel of a surrogate with a network, with the experiment's parametrisation and seed."""
+        device = self.spec.device
+        return network_kernel(name, self.data.shape, self.outputs, **self._parameters, device=device)
 
     def tangent_network(self, source: NetworkSource) -> nn.Module:
         """Return the network whose empirical kernel the experiment takes."""
+        return tangent_network(source, self.data.shape, self.outputs, **self._parameters).to(self.spec.device)
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        """What networks and kernels by name are made with."""
         k = self.spec.kernel
-        network = tangent_network(
-            source,
-            self.data.shape,
-            self.outputs,
-            width=k.width,
-            w_std=k.w_std,
-            b_std=k.b_std,
-            seed=self.spec.seed,
-        )
-        return network.to(self.spec.device)
+        return {"width": k.width, "w_std": k.w_std, "b_std": k.b_std, "seed": self.spec.seed}
 
     def surrogate(self, name: str) -> SurrogateName:
         """Return what a surrogate's name stands for; a network alone is its kernel, of the experiment's kind."""

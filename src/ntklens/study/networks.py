@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import nn
 
 from ntklens.errors import InputError
-from ntklens.kernels import AnalyticKernel, analytic_kernel, empirical_kernel
+from ntklens.kernels import AnalyticKernel
+from ntklens.kernels.base import Kernel
 from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, labels, network_source, with_logits
 from ntklens.study.context import Context
 from ntklens.study.spec import TransferSpec
-from ntklens.transfer import SurrogateName, check_weights_matter
+from ntklens.transfer import SurrogateName
 
 _SHOWN = 100
 """Number of test images that a network is shown before it is used."""
@@ -84,11 +85,7 @@ def check_kernel(context: Context, source: NetworkSource) -> None:
     if source == context.network and source.kind == "machine":
         _ = context.machine
         return
-    kernel = context.kernel(source)
-    if isinstance(kernel, AnalyticKernel):
-        kernel.graph(context.data.shape)
-    else:
-        kernel(context.train[0][:2])
+    _check(context, context.kernel(source))
 
 
 def check_surrogate(context: Context, surrogate: SurrogateName) -> None:
@@ -100,13 +97,15 @@ def check_surrogate(context: Context, surrogate: SurrogateName) -> None:
         given_network(context, source)
     elif surrogate.kind == "net":
         initial_network(context, source, 0, width=1)
-    elif surrogate.kind == "entk":
-        empirical_kernel(context.tangent_network(source))(context.train[0][:2])
     else:
-        check_weights_matter(source)
-        k = context.spec.kernel
-        network = source.build(context.data.shape, context.outputs)
-        analytic_kernel(network, k.w_std, k.b_std).graph(context.data.shape)
+        _check(context, context.kernel_of(surrogate))
+
+
+def _check(context: Context, kernel: Kernel) -> None:
+    if isinstance(kernel, AnalyticKernel):
+        kernel.graph(context.data.shape)
+    else:
+        kernel(context.train[0][:2])
 
 
 def check_transfer(context: Context, spec: TransferSpec) -> None:

@@ -12,7 +12,7 @@ The modules, in the order to read them:
 
 from ntklens.transfer.names import SurrogateName, check_surrogate, check_weights_matter, surrogate_name
 from ntklens.transfer.scores import CLEAN, TransferScore, transfer_scores
-from ntklens.transfer.surrogates import Surrogate, TrainingRecipe, surrogate, tangent_network
+from ntklens.transfer.surrogates import Surrogate, TrainingRecipe, network_kernel, surrogate, tangent_network
 from ntklens.transfer.time import MatchedTime, SearchedTime, gradient_cosine, match_time, search_time
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "check_weights_matter",
     "gradient_cosine",
     "match_time",
+    "network_kernel",
     "search_time",
     "surrogate",
     "surrogate_name",

@@ -46,11 +46,6 @@ class SurrogateName:
             base += ":" + (self.network.label if labels is None else labels[self.network])
         return "+".join((base, *self.variants))
 
-    @property
-    def is_kernel(self) -> bool:
-        """Whether the surrogate is a kernel machine on a network's kernel."""
-        return self.kind in ("ntk", "entk")
-
 
 def surrogate_name(name: str, kernel: str = "analytic") -> SurrogateName:
     """Read a surrogate's name.

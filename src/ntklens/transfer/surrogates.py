@@ -206,19 +206,54 @@ def surrogate(
             gradient_evaluations = training.epochs * len(x)
         else:
             shape, outputs = tuple(x.shape[1:]), 1 if classes == 2 else classes
-            kernel: Kernel
-            if known.kind == "ntk":
-                check_weights_matter(source)
-                kernel = analytic_kernel(source.build(shape, outputs), w_std, b_std)
-            else:
-                network = tangent_network(source, shape, outputs, width=width, w_std=w_std, b_std=b_std, seed=seed)
-                kernel = empirical_kernel(network.to(x.device))
+            kernel = network_kernel(
+                known, shape, outputs, width=width, w_std=w_std, b_std=b_std, seed=seed, device=x.device
+            )
             # Targets as a matrix, so that a class without images in the sample still has an output.
             model = KernelMachine(kernel, Ridge(ridge)).fit(x, class_targets(y, classes), progress=progress)
         models[key] = Surrogate(known.label(), model, {}, time.perf_counter() - start, gradient_evaluations)
     # Variants differ in the options of the attack alone, so they share the model and its cost.
     options = {option: value for variant in known.variants for option, value in VARIANTS[variant].items()}
     return replace(models[key], name=name.label() if isinstance(name, SurrogateName) else name, options=options)
+
+
+def network_kernel(
+    known: SurrogateName,
+    shape: tuple[int, ...],
+    outputs: int,
+    *,
+    width: int,
+    w_std: float,
+    b_std: float,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Kernel:
+    """Return the kernel that a name stands for: "ntk:" and "entk:" networks, and the kernel of a saved machine.
+
+    Args:
+        known: a name with a network.
+        shape: shape of one input.
+        outputs: number of outputs of an architecture.
+        width: hidden units or channels of an architecture's "entk:" kernel.
+        w_std: standard deviation of the weights of an "ntk:" kernel, and of an architecture's "entk:" kernel.
+        b_std: standard deviation of the biases, likewise.
+        seed: of weights that are drawn.
+        device: of an "entk:" network.
+
+    Raises:
+        InputError: the network does not load, or its weights have no effect or are wanted and not there.
+        UnsupportedLayer: the network has no infinite-width kernel.
+    """
+    source = known.network
+    if source is None:
+        raise InputError(f"expected a network with a kernel; got {known.kind}.")
+    if source.kind == "machine":
+        return KernelMachine.load(source.text).kernel
+    if known.kind == "entk":
+        network = tangent_network(source, shape, outputs, width=width, w_std=w_std, b_std=b_std, seed=seed)
+        return empirical_kernel(network.to(device))
+    check_weights_matter(source)
+    return analytic_kernel(source.build(shape, outputs, seed=seed), w_std, b_std)
 
 
 def tangent_network(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ntklens.attacks.objective import Objective
 from ntklens.dynamics import KernelTracker
-from ntklens.kernels import LinearKernel, analytic_kernel, empirical_kernel
+from ntklens.kernels import LinearKernel
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.empirical.weight_space import WeightSpaceExpansion
 from ntklens.kernels.expansion import Expansion
@@ -28,7 +28,7 @@ _BATCH = 500
 """Images that an attack shows to a model at a time, about."""
 _LONG_ROW = 0.6
 """Seconds of a row of kernel values from which on no more than one is measured."""
-_FEW = 32
+_FEW = 4
 """Inputs of a function whose cost does not grow with them."""
 _MOST_SECONDS = 2.0
 """Seconds of all measurements, after which each takes the least there is."""
@@ -63,19 +63,10 @@ class Rates:
         """Return the kernel of a network or of a surrogate; the experiment's own for ""."""
         if name not in self._kernels:
             if isinstance(name, SurrogateName):
-                self._kernels[name] = LinearKernel() if name.network is None else self._of_surrogate(name)
+                self._kernels[name] = LinearKernel() if name.network is None else self.context.kernel_of(name)
             else:
                 self._kernels[name] = self.context.kernel(name if isinstance(name, NetworkSource) else None)
         return self._kernels[name]
-
-    def _of_surrogate(self, name: SurrogateName) -> Kernel:
-        assert name.network is not None
-        if name.kind == "entk":
-            return empirical_kernel(self.context.tangent_network(name.network))
-        if name.network.kind == "machine":
-            return self.context.kernel(name.network)
-        k = self.context.spec.kernel
-        return analytic_kernel(name.network.build(self.context.data.shape, self.context.outputs), k.w_std, k.b_std)
 
     def hold(self, name: str, kernel: Kernel) -> str:
         """Give a kernel a name."""

@@ -17,7 +17,7 @@ from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.machine_file import holds_its_kernel
 from ntklens.networks import BinaryLogits, network_source
-from ntklens.networks.outputs import is_probability
+from ntklens.networks.outputs import check_is_no_probability
 from ntklens.study.context import Context
 from ntklens.study.spec import VictimSpec
 
@@ -37,7 +37,8 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
     try:
         with torch.no_grad():
             if len(context.data.classes) == 2 and victim(x[:2]).shape[1:] == (1,):
-                _check_is_no_probability(victim, x[:_PROBABILITY_IMAGES])
+                with torch.enable_grad():  # by which the last operation is told
+                    check_is_no_probability(victim(x[:_PROBABILITY_IMAGES]))
                 victim = BinaryLogits(victim).eval()
             check_number_of_outputs(context, victim, "victim")
             start = time.perf_counter()
@@ -90,17 +91,6 @@ def victim_fingerprint(context: Context, spec: VictimSpec) -> dict[str, str]:
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sums | {"weights": digest.hexdigest()}
-
-
-def _check_is_no_probability(network: Model, x: Tensor) -> None:
-    """Raise InputError where a single output has passed a sigmoid: its border between the classes is 0.5, not 0."""
-    with torch.enable_grad():
-        f = network(x)
-    if is_probability(f):
-        raise InputError(
-            f"expected one logit, positive for the second class; got an output between 0 and 1 for all of {len(x)} images, "
-            "as a sigmoid gives it. Return the value before the sigmoid, or the logits of both classes, (-f/2, f/2)."
-        )
 
 
 def check_number_of_outputs(context: Context, network: nn.Module, who: str) -> None:
