@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ntklens.errors import InputError
 from ntklens.study import Spec, run
@@ -21,6 +22,9 @@ class Dead(nn.Sequential):
 def soft():
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+def drawn():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3))
 
 def hard():
     return Hard(*soft())
@@ -125,3 +129,21 @@ def test_names_that_do_not_fit(names):
 def test_one_name_is_a_text():
     assert Spec.parse({"victim": {"path": "a.pt", "surrogates": "fc3"}}).victim.sources == ("fc3",)
     assert Spec.parse({"victim": {"path": "a.pt", "method": "square"}}).victim.sources == ("square",)
+
+
+def test_a_network_that_brings_its_weights_has_seen_no_samples(attacked, tmp_path):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 3))
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    given = f"{tmp_path}/net.py:drawn@{tmp_path}/w.pt"
+    record = attacked("soft", f"net:{given}", f"entk:{given}", time="inf")
+    samples = {row["source"]: row["sample"] for row in record.table("victim_sources")}
+    assert samples == {"net:net.py:drawn@w.pt": 0, "entk:net.py:drawn@w.pt": 60}
+    kinds = {row["source"]: row["kind"] for row in record.table("victim")}
+    assert kinds["entk:net.py:drawn@w.pt"] == "tangent kernel"
+
+
+@pytest.mark.parametrize(("factory", "is_loaded"), [("soft", True), ("drawn", False)])
+def test_weights_that_nobody_loaded_fail_a_check(attacked, factory, is_loaded):
+    checks = attacked(factory, "white-box", checks=True).table("victim_checks")
+    failed = [row["seen"] for row in checks if row["check"] == "loaded weights"]
+    assert failed == [] if is_loaded else "none were loaded" in failed[0]

@@ -19,10 +19,11 @@ def victim_section(record: Record) -> Section:
         rows,
         victim.accuracies,
         "Accuracy of the victim on clean images, under noise of the same size, and on the images of each source, with 95 % "
-        "Wilson intervals. Compare each source with noise: the difference is the effect of the attack itself. A kernel "
-        "trains no network and sees nothing of the victim; where it comes near the white box, which sees everything, that "
-        "knowledge is worth little. Each point is an upper bound: the robust accuracy is at most the lowest of them, "
-        "and no attack proves it.",
+        "Wilson intervals. Compare each source with noise: the difference is the effect of the attack itself. The kernel "
+        "of an untrained network sees nothing of the victim; where it comes near the white box, which sees everything, "
+        "that knowledge is worth little. A tangent kernel has the weights of its network; where that is the victim, it "
+        "tells how much of the weakness is in the network's linearisation. Each point is an upper bound: the robust "
+        "accuracy is at most the lowest of them, and no attack proves it.",
         "Dot plot of the victim's accuracy on clean, noisy and attacked images, a row for each source of images.",
     )
     plates += _gallery(record, str(meta["strongest"]))

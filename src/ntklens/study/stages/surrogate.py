@@ -119,10 +119,20 @@ def make_source(context: Context, spec: VictimSpec, victim: nn.Module, name: str
     if isinstance(model, KernelMachine) and spec.time != "inf":
         with parts(SEARCH) as progress:
             model, found = _at_its_time(context, spec, model, victim, sample, progress)
+    # A network or a machine that brings its weights has seen none of the experiment's samples.
+    is_given = known.network is not None and known.network.is_trained and known.kind != "entk"
     return Source(
-        name, kind, model, fitted.options, sample, time.perf_counter() - start, fitted.gradient_evaluations,
-        found.pop("queries", 0), found.pop("time", None), found,
-    )  # fmt: skip
+        name,
+        kind,
+        model,
+        fitted.options,
+        sample=0 if is_given else sample,
+        seconds=time.perf_counter() - start,
+        training_gradients=fitted.gradient_evaluations,
+        queries=found.pop("queries", 0),
+        time=found.pop("time", None),
+        found=found,
+    )
 
 
 def model_at(context: Context, spec: VictimSpec, name: str, flow_time: float | None) -> nn.Module:
