@@ -99,7 +99,8 @@ def _first(record: Record, majority: float) -> list[str]:
     best = max(useful, key=lambda row: row["robust_accuracy"])
     return [
         f"Of the first features, those of largest eigenvalue, {best['k']} keep most under attack: {_both(best)} of all "
-        f"test images; all {rows[-1]['k']} features are right on {_both(rows[-1])}."
+        "test images, on which this number was chosen out of those tried; "
+        f"all {rows[-1]['k']} features are right on {_both(rows[-1])}."
     ]
 
 

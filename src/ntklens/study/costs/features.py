@@ -17,8 +17,8 @@ OTHER_KERNELS, PICTURES, LEARNING, ROBUST_DATA = "other kernels", "pictures", "l
 """The parts of the stage."""
 _COMPARE = Option("--compare", "features.compare", "a shorter --compare")
 _SCORED = fewer("--scored", "features.scored")
-_DRAW_SECONDS = 0.006
-"""Seconds of a draw of what chance gives, of which each other kernel takes 200; measured for 20 features."""
+_DRAW_SECONDS = 0.009
+"""Seconds of a draw of what chance gives, of which each other kernel takes 200; CPU seconds for 20 features."""
 
 
 def features_parts(context: Context, spec: FeaturesSpec, rates: Rates) -> list[Part]:
