@@ -83,7 +83,7 @@ def _chosen(record: Record) -> list[str]:
     for category, words in ((ROBUST, "robust"), (FRAGILE, "useful non-robust")):
         if category in sets:
             parts.append(
-                f"the {words} features ({ranges(halves[category])}) alone are right on {_both(sets[category])}"
+                f"the {words} features ({_named(halves[category])}) alone are right on {_both(sets[category])}"
             )
         else:
             parts.append(f"no feature counts as {words}")
@@ -130,9 +130,11 @@ def counted(indices: Sequence[int]) -> str:
     """
     if not indices:
         return "none is"
-    if len(indices) == 1:
-        return f"1 (feature {indices[0]}) is"
-    return f"{len(indices)} (features {ranges(indices)}) are"
+    return f"{len(indices)} ({_named(indices)}) {'is' if len(indices) == 1 else 'are'}"
+
+
+def _named(indices: Sequence[int]) -> str:
+    return f"feature{'s' * (len(indices) != 1)} {ranges(indices)}"
 
 
 def ranges(indices: Sequence[int]) -> str:

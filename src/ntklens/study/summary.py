@@ -86,7 +86,11 @@ def _strongest(meta: dict[str, Any], rows: dict[str, dict[str, Any]]) -> str:
     """Return which attack is the strongest, and what that says of the network."""
     name = str(meta["strongest"])
     count = len(rows) - 2
-    who = f"The strongest of {count} attacks on {meta['victim']} is {name}" if count > 1 else f"{name} is the attack"
+    who = (
+        f"The strongest of {count} attacks on {meta['victim']} is {name}"
+        if count > 1
+        else f"{meta['victim']} under {name}"
+    )
     together = f" Under all {count} together it is {share(meta, 'worst_accuracy')}." if count > 1 else ""
     return (
         f"{who} ({rows[name]['kind']}): {at_most(rows[name])}, after {percent(rows[CLEAN]['accuracy'])} on clean images "

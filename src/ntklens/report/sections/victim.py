@@ -57,7 +57,9 @@ def _gallery(record: Record, source: str) -> list[Plate]:
 def _text(record: Record, rows: list[dict[str, Any]], meta: dict[str, Any]) -> str:
     """Return what was attacked and how, and what the lowest accuracy says."""
     attacks = [row for row in rows if row["kind"] not in (CLEAN, NOISE)]
-    how = listed([f"{row['attack']} on {row['source']}" for row in attacks])
+    how = listed(
+        [row["attack"] if row["attack"] == row["source"] else f"{row['attack']} on {row['source']}" for row in attacks]
+    )
     sources = [
         f"{row['source']} was fitted on {row['sample']} samples of the data and {surrogate_time(row)}."
         for row in rows_of(record, "victim_sources")
