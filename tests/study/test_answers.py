@@ -34,7 +34,7 @@ def test_the_answer_tells_which_features_are_robust_and_what_they_carry(record):
     assert text.startswith(
         "Of 4 features, each scored alone on all 200 test images at ε = 8/255, 1 (feature 0) is useful"
     )
-    assert "the robust features (0 to 1) alone are right on 80.0 % [75.0, 85.0] clean and 70.0 %" in text
+    assert "the robust features (features 0 to 1) alone are right on 80.0 % [75.0, 85.0] clean and 70.0 %" in text
     assert "so these numbers differ from those above" in text
     assert "carried, together, by features 2 to 3 (78.0 %" in text
     assert "2 keep most under attack" in text
