@@ -85,7 +85,8 @@ TABLES: dict[str, dict[str, Table]] = {
             (
                 *("victim", "strongest", "test", "files", "outputs", "classes", *_estimate("worst_accuracy")),
                 *("asked", "scoring_queries", "check_queries", "repeated_queries"),
-            )
+            ),
+            optional=("class_outputs",),
         ),
         "victim_gallery": Table(_EXAMPLE),
         "victim_checks": Table(("of", "check", "passed", "images", "seen")),

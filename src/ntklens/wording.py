@@ -134,7 +134,9 @@ def other_outputs(victim_meta: Mapping[str, Any]) -> list[str]:
     outputs, classes = victim_meta.get("outputs"), victim_meta.get("classes")
     if outputs is None or classes is None or outputs <= classes:
         return []
+    order = victim_meta.get("class_outputs")
+    taken = f"its first {classes} outputs are" if order is None else f"its outputs {order} are"
     return [
-        f"The network has {outputs} outputs and the data have {classes} classes: its first {classes} outputs are taken for "
-        "them, in this order, and a prediction of another class counts as wrong."
+        f"The network has {outputs} outputs and the data have {classes} classes: {taken} taken for them, in this order, "
+        "and a prediction of another class counts as wrong."
     ]

@@ -3,8 +3,10 @@
 import sys
 
 import pytest
+import torch
 
 from ntklens.errors import InputError
+from ntklens.networks import load_network
 from ntklens.study import Spec, run
 
 MODEL = """
@@ -28,6 +30,14 @@ def three():
 def twenty():
     return build(20)
 
+def trained():
+    from ntklens.data import load_dataset
+
+    network, data = build(), load_dataset("digits").train
+    means = torch.stack([data.x[data.y == c].mean(0).flatten() for c in range(10)])
+    network[1].weight.data, network[1].bias.data = means, -means.square().sum(1) / 2  # the class of the nearest mean
+    return network
+
 def sigmoid():
     last = nn.Linear(64, 1)
     nn.init.uniform_(last.bias, 1.0, 2.0)
@@ -43,9 +53,9 @@ def attacked(tmp_path):
     """(options of the victim, factory) -> the record of a run on twelve images of digits."""
     (tmp_path / "asked.py").write_text(MODEL)
 
-    def attack(factory="build", classes=None, **victim):
+    def attack(factory="build", classes=None, outputs=None, **victim):
         values = {
-            "data": {"name": "digits", "train": 250, "test": 12, "classes": classes},
+            "data": {"name": "digits", "train": 250, "test": 12, "classes": classes, "outputs": outputs},
             "kernel": {"architecture": "fc1"},
             "attack": {"curve": [], "steps": 2},
             "victim": {"path": f"{tmp_path}/asked.py:{factory}", "sample": 120, **victim},
@@ -103,9 +113,34 @@ def test_weights_of_a_saved_machine_are_not_ignored(attacked, tmp_path):
         attacked(path=f"{tmp_path}/m.safetensors", weights=tmp_path / "w.pt")
 
 
-def test_more_outputs_than_classes_are_told(attacked):
-    text = " ".join(row["text"] for row in attacked("twenty", checks=False).table("summary"))
-    assert "The network has 20 outputs and the data have 10 classes: its first 10 outputs are taken" in text
+def test_outputs_whose_classes_cannot_be_known_are_asked_for(attacked, tmp_path):
+    with pytest.raises(InputError, match=r"the victim has 20 outputs and the data have 10 classes .* --outputs 0,1,2,"):
+        attacked("twenty")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=r"expected 10 numbers from 0 to 19, .* for each class; got 3,4"):
+        attacked("twenty", outputs=[3, 4])
+    with pytest.raises(InputError, match=r"expected 2 numbers from 0 to 9, .* for each class; got 3,10"):
+        attacked("build", classes=[3, 8], outputs=[3, 10])
+
+
+def test_outputs_that_are_given_are_told(attacked):
+    record = attacked("twenty", checks=False, outputs=range(19, 9, -1))
+    text = " ".join(row["text"] for row in record.table("summary"))
+    assert "The network has 20 outputs and the data have 10 classes: its outputs 19, 18, 17" in text
+
+
+def test_a_network_of_all_classes_is_scored_on_the_outputs_of_the_chosen_ones(attacked, tmp_path):
+    """Each prediction is that of the network itself, with the output of each chosen class in the place of the class."""
+    record = attacked("trained", classes=[8, 3], checks=False)
+    (tmp_path / "asked.py").write_text(MODEL)
+    network = load_network(f"{tmp_path}/asked.py:trained")
+    predicted = network(torch.from_numpy(record.array("victim/x"))).argmax(1)
+    right = predicted == torch.tensor([8, 3])[torch.from_numpy(record.array("victim/y"))]
+    [clean] = [row for row in record.table("victim") if row["source"] == "clean"]
+    assert clean["accuracy"] == float(right.double().mean())
+    [meta] = record.table("victim_meta")
+    assert meta["class_outputs"] == "8, 3"
+    assert clean["accuracy"] > 0.5
 
 
 def test_a_failed_check_of_the_victim_is_not_called_one_of_the_surrogate(attacked):

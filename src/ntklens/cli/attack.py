@@ -126,6 +126,7 @@ def attack(
     size: o.Size = None,
     grey: o.Grey = False,
     rgb: o.Rgb = False,
+    outputs: o.Outputs = None,
     arch: Arch = None,
     kernel: o.KernelKind = "analytic",
     w_std: o.WStd = 2**0.5,
@@ -205,7 +206,7 @@ def attack(
         "kind": "attack",
         "seed": seed,
         "device": device,
-        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
+        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb, outputs),
         "kernel": o.kernel_part(w_std, b_std, ridge, kernel)
         | ({} if arch is None else {"architecture": arch})
         | {"weights": weights if victim is None else None},

@@ -68,6 +68,7 @@ def dynamics(
     size: o.Size = None,
     grey: o.Grey = False,
     rgb: o.Rgb = False,
+    outputs: o.Outputs = None,
     trainings: Trainings = "standard,PGD",
     arch: Arch = None,
     weights: o.Weights = None,
@@ -113,7 +114,7 @@ def dynamics(
         "title": "How training moves the tangent kernel",
         "seed": seed,
         "device": device,
-        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
+        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb, outputs),
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "curve": []},
         "dynamics": {
             "trainings": o.names(trainings),

@@ -29,6 +29,14 @@ Classes = Annotated[
         help="Use only these classes, by name or index, such as Pullover,Coat or 0,1 (a name comes before an index).",
     ),
 ]
+Outputs = Annotated[
+    str | None,
+    typer.Option(
+        "--outputs",
+        help="For a given network with more outputs than there are classes: the output of each class, in the order of the "
+        "classes, such as 3,5. Not needed where it has one for each class of the whole data set.",
+    ),
+]
 Train = Annotated[int | None, typer.Option("--train", help="Use only this many training images, the first ones.")]
 Test = Annotated[int | None, typer.Option("--test", help="Use only this many test images, the first ones.")]
 Size = Annotated[
@@ -131,6 +139,7 @@ def data_part(
     size: int | None = None,
     grey: bool = False,
     rgb: bool = False,
+    outputs: str | None = None,
 ) -> dict[str, Any]:
     """Return the `data` part of a Spec without the options that the user has left out.
 
@@ -148,6 +157,7 @@ def data_part(
         "train": train,
         "test": test,
         "size": size,
+        "outputs": None if outputs is None else whole_numbers(outputs, "--outputs"),
         "mode": "grey" if grey else "rgb" if rgb else None,
     }
     return {key: value for key, value in options.items() if value is not None}

@@ -40,6 +40,7 @@ def transfer(
     size: o.Size = None,
     grey: o.Grey = False,
     rgb: o.Rgb = False,
+    outputs: o.Outputs = None,
     surrogates: Surrogates = "noise,linear,rbf,ntk:fc1,ntk:fc3,net:fc2,net:small-cnn",
     victims: Victims = "fc2,small-cnn",
     seeds: Seeds = 3,
@@ -72,7 +73,7 @@ def transfer(
         "title": "Who is fooled by whose images",
         "seed": seed,
         "device": device,
-        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb),
+        "data": o.data_part(data, data_dir, classes, train, test, size, grey, rgb, outputs),
         "kernel": o.kernel_part(w_std, b_std, ridge, kernel),
         "attack": {"eps": o.number(eps, "--eps"), "norm": norm, "steps": steps, "loss": loss, "curve": []},
         "transfer": {

@@ -76,6 +76,8 @@ class Dataset:
         name: name of the data set.
         licence: terms of the images.
         notes: sentences on what the reader has left out, converted or decided.
+        chosen: for classes that were selected, their indices among all classes of the data set; None for all classes.
+        chosen_from: the number of all classes then.
     """
 
     train: Split
@@ -84,6 +86,8 @@ class Dataset:
     name: str
     licence: str = "unknown"
     notes: tuple[str, ...] = ()
+    chosen: tuple[int, ...] | None = None
+    chosen_from: int | None = None
 
     def __post_init__(self) -> None:
         for name, part in (("train", self.train), ("test", self.test)):
@@ -146,8 +150,15 @@ class Dataset:
             y = new_index[split.y]
             return replace(split[y >= 0], y=y[y >= 0])
 
-        names = tuple(self.classes[c] for c in chosen)
-        return replace(self, train=keep(self.train), test=keep(self.test), classes=names, notes=(*self.notes, *notes))
+        return replace(
+            self,
+            train=keep(self.train),
+            test=keep(self.test),
+            classes=tuple(self.classes[c] for c in chosen),
+            notes=(*self.notes, *notes),
+            chosen=tuple(c if self.chosen is None else self.chosen[c] for c in chosen),
+            chosen_from=self.chosen_from or len(self.classes),
+        )
 
     def first(self, train: int | None = None, test: int | None = None) -> Dataset:
         """Return the first images of each split, in the order of the file; all of them for None.

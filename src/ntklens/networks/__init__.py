@@ -3,7 +3,7 @@
 from ntklens.networks.architectures import architecture_names, build, is_architecture
 from ntklens.networks.linearize import Linearized, linearize
 from ntklens.networks.load import load_network
-from ntklens.networks.outputs import BinaryLogits, Centred, with_logits
+from ntklens.networks.outputs import BinaryLogits, Centred, ClassOutputs, OrderedOutputs, with_logits
 from ntklens.networks.parametrize import ntk_parametrize
 from ntklens.networks.seeded import seeded_network
 from ntklens.networks.source import NetworkSource, labels, network_source
@@ -14,8 +14,10 @@ __all__ = [
     "STATE_SUFFIXES",
     "BinaryLogits",
     "Centred",
+    "ClassOutputs",
     "Linearized",
     "NetworkSource",
+    "OrderedOutputs",
     "architecture_names",
     "build",
     "epoch_of",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -84,6 +86,30 @@ class BinaryLogits(nn.Module):
         return class_logits(f)
 
 
+class OrderedOutputs(nn.Module):
+    """A classifier of more classes than the data have, with the outputs of the data's classes first, in their order.
+
+    All its outputs stay, so that a prediction of a class that the data do not have counts as wrong.
+
+    Args:
+        network: images to logits (n, O).
+        first: number of the output that stands for each class of the data.
+    """
+
+    order: Tensor
+
+    def __init__(self, network: nn.Module, first: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.network = network
+        others = [output for output in range(outputs) if output not in set(first)]
+        self.register_buffer("order", torch.tensor([*first, *others]), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits in the new order."""
+        logits: Tensor = self.network(x)
+        return logits[:, self.order]
+
+
 class OneOutput(nn.Module):
     """A network whose outputs come in a tuple, a dict or an object, as one that returns their tensor."""
 
@@ -96,13 +122,20 @@ class OneOutput(nn.Module):
         return single_output(self.network(x))
 
 
-def with_logits(network: nn.Module, x: Tensor, classes: int) -> nn.Module:
+ClassOutputs = Callable[[int], "Sequence[int] | None"]
+"""From a network's number of outputs to the output that stands for each class; None where they are in order."""
+
+
+def with_logits(network: nn.Module, x: Tensor, classes: int, class_outputs: ClassOutputs | None = None) -> nn.Module:
     """Return a network with one logit per class: as it is, or with the logits (-f/2, f/2) of its one output f.
+
+    A network with more outputs than classes keeps all of them, those of the classes first.
 
     Args:
         network: images to outputs, (n, O).
         x: some images; a probability in the place of a logit is told on a hundred, if not by the last operation.
         classes: number of classes.
+        class_outputs: says which outputs of a trained network stand for the classes; the first ones by default.
 
     Raises:
         InputError: the network has fewer outputs than classes, one that has passed a sigmoid, or does not take the images.
@@ -128,4 +161,5 @@ def with_logits(network: nn.Module, x: Tensor, classes: int) -> nn.Module:
             f"expected a network with one output per class, {classes}; got outputs of shape {tuple(f.shape)}. Choose its "
             "classes, in its order (--classes)."
         )
-    return network
+    first = None if class_outputs is None else class_outputs(f.shape[1])
+    return network if first is None else OrderedOutputs(network, first, f.shape[1]).train(was_training)

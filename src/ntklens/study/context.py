@@ -145,6 +145,12 @@ class Context:
                     f"fitted; the data have {self.data.shape}. Choose other data, or another machine."
                 )
             with_logits(machine, self.test[0][:2], len(self.data.classes))
+            fitted = max(2, machine.targets.shape[1])
+            if fitted != len(self.data.classes):
+                raise InputError(
+                    f"expected data of {fitted} classes, on which {self.network.text} was fitted; got "
+                    f"{len(self.data.classes)}. Choose its classes, in its order (--classes), or another machine."
+                )
             return machine
         return KernelMachine(self.kernel(), Ridge(self.spec.kernel.ridge)).fit(*self.train)
 

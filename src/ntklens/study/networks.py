@@ -9,6 +9,7 @@ from ntklens.kernels import AnalyticKernel
 from ntklens.kernels.base import Kernel
 from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, labels, network_source, with_logits
+from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context
 from ntklens.study.spec import TransferSpec
 from ntklens.transfer import SurrogateName
@@ -70,12 +71,16 @@ def initial_network(
         )
     classes = len(context.data.classes)
     network = source.build(context.data.shape, outputs or classes, width=width, seed=seed).to(context.spec.device)
-    return network if source.kind == "architecture" else _with_logits(context, source, network)
+    if source.kind == "architecture":
+        return network
+    return _with_logits(context, source, network, is_trained=source.weights is not None)
 
 
-def _with_logits(context: Context, source: NetworkSource, network: nn.Module) -> nn.Module:
+def _with_logits(context: Context, source: NetworkSource, network: nn.Module, *, is_trained: bool = True) -> nn.Module:
+    # The outputs of a network that is trained on the data's classes become what they are taken for.
+    order = class_outputs(context, "the network") if is_trained else None
     try:
-        return with_logits(network, context.test[0][:_SHOWN], len(context.data.classes))
+        return with_logits(network, context.test[0][:_SHOWN], len(context.data.classes), order)
     except InputError as error:
         raise InputError(f"{source.label}: {error}") from error
 

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from ntklens.errors import InputError
 from ntklens.study.spec_part import Part, read_network
@@ -27,6 +27,15 @@ class DataSpec(Part):
     """Pixels of each side, to which all images are resized by Pillow's bilinear filter; files of mixed modes become RGB."""
     mode: Literal["grey", "rgb"] | None = None
     """What all images are converted to."""
+    outputs: tuple[NonNegativeInt, ...] | None = None
+    """The output of each class, for given networks with more outputs than classes; None where their number tells."""
+
+    @field_validator("outputs")
+    @classmethod
+    def _different(cls, outputs: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if outputs is not None and len(set(outputs)) < len(outputs):
+            raise ValueError("expected a different output for each class")
+        return outputs
 
 
 class KernelSpec(Part):
@@ -353,6 +362,15 @@ class Spec(Part):
     transfer: TransferSpec | None = None
     features: FeaturesSpec | None = None
     dynamics: DynamicsSpec | None = None
+
+    @model_validator(mode="after")
+    def _has_a_given_network(self) -> Spec:
+        d = self.dynamics
+        is_given = self.victim is not None or self.transfer is not None
+        is_given = is_given or (d is not None and (d.watch is not None or d.weights is not None))
+        if self.data.outputs is not None and not is_given:
+            raise ValueError("data.outputs are those of a network that is given; there is none. Leave them out")
+        return self
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Spec:

@@ -17,7 +17,7 @@ from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel, empirical_
 from ntklens.kernels.base import Kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
-from ntklens.networks import NetworkSource, network_source, ntk_parametrize, train, with_logits
+from ntklens.networks import ClassOutputs, NetworkSource, network_source, ntk_parametrize, train, with_logits
 from ntklens.progress import Progress, Report
 from ntklens.targets import class_targets
 from ntklens.texts import shortened
@@ -150,6 +150,7 @@ def surrogate(
     width: int = 128,
     training: TrainingRecipe | None = None,
     models: dict[str, Surrogate] | None = None,
+    class_outputs: ClassOutputs | None = None,
     progress: Report | None = None,
 ) -> Surrogate:
     """Fit or train a surrogate, given by its name, on samples of the data alone.
@@ -172,6 +173,8 @@ def surrogate(
         training: how a "net:" network is trained.
         models: surrogates that exist already, by their names without variants; a new one is added, so that variants share
             a model.
+        class_outputs: for a network that brings its weights, from its number of outputs to the output of each class; None,
+            or a result of None, for the first ones.
         progress: called with the share of the fit or of the training that is done, from 0 to 1.
 
     Raises:
@@ -197,9 +200,11 @@ def surrogate(
             if known.kind != "noise":
                 model = _control(known.kind, x).fit(x, class_targets(y, classes), progress=progress)
         elif source.kind == "machine":
-            model = KernelMachine.load(source.text).to(x.device)
+            machine = KernelMachine.load(source.text).to(x.device)
+            model = with_logits(machine, x[:2], classes, class_outputs) if machine.targets.shape[1] > 2 else machine
         elif known.kind == "net" and source.is_trained:
-            model = with_logits(source.build(tuple(x.shape[1:]), classes).to(x.device), x[:2], classes)
+            network = source.build(tuple(x.shape[1:]), classes).to(x.device)
+            model = with_logits(network, x[:2], classes, class_outputs)
         elif known.kind == "net":
             training = training or TrainingRecipe()
             model = training.network(source, x, y, classes, seed, progress)

@@ -15,6 +15,7 @@ from ntklens.linalg import GradientFlow
 from ntklens.machine import KernelMachine
 from ntklens.networks import labels
 from ntklens.progress import Parts, Progress
+from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context
 from ntklens.study.networks import check_surrogate
 from ntklens.study.parts import SEARCH, SURROGATE
@@ -116,11 +117,12 @@ def make_source(context: Context, spec: VictimSpec, victim: nn.Module, name: str
     model = fitted.model
     found: dict[str, Any] = {}
     assert model is not None
-    if isinstance(model, KernelMachine) and spec.time != "inf":
+    # A network that brings its weights, or a saved machine, has seen none of the experiment's samples; and the machine has
+    # its own training time.
+    is_given = known.network is not None and known.network.is_trained and known.kind != "entk"
+    if isinstance(model, KernelMachine) and spec.time != "inf" and not is_given:
         with parts(SEARCH) as progress:
             model, found = _at_its_time(context, spec, model, victim, sample, progress)
-    # A network or a machine that brings its weights has seen none of the experiment's samples.
-    is_given = known.network is not None and known.network.is_trained and known.kind != "entk"
     return Source(
         name,
         kind,
@@ -257,5 +259,6 @@ def _fitted(context: Context, spec: VictimSpec, known: SurrogateName, sample: in
         ridge=kernel.ridge,
         width=kernel.width,
         training=TrainingRecipe(width=spec.width, epochs=spec.epochs),
+        class_outputs=class_outputs(context, known.label()),
         progress=progress,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ntklens.progress import Parts, Progress
+from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context, Rows, StageResult
 from ntklens.study.networks import given_network, named_surrogates, named_victims
 from ntklens.study.parts import of_surrogate, of_victim
@@ -120,6 +121,7 @@ def _surrogate_images(
                 width=kernel.width,
                 training=training,
                 models=fitted,
+                class_outputs=class_outputs(context, name),
                 progress=progress.part(0.0, 0.5),
             )
             start = time.perf_counter()

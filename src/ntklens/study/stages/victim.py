@@ -17,6 +17,7 @@ from ntklens.errors import InputError
 from ntklens.networks import network_source
 from ntklens.progress import Progress
 from ntklens.statistics import paired_difference
+from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Arrays, Context, Rows, StageResult
 from ntklens.study.parts import ATTACK, CHECKS, SEARCH, SURROGATE
 from ntklens.study.rows import share_right
@@ -84,12 +85,14 @@ def _meta(
     context: Context, spec: VictimSpec, victim: Asked, every: dict[str, Attacked], right: dict[str, Tensor]
 ) -> dict[str, Any]:
     """Return the columns of the table "victim_meta" that no choice is needed for."""
+    order = class_outputs(context, "the victim")(every[CLEAN].outputs)
     attacked = [of_source for name, of_source in right.items() if name != NOISE]
     return {
         "victim": spec.path,
         "test": len(context.data.test),
         "files": context.data.test.names is not None,
         "outputs": every[CLEAN].outputs,
+        "class_outputs": None if order is None else ", ".join(map(str, order)),
         "classes": len(context.data.classes),
         # An image counts where it is right clean and under every attack: lower than the lowest of them.
         **share_right(torch.stack(attacked).all(0)).row("worst_accuracy"),

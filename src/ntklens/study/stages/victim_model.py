@@ -16,8 +16,9 @@ from ntklens.files import first_line
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.machine_file import holds_its_kernel
-from ntklens.networks import BinaryLogits, network_source
+from ntklens.networks import BinaryLogits, OrderedOutputs, network_source
 from ntklens.networks.outputs import check_is_no_probability
+from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context
 from ntklens.study.spec import VictimSpec
 
@@ -26,7 +27,7 @@ _PROBABILITY_IMAGES = 200
 
 
 def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
-    """Load the user's network and show it two images; its output has one logit per class, and may have more.
+    """Load the user's network and show it two images; it has one logit per class, and those of other classes after them.
 
     Raises:
         InputError: the network does not load, does not take the images of the experiment, or has fewer outputs than the
@@ -40,7 +41,9 @@ def checked_victim(context: Context, spec: VictimSpec) -> nn.Module:
                 with torch.enable_grad():  # by which the last operation is told
                     check_is_no_probability(victim(x[:_PROBABILITY_IMAGES]))
                 victim = BinaryLogits(victim).eval()
-            check_number_of_outputs(context, victim, "victim")
+            outputs = check_number_of_outputs(context, victim, "victim")
+            if outputs is not None and (first := class_outputs(context, "the victim")(outputs)) is not None:
+                victim = OrderedOutputs(victim, first, outputs).to(x.device).eval()
             start = time.perf_counter()
             correct(victim, x[:2], y[:2])
             # Two images, and six more with which the guard asks whether they depend on one another.
@@ -93,13 +96,16 @@ def victim_fingerprint(context: Context, spec: VictimSpec) -> dict[str, str]:
     return sums | {"weights": digest.hexdigest()}
 
 
-def check_number_of_outputs(context: Context, network: nn.Module, who: str) -> None:
-    """Raise InputError where a network has fewer outputs than the data have classes, whichever of them a batch holds.
+def check_number_of_outputs(context: Context, network: nn.Module, who: str) -> int | None:
+    """Return the number of a network's outputs; None where they are no matrix.
 
     Args:
         context: of the experiment.
         network: images to logits.
         who: what the network is called in the sentence.
+
+    Raises:
+        InputError: the network has fewer outputs than the data have classes, whichever of them a batch holds.
     """
     outputs, classes = number_of_outputs(network, context.test[0][:2]), context.data.classes
     if outputs == 1 and len(classes) == 2:
@@ -110,6 +116,7 @@ def check_number_of_outputs(context: Context, network: nn.Module, who: str) -> N
             f"the {who} has {outputs} output{'s' * (outputs > 1)}, and the data have {len(classes)} classes ({names}). "
             f"Choose the classes that it was trained on, in its order, with --classes ({outputs} of them)."
         )
+    return outputs
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ntklens.dynamics import KernelTracker, advice
 from ntklens.networks import network_source
 from ntklens.study.context import Context, Rows
@@ -16,9 +18,19 @@ THRESHOLDS = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Velocities, in kernel distance per epoch, whose first lazy epochs are listed beside that of the experiment's own."""
 
 
-def kernel_tracker(context: Context, spec: DynamicsSpec, folder: Path) -> KernelTracker:
-    """Return a tracker on the first test images that keeps its kernels in a folder."""
+def kernel_tracker(
+    context: Context, spec: DynamicsSpec, folder: Path, outputs: tuple[int, ...] | None = None
+) -> KernelTracker:
+    """Return a tracker on the first test images that keeps its kernels in a folder.
+
+    Args:
+        context: of the experiment.
+        spec: of the trainings.
+        folder: of the kernels.
+        outputs: the network's output of each class; None for the same order.
+    """
     x, y = (tensor[: spec.probe] for tensor in context.test)
+    y = y if outputs is None else torch.tensor(outputs, device=y.device)[y]
     return KernelTracker(x, y, top_k=spec.top_k, folder=folder, attack=one_step(context))
 
 

@@ -9,8 +9,9 @@ from torch import nn
 from ntklens.dynamics import checkpoints, watch
 from ntklens.errors import InputError
 from ntklens.files import first_line
-from ntklens.networks import load_network, load_state
+from ntklens.networks import OrderedOutputs, load_network, load_state
 from ntklens.progress import Progress
+from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import accuracies
@@ -24,7 +25,7 @@ def check_watch(context: Context, spec: DynamicsSpec) -> None:
     folder, model = _folder_and_model(spec)
     network = load_network(model)
     try:
-        check_number_of_outputs(context, network.to(context.spec.device), "network")
+        _ = _first_outputs(context, network.to(context.spec.device))
     except InputError:
         raise
     except Exception as error:  # a user's module may raise anything
@@ -38,6 +39,13 @@ def check_watch(context: Context, spec: DynamicsSpec) -> None:
         raise InputError(f"{folder} holds no checkpoint with an epoch in its name, as epoch-3.safetensors.")
 
 
+def _first_outputs(context: Context, network: nn.Module) -> tuple[tuple[int, ...], int] | None:
+    """Return the output of each class and the number of outputs; None for a network with the outputs in order."""
+    outputs = check_number_of_outputs(context, network, "network")
+    first = None if outputs is None else class_outputs(context, "the network")(outputs)
+    return None if first is None or outputs is None else (first, outputs)
+
+
 def _folder_and_model(spec: DynamicsSpec) -> tuple[Path, str]:
     if spec.watch is None or spec.model is None:
         raise InputError("checkpoints are watched with the folder (watch) and their network (model); give both.")
@@ -48,14 +56,15 @@ def watched(context: Context, spec: DynamicsSpec, progress: Progress) -> StageRe
     """Measure the kernel at the checkpoints in a folder, as `trained` does for the trainings of the experiment."""
     folder, model = _folder_and_model(spec)
     network = load_network(model).to(context.spec.device)
-    tracker = kernel_tracker(context, spec, context.scratch / "dynamics" / WATCHED)
+    order = _first_outputs(context, network)
+    tracker = kernel_tracker(context, spec, context.scratch / "dynamics" / WATCHED, None if order is None else order[0])
 
     known = max(1, len(checkpoints(folder)))  # more may come, if the training still runs
     measured = 0
 
     def scores(checkpoint: nn.Module) -> dict[str, float]:
         nonlocal measured
-        columns = accuracies(context, spec, checkpoint)
+        columns = accuracies(context, spec, checkpoint if order is None else OrderedOutputs(checkpoint, *order))
         measured += 1
         part(min(1.0, measured / known))
         return columns
