@@ -212,3 +212,24 @@ def test_float32_arithmetic_is_right_to_what_it_says():
     assert fast.refilter(nl.GradientFlow(1.0)).arithmetic == torch.float32
     with pytest.raises(nl.InputError, match=r"torch\.float64 or torch\.float32"):
         nl.KernelMachine(kernel, arithmetic=torch.float16)
+
+
+def test_a_machine_is_not_asked_whether_its_inputs_matter_to_each_other_unless_something_is_hooked_on():
+    class Mixing(nl.Kernel):
+        """A kernel whose values depend on the rest of the batch."""
+
+        def __call__(self, x1, x2=None):
+            x2 = x1 if x2 is None else x2
+            return x1.flatten(1) @ x2.flatten(1).T + len(x1)
+
+        def gradient(self, x1, x2, weights):
+            return (weights @ x2.flatten(1)).reshape(x1.shape)
+
+    x, y = torch.rand(6, 1, 3, 3), torch.tensor([0, 1] * 3)
+    machine = nl.KernelMachine(nl.LinearKernel(), nl.Ridge(1.0)).fit(x, y)
+    assert machine.treats_inputs_alone
+    assert not nl.KernelMachine(Mixing()).treats_inputs_alone
+    machine.register_forward_hook(lambda module, inputs, logits: logits + logits.mean(0))
+    assert not machine.treats_inputs_alone
+    with pytest.raises(nl.errors.InputError, match="do not depend on the other images"):
+        nl.fgsm(machine, x, y, 0.1)

@@ -243,6 +243,12 @@ class KernelMachine(FittedState, Estimator):
             return result
         return self.expansion(x.detach()).to(x.dtype)
 
+    @property
+    def treats_inputs_alone(self) -> bool:
+        """Whether an output depends on one input by construction: a kernel of this package, and nothing hooked on."""
+        is_plain = type(self) is KernelMachine and not (self._forward_hooks or self._forward_pre_hooks)
+        return is_plain and isinstance(self.kernel, Kernel) and type(self.kernel).__module__.startswith("ntklens.")
+
     def checked(self, x: Tensor) -> Tensor:
         """Return inputs as a tensor, if they are like the training inputs.
 

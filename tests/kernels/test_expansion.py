@@ -18,6 +18,13 @@ def error(found, truth):
     return float((found - truth).abs().max() / truth.abs().max())
 
 
+def in_weight_space(kernel, z, a):
+    """The expansion by directions, however few the z are."""
+    found = kernel.in_weight_space(z, a, DTYPE)
+    assert isinstance(found, WeightSpaceExpansion)
+    return found
+
+
 @pytest.fixture(params=PICTURES, scope="module")
 def sides(request):
     """One case, its kernel, inputs and coefficients."""
@@ -33,8 +40,7 @@ def sides(request):
 def test_as_through_the_matrix(sides, outputs, columns, size):
     net, x, z, a = sides
     kernel, a = nl.empirical_kernel(net, outputs), a[:, :columns]
-    found, truth = kernel.expansion(z, a, DTYPE), MatrixExpansion(kernel, z, a)
-    assert isinstance(found, WeightSpaceExpansion)
+    found, truth = in_weight_space(kernel, z, a), MatrixExpansion(kernel, z, a)
     if size is not None:
         found.size = size
     values, slope = found.vjp(x)
@@ -53,7 +59,7 @@ def test_as_through_the_matrix(sides, outputs, columns, size):
 def test_each_input_with_a_column_of_its_own(sides):
     net, x, z, a = sides
     kernel = nl.empirical_kernel(net)
-    found, truth = kernel.expansion(z, a, DTYPE), MatrixExpansion(kernel, z, a)
+    found, truth = in_weight_space(kernel, z, a), MatrixExpansion(kernel, z, a)
     columns = torch.tensor([0, 2, 1, 2, 0])
     values, slope = found.along(x, columns)
     exact, pull = truth.along(x, columns)
@@ -72,8 +78,7 @@ def test_parametrised_and_projected_kernels_have_one():
         nl.empirical_kernel(net, parametrisation=Parametrisation(w_std=1.5, b_std=0.3)),
         nl.empirical_kernel(net, projections=50),
     ):
-        found = kernel.expansion(z, a, DTYPE)
-        assert isinstance(found, WeightSpaceExpansion)
+        found = in_weight_space(kernel, z, a)
         assert error(found(x), kernel(x, z) @ a) < 1e-12
 
 
@@ -82,6 +87,24 @@ def test_the_matrix_is_the_way_where_directions_exceed_the_memory():
     z, a = torch.rand(4, 6, dtype=DTYPE), torch.ones(4, 1, dtype=DTYPE)
     assert isinstance(nl.empirical_kernel(net, memory_limit=100).expansion(z, a, DTYPE), MatrixExpansion)
     assert isinstance(nl.empirical_kernel(net, "full").expansion(z, a, DTYPE), MatrixExpansion)
+
+
+@pytest.mark.parametrize("outputs", ["trace", "pseudo"])
+def test_the_matrix_is_the_way_for_few_inputs_and_many_columns(outputs):
+    net = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4)).double()
+    kernel, generator = nl.empirical_kernel(net, outputs), torch.Generator().manual_seed(0)
+    z = torch.rand(400, 20, dtype=DTYPE, generator=generator)
+    least = kernel.least_inputs(z, 10)
+    assert 2 < least < 400
+    assert least == pytest.approx(10 * kernel.least_inputs(z, 1), abs=10)  # as many times as there are columns
+    a, x = torch.randn(400, 10, dtype=DTYPE, generator=generator), torch.rand(5, 20, dtype=DTYPE, generator=generator)
+    for n, form in ((least - 1, MatrixExpansion), (least, WeightSpaceExpansion)):
+        found = kernel.expansion(z[:n], a[:n], DTYPE)
+        assert isinstance(found, form)
+        assert error(found(x), kernel(x, z[:n]) @ a[:n]) < 1e-12
+    # In float32 the coefficients cancel in the directions, so these are taken whatever they cost.
+    assert isinstance(kernel.expansion(z[:2], a[:2], torch.float32), WeightSpaceExpansion)
+    assert nl.empirical_kernel(net, projections=9).least_inputs(z, 3) == 0
 
 
 def test_a_machine_in_float32_is_as_right_as_float32():

@@ -116,16 +116,16 @@ def guarded(
         stack.enter_context(torch.inference_mode(False))
         usable = [t.clone() if t.is_inference() else t for t in tensors]
         if not isinstance(model, Guarded):
+            # A kernel machine knows that its outputs for an input do not depend on others, and each check costs it a call.
+            is_checked = getattr(model, "treats_inputs_alone", False) is True
             if isinstance(model, nn.Module):
                 check_materialised(model)
-                is_training = _check_mode(model, refuse=refuse_training)
+                is_checked |= _check_mode(model, refuse=refuse_training) and not refuse_training
                 stack.enter_context(_unchanged(model))
-            else:
-                is_training = False
             if generator is not torch.default_generator:
                 stack.enter_context(torch.random.fork_rng({t.device for t in tensors if t.is_cuda}))
             model = Guarded(model)
-            model.is_checked = is_training and not refuse_training
+            model.is_checked = is_checked
         yield model, *usable
 
 

@@ -71,6 +71,12 @@ class KernelSpec(Part):
                 f"{source.text} brings its kernel and its filter, and {', '.join(changed)} would have no effect; leave "
                 f"{'it' if len(changed) == 1 else 'them'} out"
             )
+        std = [name for name in changed if name != "ridge"]
+        if self.kind == "empirical" and source.kind == "factory" and std:
+            raise ValueError(
+                f"the empirical kernel of {source.label} has the network's own weights, and {' and '.join(std)} would have "
+                f"no effect; leave {'it' if len(std) == 1 else 'them'} out"
+            )
         return self
 
 

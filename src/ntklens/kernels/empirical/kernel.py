@@ -12,7 +12,7 @@ from ntklens.kernels.base import Kernel, checked_weights
 from ntklens.kernels.empirical.gradient import kernel_gradient
 from ntklens.kernels.empirical.matrices import kernel_matrices
 from ntklens.kernels.empirical.snapshot import Snapshot, check_mode, checked_inputs, described
-from ntklens.kernels.empirical.weight_space import weight_space_expansion
+from ntklens.kernels.empirical.weight_space import WeightSpaceExpansion, least_inputs, weight_space_expansion
 from ntklens.kernels.expansion import Expansion
 from ntklens.kernels.parametrisation import Parametrisation
 from ntklens.modules import copied_function
@@ -165,7 +165,9 @@ class EmpiricalKernel(Kernel):
         return kernel_gradient(self._snapshot, a, b, checked_weights(weights, a, b))
 
     def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> Expansion:
-        """Return the function Σ_j Θ(x, z_j) A_j by directions in weight space; its cost does not grow with the number of z.
+        """Return the function Σ_j Θ(x, z_j) A_j: by directions in weight space, or through the kernel's matrix.
+
+        The cost of directions does not grow with the number of z.
 
         Args:
             z: (m, *shape) in float64.
@@ -173,13 +175,31 @@ class EmpiricalKernel(Kernel):
             arithmetic: dtype in which the function is evaluated.
 
         Returns:
-            The function; through the kernel's matrix where the kernel is full, has embeddings, or its O k directions
-            exceed the memory limit.
+            The function; through the kernel's matrix where the kernel is full, has embeddings, its O k directions exceed
+            the memory limit, or z are so few that the matrix takes fewer multiplications (`least_inputs`). The latter is
+            for float64 alone: in float32 the large coefficients have to cancel in the directions.
         """
         function = None
-        if self.outputs != "full" and z.is_floating_point():
-            function = weight_space_expansion(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
+        if arithmetic != torch.float64 or len(z) >= self.least_inputs(z, coefficients.shape[1]):
+            function = self.in_weight_space(z, coefficients, arithmetic)
         return super().expansion(z, coefficients, arithmetic) if function is None else function
+
+    def in_weight_space(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> WeightSpaceExpansion | None:
+        """Return the function of `expansion` by directions in weight space, however few the z; None where it has none."""
+        if self.outputs == "full" or not z.is_floating_point():
+            return None
+        return weight_space_expansion(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
+
+    def least_inputs(self, z: Tensor, columns: int) -> int:
+        """Return the number of z from which directions in weight space with k columns cost less than the kernel's matrix.
+
+        Args:
+            z: (m, *shape), of which the first is looked at.
+            columns: k.
+        """
+        if self.outputs == "full" or not z.is_floating_point():
+            return 0
+        return least_inputs(self._snapshot, checked_inputs(z, None)[0], columns)
 
     def identity(self) -> str:
         """Return the class of the network and the options, by which a file tells this kernel from others."""

@@ -7,15 +7,20 @@ the large coefficients of either sign have cancelled in the sum, which is taken 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ntklens.kernels.empirical.products import WeightTangent
 from ntklens.kernels.empirical.snapshot import Snapshot, network_errors
 from ntklens.kernels.empirical.tangents import Tangents
 from ntklens.kernels.expansion import ExpansionPullback
+
+_BATCH = 64
+"""Inputs x of a call, about, for which the matrix takes the tangents of all z once."""
 
 Directions = Mapping[str, list[Tensor]]
 """w_oc by the name of its block, as `Tangent.weighted_sum` gives them."""
@@ -55,6 +60,42 @@ def weight_space_expansion(
                 sums[name] = [s + term for s, term in zip(sums[name], terms, strict=True)] if name in sums else terms
         directions = {name: [t.to(arithmetic) for t in totals] for name, totals in sums.items()}
     return WeightSpaceExpansion(snapshot.tangents, directions, snapshot.output_scale(plan), arithmetic, block_size)
+
+
+def least_inputs(snapshot: Snapshot, z: Tensor, columns: int) -> int:
+    """Return the number of z from which directions take fewer multiplications per x than the kernel's matrix.
+
+    A direction is as long as the network's parameters for each output, and there is one per column, however few the z are.
+    The matrix takes a product of tangents per z, and the tangents of all z once per batch of x.
+
+    Args:
+        snapshot: the network, with outputs "trace" or "pseudo".
+        z: (m, *shape) in float64, of which the first is looked at.
+        columns: number of columns of the coefficients.
+    """
+    if snapshot.seeds is not None:
+        return 0
+    with torch.inference_mode(False), torch.no_grad():
+        outputs = snapshot.differentiated_outputs(snapshot.plan(z[:1]))
+        sizes = [p.numel() for name, p in snapshot.network.named_parameters() if name in snapshot.scales]
+        direction = outputs * sum(sizes)
+        pair = _pair(snapshot.tangents(z[:1]))
+    return math.ceil(columns * direction / (pair + 2 * direction / _BATCH))
+
+
+def _pair(tangents: Tangents) -> float:
+    """Return the multiplications that a pair of inputs takes in the kernel's matrix, in the cheaper order of summation."""
+    total = 0.0
+    for tangent in tangents.values():
+        if isinstance(tangent, WeightTangent):
+            outputs, _, groups, channels, positions = tangent.cotangents.shape
+            fan_in = tangent.inputs.fan_in or 1
+            by_gradients = outputs * groups * channels * fan_in
+            by_kernels = positions**2 * groups * (fan_in + outputs * channels)
+            total += min(by_gradients, by_kernels)
+        else:
+            total += sum(t.numel() for t in tangent.tensors())
+    return total
 
 
 class WeightSpaceExpansion:

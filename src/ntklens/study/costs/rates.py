@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ntklens.attacks.objective import Objective
 from ntklens.dynamics import KernelTracker
-from ntklens.kernels import LinearKernel
+from ntklens.kernels import EmpiricalKernel, LinearKernel
 from ntklens.kernels.base import Kernel
-from ntklens.kernels.empirical.weight_space import WeightSpaceExpansion
 from ntklens.kernels.expansion import Expansion
 from ntklens.linalg import factor_seconds
 from ntklens.networks import BinaryLogits, NetworkSource
@@ -49,7 +49,7 @@ class Rates:
         self._known: dict[Hashable, float] = {}
         self._longest: dict[Hashable, float] = {} if cruder is None else cruder._known
         self._kernels: dict[Hashable, Kernel] = {}
-        self._expansions: dict[Hashable, Expansion] = {}
+        self._in_weights: dict[Hashable, Expansion | None] = {}
         self._spent = 0.0
         self._counted: set[Hashable] = set()
 
@@ -100,9 +100,12 @@ class Rates:
 
     def _per_image(self, what: str, name: Name, n: int) -> float:
         rows = max(1, min(_BATCH, len(self.context.data.test)))
-        if self._is_in_weight_space(name):
+        columns = 8 if what == "along" else self.context.outputs
+        function = self._in_weight_space(name, n, columns)
+        if function is not None:
             # Its cost does not grow with n, and it costs as much to make as to use: one of a few inputs is measured.
-            return self._measured((what, name), lambda size: self._call(what, name, size), rows, start=2) / rows
+            call = partial(self._call, what, function, columns)
+            return self._measured((what, name), call, rows, start=2) / rows
         # A row of kernel values may take too long to be measured whole; then rows are measured in part.
         row = self._measured((what, name, n, "row"), lambda size: self._machine_call(what, name, size, 1), n, start=32)
         if row > _LONG_ROW or rows == 1:
@@ -111,30 +114,29 @@ class Rates:
             self._measured((what, name, n), lambda size: self._machine_call(what, name, n, size), rows, start=2) / rows
         )
 
-    def _is_in_weight_space(self, name: Name) -> bool:
-        return isinstance(self._expansion(name, _FEW, self.context.outputs), WeightSpaceExpansion)
-
-    def _expansion(self, name: Name, n: int, outputs: int) -> Expansion:
-        """Return a function of a kernel on n inputs; that of a few inputs is kept."""
-        key = (name, outputs)
-        if n == _FEW and key in self._expansions:
-            return self._expansions[key]
-        z = self._train(n)
-        coefficients = torch.ones(len(z), outputs, dtype=torch.float64, device=z.device)
-        function = self.kernel(name).expansion(z, coefficients, torch.float64)
-        if n == _FEW:
-            self._expansions[key] = function
-        return function
-
-    def _call(self, what: str, name: Name, rows: int) -> Callable[[], object]:
-        return self._machine_call(what, name, _FEW, rows)
+    def _in_weight_space(self, name: Name, n: int, columns: int) -> Expansion | None:
+        """Return a function of a kernel on a few inputs, where that on n inputs is one in weight space."""
+        kernel = self.kernel(name)
+        if not isinstance(kernel, EmpiricalKernel) or n < kernel.least_inputs(self._train(1), columns):
+            return None
+        key = (name, columns)
+        if key not in self._in_weights:
+            z = self._train(_FEW)
+            ones = torch.ones(len(z), columns, dtype=torch.float64, device=z.device)
+            self._in_weights[key] = kernel.in_weight_space(z, ones, torch.float64)
+        return self._in_weights[key]
 
     def _machine_call(self, what: str, name: Name, n: int, rows: int) -> Callable[[], object]:
+        """Return a call of a kernel's function on n inputs."""
+        columns = 8 if what == "along" else self.context.outputs
+        z = self._train(n)
+        ones = torch.ones(len(z), columns, dtype=torch.float64, device=z.device)
+        return self._call(what, self.kernel(name).expansion(z, ones, torch.float64), columns, rows)
+
+    def _call(self, what: str, function: Expansion, count: int, rows: int) -> Callable[[], object]:
         x = self.context.test[0]
         x = x.repeat(-(-rows // len(x)), *[1] * (x.ndim - 1))[:rows]
-        outputs = 8 if what == "along" else self.context.outputs
-        function = self._expansion(name, n, outputs)
-        columns = torch.arange(rows, device=x.device) % outputs
+        columns = torch.arange(rows, device=x.device) % count
 
         def gradient() -> object:
             values, pullback = function.vjp(x)
