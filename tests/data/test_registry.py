@@ -15,21 +15,21 @@ needs_full = pytest.mark.skipif(not FULL.is_dir(), reason="the full data sets ar
 
 def test_the_embedded_set_is_stratified_and_interleaved():
     data = load_dataset()
-    assert data.train.x.shape == (4000, 1, 28, 28)
-    assert data.test.x.shape == (1000, 1, 28, 28)
+    assert data.train.x.shape == (6000, 1, 28, 28)
+    assert data.test.x.shape == (10000, 1, 28, 28)
     assert data.train.x.dtype == torch.float32
     assert (float(data.train.x.min()), float(data.train.x.max())) == (0, 1)
-    for split, each in ((data.train, 400), (data.test, 100)):
+    for split, each in ((data.train, 600), (data.test, 1000)):
         assert torch.bincount(split.y).tolist() == [each] * 10
-        for n in (13, 100, 777):
+        for n in (13, 100, 777, 5991):
             counts = torch.bincount(split.y[:n], minlength=10)
             assert int(counts.max() - counts.min()) <= 1
 
 
 def test_the_embedded_set_is_small_and_the_same_everywhere():
     asset = resources.files("ntklens.data") / "assets" / "fashion_mnist_mini.npz"
-    assert len(asset.read_bytes()) < 3_000_000
-    assert load_dataset().fingerprint() == "f05702ef58faae913c0a48eefd0c92539df475298831acd8080f2bd93db1a8b0"
+    assert len(asset.read_bytes()) < 9_000_000
+    assert load_dataset().fingerprint() == "069e5d79b1dc067f38bd294ccf9f634f5f861a941e441c45b4ef58df5c496424"
 
 
 @needs_full
@@ -37,6 +37,7 @@ def test_the_embedded_set_is_a_part_of_the_full_one():
     full, mini = load_dataset("fashion-mnist", data_dir=FULL), load_dataset()
     rows = {x.numpy().tobytes(): int(y) for x, y in zip(full.test.x, full.test.y, strict=True)}
     assert all(rows[x.numpy().tobytes()] == int(y) for x, y in zip(mini.test.x, mini.test.y, strict=True))
+    assert len({x.numpy().tobytes() for x in mini.test.x}) == 10_000
 
 
 @needs_full
@@ -66,6 +67,6 @@ def test_unknown_names_and_wrong_choices(tmp_path):
         load_dataset(classes=["Hat", "Coat"])
     with pytest.raises(InputError, match="two or more different classes"):
         load_dataset(classes=[1, 1])
-    with pytest.raises(InputError, match="from 1 to 4000"):
-        load_dataset(train=4001)
+    with pytest.raises(InputError, match="from 1 to 6000"):
+        load_dataset(train=6001)
     assert "cifar10" in dataset_names()

@@ -84,7 +84,7 @@ def _read_digits(_: Path) -> Dataset:
 
 SOURCES = {
     "fashion-mnist-mini": Source(
-        "clothes, 28x28 grey, ten classes; 4,000 + 1,000 images of Fashion-MNIST",
+        "clothes, 28x28 grey, ten classes; 6,000 + 10,000 images of Fashion-MNIST",
         "MIT, Zalando SE 2017",
         _read_mini,
     ),
@@ -167,7 +167,7 @@ def load_dataset(
     Example:
         >>> data = load_dataset("fashion-mnist-mini", classes=["Pullover", "Coat"])
         >>> data.train.x.shape, data.classes
-        (torch.Size([800, 1, 28, 28]), ('Pullover', 'Coat'))
+        (torch.Size([1200, 1, 28, 28]), ('Pullover', 'Coat'))
     """
     if size is not None:
         size = as_count(size, "size")
