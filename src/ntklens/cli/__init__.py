@@ -15,6 +15,7 @@ import typer
 
 from ntklens.cli.attack import attack
 from ntklens.cli.characters import replace_what_cannot_be_shown
+from ntklens.cli.compare import compare
 from ntklens.cli.data import data
 from ntklens.cli.demo import demo
 from ntklens.cli.dynamics import dynamics
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (demo, data, attack, transfer, features, dynamics, paper, run, report):
+for verb in (demo, data, attack, transfer, features, dynamics, paper, run, report, compare):
     app.command()(verb)
 
 

@@ -1,0 +1,48 @@
+"""`ntklens compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ntklens.cli import options as o
+
+First = Annotated[Path, typer.Argument(help="Folder of a run, the --out of the command that made it.")]
+Second = Annotated[Path, typer.Argument(help="Folder of another run; differences are what it has more.")]
+Every = Annotated[bool, typer.Option("--all", help="Print the figures too whose difference may be chance.")]
+
+
+def compare(first: First, second: Second, every: Every = False, json: o.Json = False) -> None:
+    """Set two runs side by side: their settings, their verdicts, and their figures with intervals of the differences.
+
+    Nothing is computed but the differences. The intervals take the runs as independent, so those of runs that share test
+    images are wider than they need be.
+
+    Example: ntklens compare runs/before runs/after
+    """
+    from ntklens.cli import console
+    from ntklens.record import Record
+    from ntklens.study.compare import compare as set_beside
+
+    found = set_beside(Record.open(first), Record.open(second))
+    if json:
+        console.as_json(vars(found))
+        return
+    if found.settings:
+        console.table("what differs in the settings", found.settings)
+    else:
+        console.say("Both runs have the same settings, data and versions.")
+    console.table("claims", found.claims)
+    different = [row for row in found.figures if row["differs"]]
+    shown = found.figures if every else different
+    console.table("figures", [{key: row[key] for key in row if key != "differs"} for row in shown])
+    console.say(
+        f"{len(different)} of {len(found.figures)} figures differ by more than their intervals; of figures that are the "
+        "same, about one in twenty does so by chance."
+        if found.figures
+        else "The runs have no figure in common."
+    )
+    for row in found.alone:
+        console.say(f"{row['figures']} figures of the table {row['table']} are in one run alone.")
