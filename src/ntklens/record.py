@@ -90,13 +90,7 @@ class Record:
             InputError: the folder exists (and, with `overwrite`, is not the folder of a run), or cannot be written.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            if not overwrite:
-                raise InputError(f"{folder} exists; choose another --out, or pass --overwrite to replace that run.")
-            if not (folder / FILE).is_file():
-                raise InputError(
-                    f"{folder} is not the folder of a run, so it is not overwritten; choose another --out."
-                )
+        check_folder(folder, overwrite=overwrite)
         record = cls(folder, kind, title, dict(spec), dict(provenance))
         backup = Backup(folder)
         try:
@@ -238,6 +232,15 @@ class Record:
         text = json.dumps(values, indent=1, allow_nan=False) + "\n"
         with written_whole(self.folder / FILE) as partial:
             partial.write_text(text, encoding="utf-8")
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise InputError for a folder that a new run cannot take: one that is there, unless `overwrite` replaces its run."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            raise InputError(f"{folder} exists; choose another --out, or pass --overwrite to replace that run.")
+        if not (folder / FILE).is_file():
+            raise InputError(f"{folder} is not the folder of a run, so it is not overwritten; choose another --out.")
 
 
 def provenance(*, seed: int, data: str, victim: Mapping[str, str] | None = None) -> dict[str, Any]:

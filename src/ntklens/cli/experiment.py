@@ -36,6 +36,7 @@ def execute(
     tables: tuple[str, ...],
     only_in_json: tuple[str, ...] = (),
     further: Callable[[Record], dict[str, Any]] = lambda record: {},
+    show: Callable[[dict[str, Any]], None] = console.as_json,
 ) -> Record:
     """Run an experiment, write its report, and print its result.
 
@@ -48,6 +49,7 @@ def execute(
         tables: names of the record's tables to print.
         only_in_json: names of further tables that are printed as JSON; their contents are among the sentences.
         further: further values of a finished run for programs.
+        show: takes what is printed as JSON, where `json` asks for it.
 
     Returns:
         The finished run.
@@ -80,7 +82,7 @@ def execute(
             "run": str(record.folder),
             "report": str(report),
         }
-        console.as_json(_origin(record) | answers | further(record) | results | places)
+        show(_origin(record) | answers | further(record) | results | places)
         return record
     sentences = record.table("summary")
     for sentence in sentences:

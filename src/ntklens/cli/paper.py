@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ntklens.cli import options as o
 
 Experiment = Annotated[
-    str,
-    typer.Argument(help="Experiment: transfer (claims C1 and C2), features (C3 to C6) or dynamics (C7, C8 and L1)."),
+    str | None,
+    typer.Argument(
+        help="Experiment: transfer (claims C1 and C2), features (C3 to C6) or dynamics (C7, C8 and L1); all three, in "
+        "folders of --out, where none is given.",
+        show_default=False,
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -27,7 +32,7 @@ Eps = Annotated[
 
 
 def paper(
-    experiment: Experiment,
+    experiment: Experiment = None,
     data: Data = None,
     data_dir: o.DataDir = None,
     classes: o.Classes = None,
@@ -49,13 +54,37 @@ def paper(
     Claims C1 to C6 are those of Tsilivis & Kempe (2022); C7, C8 and L1 those of Loo et al. (2022). Each claim gets a
     verdict and a figure.
 
+    Example: ntklens paper --out runs/paper
+
     Example: ntklens paper transfer --data fashion-mnist --data-dir ~/datasets --classes 0,6 --train 1000
     """
     radius = None if eps is None else o.number(eps, "--eps")
 
+    from ntklens.cli import console
     from ntklens.cli.experiment import execute
-    from ntklens.study import paper_spec
+    from ntklens.record import FILE, check_folder
+    from ntklens.study import PAPERS, paper_spec
 
     data_part = o.data_part(data, data_dir, classes, train, test, size, grey, rgb)
-    spec = paper_spec(experiment, data_part, eps=radius, seed=seed, device=device)
-    execute(spec, out, overwrite=overwrite, resume=resume, json=json, tables=("claims",))
+    names = PAPERS if experiment is None else (experiment,)
+    specs = {name: paper_spec(name, data_part, eps=radius, seed=seed, device=device) for name in names}
+    folders = {name: out if experiment is not None else out / name for name in names}
+    if not resume:
+        for folder in folders.values():  # before hours of work on those that come first
+            check_folder(folder, overwrite=overwrite)
+    results: dict[str, Any] = {}
+    for name, spec in specs.items():
+        if experiment is None and not json:
+            console.say(f"{name}:")
+        execute(
+            spec,
+            folders[name],
+            overwrite=overwrite,
+            # Of three experiments, those that an interrupted run had not come to have no folder.
+            resume=resume and (experiment is not None or (folders[name] / FILE).is_file()),
+            json=json,
+            tables=("claims",),
+            show=partial(results.__setitem__, name),
+        )
+    if json:
+        console.as_json(results if experiment is None else results[experiment])

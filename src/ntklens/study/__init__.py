@@ -2,7 +2,7 @@
 
 from ntklens.study.export import export_robust_data
 from ntklens.study.run import planned, run
-from ntklens.study.shipped import demo_spec, paper_spec
+from ntklens.study.shipped import PAPERS, demo_spec, paper_spec
 from ntklens.study.spec import (
     AttackSpec,
     DataSpec,
@@ -16,6 +16,7 @@ from ntklens.study.spec import (
 )
 
 __all__ = [
+    "PAPERS",
     "AttackSpec",
     "DataSpec",
     "DynamicsSpec",
