@@ -59,6 +59,8 @@ _BAND = ("first", "last", "label_energy")
 _RUN = ("training", "seed")
 _POLAR = ("radius", "angle", "radius_top", "angle_top", "radius_bottom", "angle_bottom")
 
+_JUDGED = ("measure", "estimate", "low", "high", "side", "margin", "unit", "would_decide")
+
 WORST_CASE = (*_ACCURACY, *_ROBUST_ACCURACY, "pgd_accuracy", "n")
 """Columns of a model's accuracy on clean images, under PGD alone, and in the worst case of several attacks."""
 
@@ -93,11 +95,17 @@ TABLES: dict[str, dict[str, Table]] = {
     },
     "lazy": {
         "lazy": Table(("victim", "width", "seed", "source", "eps", *_ACCURACY, "n", "agreement"), optional=_COSINE),
-        "lazy_effect": Table(("width", "first", "second", *_VALUE, "n")),
+        "lazy_effect": Table(("width", "first", "second", *_VALUE, "n", "seeds", "seed_share")),
+        "lazy_narrowing": Table(("narrowest", "widest", *_VALUE, "n", "seeds", "seed_share")),
         "lazy_cost": Table(("source", "seconds", "gradient_evaluations")),
         "lazy_meta": Table(("steps", "learning_rate", "seeds")),
         "lazy_steps": Table(("steps", "seed", "width", "source", "accuracy"), optional=_COSINE),
-        "lazy_regimes": Table(("regime", "width", "seeds", "clean", "noise", "kernel", "white_box", *_VALUE, "cosine")),
+        "lazy_regimes": Table(
+            (
+                *("regime", "width", "seeds", "clean", "noise", "kernel", "white_box", *_VALUE, "cosine"),
+                *(*_estimate("beyond_noise"), "n", "seed_share"),
+            )
+        ),
     },
     "transfer": {
         "transfer": Table(("surrogate", "victim", "seed", "eps", *_ACCURACY, *_estimate("fooled"), "n")),
@@ -121,9 +129,18 @@ TABLES: dict[str, dict[str, Table]] = {
         "spectrum_meta": Table(("n", "effective_rank", "trace")),
         "top_k": Table(("k", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
         "subsets": Table(("features", "count", "label_energy", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
+        "head_tail": Table(
+            (
+                *("features", "first", "last", "count", "label_energy", *_ACCURACY, *_ROBUST_ACCURACY),
+                *(*_estimate("survives"), "n"),
+            )
+        ),
+        "head_tail_effect": Table(("first", "second", "attacked", *_VALUE, "n")),
+        "head_tail_meta": Table(("k", "rank", "n_chosen", "n", "majority", "eps", "norm", "steps")),
+        "head_choice": Table(("k", *_ROBUST_ACCURACY, "n")),
         "bands": Table((*_BAND, "count", "category", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
         "trade_off": Table(("knob", "value", "label_energy", *_ACCURACY, *_ROBUST_ACCURACY, "n")),
-        "consistency": Table(("kernel_a", "kernel_b", "measure", *_VALUE, "null_low", "null_high")),
+        "consistency": Table(("kernel_a", "kernel_b", "measure", *_VALUE, "n", "null_low", "null_high")),
         "side_by_side": Table(("kernel",)),
         "picture_rows": Table(("index", "usefulness", "robustness")),
         "picture_columns": Table(("index", "label")),
@@ -156,7 +173,8 @@ TABLES: dict[str, dict[str, Table]] = {
         "kernel_machines": Table((*_RUN, "fitted_on", *WORST_CASE, "feature_usefulness", "feature_robustness")),
     },
     "claims": {
-        "claims": Table(("claim", "statement", "verdict", "figure")),
+        "claims": Table(("claim", "statement", "verdict", "figure", *_JUDGED)),
+        "claim_parts": Table(("claim", "verdict", "decides", *_JUDGED)),
         "summary": Table(("text",), optional=("about",)),
     },
 }

@@ -105,6 +105,48 @@ def mean(
     return Estimate(centre, max(within[0], centre - half_width), min(within[1], centre + half_width), n)
 
 
+def crossed_mean(values: ArrayLike, confidence: float = 0.95) -> tuple[Estimate, float]:
+    """Return the mean over seeds and images that are crossed, with an interval over both.
+
+    Both are random: the interval says what other seeds and other images would give. With mean squares M_S of the rows, M_I
+    of the columns and M_E of what neither explains, the variance of the mean is (M_S + M_I - M_E) / (S n), and its degrees
+    of freedom are those of Satterthwaite (1946). Where M_S or M_I is below M_E, as chance makes it, M_E stands for it, so
+    that no source of variance is taken for negative.
+
+    Args:
+        values: (S, n), one row per seed and one column per image.
+        confidence: coverage of the interval, between 0 and 1.
+
+    Returns:
+        The mean with its interval and n, and the share of its variance that more seeds with as many images would lower.
+        With one seed the interval covers images alone, and that share is 0.
+
+    Raises:
+        InputError: values that are not a matrix, or a confidence outside (0, 1).
+    """
+    from scipy import stats
+
+    _check_confidence(confidence)
+    table = np.asarray(values, dtype=float)
+    if table.ndim != 2 or not len(table):
+        raise InputError(f"expected values (seeds, images) with at least one row; got an array of {table.shape}.")
+    seeds, n = table.shape
+    if seeds == 1 or n < 2:
+        return mean(table.mean(0), confidence), 0.0
+    centre = float(table.mean())
+    by_seed, by_image = table.mean(1), table.mean(0)
+    rest = table - by_seed[:, None] - by_image + centre
+    m_rest = float((rest**2).sum()) / ((seeds - 1) * (n - 1))
+    m_seed = max(n * float(by_seed.var(ddof=1)), m_rest)
+    m_image = max(seeds * float(by_image.var(ddof=1)), m_rest)
+    total = m_seed + m_image - m_rest
+    if total == 0:
+        return Estimate(centre, centre, centre, n), 0.0
+    freedom = total**2 / (m_seed**2 / (seeds - 1) + m_image**2 / (n - 1) + m_rest**2 / ((seeds - 1) * (n - 1)))
+    half_width = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(total / (seeds * n))
+    return Estimate(centre, centre - half_width, centre + half_width, n), (m_seed - m_rest) / total
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Return the mean of a - b for two 0/1 outcomes of the same n units, with Newcombe's score interval.
 

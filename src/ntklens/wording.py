@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ntklens.schema import bounds
-from ntklens.vocabulary import TRAINED_SOURCE
+from ntklens.vocabulary import DIFFERENCE, NUMBER, SHARE, TRAINED_SOURCE
 
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ₂"}
 
@@ -73,6 +73,52 @@ def share(row: Mapping[str, Any], column: str = "accuracy") -> str:
 def points(row: Mapping[str, Any]) -> str:
     """Write a row's difference of two shares in points of percentage, with its 95 % interval."""
     return f"{100 * row['value']:.1f} points [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def quantity(value: float | None, unit: str, low: float | None = None, high: float | None = None) -> str:
+    """Write the estimate of a claim in its unit, with its interval where it has one.
+
+    Args:
+        value: the estimate; None where it is not known.
+        unit: `SHARE`, `DIFFERENCE` or `NUMBER` of the vocabulary.
+        low: lower end of the interval.
+        high: upper end of the interval.
+
+    Example:
+        >>> quantity(0.72, "share", 0.63, 0.798), quantity(0.021, "difference"), quantity(1.591, "number", 1.2, 2.086)
+        ('72.0 % [63.0, 79.8]', '2.1 points', '1.59 [1.20, 2.09]')
+    """
+    if value is None:
+        return "–"
+    scale, digits = (1, 2) if unit == NUMBER else (100, 1)
+    suffix = {SHARE: " %", DIFFERENCE: " points"}.get(unit, "")
+    text = f"{scale * value:.{digits}f}{suffix}"
+    if low is None or high is None:
+        return text
+    return f"{text} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+
+
+def decided_by(row: Mapping[str, Any]) -> str:
+    """Return what the verdict on a claim, or on a part of it, rests on; empty where nothing was estimated.
+
+    Args:
+        row: of the table "claims" or "claim_parts".
+
+    Example:
+        >>> numbers = {"estimate": 0.01, "low": 0.0, "high": 0.05, "margin": 0.5, "unit": "share", "side": "below"}
+        >>> decided_by({"measure": "the accuracy of the tail under attack"} | numbers)
+        'the accuracy of the tail under attack is 1.0 % [0.0, 5.0]; expected below 50.0 %'
+    """
+    if row["measure"] is None:
+        return ""
+    unit = str(row["unit"])
+    measured = quantity(row["estimate"], unit, row["low"], row["high"])
+    return f"{row['measure']} is {measured}; expected {row['side']} {quantity(row['margin'], unit)}"
+
+
+def capitalised(sentence: str) -> str:
+    """Return a sentence with its first letter as a capital."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def listed(parts: Sequence[str]) -> str:

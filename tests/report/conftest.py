@@ -147,10 +147,12 @@ def lazy_stage(record, rng):
         for s in range(3)
         for name, value in (SOURCES | {"white-box": own}).items()
     ]
-    effect = {"width": 64, "first": "noise", "second": "white-box", "value": 0.4, "low": 0.3, "high": 0.5, "n": N}
+    over_both = {"value": 0.4, "low": 0.3, "high": 0.5, "n": N, "seeds": 3, "seed_share": 0.1}
+    effect = {"width": 64, "first": "noise", "second": "white-box"} | over_both
     cost = [{"source": s, "seconds": 0.5, "gradient_evaluations": N} for s in SOURCES if s != "clean"]
     meta = {"steps": 150, "learning_rate": 0.001, "seeds": 3}
     tables = {"lazy": rows, "lazy_effect": [effect], "lazy_cost": cost, "lazy_meta": [meta]}
+    tables["lazy_narrowing"] = [{"narrowest": 64, "widest": 1024} | over_both]
     tables["lazy_steps"] = [
         {"steps": step, "seed": 0, "width": 1024, "source": name, "accuracy": value, **cosine(name, 1 - 0.002 * step)}
         for step in (10, 50, 150)
@@ -158,9 +160,9 @@ def lazy_stage(record, rng):
         if name not in ("noise", "trained surrogate")
     ]
     shares = {"clean": 0.82, "noise": 0.81, "kernel": 0.72, "white_box": 0.7}
-    gap = {"value": 0.02, "low": 0.01, "high": 0.03}
+    gap = over_both | {"beyond_noise": 0.1, "beyond_noise_low": 0.05, "beyond_noise_high": 0.15}
     tables["lazy_regimes"] = [
-        {"regime": name, "width": 1024, "seeds": 3, **shares, **gap, "cosine": 0.9} for name in ("lazy", "large rate")
+        {"regime": name, "width": 1024, **shares, **gap, "cosine": 0.9} for name in ("lazy", "large rate")
     ]
     add_stage(record, "lazy", tables, seconds=15.6)
 
@@ -181,6 +183,7 @@ def features_stage(record, classes, channels, rng, count=150):
     overlap = {"measure": "overlap of the top 20 eigenspaces", "value": 0.9, "low": None, "high": None}
     ranks = {"measure": "rank correlation of robustness", "value": 0.8, "low": 0.7, "high": 0.87}
     agreement = [pair | overlap | {"null_low": 0.1, "null_high": 0.2}, pair | ranks | dict.fromkeys(NULL)]
+    agreement = [row | {"n": None} for row in agreement]
     knobs = [
         {
             "knob": knob,
@@ -303,6 +306,18 @@ def dynamics_stage(record, rng, epochs=12):
     add_stage(record, "dynamics", tables, arrays, seconds=17.3)
 
 
+JUDGED = {
+    "measure": "the accuracy of the head",
+    "estimate": 0.8,
+    "low": 0.7,
+    "high": 0.9,
+    "side": "above",
+    "margin": 0.5,
+    "unit": "share",
+}
+UNJUDGED = dict.fromkeys(JUDGED)
+
+
 def claims_stage(record, verdicts):
     rows = [
         {
@@ -310,10 +325,15 @@ def claims_stage(record, verdicts):
             "statement": "A statement about kernels.",
             "verdict": verdict,
             "figure": "12.0 points [8.0, 16.0]",
+            **(UNJUDGED if verdict == "not measured" else JUDGED),
+            "would_decide": "about 900 test images" if verdict == "cannot tell" else "",
         }
         for i, verdict in enumerate(verdicts, 1)
     ]
-    tables = {"claims": rows, "summary": [{"text": "What this run says, in plain words."}]}
+    parts = [
+        {"claim": "C3", "verdict": verdict, "decides": True, "would_decide": "", **JUDGED} for verdict in verdicts[:2]
+    ]
+    tables = {"claims": rows, "claim_parts": parts, "summary": [{"text": "What this run says, in plain words."}]}
     add_stage(record, "claims", tables)
 
 
@@ -337,7 +357,7 @@ def make_record(tmp_path):
             features_stage(record, classes, channels, rng)
         if "dynamics" in stages:
             dynamics_stage(record, rng)
-        claims_stage(record, ["seen"] * 5 + ["not seen here"] + ["not measured here"] * 2)
+        claims_stage(record, ["seen"] * 4 + ["contradicted", "cannot tell"] + ["not measured"] * 2)
         return record
 
     return make

@@ -4,7 +4,7 @@ import pytest
 
 from ntklens.record import Record
 from ntklens.study.answers import by_category, claims_answer, features_answer
-from ntklens.vocabulary import FRAGILE, NOT_SEEN, ROBUST, SEEN, USELESS
+from ntklens.vocabulary import CANNOT_TELL, CONTRADICTED, FRAGILE, ROBUST, SEEN, USELESS
 
 
 def both(clean, robust):
@@ -50,7 +50,17 @@ def test_without_an_attack_nothing_is_said_of_robustness(record):
 
 
 def test_claims_are_told_with_their_statements():
-    rows = [{"claim": "C3", "statement": "Features split.", "verdict": NOT_SEEN}]
-    rows += [{"claim": "C4", "statement": "Features agree.", "verdict": SEEN}]
-    text = claims_answer(rows, ((SEEN, "seen here"), (NOT_SEEN, NOT_SEEN)))
-    assert text == ["Of the claims of the papers, seen here: C4 (features agree); not seen here: C3 (features split)."]
+    rows = [
+        {
+            "claim": "C3",
+            "statement": "Features split.",
+            "verdict": CANNOT_TELL,
+            "would_decide": "about 900 test images",
+        },
+        {"claim": "C4", "statement": "Features agree.", "verdict": SEEN, "would_decide": ""},
+        {"claim": "C5", "statement": "Robust come first.", "verdict": CONTRADICTED, "would_decide": ""},
+    ]
+    assert claims_answer(rows) == [
+        "Of the claims of the papers, seen: C4 (features agree); contradicted: C5 (robust come first); cannot tell: C3 "
+        "(features split; about 900 test images would decide)."
+    ]

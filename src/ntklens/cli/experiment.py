@@ -73,7 +73,8 @@ def execute(
         raise
     report = write_report(record)
     if json:
-        results = {name: record.table(name) for name in (*tables, *only_in_json)}
+        parts = ("claim_parts",) if "claims" in tables else ()
+        results = {name: record.table(name) for name in (*tables, *parts, *only_in_json)}
         answers: dict[str, Any] = {"summary": [row["text"] for row in record.table("summary")]}
         if record.table("features"):
             answers["features_by_category"] = by_category(record)
@@ -90,7 +91,8 @@ def execute(
             console.say(str(sentence["text"]))
     for name in tables:
         left_out = _LEFT_OUT.get(name, ("model",))
-        rows = [{key: value for key, value in row.items() if key not in left_out} for row in record.table(name)]
+        told = _told(record.table(name)) if name == "claims" else record.table(name)
+        rows = [{key: value for key, value in row.items() if key not in left_out} for row in told]
         console.table(_TITLES.get(name, name.replace("_", " ")), rows)
     if "claims" not in tables:  # that table has the statements and the verdicts
         for sentence in sentences:
@@ -98,6 +100,17 @@ def execute(
                 console.say(str(sentence["text"]))
     console.say(f"report: {report}  (everything: {record.folder}, {time.perf_counter() - start:.0f} s)")
     return record
+
+
+def _told(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the table "claims" with the estimate, interval and margin of each claim as one sentence."""
+    from ntklens.wording import capitalised, decided_by
+
+    return [
+        {key: row[key] for key in ("claim", "statement", "verdict")}
+        | {"decided_by": capitalised(decided_by(row)), "would_decide": row["would_decide"], "figure": row["figure"]}
+        for row in claims
+    ]
 
 
 def _flags(kind: str) -> set[str] | None:

@@ -15,6 +15,8 @@ from ntklens.record import Record
 from ntklens.report.figures.style import styled
 from ntklens.report.sections import Plate, sections
 from ntklens.report.tables import number
+from ntklens.vocabulary import NOT_MEASURED
+from ntklens.wording import capitalised, decided_by
 
 _PIXELS_PER_INCH = 112
 
@@ -29,12 +31,14 @@ def render(record: Record) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["decided_by"] = lambda row: capitalised(decided_by(row))
     environment.filters["image"] = _image
     parts = list(sections(record))
     return environment.get_template("page.html.j2").render(
         title=record.title,
         summary=[row["text"] for row in record.table("summary") if row.get("about") != "claims"],
         claims=_claims(record, whole=len(parts) > 1),
+        claim_parts=record.table("claim_parts"),
         data=record.table("data"),
         sections=parts,
         provenance=record.provenance,
@@ -58,8 +62,9 @@ def write_report(record: Record, path: str | Path | None = None) -> Path:
 
 def _claims(record: Record, *, whole: bool) -> list[dict[str, Any]]:
     """All claims for a whole study; for a single stage, those that it can measure."""
-    rows: list[dict[str, Any]] = record.table("claims")
-    return rows if whole else [r for r in rows if r["verdict"] != "not measured here"]
+    # Runs of earlier versions have verdicts without estimates.
+    rows: list[dict[str, Any]] = [{"measure": None, "would_decide": "", **row} for row in record.table("claims")]
+    return rows if whole else [r for r in rows if r["verdict"] != NOT_MEASURED]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ntklens.record import Record
 from ntklens.study.claims.base import only_row, rows_of
 from ntklens.study.context import Rows
-from ntklens.vocabulary import FRAGILE, PARTLY, ROBUST, USELESS
+from ntklens.vocabulary import CANNOT_TELL, CONTRADICTED, FRAGILE, PARTLY, ROBUST, SEEN, USELESS
 from ntklens.wording import pixels, share
 
 _MOST_RANGES = 8
@@ -155,19 +156,20 @@ def ranges(indices: Sequence[int]) -> str:
     return ", ".join(texts) + (f" and {more} more" if more else "")
 
 
-def claims_answer(claims: Rows, verdicts: Sequence[tuple[str, str]]) -> list[str]:
-    """Return which of the papers' claims were seen, each with its statement.
+def claims_answer(claims: Rows) -> list[str]:
+    """Return which of the papers' claims were seen, which contradicted, and what would decide the others.
 
     Args:
         claims: the table "claims".
-        verdicts: verdicts in the order of the sentence, each with its words.
     """
     parts = []
-    for verdict, words in verdicts:
-        named = [f"{row['claim']} ({_clause(str(row['statement']))})" for row in claims if row["verdict"] == verdict]
-        parts += [f"{words}: {', '.join(named)}"] if named else []
+    for verdict in (SEEN, CONTRADICTED, CANNOT_TELL):
+        named = [f"{row['claim']} ({_clause(row)})" for row in claims if row["verdict"] == verdict]
+        parts += [f"{verdict}: {', '.join(named)}"] if named else []
     return [f"Of the claims of the papers, {'; '.join(parts)}."] if parts else []
 
 
-def _clause(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:].removesuffix(".")
+def _clause(row: dict[str, Any]) -> str:
+    sentence = str(row["statement"])
+    clause = sentence[0].lower() + sentence[1:].removesuffix(".")
+    return f"{clause}; {row['would_decide']} would decide" if row["would_decide"] else clause

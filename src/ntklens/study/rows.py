@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ntklens.schema import bounds
-from ntklens.statistics import Estimate, mean, proportion
+from ntklens.statistics import Estimate, crossed_mean, mean, proportion
 
 
 def share_right(right: Tensor) -> Estimate:
@@ -31,3 +31,13 @@ def over_seeds(shares: Sequence[float], column: str) -> dict[str, Any]:
     estimate = mean(shares, within=(0, 1))
     row: dict[str, Any] = estimate.row(column)
     return row | dict.fromkeys(bounds(column)) if estimate.n < 2 else row
+
+
+def over_both(differences: Tensor) -> dict[str, Any]:
+    """Return the columns of a mean over seeds and images, with an interval over both and the share that is due to seeds.
+
+    Args:
+        differences: (seeds, n), a number per seed and image.
+    """
+    estimate, seed_share = crossed_mean(differences.cpu().numpy())
+    return estimate.row() | {"n": estimate.n, "seeds": len(differences), "seed_share": seed_share}

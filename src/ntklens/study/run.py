@@ -126,7 +126,7 @@ def _work(context: Context, record: Record, watch: Watcher) -> None:
         record.add_stage(name, tables=result.tables, arrays=result.arrays, seconds=seconds, cost=context.cost(name))
         shutil.rmtree(context.scratch, ignore_errors=True)
         watch(name, 1.0)
-    verdicts = claims(record)
-    tables = {"claims": verdicts, "summary": summary(record, verdicts)}
+    judged = claims(record)
+    tables = judged | {"summary": summary(record, judged["claims"])}
     check_tables("claims", tables)
     record.add_stage("claims", tables=tables)

@@ -13,8 +13,6 @@ from ntklens.vocabulary import (
     CONTROL_SOURCE,
     KERNEL_SOURCE,
     NOISE,
-    NOT_SEEN,
-    SEEN,
     TANGENT_SOURCE,
     TRAINED_SOURCE,
     WHITE_BOX_SOURCE,
@@ -33,7 +31,7 @@ def summary(record: Record, claims: Rows) -> Rows:
         claims: the table "claims".
     """
     sentences = [*attack_answer(record), *features_answer(record), *_victim(record), *_data(record)]
-    judged = claims_answer(claims, ((SEEN, "seen here"), (NOT_SEEN, NOT_SEEN)))
+    judged = claims_answer(claims)
     return [{"text": text} for text in sentences] + [{"text": text, "about": "claims"} for text in judged]
 
 

@@ -6,10 +6,15 @@ import math
 from itertools import pairwise
 
 from ntklens.record import Record
-from ntklens.study.claims.base import Verdict, only_row, rows_of
+from ntklens.statistics import Estimate, mean
+from ntklens.study.claims.base import Measure, Verdict, cannot_tell, estimate_of, judge, only_row, rows_of
+from ntklens.study.claims.more import SEEDS
 from ntklens.study.context import Rows
-from ntklens.vocabulary import PGD, STANDARD, UNTRAINED
+from ntklens.vocabulary import DIFFERENCE, NUMBER, PGD, STANDARD, UNTRAINED
 from ntklens.wording import share
+
+_STUDENT = 3
+"""Least number of seeds from which Student's interval over them is of use."""
 
 
 def _of(rows: Rows, training: str) -> Rows:
@@ -33,10 +38,10 @@ def _by_seed(rows: Rows, training: str) -> list[Rows]:
 
 
 def c7(record: Record) -> Verdict | None:
-    """Judge C7: seen when, in every seed, the kernel slows down for good at an earlier epoch under PGD training.
+    """Judge C7: seen when the kernel slows down for good at an earlier epoch under PGD training, by interval over seeds.
 
     "For good" means that the velocity stays below the threshold to the end of the run, for at least three records
-    (`measures.lazy_epoch`). Ties, and seeds in which neither kernel slows down, count against the claim.
+    (`measures.lazy_epoch`). Where a kernel does not slow down within the run, nobody can tell.
     """
     rows = rows_of(record, "lazy_epochs")
     threshold = only_row(record, "dynamics_meta")["lazy_threshold"]
@@ -44,15 +49,10 @@ def c7(record: Record) -> Verdict | None:
     if not _are_paired(at_threshold):
         return None
     epochs = {training: [row["epoch"] for row in _of(at_threshold, training)] for training in (PGD, STANDARD)}
-    # A kernel that does not slow down for good within the run is later than one that does. The rows of both trainings are
-    # in the order of the seeds, so that each place is one pair.
-    pgd, standard = (
-        [math.inf if epoch is None else epoch for epoch in epochs[training]] for training in (PGD, STANDARD)
-    )
     figure = (
         f"The kernel's velocity falls below {threshold:g} per epoch for good (to the end of the run, for at least three "
         f"records): under PGD training {_since(epochs[PGD])}; under standard training {_since(epochs[STANDARD])} "
-        f"({_runs(len(pgd))})."
+        f"({_runs(len(epochs[PGD]))})."
     )
     others = _other_thresholds(rows, threshold)
     if others:
@@ -62,7 +62,17 @@ def c7(record: Record) -> Verdict | None:
         f" After its first epoch the kernel travels {travelled[PGD]} under PGD, "
         f"{travelled[STANDARD]} under standard training, in sums of kernel distances."
     )
-    return Verdict(all(a < s for a, s in zip(pgd, standard, strict=True)), figure)
+    # The rows of both trainings are in the order of the seeds, so that each place is one pair.
+    pairs = list(zip(epochs[PGD], epochs[STANDARD], strict=True))
+    earlier = [s - a for a, s in pairs if a is not None and s is not None]
+    if len(earlier) < len(pairs):
+        return cannot_tell(figure, "longer trainings")
+    return judge(figure, _over_seeds("by how many epochs the kernel becomes lazy earlier under PGD training", earlier))
+
+
+def _over_seeds(what: str, values: list[float]) -> Measure:
+    """Return a mean over paired seeds, to be above zero."""
+    return Measure(what, mean(values), 0.0, unit=NUMBER, of=SEEDS)
 
 
 def _since(epochs: list[float | None]) -> str:
@@ -102,7 +112,7 @@ def _last(record: Record, training: str, column: str) -> list[float]:
 
 
 def c8(record: Record) -> Verdict | None:
-    """Judge C8: seen when, in every seed, PGD training ends with more of the kernel's energy in the top eigenspace."""
+    """Judge C8: seen when PGD training ends with more of the kernel's energy on top, by interval over seeds."""
     last_epochs = {epoch for training in (PGD, STANDARD) for epoch in _last(record, training, "epoch")}
     rows = rows_of(record, "dynamics")
     if not _are_paired(rows) or len(last_epochs) > 1:
@@ -114,19 +124,21 @@ def c8(record: Record) -> Verdict | None:
     def listed(values: list[float], digits: int) -> str:
         return ", ".join(f"{value:.{digits}f}" for value in values)
 
-    return Verdict(
-        all(a > s for a, s in zip(pgd, standard, strict=True)),
+    figure = (
         f"Share of the squared spectrum in the top {top_k}: {listed(pgd, 4)} after PGD training, "
         f"{listed(standard, 4)} after standard training, {rows[0]['concentration']:.4f} before "
-        f"({_runs(len(pgd))}); effective rank {listed(pgd_rank, 1)} and "
-        f"{listed(standard_rank, 1)}.",
+        f"({_runs(len(pgd))}); effective rank {listed(pgd_rank, 1)} and {listed(standard_rank, 1)}."
     )
+    more = [a - s for a, s in zip(pgd, standard, strict=True)]
+    return judge(figure, _over_seeds("how much larger that share is after PGD training", more))
 
 
 def l1(record: Record) -> Verdict | None:
-    """Judge L1: seen when, by interval and in every seed, machines on kernels of PGD training are more robust.
+    """Judge L1: seen when machines on kernels of PGD training are more robust than those on kernels of standard training.
 
-    They are compared with machines on kernels of standard training; all are fitted on clean images.
+    All are fitted on clean images. The estimate is the mean difference of paired seeds. Its interval is the wider one of
+    Student's over seeds, where there are three or more, and of the one over images, which takes the two accuracies of a
+    seed as independent although both are of the same images, and is therefore wide rather than narrow.
     """
     rows = [row for row in rows_of(record, "kernel_machines") if row["accuracy"] is not None]
     if not _are_paired(rows):
@@ -140,8 +152,25 @@ def l1(record: Record) -> Verdict | None:
         f"{name}: {listed(machines)}"
         for name, machines in ((PGD, pgd), (STANDARD, standard), ("untrained", _of(rows, UNTRAINED)))
     ]
-    return Verdict(
-        all(a["robust_accuracy_low"] > s["robust_accuracy_high"] for a, s in zip(pgd, standard, strict=True)),
+    figure = (
         "Worst-case accuracy (clean, PGD and Square) of machines fitted on clean images, by the "
-        f"network of the kernel. {'. '.join(parts)}.",
+        f"network of the kernel. {'. '.join(parts)}."
     )
+    what = "what the kernels of PGD training add to the machines' worst-case accuracy"
+    over_images = _mean_over_images(pgd, standard)
+    over_seeds = mean([a["robust_accuracy"] - s["robust_accuracy"] for a, s in zip(pgd, standard, strict=True)])
+    if over_seeds.n >= _STUDENT and over_seeds.high - over_seeds.low > over_images.high - over_images.low:
+        return judge(figure, Measure(what, over_seeds, 0.0, unit=DIFFERENCE, of=SEEDS))
+    return judge(figure, Measure(what, over_images, 0.0, unit=DIFFERENCE))
+
+
+def _mean_over_images(a: Rows, b: Rows) -> Estimate:
+    """Return the mean difference of the seeds, with the mean of their intervals (Newcombe 1998, method 10 without φ)."""
+    differences = []
+    for x, y in zip(a, b, strict=True):
+        p, q = (estimate_of(row, "robust_accuracy") for row in (x, y))
+        value = p.value - q.value
+        low = value - math.hypot(p.value - p.low, q.high - q.value)
+        differences.append((value, low, value + math.hypot(p.high - p.value, q.value - q.low)))
+    value, low, high = (sum(column) / len(column) for column in zip(*differences, strict=True))
+    return Estimate(value, low, high, int(a[0]["n"]))

@@ -1,145 +1,166 @@
-"""The rules on the features of the kernel: C3 to C6."""
+"""The rules on the features of the kernel: C3, C5 and C6, by head and tail.
+
+The head are the first k features, those of the largest eigenvalues, and the tail are all others. The number k was chosen
+on one half of the test images, as the one whose features keep most under attack; every figure here is of the other half,
+with the head, the tail and all features each attacked on their own. So nothing is judged on what chose it, and a part
+that is carried by hundreds of features is judged by their sum, where no single one could be shown to be useful.
+
+Labels without meaning are the null of these rules: head and tail are then at the rate of the majority class, and no claim
+is seen (`benchmarks/false_alarms.py` counts how often chance does it).
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ntklens.record import Record
 from ntklens.statistics import rank_correlation
-from ntklens.study.claims.base import Verdict, only_row, rows_of
-from ntklens.study.context import Rows
-from ntklens.vocabulary import FRAGILE, PARTLY, ROBUST
-from ntklens.wording import share
+from ntklens.study.claims.base import Measure, Verdict, estimate_of, judge, only_row, rows_of
+from ntklens.vocabulary import ALL, DIFFERENCE, HEAD, NUMBER, TAIL
+from ntklens.wording import points, share
+
+_SURVIVING = 0.5
+"""Share of what a set of features gets right on clean images that must survive the attack where it counts as robust."""
 
 
-def _bands(record: Record, category: str) -> Rows:
-    """Return the bands of the spectrum of a category, in their order."""
-    return [row for row in rows_of(record, "bands") if row["category"] == category]
+class _HeadAndTail:
+    """The measures of head, tail and all features, as parts of claims.
+
+    Args:
+        record: with the tables "head_tail", "head_tail_effect" and "head_tail_meta".
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.meta = only_row(record, "head_tail_meta")
+        self._sets = {str(row["features"]): row for row in rows_of(record, "head_tail")}
+        self._effects = {(str(r["first"]), str(r["second"]), bool(r["attacked"])): r for r in self._rows(record)}
+        # Test images of both halves per image of the half that scores.
+        self._each = (self.meta["n_chosen"] + self.meta["n"]) / self.meta["n"]
+
+    @staticmethod
+    def _rows(record: Record) -> list[dict[str, Any]]:
+        return rows_of(record, "head_tail_effect")
+
+    def robust(self, name: str) -> Measure:
+        """Return whether a set is right under attack more often than the majority class is."""
+        return self._above_majority(name, "robust_accuracy", f"the accuracy of {_named(name)} under attack")
+
+    def useful(self, name: str) -> Measure:
+        """Return whether a set is right on clean images more often than the majority class is."""
+        return self._above_majority(name, "accuracy", f"the accuracy of {_named(name)} on clean images")
+
+    def _above_majority(self, name: str, column: str, what: str) -> Measure:
+        return Measure(what, estimate_of(self._sets[name], column), self.meta["majority"], each=self._each)
+
+    def fragile(self, name: str) -> tuple[Measure, Measure]:
+        """Return whether a set loses more than half of its accuracy, and falls below the majority class, under attack."""
+        row = self._sets[name]
+        right = round(row["accuracy"] * row["n"])
+        survives = estimate_of(row, "survives", n=right)
+        of_right = self._each * row["n"] / max(right, 1)
+        what = f"the share of what {_named(name)} gets right on clean images that survives the attack"
+        below = estimate_of(row, "robust_accuracy")
+        return (
+            Measure(what, survives, _SURVIVING, "below", each=of_right),
+            Measure(
+                f"the accuracy of {_named(name)} under attack", below, self.meta["majority"], "below", each=self._each
+            ),
+        )
+
+    def difference(self, first: str, second: str, *, attacked: bool, side: str = "above") -> Measure:
+        """Return the accuracy of one set minus that of another on the same images."""
+        where = "under attack" if attacked else "on clean images"
+        return Measure(
+            f"the accuracy of {_named(first)} minus that of {_named(second)}, {where},",
+            estimate_of(self._effects[first, second, attacked]),
+            0.0,
+            "above" if side == "above" else "below",
+            DIFFERENCE,
+            each=self._each,
+        )
+
+    def told(self, *names: str) -> str:
+        """Return the accuracies of sets of features as a sentence."""
+        k, rank = self.meta["k"], self.meta["rank"]
+        which = {
+            HEAD: f"the head (feature{'s' * (k > 1)} 0{f' to {k - 1}' * (k > 1)})",
+            TAIL: f"the tail ({k} to {rank - 1})",
+            ALL: f"all {rank} features",
+        }
+        parts = [
+            f"{which[name]} are right on {share(self._sets[name])} clean and "
+            f"{share(self._sets[name], 'robust_accuracy')} under attack"
+            for name in names
+        ]
+        return (
+            f"On {self.meta['n']} test images that did not choose the head, {'; '.join(parts)}; the majority class is "
+            f"{100 * self.meta['majority']:.1f} %."
+        )
 
 
-def _is_unattacked(record: Record) -> bool:
-    """Return whether ε is zero, where robustness is nothing but usefulness and no rule applies."""
-    return bool(only_row(record, "features_meta")["eps"] == 0)
+def _named(name: str) -> str:
+    return {HEAD: "the head", TAIL: "the tail", ALL: "all features"}[name]
 
 
 def c3(record: Record) -> Verdict | None:
-    """Judge C3: seen when there are features, or bands of several features tested together, of both kinds."""
-    if _is_unattacked(record):
-        return None
-    categories = [row["category"] for row in rows_of(record, "features")]
-    robust, partly, fragile = (categories.count(category) for category in (ROBUST, PARTLY, FRAGILE))
-    useless = len(categories) - robust - partly - fragile
-    in_between = f"{partly} in between, " if partly else ""
-    figure = (
-        f"By all test images, of {len(categories)} features {robust} are useful and robust, {in_between}{fragile} "
-        f"useful but not robust, {useless} not shown to be useful by the test on the figure."
-    )
-    # Bands of one feature say nothing beyond that feature's own row.
-    robust_bands = [f"{r['first']} to {r['last']}" for r in _bands(record, ROBUST) if r["count"] > 1]
-    fragile_bands = [f"{r['first']} to {r['last']}" for r in _bands(record, FRAGILE) if r["count"] > 1]
-    for bands, what in ((robust_bands, "robust"), (fragile_bands, "not robust")):
-        if bands:
-            figure += f" Taken together, features {', '.join(bands)} are useful and, under one step, {what}."
-    return Verdict(bool(robust or robust_bands) and bool(fragile or fragile_bands), figure)
+    """Judge C3: seen when the head is useful and robust, and the tail is useful and not robust.
 
-
-def c4(record: Record) -> Verdict | None:
-    """Judge C4: seen when, for every other kernel, every measure of agreement lies above what chance gives.
-
-    A measure has no value where one side is constant; such measures are named and do not count.
+    The parts: the head's accuracy under attack is above the rate of the majority class; the tail's on clean images is above
+    it; under attack the tail keeps less than half of what it gets right, and is below that rate.
     """
-    rows = [row for row in rows_of(record, "consistency") if row["null_high"] is not None]
-    measured = [row for row in rows if row["value"] is not None]
-    if not measured:
-        return None
-    first = str(measured[0]["measure"])
-    values = [
-        f"{r['kernel_a']} and {r['kernel_b']}: {r['value']:.2f} (chance: up to {r['null_high']:.2f})"
-        for r in measured
-        if r["measure"] == first
-    ]
-    below = [f"{r['measure']}, {r['kernel_b']}" for r in measured if not r["value"] > r["null_high"]]
-    unknown = [f"{r['measure']}, {r['kernel_b']}" for r in rows if r["value"] is None]
-    figure = f"{first[0].upper()}{first[1:]} is {', '.join(values)}."
-    if below:
-        figure += f" Not above chance: {'; '.join(below)}."
-    else:
-        figure += f" All {len(measured)} measures are above the 97.5 % point of chance."
-    if unknown:
-        figure += f" Without a value, as one side is constant: {'; '.join(unknown)}."
-    return Verdict(not below, figure)
+    found = _HeadAndTail(record)
+    return judge(found.told(HEAD, TAIL), found.robust(HEAD), found.useful(TAIL), *found.fragile(TAIL))
 
 
 def c5(record: Record) -> Verdict | None:
-    """Judge C5: seen when all robust bands come before all useful non-robust ones, and a network learns in that order.
+    """Judge C5: seen when the head is useful and robust, and more accurate under attack than the tail.
 
-    The rule on a network applies where one was trained and gave an order.
-
-    The robustness of all features, useful or not, falls with their index for random labels too, because functions of
-    large eigenvalues are smooth. So that correlation is told, but only the useful bands are judged.
+    The order in which a finite network learns the features informs, and does not decide. The robustness of single features
+    falls with their place for random labels too, because functions of large eigenvalues are smooth; so that correlation is
+    told, and only the head and the tail are judged, of which the head has to be useful.
     """
-    if _is_unattacked(record):
-        return None
-    robust, fragile = _bands(record, ROBUST), _bands(record, FRAGILE)
-    in_order = False
-    if robust and fragile:
-        last_robust, first_fragile = max(r["last"] for r in robust), min(r["first"] for r in fragile)
-        in_order = last_robust < first_fragile
-        figure = (
-            "Of the bands of the spectrum, under one step, robust and useful ones end at feature "
-            f"{last_robust}, useful non-robust ones begin at {first_fragile}."
-        )
-    else:
-        missing = [category for category, bands in ((ROBUST, robust), (FRAGILE, fragile)) if not bands]
-        figure = f"There is no {' and no '.join(missing)} band of the spectrum to compare."
+    found = _HeadAndTail(record)
+    figure = found.told(HEAD, TAIL)
     rows = rows_of(record, "features")
     rho = rank_correlation([r["index"] for r in rows], [r["robustness"] for r in rows])
     if not math.isnan(rho.value):
         figure += (
-            f" Rank correlation of robustness with the place, all features: {rho.value:.2f} "
+            f" Rank correlation of robustness with the place, single features: {rho.value:.2f} "
             f"[{rho.low:.2f}, {rho.high:.2f}]; it falls with any labels."
         )
-    if not rows_of(record, "learning_meta"):
-        return Verdict(in_order, f"{figure} By construction, training of the kernel learns the features in that order.")
-    order = only_row(record, "learning_meta")
-    if order["value"] is None:
-        return Verdict(in_order, f"{figure} In so few steps the network of width {order['width']} gave no order.")
-    figure += (
-        f" The step at which a network of width {order['width']} has learned half of a feature "
-        f"goes with its place by {order['value']:.2f} [{order['low']:.2f}, {order['high']:.2f}]."
-    )
-    return Verdict(in_order and order["low"] > 0, figure)
+    order = [row for row in rows_of(record, "learning_meta") if row["value"] is not None]
+    if not order:
+        figure += " By construction, training of the kernel learns the features in the order of their places."
+    aside = [
+        Measure(
+            f"the rank correlation of a feature's place with the step at which a network of width {row['width']} has "
+            "learned half of it",
+            estimate_of(row),
+            0.0,
+            unit=NUMBER,
+            of="features",
+        )
+        for row in order
+    ]
+    for measure in aside:
+        low, high = measure.estimate.low, measure.estimate.high
+        figure += (
+            f" {measure.what[0].upper()}{measure.what[1:]} is {measure.estimate.value:.2f} [{low:.2f}, {high:.2f}]."
+        )
+    return judge(figure, found.robust(HEAD), found.difference(HEAD, TAIL, attacked=True), aside=aside)
 
 
 def c6(record: Record) -> Verdict | None:
-    """Judge C6: seen when fewer features are more robust and not less accurate, and a later band is not robust.
+    """Judge C6: seen when the head is useful and robust, the tail useful, and all features are less robust than the head.
 
-    Of the first k features, the useful choice is the k of the highest robust accuracy among those whose accuracy is above
-    the rate of the majority class. By interval, it has to be more robust than all features, and all features may not be
-    less accurate than it; and some band after it has to be useful and not robust.
+    What all features gain over the head on clean images informs, and does not decide: it takes more images than the rest.
     """
-    if _is_unattacked(record):
-        return None
-    rows = rows_of(record, "top_k")
-    everything = rows[-1]
-    majority = only_row(record, "features_meta")["majority"]
+    found = _HeadAndTail(record)
+    less_robust = found.difference(ALL, HEAD, attacked=True, side="below")
+    gain = found.difference(ALL, HEAD, attacked=False)
     figure = (
-        f"All {everything['k']} features: accuracy {share(everything)}, under one step "
-        f"{share(everything, 'robust_accuracy')}."
+        f"{found.told(ALL, HEAD, TAIL)} All features minus the head: {points(less_robust.estimate.row())} under attack, "
+        f"{points(gain.estimate.row())} on clean images."
     )
-    useful = [row for row in rows[:-1] if row["accuracy_low"] > majority]
-    if not useful:
-        return Verdict(False, f"{figure} No smaller number of the first ones is more accurate than the majority class.")
-    best = max(useful, key=lambda row: row["robust_accuracy"])
-    figure += f" The first {best['k']}: {share(best)}, {share(best, 'robust_accuracy')}."
-    more_robust = best["robust_accuracy_low"] > everything["robust_accuracy_high"]
-    not_more_accurate = best["accuracy_low"] <= everything["accuracy_high"]
-    fragile = [row for row in _bands(record, FRAGILE) if row["first"] >= best["k"]]
-    if not fragile:
-        return Verdict(False, f"{figure} No band of the other features is useful and not robust.")
-    strongest = max(fragile, key=lambda row: row["accuracy"])
-    figure += (
-        f" Features {strongest['first']} to {strongest['last']} alone: {share(strongest)}, "
-        f"{share(strongest, 'robust_accuracy')}."
-    )
-    return Verdict(more_robust and not_more_accurate, figure)
+    return judge(figure, found.robust(HEAD), found.useful(TAIL), less_robust, aside=[gain])

@@ -183,7 +183,7 @@ def _chance_of_pictures(context: Context, first: _Side, other: _Side) -> Interva
 
 
 def _row(measure: str, value: dict[str, Any], chance: Interval) -> dict[str, Any]:
-    return {"measure": measure, **value, "null_low": chance[0], "null_high": chance[1]}
+    return {"measure": measure, "n": None, **value, "null_low": chance[0], "null_high": chance[1]}
 
 
 def _correlation(measure: str, a: NDArray[Any], b: NDArray[Any]) -> dict[str, Any]:

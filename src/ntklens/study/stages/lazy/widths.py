@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from ntklens.attacks import correct
 from ntklens.linalg import GradientDescent
 from ntklens.networks import Centred
-from ntklens.statistics import mean
 from ntklens.study.context import Context, Rows
-from ntklens.study.rows import accuracy_columns
+from ntklens.study.rows import accuracy_columns, over_both
 from ntklens.study.spec import LazySpec
 from ntklens.study.stages.lazy.networks import descended, initial_network
 from ntklens.study.stages.lazy.steps import StepCount
@@ -34,7 +33,8 @@ def by_width(context: Context, spec: LazySpec, learning_rate: float, steps: Step
 
     Returns:
         The tables "lazy" (one row per network and source), "lazy_effect" (one row per width and pair of `COMPARISONS`),
-        "lazy_cost" (one row per source) and "lazy_meta".
+        "lazy_narrowing" (the gap of `KERNEL_MATCHED` to the white box at the smallest width minus that at the largest),
+        "lazy_cost" (one row per source) and "lazy_meta". Intervals of differences are over images and seeds.
     """
     machine = context.machine
     x, y = context.test
@@ -48,6 +48,7 @@ def by_width(context: Context, spec: LazySpec, learning_rate: float, steps: Step
     }
     rows: Rows = []
     effects: Rows = []
+    gaps: dict[int, Tensor] = {}
     training_seconds = 0.0
     for width in spec.widths:
         start = time.perf_counter()
@@ -65,10 +66,15 @@ def by_width(context: Context, spec: LazySpec, learning_rate: float, steps: Step
                 right.setdefault(source, []).append(hits)
                 cosine = gradient_cosine(models[source], victim, x, y).row("cosine") if source in models else {}
                 rows.append(_row(context, width, seed, source, hits, agreement) | cosine)
-        effects += [_effect(width, first, second, right) for first, second in COMPARISONS]
+        effects += [
+            {"width": width, "first": first, "second": second} | over_both(_differences(right, first, second))
+            for first, second in COMPARISONS
+        ]
+        gaps[width] = _differences(right, KERNEL_MATCHED, WHITE_BOX)
     meta = {"steps": spec.steps, "learning_rate": learning_rate, "seeds": spec.seeds}
     costs = _costs(context, spec, attack.seconds, training_seconds)
-    return {"lazy": rows, "lazy_effect": effects, "lazy_cost": costs, "lazy_meta": [meta]}
+    tables = {"lazy": rows, "lazy_effect": effects, "lazy_cost": costs, "lazy_meta": [meta]}
+    return tables | {"lazy_narrowing": _narrowing(gaps)}
 
 
 class _TimedAttack:
@@ -102,12 +108,19 @@ def _row(context: Context, width: int, seed: int, source: str, right: Tensor, ag
     }
 
 
-def _effect(width: int, first: str, second: str, right: dict[str, list[Tensor]]) -> dict[str, Any]:
-    """Return the mean difference of accuracy on the same images, averaged over the seeds; its interval is over images."""
+def _differences(right: dict[str, list[Tensor]], first: str, second: str) -> Tensor:
+    """Return, for each seed and image, whether the network is right on the first source's image minus on the second's."""
     pairs = zip(right[first], right[second], strict=True)
-    difference = torch.stack([a.double() - b.double() for a, b in pairs]).mean(0)
-    row = {"width": width, "first": first, "second": second}
-    return row | mean(difference.cpu().numpy()).row() | {"n": len(difference)}
+    return torch.stack([a.double() - b.double() for a, b in pairs])
+
+
+def _narrowing(gaps: dict[int, Tensor]) -> Rows:
+    """Return by how much the gap to the white box is smaller at the largest width than at the smallest one."""
+    narrowest, widest = min(gaps), max(gaps)
+    if narrowest == widest:
+        return []
+    row = {"narrowest": narrowest, "widest": widest}
+    return [row | over_both(gaps[narrowest] - gaps[widest])]
 
 
 def _costs(context: Context, spec: LazySpec, seconds: dict[str, float], training_seconds: float) -> Rows:
