@@ -126,7 +126,7 @@ def test_machines_on_the_kernels_before_and_after(record):
 def test_claims_are_judged_and_nothing_is_left_lying(record):
     verdicts = {r["claim"]: r for r in record.table("claims")}
     for claim in ("C7", "C8", "L1"):
-        assert verdicts[claim]["verdict"] in ("seen", "not seen here")
+        assert verdicts[claim]["verdict"] in ("seen", "contradicted", "cannot tell")
         assert verdicts[claim]["figure"]
     assert not (record.folder / "scratch").exists()
 
@@ -190,7 +190,7 @@ def test_checkpoints_of_another_training(checkpoints, tmp_path):
     rows = record.table("dynamics")
     assert [(r["training"], r["epoch"]) for r in rows] == [("watched", e) for e in (1, 2, 3)]
     assert rows[1]["velocity"] > 0.01
-    assert {r["verdict"] for r in record.table("claims")} == {"not measured here"}
+    assert {r["verdict"] for r in record.table("claims")} == {"not measured"}
     assert record.table("advice")[0]["kind"] == "moving"
 
 
@@ -230,7 +230,7 @@ def test_trainings_that_die_or_diverge_lose_nothing_else(tmp_path):
     assert [r["kind"] for r in lost.table("advice")].count("broken off") == 2
     assert {r["epoch"] for r in lost.table("dynamics")} == {0}
     assert [r["training"] for r in lost.table("kernel_machines")] == ["none"]
-    assert {r["verdict"] for r in lost.table("claims")} == {"not measured here"}
+    assert {r["verdict"] for r in lost.table("claims")} == {"not measured"}
     assert "How training moves" in render(lost)
 
 

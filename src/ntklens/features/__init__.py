@@ -7,8 +7,10 @@ each of them is, and what follows. The modules, in the order to read them:
 - `under_attack`: every feature attacked at every image, all of them at once.
 - `scores`: accuracies with intervals, and the categories robust, partly robust, non-robust, not useful.
 - `subsets`: sets of features by category and by bands of the spectrum, and what of the labels they carry.
+- `head_tail`: the first features, as many as half of the images choose, and all the rest.
 - `learned`: which features a network, or a machine at some time, has learned.
 - `consistency`: whether the kernels of two architectures have the same features.
+- `held_out`: whether they are the same functions, by their outputs at images that neither was fitted on.
 - `robust_data`: a training set that keeps chosen features only.
 """
 
@@ -23,6 +25,15 @@ from ntklens.features.consistency import (
     subspace_overlap,
 )
 from ntklens.features.eigenfeatures import NTKFeatures, eigenfeatures, linear_robust_radius
+from ntklens.features.head_tail import best_head, halves
+from ntklens.features.held_out import (
+    chance_of_outputs,
+    common_spaces,
+    feature_outputs,
+    output_agreement,
+    output_cosine,
+    random_features,
+)
 from ntklens.features.learned import half_learned, over_bands, predicted_share, share_learned
 from ntklens.features.robust_data import ProjectedData, random_dataset, robust_dataset
 from ntklens.features.scores import (
@@ -52,17 +63,25 @@ __all__ = [
     "above_majority",
     "attribution",
     "bands",
+    "best_head",
     "categories",
+    "chance_of_outputs",
     "class_shares",
+    "common_spaces",
     "eigenfeatures",
+    "feature_outputs",
     "half_learned",
+    "halves",
     "linear_robust_radius",
     "match",
+    "output_agreement",
+    "output_cosine",
     "over_bands",
     "picture_cosine",
     "predicted_share",
     "principal_cosines",
     "random_dataset",
+    "random_features",
     "random_match",
     "random_overlap",
     "robust_dataset",

@@ -28,6 +28,10 @@ class Stream(IntEnum):
     """Batches of the linearised trainings; the second number is their seed, the third their first epoch."""
     SQUARE = 15
     """The Square attack in the worst case of trainings and machines."""
+    CHANCE_OUTPUTS = 17
+    """Resamples of test images, and random features, beside the outputs of another kernel's; the second number is its."""
+    HALVES = 16
+    """Halves of the test images: one chooses features, the other scores the choice."""
     NOISE = 77
     """Random signs."""
     TRANSFER = 78

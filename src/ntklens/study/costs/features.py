@@ -36,7 +36,7 @@ def features_parts(context: Context, spec: FeaturesSpec, rates: Rates) -> list[P
         machine_part(rates),
         Part(SPECTRUM, spectrum, TRAIN),
         Part(SCORES, n_test * value + right * along * max(1.0, 0.5 * spec.steps + (spec.steps > 1)), _SCORED),
-        Part(MACHINES, (sizes + 4) * one_machine, TEST),
+        Part(MACHINES, (sizes + 4) * one_machine + _head_and_tail(context, value, gradient), TEST),
         Part(BANDS, sizes * one_machine, TEST),
         Part(TRADE_OFF, spec.trade_off * (2 * one_machine + factor_seconds(n, by_cholesky=True)), TEST),
         Part(OTHER_KERNELS, sum(_other(context, spec, source, rates) for source in others), _COMPARE),
@@ -44,6 +44,12 @@ def features_parts(context: Context, spec: FeaturesSpec, rates: Rates) -> list[P
         Part(LEARNING, _learning(spec, rates)),
         Part(ROBUST_DATA, _robust_data(context, spec, rates)),
     ]
+
+
+def _head_and_tail(context: Context, value: float, gradient: float) -> float:
+    """Return the seconds of three machines on half of the test images, of which one step leaves about one third to PGD."""
+    half = len(context.data.test) / 2
+    return 3 * half * (3 * value + (1 + context.threat.steps / 3) * gradient)
 
 
 def _other(context: Context, spec: FeaturesSpec, name: NetworkSource, rates: Rates) -> float:

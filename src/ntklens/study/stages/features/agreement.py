@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,12 @@ from ntklens.attacks.balls import per_sample
 from ntklens.features import (
     NTKFeatures,
     Threat,
+    chance_of_outputs,
+    common_spaces,
     eigenfeatures,
+    feature_outputs,
     match,
+    output_agreement,
     picture_cosine,
     principal_cosines,
     random_match,
@@ -30,6 +35,7 @@ from ntklens.study.context import Arrays, Context, Rows
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.turns import by_turns
 from ntklens.study.streams import Stream
+from ntklens.vocabulary import OUTPUT_COSINE
 
 _PICTURED = 6
 """Number of features that are pictured side by side."""
@@ -80,6 +86,7 @@ def agreement(
         other = _Side(context, spec, _features_of(context, source, x[sample], y[sample]), k, images)
         partners, match_cosines = match(first.vectors, other.vectors)
         pair = {"kernel_a": name_of[own], "kernel_b": name}
+        rows.append(pair | _at_held_out_images(context, spec, first, other, done))
         rows += [pair | row for row in _measures(context, first, other, partners, match_cosines, chance)]
         # An eigenvector is determined up to its sign only: turn each partner to the sign of its match.
         matched = other.pictures[partners, 0]
@@ -104,6 +111,9 @@ class _Side:
     """The first k features of one kernel, as they are compared.
 
     Attributes:
+        features: all features.
+        eigenvalues: (k,).
+        outputs: (m, k), scalars of the features at test images.
         vectors: (n, k) eigenvectors.
         pictures: (k, m, C, H, W), their gradients at m test images.
         robustness: (k,), on test images under one step.
@@ -114,6 +124,9 @@ class _Side:
         x, y = context.test
         threat = context.threat
         sample = slice(0, spec.compare_test)
+        self.features = features
+        self.eigenvalues = features.eigenvalues[:k]
+        self.outputs = feature_outputs(features, x[sample], k)
         self.vectors = features.eigenvectors[:, :k]
         self.pictures = scalar_pictures(features, x[images], self.vectors / features.eigenvalues[:k])
         one_step = Threat(threat.eps, threat.norm)
@@ -165,6 +178,32 @@ def _measures(
         _correlation("robustness of matched features", first.robustness, other.robustness[order]),
         _row("cosine of matched pictures", alike.row(), _chance_of_pictures(context, first, other)),
     ]
+
+
+def _at_held_out_images(
+    context: Context, spec: FeaturesSpec, first: _Side, other: _Side, number: int
+) -> dict[str, Any]:
+    """Return the agreement of the features' outputs at test images, with what features of the same spectrum give.
+
+    Args:
+        context: of the experiment.
+        spec: how many test images.
+        first: the experiment's kernel.
+        other: the kernel that is compared with it.
+        number: of the other kernel, for its draws.
+    """
+    generator = context.generator(Stream.CHANCE_OUTPUTS, number)
+    k = len(first.eigenvalues)
+    none = {"value": None, "low": None, "high": None}
+    if len(first.outputs) <= k:  # k functions span all values at as few images
+        return _row(OUTPUT_COSINE, none, (math.nan, math.nan))
+    spaces = common_spaces(first.vectors, other.vectors, first.eigenvalues, other.eigenvalues)
+    found = output_agreement(first.outputs, other.outputs, spaces, generator)
+    rank = first.features.rank
+    outputs = feature_outputs(first.features, context.test[0][: spec.compare_test], rank)
+    draws = chance_of_outputs(outputs, first.features.eigenvalues[:rank], other.eigenvalues, _DRAWS, generator)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return _row(OUTPUT_COSINE, found.row(), (float(low), float(high))) | {"n": found.n}
 
 
 def _chance_of_pictures(context: Context, first: _Side, other: _Side) -> Interval:

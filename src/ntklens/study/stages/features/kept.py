@@ -17,13 +17,17 @@ from ntklens.statistics import Estimate
 from ntklens.study.context import Context, Rows
 from ntklens.study.rows import share_right
 from ntklens.study.spec import FeaturesSpec
+from ntklens.study.stages.features.head_tail import head_and_tail
 from ntklens.study.stages.features.scores import majority, selection_half
+
+_JOBS_OF_HEAD_AND_TAIL = 6
+"""Share of head and tail in the progress, in machines that are attacked by one step."""
 
 
 def kept_features(
     context: Context, features: NTKFeatures, spec: FeaturesSpec, scored: Rows, progress: Progress
 ) -> dict[str, Rows]:
-    """Score machines of the first k features on all test images, and machines of each category on the scoring half.
+    """Score machines of the first k features on all test images, and head, tail and categories on the scoring half.
 
     Args:
         context: of the experiment.
@@ -33,28 +37,33 @@ def kept_features(
         progress: receives the share done.
 
     Returns:
-        The tables "top_k" and "subsets".
+        The tables "top_k" and "subsets", and those of `head_and_tail`.
     """
     x, y = context.test
     rank = features.rank
     sizes = sorted({k for k in spec.top_k if k < rank} | {rank})
     names = [str(row["by_half"]) for row in scored] + [UNSCORED] * (rank - len(scored))
     sets = {name: indices for name, indices in subsets(names).items() if 0 < len(indices) < rank or name == "all"}
-    scoring = ~selection_half(y)
+    scoring = ~selection_half(context)
     if len(sets) == 1 or not bool(scoring.any()):
         sets = {}  # "all" alone is the last row of "top_k"; and without images of the other half nothing can be scored
-    jobs = len(sizes) + len(sets)
+    jobs = len(sizes) + len(sets) + _JOBS_OF_HEAD_AND_TAIL
     top_k: Rows = []
     chosen: Rows = []
+    one_step: dict[int, Tensor] = {}
     for k in sizes:
-        top_k.append({"k": k, **_columns(*_accuracies(context, features.keep(range(k)), x, y))})
+        clean, one_step[k] = _outcomes(context, features.keep(range(k)), x, y)
+        top_k.append({"k": k, **_columns(share_right(clean), share_right(one_step[k]))})
         progress.step(len(top_k), jobs)
     for name, indices in sets.items():
         energy = float(features.label_energy[indices].sum())
         accuracies = _accuracies(context, features.keep(indices), x[scoring], y[scoring])
         chosen.append({"features": name, "count": len(indices), "label_energy": energy, **_columns(*accuracies)})
         progress.step(len(top_k) + len(chosen), jobs)
-    return {"top_k": top_k, "subsets": chosen}
+    done = (len(top_k) + len(chosen)) / jobs
+    return {"top_k": top_k, "subsets": chosen} | head_and_tail(
+        context, features, one_step, progress.part(done, 1 - done)
+    )
 
 
 def scored_bands(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress) -> dict[str, Rows]:
@@ -110,10 +119,15 @@ def trade_off(context: Context, features: NTKFeatures, spec: FeaturesSpec, progr
 
 def _accuracies(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> tuple[Estimate, Estimate]:
     """Return the accuracy on images, and the share on which both the image and its one-step example are right."""
+    clean, robust = _outcomes(context, machine, x, y)
+    return share_right(clean), share_right(robust)
+
+
+def _outcomes(context: Context, machine: KernelMachine, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return on which images a machine is right, and on which its one-step examples are right as well."""
     threat = context.threat
     clean = correct(machine, x, y)
-    robust = clean & correct(machine, fgsm(machine, x, y, threat.eps, threat.norm), y)
-    return share_right(clean), share_right(robust)
+    return clean, clean & correct(machine, fgsm(machine, x, y, threat.eps, threat.norm), y)
 
 
 def _columns(clean: Estimate, robust: Estimate) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def networks_on_robust_data(
     if not spec.robust_networks:
         return {}, {}
     y = context.test[1]
-    scoring = ~selection_half(y)
+    scoring = ~selection_half(context)
     sets = _feature_sets(features, spec, selected, scoring)
     variants = _variants(context, features, spec, sets)
     name_of = labels(map(network_source, spec.robust_networks))

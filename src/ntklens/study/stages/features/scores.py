@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from ntklens.dynamics.measures import effective_rank
-from ntklens.features import FeatureScores, NTKFeatures, Threat, categories
+from ntklens.features import FeatureScores, NTKFeatures, Threat, categories, halves
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows
 from ntklens.study.spec import FeaturesSpec
+from ntklens.study.streams import Stream
 from ntklens.vocabulary import FRAGILE, ROBUST
 
 
@@ -38,7 +39,7 @@ def scores(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress
     usefulness = FeatureScores.of(indices, outcomes.clean)
     robustness = FeatureScores.of(indices, outcomes.attacked)
     one_step = FeatureScores.of(indices, under_one_step.attacked)
-    half = selection_half(y)
+    half = selection_half(context)
     by_all = categories(usefulness, robustness, majority(y))
     by_half = categories(
         FeatureScores.of(indices, outcomes.clean[:, half]),
@@ -67,12 +68,9 @@ def scores(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress
     return {"features": rows, "features_meta": [meta], "spectrum_meta": [spectrum]}
 
 
-def selection_half(y: Tensor) -> Tensor:
-    """Return which test images choose features, (n,): every second image of each class. The others score the choice."""
-    half = torch.zeros_like(y, dtype=torch.bool)
-    for c in torch.unique(y):
-        half[(y == c).nonzero().flatten()[::2]] = True
-    return half
+def selection_half(context: Context) -> Tensor:
+    """Return which test images choose features, (n,): half of each class, by the seed. The others score the choice."""
+    return halves(context.test[1], context.generator(Stream.HALVES))
 
 
 def robust_and_fragile(rows: Rows, column: str) -> dict[str, list[int]]:
