@@ -200,6 +200,16 @@ def features_stage(record, classes, channels, rng, count=150):
         | both(0.7, 0.4)
         for (first, last), name in zip(((0, 0), (1, 9), (10, 99), (100, 149)), CATEGORIES, strict=True)
     ]
+    head_tail = [
+        {"features": name, "first": first, "last": last, "count": last - first + 1, "label_energy": 0.3}
+        | both(clean, robust)
+        | share(robust / clean, "survives")
+        for name, first, last, clean, robust in (
+            ("head", 0, 19, 0.85, 0.72),
+            ("tail", 20, count - 1, 0.67, 0.01),
+            ("all", 0, count - 1, 0.91, 0.1),
+        )
+    ]
     steps = [
         {"step": step, "first": first, "last": last, "label_energy": 0.4, "network": 0.1 * step, "kernel": 0.12 * step}
         for step in (1, 3, 8)
@@ -227,6 +237,23 @@ def features_stage(record, classes, channels, rng, count=150):
         "features_meta": [{"majority": 0.5, "eps": 8 / 255, "norm": "linf", "n": N, "steps": 10}],
         "spectrum_meta": [{"n": count, "effective_rank": 4.3, "trace": float(eigenvalues.sum())}],
         "top_k": top,
+        "head_tail": head_tail,
+        "head_tail_effect": [
+            {"first": "all", "second": "head", "attacked": True, "value": -0.4, "low": -0.5, "high": -0.3, "n": N}
+        ],
+        "head_tail_meta": [
+            {
+                "k": 20,
+                "rank": count,
+                "n_chosen": N,
+                "n": N,
+                "majority": 0.5,
+                "eps": 8 / 255,
+                "norm": "linf",
+                "steps": 10,
+            }
+        ],
+        "head_choice": [{"k": k, **share(0.6, "robust_accuracy"), "n": N} for k in (1, 20)],
         "consistency": agreement,
         "picture_rows": pictured,
         "picture_columns": [{"index": j, "label": label} for j, label in enumerate(columns)],

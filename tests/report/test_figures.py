@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 
-from ntklens.report.figures import attack, dynamics, features, lazy, style
+from ntklens.report.figures import attack, dynamics, feature_sets, features, lazy, style
 from ntklens.report.figures.pictures import channels, pictures
 from ntklens.report.sections import sections
 
@@ -23,7 +23,7 @@ def drawn(figure):
 @pytest.mark.parametrize(("colours", "norm"), [(1, "linf"), (3, "l2")])
 def test_every_axis_of_every_figure_is_named(make_record, colours, norm):
     plates = [p for s in sections(make_record(channels=colours, norm=norm)) for p in s.plates]
-    assert len(plates) == (30 if colours == 1 else 31)
+    assert len(plates) == (31 if colours == 1 else 32)
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")
@@ -107,6 +107,23 @@ def test_points_of_features_are_coloured_by_index(record):
     for r in rows[:5]:
         assert np.allclose(by_index[r["index"]], [100 * r["usefulness"], 100 * r["robustness"]])
     assert [i for t in axes.texts for i in t.get_text().split(", ")] == ["0", "1", "2", "3"]
+
+
+def test_head_and_tail_are_marked(record):
+    rows, meta, sets = (record.table(name) for name in ("features", "features_meta", "head_tail"))
+    figure = drawn(features.usefulness_robustness(rows, meta[0], sets))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"head: 20 features together", "tail: 130 features together"} <= set(names)
+    ends = [
+        path[0, 1] for c in figure.axes[1].collections if isinstance(c, LineCollection) for path in c.get_segments()
+    ]
+    assert 19.5 in ends, "the colour scale shows where the head ends"
+    curve = drawn(features.top_k(record.table("top_k"), 20)).axes[0]
+    assert [t.get_text() for t in curve.texts] == ["head: first 20", "tail: the rest"]
+    labels = [t.get_text() for t in drawn(feature_sets.bands(record.table("bands"), 10)).axes[0].get_yticklabels()]
+    assert [label.partition(",")[0] for label in labels] == ["head", "head", "tail", "tail"]
+    both = drawn(feature_sets.head_and_tail(sets, record.table("head_tail_meta")[0])).axes[0]
+    assert next(t.get_text() for t in both.get_yticklabels()) == "head: features 0 to 19"
 
 
 def test_labels_of_points_next_to_each_other_are_one(record):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
-from ntklens.vocabulary import FRAGILE, ROBUST
+from ntklens.vocabulary import FRAGILE, HEAD, ROBUST, TAIL
 
 _CLEAN: dict[str, Any] = {"color": style.BLUE, "marker": "o", "markersize": 5}
 _ATTACKED: dict[str, Any] = {"color": style.RED, "marker": "^", "markersize": 5}
@@ -39,13 +39,42 @@ def subsets(rows: Rows) -> Figure:
     return _dots(rows, labels, "one-step attack", "accuracy on test images (%); in brackets, the number of features")
 
 
-def bands(rows: Rows) -> Figure:
-    """Draw the accuracy of the machines made of each band of the spectrum."""
+def head_and_tail(rows: Rows, meta: dict[str, Any]) -> Figure:
+    """Draw the accuracy of the head, the tail and all features, each attacked on its own, beside the majority class.
+
+    Args:
+        rows: the table "head_tail".
+        meta: the row of "head_tail_meta".
+    """
+    labels = [f"{r['features']}: {_places(r)}" for r in rows]
+    fig = _dots(
+        rows, labels, "PGD on the same features", "accuracy on the test images that did not choose the head (%)"
+    )
+    fig.axes[0].axvline(100 * meta["majority"], color=style.GREY, linestyle=":")
+    return fig
+
+
+def _places(row: dict[str, Any]) -> str:
+    """Return which features a set holds, by their places in the spectrum."""
+    return f"feature {row['first']}" if row["count"] == 1 else f"features {row['first']} to {row['last']}"
+
+
+def bands(rows: Rows, head: int | None = None) -> Figure:
+    """Draw the accuracy of the machines made of each band of the spectrum.
+
+    Args:
+        rows: the table "bands".
+        head: number of features in the head, if one was chosen.
+    """
     labels = []
     for r in rows:
-        place = f"feature {r['first']}" if r["count"] == 1 else f"features {r['first']} to {r['last']}"
-        labels.append(f"{place}: {r['category']}")
-    return _dots(rows, labels, "one-step attack", "accuracy on test images of these features alone (%)")
+        part = "" if head is None else f"{HEAD}, " if r["last"] < head else f"{TAIL}, "
+        labels.append(f"{part}{_places(r)}: {r['category']}")
+    fig = _dots(rows, labels, "one-step attack", "accuracy on test images of these features alone (%)")
+    first_of_tail = next((i for i, r in enumerate(rows) if head is not None and r["first"] >= head), None)
+    if first_of_tail is not None:
+        fig.axes[0].axhline(first_of_tail - 0.5, color=style.GREY, linestyle="--", linewidth=1.2)
+    return fig
 
 
 def trade_off(rows: Rows) -> Figure:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
+from ntklens.vocabulary import ALL, HEAD, TAIL
 
 _MANY = 2000
 """Number of points above which they are drawn as pixels and not one by one."""
@@ -32,8 +33,23 @@ def spectrum(eigenvalues: NDArray[Any], label_energy: NDArray[Any]) -> Figure:
     return fig
 
 
-def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12) -> Figure:
-    """Draw one point per feature, coloured by its place in the spectrum; the first ones have intervals."""
+_SETS: dict[str, dict[str, Any]] = {
+    HEAD: {"color": style.GREEN, "marker": "*", "markersize": 16},
+    TAIL: {"color": style.RED, "marker": "X", "markersize": 11},
+    ALL: {"color": style.GREY, "marker": "D", "markersize": 8},
+}
+"""How head, tail and all features are drawn among single ones."""
+
+
+def usefulness_robustness(rows: Rows, meta: dict[str, Any], sets: Rows = (), intervals: int = 12) -> Figure:
+    """Draw one point per feature, coloured by its place in the spectrum, and the head, the tail and all of them.
+
+    Args:
+        rows: the table "features"; the first rows have intervals.
+        meta: of these.
+        sets: the table "head_tail", if there is one.
+        intervals: number of rows with intervals.
+    """
     fig = style.figure(8.0, 5.0)
     axes = fig.subplots()
     x, y, index = style.percent(rows, "usefulness"), style.percent(rows, "robustness"), style.column(rows, "index")
@@ -54,11 +70,22 @@ def usefulness_robustness(rows: Rows, meta: dict[str, Any], intervals: int = 12)
     points = axes.scatter(
         x[order], y[order], c=index[order], cmap="viridis", norm=scale, s=22, zorder=2, rasterized=many
     )
-    fig.colorbar(points, ax=axes, label="index of the feature (0: largest eigenvalue)")
+    bar = fig.colorbar(points, ax=axes, label="index of the feature (0: largest eigenvalue)")
+    for row in sets:
+        name, k = str(row["features"]), row["count"]
+        across, up = style.percent([row], "accuracy"), style.percent([row], "robust_accuracy")
+        wide, high = style.spread([row], "accuracy"), style.spread([row], "robust_accuracy")
+        look = {"linestyle": "none", "markeredgecolor": "white", "ecolor": _SETS[name]["color"], **_SETS[name]}
+        label = f"{name}: {k} feature{'s' * (k > 1)} together"
+        axes.errorbar(across, up, high, wide, elinewidth=1.2, zorder=3, label=label, **look)
+        if name == HEAD:
+            bar.ax.hlines(k - 0.5, 0, 1, colors=style.RED, linewidth=1.5)
     axes.axvline(100 * meta["majority"], color=style.GREY, linestyle=":", label="rate of the majority class")
     axes.axhline(100 * meta["majority"], color=style.GREY, linestyle=":")
     ends = 100 * np.array([r["usefulness_high"] for r in first], dtype=float)
-    left, right = max(0.0, np.nanmin(x) - 4), min(101.0, max(np.nanmax(x), np.nanmax(ends)) + 4)
+    of_sets = 100 * np.array([value for r in sets for value in (r["accuracy_low"], r["accuracy_high"])], dtype=float)
+    left = max(0.0, min(np.nanmin(x), of_sets.min(initial=100)) - 4)
+    right = min(101.0, max(np.nanmax(x), np.nanmax(ends), of_sets.max(initial=0)) + 4)
     half: dict[str, Any] = {
         "color": style.GREY,
         "linewidth": 0.9,
@@ -84,8 +111,13 @@ def _shared_labels(rows: Rows, x: NDArray[Any], y: NDArray[Any]) -> dict[tuple[f
     return labels
 
 
-def top_k(rows: Rows) -> Figure:
-    """Draw the clean and robust accuracy of the machine made of the first k features."""
+def top_k(rows: Rows, head: int | None = None) -> Figure:
+    """Draw the clean and robust accuracy of the machine made of the first k features.
+
+    Args:
+        rows: the table "top_k".
+        head: number of features in the head, if one was chosen.
+    """
     fig = style.figure(8.0, 3.8)
     axes = fig.subplots()
     k = [r["k"] for r in rows]
@@ -96,6 +128,11 @@ def top_k(rows: Rows) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks(k, [str(v) for v in k])
     axes.minorticks_off()
+    if head is not None:
+        axes.axvline(head, color=style.GREY, linestyle="--", linewidth=1.2)
+        side: dict[str, Any] = {"fontsize": 9, "color": style.GREY, "textcoords": "offset points", "va": "bottom"}
+        axes.annotate(f"head: first {head}", (head, 0), xytext=(-6, 3), ha="right", **side)
+        axes.annotate("tail: the rest", (head, 0), xytext=(6, 3), ha="left", **side)
     axes.set_xlabel("number of features kept, largest eigenvalue first")
     style.percent_axis(axes, "accuracy on test images")
     fig.legend(loc="outside upper center", ncols=2)

@@ -11,28 +11,30 @@ from ntklens.vocabulary import FRAGILE, ROBUST
 def sets(record: Record) -> list[Plate]:
     """Return machines of each category's features and of each band of the spectrum, and the trade-off."""
     bands = rows_of(record, "bands")
+    k = head(record)
     return [
+        *_head_and_tail(record),
         *plate_of(
             rows_of(record, "subsets"),
             feature_sets.subsets,
             "Machines made of the features of one category, and of all but one. The features are "
             "sorted into categories by half of the test images and the machines scored on the "
             "other half, since what is chosen for its score on some images is worth less on "
-            "others; the numbers in brackets therefore differ from those by all test images, of which "
-            "claim C3 speaks. If the classifier uses both kinds, the useful non-robust features alone are "
-            "accurate on clean images and on few attacked ones, and leaving the robust ones out "
+            "others; the numbers in brackets therefore differ from those by all test images. If the "
+            "classifier uses both kinds, the useful non-robust features alone are accurate on clean "
+            "images and on few attacked ones, and leaving the robust ones out "
             "costs robustness. Intervals are 95 % Wilson intervals.",
             "Dot plot of clean and robust accuracy of machines made of sets of features.",
         ),
         *plate_of(
             bands,
-            feature_sets.bands,
+            lambda rows: feature_sets.bands(rows, k),
             "Machines made of one band of the spectrum each. Their categories, under one step, "
             f"follow the rule for single features. Here the rule allows for {len(bands)} tests "
             "and not for one per feature, so a band of one feature can be called useful that is "
             "not called so alone. Most features of small eigenvalues say too little to be called "
             "useful one by one; look for bands that are accurate together (blue) and fall under "
-            "attack (red). Intervals are 95 % Wilson intervals.",
+            "attack (red). The dashed line parts the head from the tail. Intervals are 95 % Wilson intervals.",
             "Dot plot of clean and robust accuracy of machines made of bands of the spectrum.",
         ),
         *plate_of(
@@ -45,6 +47,29 @@ def sets(record: Record) -> list[Plate]:
             "Two line plots of clean and robust accuracy, over the training time and over the ridge.",
         ),
     ]
+
+
+def head(record: Record) -> int | None:
+    """Return the number of features in the head; None where none was chosen."""
+    return next((int(row["k"]) for row in rows_of(record, "head_tail_meta")), None)
+
+
+def _head_and_tail(record: Record) -> list[Plate]:
+    rows = rows_of(record, "head_tail")
+    if not rows:
+        return []
+    meta = only_row(record, "head_tail_meta")
+    return plate_of(
+        rows,
+        lambda rows: feature_sets.head_and_tail(rows, meta),
+        f"The spectrum in two parts. The head are the first k = {meta['k']} features: of the numbers tried, the one "
+        f"that keeps most under one step on one half of the test images ({meta['n_chosen']}). The tail are all others. "
+        f"Both, and all features together, are scored on the other half ({meta['n']}), each attacked on its own by one "
+        f"step and by PGD of {meta['steps']} steps. If features split into robust and non-robust ones, the head stays "
+        "above the rate of the majority class (dotted) under attack, and the tail is above it on clean images and falls "
+        "below it. Claims C3, C5 and C6 are judged by these numbers. Intervals are 95 % Wilson intervals.",
+        "Dot plot of clean and robust accuracy of the head, the tail and all features.",
+    )
 
 
 def consequences(record: Record) -> list[Plate]:

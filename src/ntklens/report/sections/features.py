@@ -6,7 +6,7 @@ from ntklens.record import Record
 from ntklens.report.figures import features, style
 from ntklens.report.figures.pictures import channels, pictures, side_by_side
 from ntklens.report.sections.base import Plate, Section, arrays_of, numbers, only_row, plate_of, rows_of
-from ntklens.report.sections.feature_sets import consequences, sets
+from ntklens.report.sections.feature_sets import consequences, head, sets
 from ntklens.vocabulary import USELESS
 
 
@@ -17,10 +17,11 @@ def features_section(record: Record) -> Section:
         *_scores(record),
         *plate_of(
             rows_of(record, "top_k"),
-            features.top_k,
+            lambda rows: features.top_k(rows, head(record)),
             "The machine rebuilt from the first k features only. Where the red line falls, "
-            "further features cost robustness; compare what the blue one gains there. Bands are "
-            "95 % Wilson intervals.",
+            "further features cost robustness; compare what the blue one gains there. The dashed "
+            "line parts the head from the tail, at the number that half of the test images chose. "
+            "Bands are 95 % Wilson intervals.",
             "Line plot of clean and robust accuracy against the number of features kept.",
         ),
         *sets(record),
@@ -34,6 +35,9 @@ def features_section(record: Record) -> Section:
             "features": "features",
             "top_k": "the first k features",
             "subsets": "chosen features",
+            "head_tail": "head, tail and all features, on the images that did not choose the head",
+            "head_tail_effect": "accuracy of the first set minus that of the second",
+            "head_choice": "the choice of the head, on the other images",
             "bands": "bands of the spectrum",
             "trade_off": "training time and ridge",
             "consistency": "agreement with other kernels",
@@ -86,7 +90,7 @@ def _scores(record: Record) -> list[Plate]:
     meta = only_row(record, "features_meta")
     return [
         Plate(
-            lambda: features.usefulness_robustness(rows, meta),
+            lambda: features.usefulness_robustness(rows, meta, rows_of(record, "head_tail")),
             f"Each point is one feature as a classifier on its own, scored on {meta['n']} images; "
             "dark points have the largest eigenvalues. A feature is useful when its accuracy is "
             "above the rate of the majority class (dotted) by a binomial test, with at most 5 % "
@@ -94,10 +98,21 @@ def _scores(record: Record) -> list[Plate]:
             "half of that accuracy survives the attack (below the dashed line), robust when more "
             "does and the accuracy under attack is above the majority's rate by the same test, "
             "and partly robust in between. A feature that is called not useful was not shown to "
-            "be useful. Intervals are drawn for the first twelve.",
+            f"be useful. Intervals are drawn for the first twelve.{_marked(record)}",
             "Scatter plot of the robustness of each feature against its usefulness, coloured by index.",
         )
     ]
+
+
+def _marked(record: Record) -> str:
+    """Return what the marks of head and tail are, if there are any."""
+    if head(record) is None:
+        return ""
+    return (
+        " The star, the cross and the diamond are the head, the tail and all features together, on the images that did not "
+        "choose the head; a line on the colour scale ends the head. The claims are judged by these, the colours and the "
+        "categories are a picture."
+    )
 
 
 def _agreement(record: Record) -> list[Plate]:
@@ -105,10 +120,11 @@ def _agreement(record: Record) -> list[Plate]:
         rows_of(record, "consistency"),
         features.consistency,
         "How far another architecture's kernel has the same features: 1 is full agreement. A "
-        "grey bar is the central 95 % of what chance gives (random subspaces, independent ranks, "
+        "grey bar is the central 95 % of what chance gives (for outputs at held-out images, features "
+        "with the same spectrum that are arranged in it at random; random subspaces, independent ranks, "
         "and, for pictures, the same space turned at random); a blue line is the 95 % interval, "
-        "where there is one. Eigenspaces and pictures depend on the images and the kernel alone; "
-        "where they agree, label energy and robustness agree with any labels.",
+        "where there is one. Claim C4 is judged by the outputs. Eigenspaces and pictures depend on the "
+        "images and the kernel alone; where they agree, label energy and robustness agree with any labels.",
         "Dot plot of the agreement of features between pairs of kernels, one panel per measure.",
     )
     kernels = [str(row["kernel"]) for row in rows_of(record, "side_by_side")]

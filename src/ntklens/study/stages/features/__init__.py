@@ -12,7 +12,7 @@ from ntklens.study.parts import KERNEL_MATRIX, SPECTRUM
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.features.agreement import agreement
 from ntklens.study.stages.features.attribution import label_energy_by_image
-from ntklens.study.stages.features.kept import kept_features, scored_bands, trade_off
+from ntklens.study.stages.features.kept import first_features, kept_features, scored_bands, trade_off
 from ntklens.study.stages.features.learning import learning
 from ntklens.study.stages.features.pictures import pictures
 from ntklens.study.stages.features.robust_data import networks_on_robust_data
@@ -61,7 +61,7 @@ def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> 
     # Later steps read the scores of the first one, so the order matters.
     steps: dict[str, Step] = {
         "scores": lambda part: (scores(context, features, spec, part), {}),
-        "machines of features": lambda part: (kept_features(context, features, spec, tables["features"], part), {}),
+        "machines of features": lambda part: (_machines(context, features, spec, tables["features"], part), {}),
         "bands": lambda part: (scored_bands(context, features, spec, part), {}),
         "trade-off": lambda part: (trade_off(context, features, spec, part), {}),
         "other kernels": lambda part: agreement(context, features, spec, part),
@@ -76,6 +76,12 @@ def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> 
         arrays |= new_arrays
     progress(1.0)
     return StageResult(tables, arrays)
+
+
+def _machines(context: Context, features: NTKFeatures, spec: FeaturesSpec, scored: Rows, progress: Progress) -> Tables:
+    """Score machines of the first features, of head and tail, and of each category."""
+    first = first_features(context, features, spec, progress.part(0.0, 0.7))
+    return first | kept_features(context, features, scored, progress.part(0.7, 0.3))
 
 
 def _pictured(

@@ -24,46 +24,57 @@ _JOBS_OF_HEAD_AND_TAIL = 6
 """Share of head and tail in the progress, in machines that are attacked by one step."""
 
 
-def kept_features(
-    context: Context, features: NTKFeatures, spec: FeaturesSpec, scored: Rows, progress: Progress
-) -> dict[str, Rows]:
-    """Score machines of the first k features on all test images, and head, tail and categories on the scoring half.
+def first_features(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress) -> dict[str, Rows]:
+    """Score machines of the first k features on all test images, and head and tail on the scoring half.
 
     Args:
         context: of the experiment.
         features: all features.
         spec: `top_k` holds the numbers of first features.
+        progress: receives the share done.
+
+    Returns:
+        The table "top_k", and those of `head_and_tail`.
+    """
+    rank = features.rank
+    sizes = sorted({k for k in spec.top_k if k < rank} | {rank})
+    jobs = len(sizes) + _JOBS_OF_HEAD_AND_TAIL
+    rows: Rows = []
+    one_step: dict[int, Tensor] = {}
+    for k in sizes:
+        clean, one_step[k] = _outcomes(context, features.keep(range(k)), *context.test)
+        rows.append({"k": k, **_columns(share_right(clean), share_right(one_step[k]))})
+        progress.step(len(rows), jobs)
+    rest = progress.part(len(rows) / jobs, _JOBS_OF_HEAD_AND_TAIL / jobs)
+    return {"top_k": rows} | head_and_tail(context, features, one_step, rest)
+
+
+def kept_features(context: Context, features: NTKFeatures, scored: Rows, progress: Progress) -> dict[str, Rows]:
+    """Score machines of each category of features on the scoring half of the test images.
+
+    Args:
+        context: of the experiment.
+        features: all features.
         scored: the table "features", whose categories `by_half` are used.
         progress: receives the share done.
 
     Returns:
-        The tables "top_k" and "subsets", and those of `head_and_tail`.
+        The table "subsets".
     """
     x, y = context.test
     rank = features.rank
-    sizes = sorted({k for k in spec.top_k if k < rank} | {rank})
     names = [str(row["by_half"]) for row in scored] + [UNSCORED] * (rank - len(scored))
     sets = {name: indices for name, indices in subsets(names).items() if 0 < len(indices) < rank or name == "all"}
     scoring = ~selection_half(context)
     if len(sets) == 1 or not bool(scoring.any()):
-        sets = {}  # "all" alone is the last row of "top_k"; and without images of the other half nothing can be scored
-    jobs = len(sizes) + len(sets) + _JOBS_OF_HEAD_AND_TAIL
-    top_k: Rows = []
-    chosen: Rows = []
-    one_step: dict[int, Tensor] = {}
-    for k in sizes:
-        clean, one_step[k] = _outcomes(context, features.keep(range(k)), x, y)
-        top_k.append({"k": k, **_columns(share_right(clean), share_right(one_step[k]))})
-        progress.step(len(top_k), jobs)
+        return {}  # "all" alone is the last row of "top_k"; and without images of the other half nothing can be scored
+    rows: Rows = []
     for name, indices in sets.items():
         energy = float(features.label_energy[indices].sum())
         accuracies = _accuracies(context, features.keep(indices), x[scoring], y[scoring])
-        chosen.append({"features": name, "count": len(indices), "label_energy": energy, **_columns(*accuracies)})
-        progress.step(len(top_k) + len(chosen), jobs)
-    done = (len(top_k) + len(chosen)) / jobs
-    return {"top_k": top_k, "subsets": chosen} | head_and_tail(
-        context, features, one_step, progress.part(done, 1 - done)
-    )
+        rows.append({"features": name, "count": len(indices), "label_energy": energy, **_columns(*accuracies)})
+        progress.step(len(rows), len(sets))
+    return {"subsets": rows}
 
 
 def scored_bands(context: Context, features: NTKFeatures, spec: FeaturesSpec, progress: Progress) -> dict[str, Rows]:
