@@ -42,6 +42,16 @@ def test_the_answer_tells_which_features_are_robust_and_what_they_carry(record):
     assert by_category(record)[FRAGILE] == [1]
 
 
+def test_the_answer_begins_with_head_and_tail(record):
+    record.tables["head_tail_meta"] = [{"k": 2, "n": 100, "majority": 0.5}]
+    sets = {"head": (0.85, 0.72), "tail": (0.67, 0.01), "all": (0.91, 0.1)}
+    record.tables["head_tail"] = [{"features": name, **both(*values)} for name, values in sets.items()]
+    first, *others = features_answer(record)
+    assert first.startswith("The first 2 features, those of largest eigenvalue, are the head")
+    assert "all other features alone on 67.0 % [62.0, 72.0] clean and 1.0 % [1.0, 1.0] under attack" in first
+    assert not any("keep most under attack" in text for text in others), "one choice of the first features is told"
+
+
 def test_without_an_attack_nothing_is_said_of_robustness(record):
     record.tables["features_meta"][0]["eps"] = 0
     (text,) = features_answer(record)

@@ -165,6 +165,15 @@ def test_over_training_and_out_of_the_lazy_regime(tmp_path):
     assert len(kinds) == 4
     assert kinds["large learning rate"]["value"] > kinds["lazy"]["high"]
     assert kinds["lazy"]["cosine"] > kinds["large learning rate"]["cosine"]
+    (c2,) = (row for row in record.table("claims") if row["claim"] == "C2")
+    assert c2["would_decide"] == "networks of a second width"
+    parts = [row for row in record.table("claim_parts") if row["claim"] == "C2"]
+    assert [row["measure"].partition(":")[0] for row in parts] == [
+        "lazy regime",
+        "standard parametrisation",
+        "cross-entropy, SGD",
+    ]
+    assert [row["decides"] for row in parts] == [True, False, False]
 
 
 def test_features_and_what_networks_learn_from_them(tmp_path):

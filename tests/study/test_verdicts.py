@@ -140,7 +140,8 @@ def regime(name, value, low, high):
             SEEN,
             "Networks in the lazy regime: seen and as people train them (cross-entropy, SGD): contradicted, -10.0 points",
         ),
-        ({"lazy_effect": lazy()["lazy_effect"]}, "not measured", ""),
+        ({"lazy_effect": lazy()["lazy_effect"]}, CANNOT_TELL, "networks of a second width"),
+        ({}, "not measured", ""),
     ],
 )
 def test_c2_tells_the_regimes_apart(tmp_path, tables, verdict, words):

@@ -8,7 +8,18 @@ from typing import Any
 from ntklens.record import Record
 from ntklens.study.claims.base import only_row, rows_of
 from ntklens.study.context import Rows
-from ntklens.vocabulary import CANNOT_TELL, CONTRADICTED, FRAGILE, PARTLY, ROBUST, SEEN, USELESS
+from ntklens.vocabulary import (
+    ALL,
+    CANNOT_TELL,
+    CONTRADICTED,
+    FRAGILE,
+    HEAD,
+    PARTLY,
+    ROBUST,
+    SEEN,
+    TAIL,
+    USELESS,
+)
 from ntklens.wording import pixels, share
 
 _MOST_RANGES = 8
@@ -55,7 +66,29 @@ def features_answer(record: Record) -> list[str]:
     sentences = [
         f"Of {len(rows)} features, each scored alone on all {meta['n']} test images at ε = {pixels(meta['eps'])}, {told}."
     ]
+    if rows_of(record, "head_tail"):
+        return [*_head_and_tail(record), *sentences, *_chosen(record)]
     return [*sentences, *_chosen(record), *_first(record, meta["majority"]), *_together(record)]
+
+
+def _head_and_tail(record: Record) -> list[str]:
+    """Return what the first features carry, clean and under attack, and what the rest."""
+    meta = only_row(record, "head_tail_meta")
+    sets = {str(row["features"]): row for row in rows_of(record, "head_tail")}
+    k = meta["k"]
+    which = "The first feature is" if k == 1 else f"The first {k} features, those of largest eigenvalue, are"
+    parts = [
+        f"{name} {share(sets[key])} clean and {share(sets[key], 'robust_accuracy')} under attack"
+        for key, name in (
+            (HEAD, "the head alone is right on"),
+            (TAIL, "all other features alone on"),
+            (ALL, "all together on"),
+        )
+    ]
+    return [
+        f"{which} the head, as long as one half of the test images chose it. On the other {meta['n']} images "
+        f"{', '.join(parts)}; the majority class is {100 * meta['majority']:.1f} %."
+    ]
 
 
 def by_category(record: Record) -> dict[str, list[int]]:

@@ -8,7 +8,7 @@ from typing import Any
 from ntklens.record import Record
 from ntklens.study.claims.base import Measure, Verdict, estimate_of, judge, only_row, rows_of
 from ntklens.study.claims.more import SEEDS
-from ntklens.vocabulary import DIFFERENCE, KERNEL_MATCHED, NOISE, WHITE_BOX
+from ntklens.vocabulary import CANNOT_TELL, DIFFERENCE, KERNEL_MATCHED, NOISE, SEEN, WHITE_BOX
 from ntklens.wording import listed, points
 
 _AS_TRAINED = ("standard parametrisation", "cross-entropy, SGD")
@@ -34,50 +34,41 @@ def c2(record: Record) -> Verdict | None:
 
     The kernel's images are those at the networks' own training time. The two parts are what they cost the widest networks
     beyond noise, and by how much their gap to the white box is smaller at the largest width than at the smallest; the
-    intervals are over images and seeds. With a single width there is no comparison, and no verdict.
+    intervals are over images and seeds. With a single width the second part is missing, and nobody can tell.
 
     Networks as people train them are another regime, of which the claim says nothing: where the run has some, what the
     kernel's images cost them beyond noise is told with a verdict of its own, and does not decide.
     """
-    narrowing = rows_of(record, "lazy_narrowing")
-    if not narrowing:
-        return None
-    rows = rows_of(record, "lazy_effect")
-    narrowest, widest = narrowing[0]["narrowest"], narrowing[0]["widest"]
-
-    def effect(width: int, first: str, second: str) -> dict[str, Any]:
-        return next(r for r in rows if (r["width"], r["first"], r["second"]) == (width, first, second))
-
-    beyond_noise = effect(widest, NOISE, KERNEL_MATCHED)
-    gap_widest = effect(widest, KERNEL_MATCHED, WHITE_BOX)
-    gap_narrowest = effect(narrowest, KERNEL_MATCHED, WHITE_BOX)
+    effects = {(r["width"], r["first"], r["second"]): r for r in rows_of(record, "lazy_effect")}
+    widest = max(width for width, _, _ in effects)
+    beyond_noise, gap = effects[widest, NOISE, KERNEL_MATCHED], effects[widest, KERNEL_MATCHED, WHITE_BOX]
     parts = [
-        _measure(f"lazy regime: what the kernel's images cost networks of width {widest} beyond noise", beyond_noise),
-        _measure(
-            f"lazy regime: what their gap to the white box loses from width {narrowest} to {widest}", narrowing[0]
-        ),
+        _measure(f"lazy regime: what the kernel's images cost networks of width {widest} beyond noise", beyond_noise)
     ]
     figure = (
-        f"At width {widest} the kernel's examples at matched time cost a network "
-        f"{points(beyond_noise)} more than noise; they fall short of its own white-box examples "
-        f"by {points(gap_widest)}, against {points(gap_narrowest)} at width {narrowest}."
+        f"At width {widest} the kernel's examples at matched time cost a network {points(beyond_noise)} more than noise; "
+        f"they fall short of its own white-box examples by {points(gap)}"
     )
+    for row in rows_of(record, "lazy_narrowing"):
+        narrowest = row["narrowest"]
+        parts.append(
+            _measure(f"lazy regime: what their gap to the white box loses from width {narrowest} to {widest}", row)
+        )
+        figure += f", against {points(effects[narrowest, KERNEL_MATCHED, WHITE_BOX])} at width {narrowest}"
+    as_trained = [row for row in rows_of(record, "lazy_regimes") if row["regime"] in _AS_TRAINED]
     aside = [
         _measure(f"{row['regime']}: what the kernel's images cost networks of width {row['width']} beyond noise", row)
-        for row in _as_trained(record)
+        for row in as_trained
     ]
     verdict = judge(figure, *parts, aside=aside)
+    if len(parts) == 1 and verdict.verdict == SEEN:
+        verdict = replace(verdict, verdict=CANNOT_TELL, would_decide="networks of a second width")
     regimes = [f"in the lazy regime: {verdict.verdict}"]
     regimes += [
         f"as people train them ({row['regime']}): {measure.verdict}, {points(_beyond_noise(row))} more than noise"
-        for row, measure in zip(_as_trained(record), aside, strict=True)
+        for row, measure in zip(as_trained, aside, strict=True)
     ]
-    told = f"Networks {listed(regimes)}. {figure}"
-    return replace(verdict, figure=told)
-
-
-def _as_trained(record: Record) -> list[dict[str, Any]]:
-    return [row for row in rows_of(record, "lazy_regimes") if row["regime"] in _AS_TRAINED]
+    return replace(verdict, figure=f"Networks {listed(regimes)}. {figure}.")
 
 
 def _beyond_noise(row: dict[str, Any]) -> dict[str, Any]:
