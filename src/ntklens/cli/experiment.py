@@ -103,12 +103,15 @@ def execute(
 
 
 def _told(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the table "claims" with the estimate, interval and margin of each claim as one sentence."""
+    """Return the table "claims" with the estimate, interval and margin of each claim as one sentence, for a terminal.
+
+    The figures behind it are told in the report.
+    """
     from ntklens.wording import capitalised, decided_by
 
     return [
         {key: row[key] for key in ("claim", "statement", "verdict")}
-        | {"decided_by": capitalised(decided_by(row)), "would_decide": row["would_decide"], "figure": row["figure"]}
+        | {"decided_by": capitalised(decided_by(row)), "would_decide": row["would_decide"]}
         for row in claims
     ]
 

@@ -89,7 +89,7 @@ class _HeadAndTail:
             ALL: f"all {rank} features",
         }
         parts = [
-            f"{which[name]} are right on {share(self._sets[name])} clean and "
+            f"{which[name]} {'are' if name == ALL else 'is'} right on {share(self._sets[name])} clean and "
             f"{share(self._sets[name], 'robust_accuracy')} under attack"
             for name in names
         ]
