@@ -77,26 +77,6 @@ def verdicts(train: int, test: int, seed: int, *, shuffled: bool, whole: Dataset
         return {row["claim"]: row["verdict"] for row in claims(record)["claims"] if row["claim"] in BY_HEAD_AND_TAIL}
 
 
-def agrees(first: NTKFeatures, x: Tensor, other: tuple[Tensor, Tensor, Tensor], k: int, seed: int, draws: int) -> str:
-    """Judge C4 on the features of one kernel and of another one.
-
-    Args:
-        first: features of the one kernel.
-        x: test images.
-        other: of the other kernel the first k eigenvectors, eigenvalues, and outputs at the test images.
-        k: number of features.
-        seed: of the resamples and of chance.
-        draws: of chance.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    vectors, values, outputs = other
-    own = feature_outputs(first, x, first.rank)
-    spaces = common_spaces(first.eigenvectors[:, :k], vectors, first.eigenvalues[:k], values)
-    found = output_agreement(own[:, :k], outputs, spaces, generator)
-    chance = chance_of_outputs(own, first.eigenvalues[: first.rank], values, draws, generator)
-    return decide(found, float(np.quantile(chance, 0.975)))
-
-
 def of_outputs(train: int, test: int, seed: int, whole: Dataset, k: int = 20, draws: int = 100) -> dict[str, str]:
     """Judge C4 under both nulls and between two real kernels, on images of one draw.
 
@@ -135,7 +115,15 @@ def of_outputs(train: int, test: int, seed: int, whole: Dataset, k: int = 20, dr
         "a kernel that sees other images": first_of(elsewhere, at[torch.randperm(test, generator=generator)]),
         "fc1 and fc3": first_of(two, at),
     }
-    return {name: agrees(one, at, other, k, seed, draws) for name, other in others.items()}
+    # All three have the spectrum of fc3, and so one chance.
+    own, k_values = feature_outputs(one, at, one.rank), two.eigenvalues[:k]
+    chance = chance_of_outputs(own, one.eigenvalues[: one.rank], k_values, draws, generator)
+    margin = float(np.quantile(chance, 0.975))
+    found = {}
+    for name, (vectors, values, outputs) in others.items():
+        spaces = common_spaces(one.eigenvectors[:, :k], vectors, one.eigenvalues[:k], values)
+        found[name] = decide(output_agreement(own[:, :k], outputs, spaces, generator), margin)
+    return found
 
 
 def main() -> None:
