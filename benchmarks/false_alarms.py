@@ -5,6 +5,10 @@ shuffled, so that no feature means anything; each run draws training images, tes
 the other kernel's features are random ones of the same spectrum, or those of a kernel that sees other images in the place
 of these. The power is the share of runs in which the same rule, on as many images with their own labels and on two real
 kernels, says "seen". It prints one line per claim and size; at most 5 % may be seen under a null.
+
+Printed for pullover and coat with 150 training and 200 test images, 200 runs under each null: C3, C5 and C6 seen in 0 %
+(contradicted in 24, 12 and 24 %), C4 in 0.5 % with random features of the same spectrum and in 0 % with a kernel that sees
+other images. Power at that size: C3 and C6 67 % and C5 87 % of 30 runs, C4 between fc1 and fc3 100 % of 200.
 """
 
 from __future__ import annotations
