@@ -113,6 +113,30 @@ def effective_rank(eigenvalues: Float[Tensor, " n"]) -> float:
     return float(torch.special.entr(positive / positive.sum()).sum().exp())
 
 
+def centred_cosine(kernel: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """Compute H K' H / |H K' H|_F with K'_ij = K_ij / √(K_ii K_jj) and H = I - 1 1ᵀ / n, in float64.
+
+    The lengths of the tangents and what all of them share, which training moves most, are taken out. An input without
+    tangents has similarity 0 with all others; where nothing is left, the matrix is zero.
+    """
+    double = kernel.double()
+    scale = double.diagonal().clamp(min=0).sqrt()
+    inverse = torch.where(scale > 0, 1 / scale, torch.zeros_like(scale))
+    centred = _centre(inverse[:, None] * double * inverse)
+    norm = centred.norm()
+    # Below rounding of a kernel in single precision, as of a kernel of rank one, no direction is left.
+    return torch.zeros_like(centred) if float(norm) < 1e-6 * len(centred) else centred / norm
+
+
+def centred_rank(kernel: Float[Tensor, "n n"]) -> float:
+    """Compute the effective rank of the centred cosine kernel; 0 where nothing is left of it.
+
+    Without the centring, one almost constant eigenvector holds most of the spectrum and falls in training, so that the
+    training that has come less far looks more concentrated.
+    """
+    return effective_rank(torch.linalg.eigvalsh(centred_cosine(kernel)))
+
+
 def alignment(kernel: Float[Tensor, "n n"], targets: Float[Tensor, "n O"]) -> float:
     """Compute the centred alignment (CKA) of a kernel with the kernel Y Yᵀ of the targets."""
     y = targets.double()

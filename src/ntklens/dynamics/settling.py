@@ -1,0 +1,164 @@
+"""When a kernel has come to where its training leaves it: a distance to the end that the noise of the steps cannot move.
+
+The velocity between two epochs does not tell it. Late in a training the kernel wanders about its end with the noise of
+stochastic gradient descent, and the distance over many epochs is hardly larger than that over one. Here the distance of an
+epoch to the end is taken as a product of two displacements, of that epoch and of the next, from two means over different
+late epochs. The noise of the four is independent, so its mean is zero, however large it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+SETTLED = 0.1
+"""Share of the squared distance to the end below which a kernel counts as settled."""
+LEAST_RECORDS = 6
+"""Number of records below which a path has no settling epoch."""
+SETTLED_WITHIN = 0.6
+"""Share of the run within which a kernel has to settle.
+
+The end is that of the records, so a path that never slows down comes near it, too: one of constant speed has 0.1 of its
+squared distance left after 1 - √0.1 = 0.68 of the run. Only an earlier epoch says that the kernel has slowed down."""
+
+
+@dataclass(frozen=True)
+class Settling:
+    """How a kernel comes to its end.
+
+    Attributes:
+        epochs: the recorded epochs.
+        distance: n at each of them, the squared distance to the end as a share of that at the start, smoothed over three
+            records: 1 at the first, about 0 once the kernel has settled, NaN at the last. It may be a little below 0.
+        epoch: e10, the interpolated epoch from which on n stays below 0.1; None where it does not, or for fewer than
+            `LEAST_RECORDS` records.
+        area: τ, the area under n, in epochs; NaN for fewer records than that.
+    """
+
+    epochs: list[float]
+    distance: list[float]
+    epoch: float | None
+    area: float
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether the kernel settles within the first 60 % of the run, that is, earlier than one of constant speed."""
+        run = self.epochs[-1] - self.epochs[0]
+        return self.epoch is not None and self.epoch - self.epochs[0] <= SETTLED_WITHIN * run
+
+    def at(self, epoch: float) -> float:
+        """Return n at an epoch, interpolated; NaN outside the records that have one."""
+        known = [(e, n) for e, n in zip(self.epochs, self.distance, strict=True) if not math.isnan(n)]
+        return interpolated(*map(list, zip(*known, strict=True)), epoch) if known else math.nan
+
+
+def settling(units: Sequence[Float[Tensor, "n n"]], epochs: Sequence[float]) -> Settling:
+    """Return when a path of kernels settles.
+
+    n(t) = ⟨u_t - a, u_{t+1} - b⟩ / |u_0 - c|² with n(0) = 1: a and b are the means over those of the last
+    m = max(2, T / 10) records that have the parity of t and of t + 1, and c is the mean of all m, with norm 1. A kernel
+    that does not move at all has n = 0 and is settled from its first epoch on.
+
+    Args:
+        units: centred cosine kernels of norm 1, from `measures.centred_cosine`, in the order of their epochs.
+        epochs: the epochs.
+    """
+    raw = _cross_validated(units)
+    distance = _smoothed(raw)
+    if len(units) < LEAST_RECORDS:
+        return Settling(list(epochs), distance, None, math.nan)
+    known = distance[:-1]
+    area = sum((b - a) * (p + q) / 2 for a, b, p, q in zip(epochs, epochs[1:], known, known[1:], strict=False))
+    return Settling(list(epochs), distance, _stays_below(known, epochs, SETTLED), area)
+
+
+def learned_epoch(losses: Sequence[float], epochs: Sequence[float], share: float = 0.9) -> float | None:
+    """Return the interpolated epoch at which a share of the decrease of the loss is done, for the first time.
+
+    The decrease is that from the first known loss to the mean of the last tenth (two or more). None where the loss does
+    not fall, or fewer than three are known.
+
+    Args:
+        losses: mean loss of the training at each epoch, on its own images; NaN where it is not known, as before training.
+        epochs: the epochs.
+        share: from 0 to 1.
+    """
+    known = [(e, loss) for e, loss in zip(epochs, losses, strict=True) if not math.isnan(loss)]
+    if len(known) < 3:
+        return None
+    values = [loss for _, loss in known]
+    last = values[-_late(len(values)) :]
+    end = sum(last) / len(last)
+    if not values[0] > end:
+        return None
+    level = values[0] - share * (values[0] - end)
+    return first_crossing([e for e, _ in known], [-v for v in values], -level)
+
+
+def first_crossing(epochs: Sequence[float], values: Sequence[float], level: float) -> float | None:
+    """Return the interpolated epoch at which values reach a level for the first time; None where they never do."""
+    for t, value in enumerate(values):
+        if value >= level:
+            return epochs[0] if t == 0 else _between(epochs, values, t - 1, level)
+    return None
+
+
+def interpolated(epochs: Sequence[float], values: Sequence[float], epoch: float) -> float:
+    """Return the value at an epoch on the line between its neighbours; NaN outside the epochs."""
+    for t in range(len(epochs) - 1):
+        if epochs[t] <= epoch <= epochs[t + 1]:
+            weight = (epoch - epochs[t]) / (epochs[t + 1] - epochs[t])
+            return (1 - weight) * values[t] + weight * values[t + 1]
+    return values[0] if len(epochs) == 1 and epoch == epochs[0] else math.nan
+
+
+def _late(records: int) -> int:
+    """Return the number of records at the end of a run that stand for its end."""
+    return max(2, (records - 1) // 10)
+
+
+def _cross_validated(units: Sequence[Tensor]) -> list[float]:
+    """Compute n of every record but the last, before it is smoothed."""
+    if len(units) < 3:
+        return [1.0] * (len(units) - 1)
+    first_late = len(units) - _late(len(units))
+    late = range(first_late, len(units))
+    # The means by parity of the record: two neighbours never share the noise of a late epoch, even if they are late.
+    ends = [torch.stack([units[t] for t in late if t % 2 == parity]).mean(0) for parity in (0, 1)]
+    centre = torch.stack([units[t] for t in late]).mean(0)
+    norm = float(centre.norm())
+    scale = float((units[0] - (centre / norm if norm else centre)).square().sum())
+    # Rounding of kernels in single precision; below it nothing has moved.
+    if not scale > 1e-12:
+        return [0.0 if scale == scale else math.nan] * (len(units) - 1)
+    products = [
+        float(((units[t] - ends[t % 2]) * (units[t + 1] - ends[(t + 1) % 2])).sum()) for t in range(1, len(units) - 1)
+    ]
+    return [1.0, *(p / scale for p in products)]
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Return means over three neighbours, two at the end; the first value stays, and the last record has none."""
+    if not values:
+        return [math.nan]
+    inner = [values[max(0, t - 1) : t + 2] for t in range(1, len(values))]
+    return [values[0], *(sum(window) / len(window) for window in inner), math.nan]
+
+
+def _stays_below(values: Sequence[float], epochs: Sequence[float], level: float) -> float | None:
+    """Return the interpolated epoch from which on the values stay below a level."""
+    above = [t for t, value in enumerate(values) if not value < level]
+    if not above:
+        return epochs[0]
+    return None if above[-1] == len(values) - 1 else _between(epochs, values, above[-1], level)
+
+
+def _between(epochs: Sequence[float], values: Sequence[float], t: int, level: float) -> float:
+    """Return where the line from record t to the next one crosses a level."""
+    share = (level - values[t]) / (values[t + 1] - values[t])
+    return epochs[t] + share * (epochs[t + 1] - epochs[t])
