@@ -20,28 +20,40 @@ def test_nothing_recorded_says_nothing():
     assert advice([], 0.01) == []
 
 
-def test_one_record_has_no_velocity():
+def settled(distances, **more):
+    """Rows with given distances to the end; the last record has none."""
+    rows = path([0.02] * len(distances), **more)
+    return [r | {"distance_to_end": d} for r, d in zip(rows, [*distances, math.nan], strict=True)]
+
+
+def test_few_records_say_nothing_of_the_end():
     (first,) = advice(path([]), 0.01)
     assert (first.kind, first.epoch) == ("moving", 0)
-    assert "the velocity of the kernel is not known yet" in first.text
+    assert "it takes 6 records, and there is 1" in first.text
+    assert "there are 5" in advice(settled([1.0, 0.1, 0.0, 0.0]), 0.01)[0].text
 
 
-def test_a_kernel_that_moves_and_one_that_has_stopped():
-    (moving,) = advice(path([0.1] * 6), 0.01)
+def test_a_kernel_that_moves_and_one_that_has_settled():
+    (moving,) = advice(settled([1.0, 0.8, 0.6, 0.4, 0.2, 0.0]), 0.01)
     assert (moving.kind, moving.epoch) == ("moving", 6)
-    (lazy,) = advice(path([0.1, 0.02, 0.005, 0.004, 0.003, 0.002]), 0.01)
-    assert (lazy.kind, lazy.epoch) == ("lazy", 3)
-    assert "moved by less than 0.01 in kernel distance per epoch (in the last epoch by 0.002)" in lazy.text
-    assert "linearize(network)" in lazy.text
+    assert "90 % of its squared way to where it is now were done within the first 60 % of the run" in moving.text
+    rows = settled([1.0, 0.5, 0.05, 0.01, -0.01, 0.0])
+    (still,) = advice(rows, 0.03)
+    assert (still.kind, still.epoch) == ("settled", pytest.approx(1 + 0.4 / 0.45))
+    assert "The kernel has settled at epoch 1.89" in still.text
+    assert "linearize(network)" in still.text
+    assert "noise of the steps" not in still.text
+    assert "still moves by 0.02, in kernel distance: that is the noise of the steps" in advice(rows, 0.01)[0].text
     distance = torch.zeros(7, 7)
-    distance[3, 6] = distance[6, 3] = 1 - math.cos(math.radians(25))
-    (far,) = advice(path([0.1, 0.02, 0.005, 0.004, 0.003, 0.002]), 0.01, distance)
-    assert "turned by 25° since epoch 3, and by 34° since the first record" in far.text
-    (soon,) = advice(path([0.1, 0.1, 0.1, 0.005, 0.004]), 0.01)
-    assert soon.kind == "moving", "two slow epochs are no regime"
-    assert "covered in the last epoch is 0.004, less than 0.01. The kernel counts as lazy once" in soon.text
-    (early,) = advice(path([0.1, 0.02, 0.001, 0.001, 0.001], rank=[6.0, 2.5, 1.5, 1.5, 1.6, 1.7]), 0.01)
-    assert (early.kind, early.epoch) == ("not learning yet", 3)
+    distance[2, 6] = distance[6, 2] = 1 - math.cos(math.radians(25))
+    (far,) = advice(rows, 0.01, distance)
+    assert "turned by 25° since epoch 2, and by 34° since the first record" in far.text
+    (early,) = advice(settled([1.0, 0.5, 0.05, 0.0, 0.0], rank=[6.0, 2.5, 1.5, 1.5, 1.6, 1.7]), 0.01)
+    assert early.kind == "not learning yet"
+
+
+def test_rows_of_an_earlier_version_are_not_judged():
+    assert advice(path([0.001] * 9), 0.01)[0].kind == "moving"
 
 
 def test_a_collapsed_kernel_is_told_before_all_else():

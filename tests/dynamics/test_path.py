@@ -7,6 +7,7 @@ import torch
 
 from ntklens.dynamics import measures
 from ntklens.dynamics.path import KernelPath
+from ntklens.dynamics.settling import settling
 
 EPOCHS = [0.0, 1.0, 3.0, 4.0]
 
@@ -46,6 +47,9 @@ def test_rows_are_the_measures_of_the_sequence(path):
         assert row["trace"] == pytest.approx(float(kernel.trace()))
         assert row["concentration"] == pytest.approx(measures.concentration(eigenvalues, 4))
         assert row["effective_rank"] == pytest.approx(measures.effective_rank(eigenvalues))
+        assert row["centred_rank"] == pytest.approx(measures.centred_rank(kernel))
+    whole = settling([measures.centred_cosine(k) for k in kernels()], EPOCHS)
+    assert [r["distance_to_end"] for r in rows] == pytest.approx(whole.distance, nan_ok=True)
 
 
 @pytest.mark.parametrize(("suffix", "top"), [("top", True), ("bottom", False)])
@@ -65,3 +69,5 @@ def test_a_truncated_path_ends_earlier(path):
     path.append(2.0, kernels()[3])
     assert path.row(2)["angle"] == pytest.approx(measures.polar(kernels()[[0, 3]]).angle[1])
     assert math.isnan(path.row(0)["velocity"])
+    short = settling([measures.centred_cosine(k) for k in kernels()[[0, 1, 3]]], [0.0, 1.0, 2.0])
+    assert path.settling().distance == pytest.approx(short.distance, nan_ok=True)

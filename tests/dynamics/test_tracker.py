@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ntklens as nl
-from ntklens.dynamics import measures
+from ntklens.dynamics import measures, settling
 from ntklens.networks import build, train
 
 
@@ -34,6 +34,10 @@ def test_rows_say_what_the_measures_say(tracked):
     assert rows[2]["trace"] == pytest.approx(float(kernels[2].double().trace()), rel=1e-5)
     assert rows[1]["loss"] > rows[4]["loss"]
     assert torch.equal(tracked.distance(), measures.distance_map(kernels))
+    path = settling([measures.centred_cosine(k) for k in kernels], tracked.epochs)
+    assert tracked.settling().distance == pytest.approx(path.distance, rel=1e-4, abs=1e-6, nan_ok=True)
+    assert [r["distance_to_end"] for r in rows] == pytest.approx(tracked.settling().distance, nan_ok=True)
+    assert tracked.settling().epoch is None, "five records are too few"
 
 
 def test_the_kernel_is_the_empirical_one_of_the_network_then(data):

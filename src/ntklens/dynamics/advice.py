@@ -1,4 +1,4 @@
-"""Advice on a training, read off the path of its kernel: it is lazy, it has collapsed, or the training breaks down."""
+"""Advice on a training, read off the path of its kernel: it has settled or collapsed, or the training breaks down."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.dynamics import measures
+from ntklens.dynamics.settling import LEAST_RECORDS, SETTLED, SETTLED_WITHIN, settling_of
 
 Row = Mapping[str, float]
 """The measures of one record, by name, as `KernelTracker.row` gives them."""
 
-Kind = Literal["moving", "lazy", "not learning yet", "collapsed", "catastrophic overfitting"]
+Kind = Literal["moving", "settled", "not learning yet", "collapsed", "catastrophic overfitting"]
 """Kinds of findings; `Advice` explains them."""
 
 _RANK_OF_A_LEARNER = 3.0
@@ -33,8 +33,9 @@ class Advice:
     """One finding.
 
     Attributes:
-        kind: "moving" (the kernel still changes), "lazy" (it has stopped), "not learning yet" (it has stopped, and the
-            network has hardly begun to learn), "collapsed" (it has rank one or is zero) or "catastrophic overfitting".
+        kind: "moving" (the kernel still changes), "settled" (it has come to its end, as `Settling` says), "not learning
+            yet" (it stands still, and the network has hardly begun to learn), "collapsed" (it has rank one or is zero) or
+            "catastrophic overfitting".
         epoch: the epoch from which on it holds.
         text: the finding with its evidence, and what to do about it.
     """
@@ -55,9 +56,10 @@ def advice(
 
     Args:
         rows: rows of a tracker, from `KernelTracker.rows`.
-        threshold: velocity, in kernel distance per epoch, below which the kernel counts as standing still.
-        distance: kernel distances between epochs, from `KernelTracker.distance`. A kernel may move little in every epoch
-            and far in the end; with the distances, the text for a lazy kernel says how far it has turned since then.
+        threshold: velocity, in kernel distance per epoch, from which on the text for a settled kernel tells of the noise
+            of the steps.
+        distance: kernel distances between epochs, from `KernelTracker.distance`; with these, the text for a settled kernel
+            says how far it has turned since then.
         one_step: whether the training is one on one-step adversarial images; only then `overfitting_alarm` is asked.
     """
     if not rows:
@@ -163,51 +165,53 @@ def _collapse(rows: Sequence[Row]) -> Advice | None:
 
 
 def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) -> Advice:
-    """Say whether the kernel has stopped moving, and since when."""
-    epochs, velocities = [r["epoch"] for r in rows], [r["velocity"] for r in rows]
-    since, last, limit = measures.lazy_epoch(velocities, epochs, threshold), velocities[-1], f"{threshold:g}"
-    criterion = f"less than {limit} per epoch at three records in a row"
-    if math.isnan(last):
+    """Say whether the kernel has come to its end, and since when."""
+    epochs, velocity = [r["epoch"] for r in rows], rows[-1]["velocity"]
+    path = settling_of([r.get("distance_to_end", math.nan) for r in rows], epochs)
+    if len(rows) < LEAST_RECORDS:
         return Advice(
             "moving",
             epochs[-1],
-            f"At epoch {epochs[-1]:g} the velocity of the kernel is not known yet: it takes two records. Continue the "
-            "training.",
+            f"At epoch {epochs[-1]:g} it is not known yet whether the kernel has settled: it takes {LEAST_RECORDS} "
+            f"records, and there {'is 1' if len(rows) == 1 else f'are {len(rows)}'}. Continue the training.",
         )
-    if since is None and last < threshold:
+    if path.epoch is None or not path.has_settled:
         return Advice(
             "moving",
             epochs[-1],
-            f"The kernel distance covered in the last epoch is {last:.2g}, less than {limit}. The kernel counts as lazy "
-            f"once it moves by {criterion}. Continue the training.",
+            f"At epoch {epochs[-1]:g} the kernel still moves, by a kernel distance of {velocity:.2g} in the last epoch. It "
+            f"counts as settled once {100 * (1 - SETTLED):.0f} % of its squared way to where it is now were done within "
+            f"the first {100 * SETTLED_WITHIN:.0f} % of the run. Continue the training.",
         )
-    if since is None:
-        return Advice(
-            "moving",
-            epochs[-1],
-            f"At epoch {epochs[-1]:g} the kernel still moves, by a kernel distance of {last:.2g} per epoch. It counts as "
-            f"lazy once it moves by {criterion}. Continue the training.",
-        )
+    since = path.epoch
     if not _has_begun(rows[-1]):
         return Advice(
             "not learning yet",
             since,
-            f"Since epoch {since:g} the kernel has moved by less than {limit} per epoch, but its effective rank is only "
+            f"Since epoch {since:.3g} the kernel has hardly come nearer to where it is now, but its effective rank is only "
             f"{rows[-1]['effective_rank']:.2g}: the network has hardly begun to learn. Continue the training.",
         )
-    turn = "" if distance is None else _turn_text(float(distance[epochs.index(since), -1]), rows[-1], since)
+    # The first record after it, from which on all are settled.
+    record = next((t for t, epoch in enumerate(epochs) if epoch >= since), len(epochs) - 1)
+    turn = "" if distance is None else _turn_text(float(distance[record, -1]), rows[-1], epochs[record])
+    noise = (
+        f" Between two epochs it still moves by {velocity:.2g}, in kernel distance: that is the noise of the steps, which "
+        "a smaller learning rate or larger batches reduce."
+        if velocity >= threshold
+        else ""
+    )
     return Advice(
-        "lazy",
+        "settled",
         since,
-        f"Since epoch {since:g} the kernel has moved by less than {limit} in kernel distance per epoch (in the last "
-        f"epoch by {last:.2g}).{turn} The rest of the training can be linearised, with ntklens.linearize(network), which "
-        "trains on the kernel as it is now. Early layers can be frozen and cheaper attacks tried; compare the accuracy "
-        "with that of this checkpoint.",
+        f"The kernel has settled at epoch {since:.3g}: {100 * (1 - SETTLED):.0f} % of its squared way to its end were done "
+        f"by then.{turn}{noise} The rest of the training can be linearised, with ntklens.linearize(network), which trains "
+        "on the kernel as it is now. Early layers can be frozen and cheaper attacks tried; compare the accuracy with that "
+        "of this checkpoint.",
     )
 
 
 def _turn_text(distance: float, now: Row, since: float) -> str:
-    """Say how far the kernel has turned since it became slow, and how far since the training began."""
+    """Say how far the kernel has turned since it settled, and how far since the training began."""
     # distance = 1 - cos(angle); rounding may push it beyond 2.
     angle = math.degrees(math.acos(max(-1.0, 1 - distance)))
     return (

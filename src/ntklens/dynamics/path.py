@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ntklens.dynamics import measures
+from ntklens.dynamics.settling import Settling, settling
 
 
 class Eigensystem(NamedTuple):
@@ -36,19 +37,31 @@ class KernelPath:
         self.epochs: list[float] = []
         self.kernels: list[Tensor] = []
         self._eigensystems: list[Eigensystem | None] = []
+        # Centred cosine kernels in the dtype of the kernels: in double precision they would take most of the memory.
+        self._units: list[Tensor] = []
+        self._settling: Settling | None = None
 
     def append(self, epoch: float, kernel: Float[Tensor, "n n"]) -> None:
         """Add the kernel of a later epoch."""
         self.epochs.append(epoch)
         self.kernels.append(kernel)
         self._eigensystems.append(None)
+        self._units.append(measures.centred_cosine(kernel).to(kernel.dtype))
+        self._settling = None
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` kernels."""
-        del self.epochs[length:], self.kernels[length:], self._eigensystems[length:]
+        del self.epochs[length:], self.kernels[length:], self._eigensystems[length:], self._units[length:]
+        self._settling = None
+
+    def settling(self) -> Settling:
+        """Return when the path settles, from all its kernels; it is computed once for each length of the path."""
+        if self._settling is None:
+            self._settling = settling([unit.double() for unit in self._units], self.epochs)
+        return self._settling
 
     def row(self, t: int) -> dict[str, float]:
-        """Return the measures of kernel number t, at a cost that does not grow with the length of the path."""
+        """Return the measures of kernel number t; only the distance to the end asks all kernels."""
         t = range(len(self.epochs))[t]
         kernel, eigenvalues = self.kernels[t], self._eigensystem(t).eigenvalues
         targets = nn.functional.one_hot(self.y).double()
@@ -57,6 +70,8 @@ class KernelPath:
             "velocity": self._velocity(t),
             "concentration": measures.concentration(eigenvalues, self.top_k),
             "effective_rank": measures.effective_rank(eigenvalues),
+            "centred_rank": measures.centred_rank(kernel),
+            "distance_to_end": self.settling().distance[t],
             "trace": float(eigenvalues.sum()),
             "alignment": measures.alignment(kernel, targets),
             "specialisation": float(np.mean(measures.specialisation(kernel, self.y))),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -54,7 +55,7 @@ class Settling:
     def at(self, epoch: float) -> float:
         """Return n at an epoch, interpolated; NaN outside the records that have one."""
         known = [(e, n) for e, n in zip(self.epochs, self.distance, strict=True) if not math.isnan(n)]
-        return interpolated(*map(list, zip(*known, strict=True)), epoch) if known else math.nan
+        return interpolated([e for e, _ in known], [n for _, n in known], epoch)
 
 
 def settling(units: Sequence[Float[Tensor, "n n"]], epochs: Sequence[float]) -> Settling:
@@ -68,13 +69,21 @@ def settling(units: Sequence[Float[Tensor, "n n"]], epochs: Sequence[float]) -> 
         units: centred cosine kernels of norm 1, from `measures.centred_cosine`, in the order of their epochs.
         epochs: the epochs.
     """
-    raw = _cross_validated(units)
-    distance = _smoothed(raw)
-    if len(units) < LEAST_RECORDS:
-        return Settling(list(epochs), distance, None, math.nan)
-    known = distance[:-1]
-    area = sum((b - a) * (p + q) / 2 for a, b, p, q in zip(epochs, epochs[1:], known, known[1:], strict=False))
-    return Settling(list(epochs), distance, _stays_below(known, epochs, SETTLED), area)
+    return settling_of(_smoothed(_cross_validated(units)), epochs)
+
+
+def settling_of(distance: Sequence[float], epochs: Sequence[float]) -> Settling:
+    """Return when a path settles whose distances to the end are known.
+
+    Args:
+        distance: n at each epoch, smoothed, NaN at the last one.
+        epochs: the epochs.
+    """
+    known = list(distance[:-1])
+    if len(epochs) < LEAST_RECORDS or any(map(math.isnan, known)):
+        return Settling(list(epochs), list(distance), None, math.nan)
+    area = sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(zip(epochs, known, strict=False)))
+    return Settling(list(epochs), list(distance), _stays_below(known, epochs, SETTLED), area)
 
 
 def learned_epoch(losses: Sequence[float], epochs: Sequence[float], share: float = 0.9) -> float | None:

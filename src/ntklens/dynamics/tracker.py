@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ntklens.arguments import as_classes, as_count, as_number, as_path, as_tensor, check_finite, shape_of
 from ntklens.dynamics import measures, store
 from ntklens.dynamics.path import KernelPath
+from ntklens.dynamics.settling import Settling
 from ntklens.dynamics.store import EpochRecord
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels import EmpiricalKernel, empirical_kernel
@@ -247,10 +248,29 @@ class KernelTracker:
         """Compute the kernel distance of every pair of epochs."""
         return measures.distance_map(self.kernels)
 
+    def settling(self) -> Settling:
+        """Return when the kernel settles: the epoch, the area under its distance to the end, and that distance.
+
+        The noise of the steps, which the velocity consists of once the kernel has settled, does not move it.
+
+        Example:
+            >>> tracker = KernelTracker(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]), top_k=2)
+            >>> network = nn.Linear(3, 2)
+            >>> for epoch in range(8):
+            ...     _ = tracker.record(network, epoch)
+            >>> tracker.settling().epoch, tracker.settling().area  # the kernel of a linear network never moves
+            (0.0, 0.0)
+        """
+        self._check_recorded()
+        return self._path.settling()
+
     def lazy_epoch(self, threshold: float) -> float | None:
         """Return the first epoch from which on the kernel's velocity stays below the threshold.
 
         None where it does not, or does so for fewer than the last three records.
+
+        It tells of the noise of the steps, not of laziness: late in a training the velocity is that noise, which depends
+        on the learning rate and the size of the batches. Use `settling` to learn when the kernel has come to its end.
 
         Args:
             threshold: velocity, in kernel distance per epoch.
@@ -263,10 +283,11 @@ class KernelTracker:
     def row(self, number: int = -1) -> dict[str, float]:
         """Return the measures of one record, by name: of the last one by default.
 
-        The measures are epoch, velocity, concentration, effective rank, trace, alignment (centred, with the labels: CKA),
-        specialisation (mean over the classes), and the polar path of the whole kernel and of its parts in its own top-k
-        eigenspace and in the rest; a radius is a share of the last record's. The scalars follow, with NaN for those that
-        only other records have.
+        The measures are epoch, velocity, concentration, effective rank, that of the centred cosine kernel (`centred_rank`),
+        the distance to the end (`Settling.distance`; NaN for the last record), trace, alignment (centred, with the labels:
+        CKA), specialisation (mean over the classes), and the polar path of the whole kernel and of its parts in its own
+        top-k eigenspace and in the rest; a radius is a share of the last record's. The scalars follow, with NaN for those
+        that only other records have.
 
         Args:
             number: place of the record in the sequence.
