@@ -157,16 +157,25 @@ TABLES: dict[str, dict[str, Table]] = {
         "dynamics": Table(
             (
                 *(*_RUN, "epoch", "velocity", "concentration", "effective_rank", "trace", "alignment"),
-                *("specialisation", *_POLAR, "probe_loss", "probe_accuracy"),
-                *("adversarial_cosine", "adversarial_trace"),
-                *(*_ACCURACY, *_ROBUST_ACCURACY, "one_step_accuracy"),
+                *("centred_rank", "distance_to_end", "specialisation", *_POLAR, "probe_loss", "probe_accuracy"),
+                *_ACCURACY,
             ),
-            optional=("train_loss",),
+            optional=(
+                *("train_loss", "adversarial_cosine", "adversarial_trace"),
+                *(*_ROBUST_ACCURACY, "one_step_accuracy"),
+            ),
         ),
         "dynamics_meta": Table(
             ("top_k", "probe", "seeds", "lazy_threshold", "architecture", "attack_steps", "eps"),
-            optional=("tracker_share", "norm"),
+            optional=("tracker_share", "norm", "majority"),
         ),
+        "settling": Table(
+            (
+                *(*_RUN, "epoch", "area", "last_epoch", "learned_epoch", "distance_when_learned", "centred_rank"),
+                *(*_ACCURACY, *_ROBUST_ACCURACY),
+            )
+        ),
+        "equal_accuracy": Table((*_RUN, "accuracy", "epoch", "centred_rank")),
         "lazy_epochs": Table((*_RUN, "threshold", "epoch")),
         "advice": Table((*_RUN, "kind", "epoch", "text")),
         "continued": Table((*_RUN, "from_epoch", "linearised", *WORST_CASE)),

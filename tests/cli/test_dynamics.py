@@ -10,7 +10,7 @@ def test_dynamics_ends_with_what_the_path_says(tmp_path):
     process = ntklens("dynamics", *small, "--machine-train", "30", "--out", tmp_path / "out", "--json")
     assert process.returncode == 0, process.stderr
     results = json.loads(process.stdout)
-    assert {r["training"] for r in results["lazy_epochs"]} == {"standard", "PGD"}
+    assert {r["training"] for r in results["settling"]} == {"standard", "PGD"}
     assert {r["kind"] for r in results["advice"]} <= set(get_args(Kind))
     assert [r["training"] for r in results["kernel_machines"]] == ["none", "standard", "PGD"]
     assert "How training moves the kernel" in (tmp_path / "out" / "report.html").read_text()
@@ -33,7 +33,7 @@ def test_dynamics_watches_checkpoints(tmp_path):
     (tmp_path / "epoch-3.pt").unlink()
     process = ntklens("dynamics", *which, "--out", tmp_path / "out", "--resume", "--json")
     assert process.returncode == 0, process.stderr
-    assert {r["training"] for r in json.loads(process.stdout)["lazy_epochs"]} == {"watched"}
+    assert {r["training"] for r in json.loads(process.stdout)["settling"]} == {"watched"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("The attack is PGD with 7 steps at ε = 8/255 in ℓ∞.") >= 2
     fewer = ntklens("dynamics", *which, "--classes", "2,4,6", "--out", tmp_path / "other")

@@ -288,6 +288,7 @@ def dynamics_stage(record, rng, epochs=12):
                 "concentration": 1 - 0.02 * x,
                 "trace": 300 * (1 + x),
             }
+            row |= {"centred_rank": 2 + 9 * x, "distance_to_end": None if t == epochs else (1 - x) ** 2}
             row |= {"effective_rank": 2 + 20 * x, "alignment": 0.1 + 0.3 * x, "specialisation": 0.2}
             row |= {"probe_loss": 0.7 - 0.5 * x, "probe_accuracy": 0.5 + 0.4 * x, "adversarial_trace": 320.0}
             row |= {"one_step_accuracy": 0.55 + 0.2 * x, "adversarial_cosine": 0.9 - 0.3 * (t == 9)}
@@ -303,6 +304,15 @@ def dynamics_stage(record, rng, epochs=12):
     meta |= {"architecture": "small-cnn", "attack_steps": 7, "eps": 8 / 255, "seeds": 1, "tracker_share": 0.1}
     lazy = [
         {"training": name, "seed": 0, "threshold": 0.03, "epoch": e} for name, e in (("standard", 9.0), ("PGD", None))
+    ]
+    settled = [
+        {"training": name, "seed": 0, "epoch": e, "area": 3.0, "last_epoch": epochs, "learned_epoch": 5.0}
+        | {"distance_when_learned": 0.1, "centred_rank": 11.0, **share(0.9), **share(0.7, "robust_accuracy")}
+        for name, e in (("standard", 6.4), ("FGSM", 4.2), ("PGD", None))
+    ]
+    equal = [
+        {"training": name, "seed": 0, "accuracy": 0.87, "epoch": 5.5, "centred_rank": 9.0}
+        for name in ("standard", "PGD")
     ]
     continued = [
         {"training": name, "seed": 0, "from_epoch": epoch, "linearised": data} | both(0.6, 0.4) | {"pgd_accuracy": 0.55}
@@ -325,6 +335,8 @@ def dynamics_stage(record, rng, epochs=12):
     tables = {
         "dynamics": rows,
         "dynamics_meta": [meta],
+        "settling": settled,
+        "equal_accuracy": equal,
         "lazy_epochs": lazy,
         "continued": continued,
         "kernel_machines": machines,

@@ -41,7 +41,7 @@ VALUES = {
         "queries": 10,
     },
 }
-PARTS = ("dynamics", "lazy_epochs", "advice", "continued", "kernel_machines")
+PARTS = ("dynamics", "settling", "equal_accuracy", "lazy_epochs", "advice", "continued", "kernel_machines")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,38 @@ def test_every_training_of_every_seed_is_there(record):
     starts = {(r["seed"], r["trace"]) for r in rows if r["epoch"] == 0}
     assert len(starts) == 2, "trainings of a seed start from one network, those of another from another"
     assert len({r["trace"] for r in rows if r["epoch"] == 4}) == 6
+    assert all(r["robust_accuracy"] is not None and r["adversarial_cosine"] is not None for r in rows), (
+        "one step is watched"
+    )
     assert 0 < record.table("dynamics_meta")[0]["tracker_share"] < 10
+
+
+def test_when_each_training_settles(record):
+    settled = record.table("settling")
+    assert [(r["training"], r["seed"]) for r in settled] == [
+        (name, seed) for seed in (0, 1) for name in ("standard", "FGSM", "PGD")
+    ]
+    assert {r["epoch"] for r in settled} == {None}, "five records are too few"
+    last = {(r["training"], r["seed"]): r for r in record.table("dynamics") if r["epoch"] == 4}
+    for row in settled:
+        same = ("accuracy", "accuracy_low", "robust_accuracy", "centred_rank")
+        assert [row[key] for key in same] == [last[row["training"], row["seed"]][key] for key in same]
+        assert 1 <= row["learned_epoch"] <= row["last_epoch"] == 4
+    equal = record.table("equal_accuracy")
+    assert [(r["training"], r["seed"]) for r in equal] == [(t, s) for s in (0, 1) for t in ("standard", "PGD")]
+    assert record.table("dynamics_meta")[0]["majority"] >= 0.1
+
+
+def test_attacks_are_tested_where_a_rule_needs_them(tmp_path):
+    """Without one-step training: every second epoch and the last, and no tangents of one-step images."""
+    own = {"trainings": ["standard", "PGD"], "epochs": 5, "test_every": 2, "probe": 20, "attack_steps": 2, "top_k": 4}
+    record = run(Spec.parse(VALUES | {"dynamics": own}), tmp_path / "run")
+    for name in own["trainings"]:
+        rows = [r for r in record.table("dynamics") if r["training"] == name]
+        assert [r["epoch"] for r in rows if r["robust_accuracy"] is not None] == [2, 4, 5]
+        assert all(r["accuracy"] is not None and "adversarial_cosine" not in r for r in rows)
+    assert {r["verdict"] for r in record.table("claims") if r["claim"] in ("C7", "C8")} == {"cannot tell"}
+    assert "comes to where its training leaves it" in render(record)
 
 
 def test_expansions_learn_from_where_they_start(record):

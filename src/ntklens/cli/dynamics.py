@@ -21,7 +21,10 @@ Probe = Annotated[
 ]
 LazyThreshold = Annotated[
     float,
-    typer.Option("--lazy-threshold", help="Velocity (kernel distance per epoch) below which training counts as lazy."),
+    typer.Option(
+        "--lazy-threshold",
+        help="Velocity (kernel distance per epoch) below which the noise of the steps counts as small.",
+    ),
 ]
 LinearFrom = Annotated[
     str,
@@ -146,5 +149,5 @@ def dynamics(
         overwrite=overwrite,
         resume=resume,
         json=json,
-        tables=("lazy_epochs", "continued", "kernel_machines", "advice"),
+        tables=("settling", "continued", "kernel_machines", "advice"),
     )

@@ -299,6 +299,8 @@ class DynamicsSpec(Part):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     attack_steps: int = Field(default=7, ge=1)
     """Steps of PGD, in training and in the test."""
+    test_every: int = Field(default=10, ge=1)
+    """Epochs between two tests under attack; the last epoch has one, and with one-step training every epoch has one."""
     probe: int = Field(default=100, ge=2)
     top_k: int = Field(default=10, ge=1)
     lazy_threshold: float = Field(default=0.01, gt=0)

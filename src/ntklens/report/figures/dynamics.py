@@ -68,37 +68,67 @@ def polar(rows: Rows) -> Figure:
     return fig
 
 
+def settling(rows: Rows, settled: Rows) -> Figure:
+    """Draw the squared distance to the end of every training and seed, with the epochs at which each has settled."""
+    fig = style.figure(9.5, 4.2)
+    axes = fig.subplots()
+    last = max(row["epoch"] for row in rows)
+    ends = {(row["training"], row["seed"]): row["epoch"] for row in settled}
+    for training, seeds in _paths(rows).items():
+        colour = _COLOURS[training]
+        for number, path in enumerate(seeds):
+            epochs, distance = style.column(path, "epoch"), style.column(path, "distance_to_end")
+            axes.plot(epochs, distance, color=colour, linewidth=1.0, alpha=0.6, label=None if number else training)
+            end = ends.get((training, path[0]["seed"]))
+            if end is not None:
+                axes.plot([end], [0.1], "v", color=colour, markersize=8, markeredgecolor="white", zorder=3)
+    axes.axhline(0.1, color=style.GREY, linestyle=":", linewidth=1.2)
+    axes.axhline(0.0, color=style.GREY, linewidth=0.8)
+    axes.set_xlim(-0.01 * last, 1.01 * last)
+    axes.set_ylim(-0.08, 1.05)
+    axes.set_xlabel("epoch (▼ and dotted line: settled, below a tenth from there on)")
+    axes.set_ylabel("squared distance to the end")
+    fig.legend(loc="outside upper center", ncols=4)
+    return fig
+
+
 def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     """Draw accuracies and measures of the kernel against the epoch."""
     fig = style.figure(10.5, 6.4)
-    (score, speed, size), (share, rank, labels) = fig.subplots(2, 3)
+    (score, rank, labels), (share, size, speed) = fig.subplots(2, 3)
+    # A record of an earlier version has no centred kernel.
+    rank_key = "centred_rank" if any("centred_rank" in row for row in rows) else "effective_rank"
     measures = {
-        "velocity": speed,
-        "trace": size,
-        "concentration": share,
-        "effective_rank": rank,
+        rank_key: rank,
         "alignment": labels,
+        "concentration": share,
+        "trace": size,
+        "velocity": speed,
     }
     for training, seeds in _paths(rows).items():
         for number, path in enumerate(seeds):
             colour, epochs = _COLOURS[training], style.column(path, "epoch")
             name = None if number else training
             style.band(score, epochs, path, "accuracy", color=colour, label=name)
-            style.band(score, epochs, path, "robust_accuracy", color=colour, linestyle="--")
+            tested = [r for r in path if r.get("robust_accuracy") is not None]
+            if tested:
+                style.band(
+                    score, style.column(tested, "epoch"), tested, "robust_accuracy", color=colour, linestyle="--"
+                )
             for key, panel in measures.items():
                 panel.plot(epochs, style.column(path, key), color=colour, linewidth=1.2)
     style.percent_axis(score, "accuracy")
     score.set_title("clean (solid), under attack (dashed)")
     speed.set_yscale("log", nonpositive="mask")
     speed.axhline(meta["lazy_threshold"], color=style.GREY, linestyle=":", linewidth=1.2)
-    speed.set_title("velocity (dotted: lazy threshold)")
+    speed.set_title("noise of the steps: velocity")
     speed.set_ylabel("kernel distance per epoch")
     size.set_yscale("log", nonpositive="mask")
     size.set_title("trace")
     size.set_ylabel("sum of the eigenvalues")
     share.set_title(f"concentration in the top {meta['top_k']}")
     share.set_ylabel("share of the squared spectrum")
-    rank.set_title("effective rank")
+    rank.set_title("effective rank, centred cosine kernel" if rank_key == "centred_rank" else "effective rank")
     rank.set_ylabel("exp of the spectrum's entropy")
     labels.set_title("alignment with the labels")
     labels.set_ylabel("centred alignment (CKA)")

@@ -25,7 +25,9 @@ def dynamics_section(record: Record) -> Section:
         record,
         {
             "advice": "advice",
-            "lazy_epochs": "first lazy epochs by threshold (slow from there to the end, for three epochs)",
+            "settling": "when each kernel settles, and what its training has come to",
+            "equal_accuracy": "effective rank where both trainings are equally accurate",
+            "lazy_epochs": "noise of the steps: first epochs from which on the velocity stays below a threshold",
             "continued": "linearised continuations",
             "kernel_machines": "machines on the networks' kernels",
             "dynamics": "epoch by epoch",
@@ -84,6 +86,7 @@ def _path(record: Record) -> list[Plate]:
         )
     ]
     return [
+        *_settling(record),
         *(distances if maps else []),
         Plate(
             lambda: dynamics.polar(rows),
@@ -95,12 +98,36 @@ def _path(record: Record) -> list[Plate]:
         Plate(
             lambda: dynamics.over_epochs(rows, meta),
             "Accuracy with 95 % Wilson intervals, and five measures of the kernel without one. "
-            f"{_attack(meta)} {_seeds(meta)} The kernel is called lazy from an epoch on if its velocity stays "
-            "below the dotted line from there to the end, for three epochs at least: "
-            f"{_lazy_epochs(record)}.",
-            "Six line plots against the epoch: accuracy, velocity, trace, concentration, effective rank and alignment.",
+            f"{_attack(meta)} {_seeds(meta)} The velocity does not tell when a kernel has settled: late in a training it "
+            "is the noise of the steps, which a smaller learning rate or larger batches reduce. It stays below the dotted "
+            f"line from there to the end, for three epochs at least: {_lazy_epochs(record)}.",
+            "Six line plots against the epoch: accuracy, effective rank, alignment, concentration, trace and velocity.",
         ),
         *_one_step(record),
+    ]
+
+
+def _settling(record: Record) -> list[Plate]:
+    """Return how the kernels come to their ends; a record of an earlier version has no such table."""
+    rows, settled = rows_of(record, "dynamics"), rows_of(record, "settling")
+    if not settled or all(row.get("distance_to_end") is None for row in rows):
+        return []
+    parts = []
+    for training in _TRAININGS:
+        epochs = [row["epoch"] for row in settled if row["training"] == training]
+        if epochs:
+            texts = ["not within this run" if epoch is None else f"{epoch:.1f}" for epoch in epochs]
+            parts.append(f"{training} {', '.join(texts)}")
+    return [
+        Plate(
+            lambda: dynamics.settling(rows, settled),
+            "How the kernel comes to where its training leaves it. Drawn is the squared distance of the centred cosine "
+            "kernel to its mean over the last tenth of the epochs, as a share of that at the start, from products of "
+            "displacements whose noise is independent, so that the noise of the steps does not add to it. "
+            f"{_seeds(only_row(record, 'dynamics_meta'))} Where the lines of PGD training lie left of those of standard "
+            f"training, its kernel settles earlier. Epochs from which on less than a tenth is left: {'; '.join(parts)}.",
+            "Line plot of the distance of the kernel to its end against the epoch, with the settling epochs marked.",
+        )
     ]
 
 

@@ -47,8 +47,8 @@ _CLAIMS = {
     "C4": _Claim("Features are consistent across architectures.", ("consistency",), c4),
     "C5": _Claim("Robust features have the largest eigenvalues and are learned early.", _FEATURES, c5),
     "C6": _Claim("The standard classifier relies on both kinds: the robustness-accuracy trade-off.", _FEATURES, c6),
-    "C7": _Claim("Under adversarial training the kernel becomes lazy earlier.", ("lazy_epochs", "dynamics_meta"), c7),
-    "C8": _Claim("Under adversarial training the kernel concentrates more.", ("dynamics", "dynamics_meta"), c8),
+    "C7": _Claim("Under adversarial training the kernel becomes lazy earlier.", ("settling", "dynamics_meta"), c7),
+    "C8": _Claim("Under adversarial training the kernel concentrates more.", ("settling", "dynamics_meta"), c8),
     "L1": _Claim(
         "The kernel of an adversarially trained network is robust even when fitted on clean images.",
         ("kernel_machines",),

@@ -1,14 +1,20 @@
-"""The rules on the kernel under adversarial training: C7, C8 and L1. All compare PGD training with standard training."""
+"""The rules on the kernel under adversarial training: C7, C8 and L1. All compare PGD training with standard training.
+
+C7 and C8 compare by ratios. The null of both is a training that differs from the standard one in the order of its batches
+alone, whose ratio is 1 but for chance (benchmarks/false_alarms_dynamics.py).
+"""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from dataclasses import replace
 
 from ntklens.record import Record
 from ntklens.statistics import Estimate, mean
 from ntklens.study.claims.base import Measure, Verdict, cannot_tell, estimate_of, judge, only_row, rows_of
+from ntklens.study.claims.guards import Pair, broken_guard
 from ntklens.study.claims.more import SEEDS
+from ntklens.study.claims.ratio import Ratio
 from ntklens.study.context import Rows
 from ntklens.vocabulary import DIFFERENCE, NUMBER, PGD, STANDARD, UNTRAINED
 from ntklens.wording import share
@@ -21,116 +27,114 @@ def _of(rows: Rows, training: str) -> Rows:
     return [row for row in rows if row["training"] == training]
 
 
+def _pairs(rows: Rows) -> list[Pair]:
+    """Return the rows of standard and of PGD training of each seed that has both."""
+    by_seed = {training: {row["seed"]: row for row in _of(rows, training)} for training in (STANDARD, PGD)}
+    seeds = sorted(set(by_seed[STANDARD]) & set(by_seed[PGD]))
+    return [(by_seed[STANDARD][seed], by_seed[PGD][seed]) for seed in seeds]
+
+
 def _are_paired(rows: Rows) -> bool:
     """Return whether there are rows of both trainings, and of the same seeds."""
     pgd, standard = ({row["seed"] for row in _of(rows, training)} for training in (PGD, STANDARD))
     return bool(pgd) and pgd == standard
 
 
-def _runs(count: int) -> str:
-    return "one run of each" if count == 1 else f"{count} seeds"
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
-def _by_seed(rows: Rows, training: str) -> list[Rows]:
-    """Return the rows of a training, one list per seed."""
-    rows = _of(rows, training)
-    return [[row for row in rows if row["seed"] == seed] for seed in sorted({int(row["seed"]) for row in rows})]
+def _epochs(rows: Rows) -> str:
+    return ", ".join("none" if row["epoch"] is None else f"{row['epoch']:.1f}" for row in rows)
+
+
+def _ranks(rows: Rows) -> str:
+    return ", ".join(f"{row['centred_rank']:.1f}" for row in rows)
+
+
+def _columns(pairs: list[Pair]) -> tuple[Rows, Rows]:
+    """Return the rows of standard training, and those of PGD training."""
+    return [s for s, _ in pairs], [p for _, p in pairs]
 
 
 def c7(record: Record) -> Verdict | None:
-    """Judge C7: seen when the kernel slows down for good at an earlier epoch under PGD training, by interval over seeds.
+    """Judge C7: seen when the kernel settles earlier under PGD training, by the ratio of the settling epochs.
 
-    "For good" means that the velocity stays below the threshold to the end of the run, for at least three records
-    (`measures.lazy_epoch`). Where a kernel does not slow down within the run, nobody can tell.
+    The estimate is the ratio standard / PGD over paired seeds, which share initialisation, order of batches and number of
+    epochs, with Student's interval on its logarithm. It is seen above 1.1 and contradicted below 1 / 1.1. Where a guard
+    does not hold, nobody can tell: at least three seeds, both trainings learn, do so early in the run, and leave a kernel
+    that is no single direction.
     """
-    rows = rows_of(record, "lazy_epochs")
-    threshold = only_row(record, "dynamics_meta")["lazy_threshold"]
-    at_threshold = [row for row in rows if row["threshold"] == threshold]
-    if not _are_paired(at_threshold):
+    pairs = _pairs(rows_of(record, "settling"))
+    if not pairs:
         return None
-    epochs = {training: [row["epoch"] for row in _of(at_threshold, training)] for training in (PGD, STANDARD)}
+    meta = only_row(record, "dynamics_meta")
+    standard, pgd = _columns(pairs)
     figure = (
-        f"The kernel's velocity falls below {threshold:g} per epoch for good (to the end of the run, for at least three "
-        f"records): under PGD training {_since(epochs[PGD])}; under standard training {_since(epochs[STANDARD])} "
-        f"({_runs(len(epochs[PGD]))})."
+        f"The kernel settles at epoch {_epochs(standard)} under standard and {_epochs(pgd)} under PGD training "
+        f"({_seeds(len(pairs))}, each with one initialisation and one order of batches for both): from there on less than "
+        "a tenth of its squared distance to its end is left."
     )
-    others = _other_thresholds(rows, threshold)
-    if others:
-        figure += f" First epochs at other thresholds, PGD and standard: {others}."
-    travelled = {training: ", ".join(_travelled(record, training)) for training in (PGD, STANDARD)}
-    figure += (
-        f" After its first epoch the kernel travels {travelled[PGD]} under PGD, "
-        f"{travelled[STANDARD]} under standard training, in sums of kernel distances."
-    )
-    # The rows of both trainings are in the order of the seeds, so that each place is one pair.
-    pairs = list(zip(epochs[PGD], epochs[STANDARD], strict=True))
-    earlier = [s - a for a, s in pairs if a is not None and s is not None]
-    if len(earlier) < len(pairs):
-        return cannot_tell(figure, "longer trainings")
-    return judge(figure, _over_seeds("by how many epochs the kernel becomes lazy earlier under PGD training", earlier))
-
-
-def _over_seeds(what: str, values: list[float]) -> Measure:
-    """Return a mean over paired seeds, to be above zero."""
-    return Measure(what, mean(values), 0.0, unit=NUMBER, of=SEEDS)
-
-
-def _since(epochs: list[float | None]) -> str:
-    return " and ".join("never" if e is None else f"from epoch {e:g} on" for e in epochs)
-
-
-def _other_thresholds(rows: Rows, threshold: float) -> str:
-    """Return the first lazy epochs at the thresholds, beside the experiment's own, that some kernel falls below."""
-    reached = {row["threshold"] for row in rows if row["epoch"] is not None} - {threshold}
-    texts = []
-    for other in sorted(reached, reverse=True):
-        pgd, standard = (
-            "/".join(
-                "none" if row["epoch"] is None else f"{row['epoch']:g}"
-                for row in _of(rows, training)
-                if row["threshold"] == other
-            )
-            for training in (PGD, STANDARD)
-        )
-        texts.append(f"{other:g}: {pgd} and {standard}")
-    return "; ".join(texts)
-
-
-def _travelled(record: Record, training: str) -> list[str]:
-    """Return the total kernel distance travelled after the first recorded epoch, one value per seed."""
-    distances = []
-    for path in _by_seed(rows_of(record, "dynamics"), training):
-        # The velocity is per epoch, and epochs need not follow each other by one.
-        steps = [float(b["velocity"]) * (b["epoch"] - a["epoch"]) for a, b in pairwise(path[1:])]
-        distances.append(f"{sum(steps):.2f}")
-    return distances
-
-
-def _last(record: Record, training: str, column: str) -> list[float]:
-    """Return a measure at the last epoch, one value per seed."""
-    return [float(path[-1][column]) for path in _by_seed(rows_of(record, "dynamics"), training)]
+    measured = [(s["epoch"], p["epoch"]) for s, p in pairs]
+    if any(epoch is None for pair in measured for epoch in pair):
+        return cannot_tell(f"{figure} A kernel that still moves has no settling epoch.", "longer trainings")
+    ratio = Ratio.over_seeds("settling epoch under standard training over that under PGD training", measured)
+    figure += f" Standard over PGD: {ratio.text}."
+    left = [
+        s["distance_when_learned"] - p["distance_when_learned"]
+        for s, p in pairs
+        if s["distance_when_learned"] is not None and p["distance_when_learned"] is not None
+    ]
+    what = "what is left of that distance once 90 % of the loss is learned, standard minus PGD training"
+    supporting = [Measure(what, mean(left), 0.0, unit=NUMBER, of=SEEDS)]
+    if left:
+        figure += f" Once 90 % of the decrease of its loss are done, {sum(left) / len(left):+.3f} more of it are left."
+    broken = broken_guard(pairs, meta)
+    if broken:
+        reason, what = broken
+        return replace(cannot_tell(f"{figure} {reason}", what, ratio), aside=tuple(supporting), parts=(ratio,))
+    return judge(figure, ratio, aside=supporting)
 
 
 def c8(record: Record) -> Verdict | None:
-    """Judge C8: seen when PGD training ends with more of the kernel's energy on top, by interval over seeds."""
-    last_epochs = {epoch for training in (PGD, STANDARD) for epoch in _last(record, training, "epoch")}
-    rows = rows_of(record, "dynamics")
-    if not _are_paired(rows) or len(last_epochs) > 1:
+    """Judge C8: seen when the centred cosine kernel has the lower effective rank after PGD training.
+
+    The estimate is the ratio standard / PGD over paired seeds, judged and guarded as that of C7. The same ratio where both
+    trainings are equally accurate is told beside it and does not decide: a training that has come less far has the more
+    concentrated kernel, also when it is slower for another reason.
+    """
+    pairs = _pairs(rows_of(record, "settling"))
+    if not pairs:
         return None
-    top_k = only_row(record, "dynamics_meta")["top_k"]
-    pgd, standard = (_last(record, training, "concentration") for training in (PGD, STANDARD))
-    pgd_rank, standard_rank = (_last(record, training, "effective_rank") for training in (PGD, STANDARD))
-
-    def listed(values: list[float], digits: int) -> str:
-        return ", ".join(f"{value:.{digits}f}" for value in values)
-
-    figure = (
-        f"Share of the squared spectrum in the top {top_k}: {listed(pgd, 4)} after PGD training, "
-        f"{listed(standard, 4)} after standard training, {rows[0]['concentration']:.4f} before "
-        f"({_runs(len(pgd))}); effective rank {listed(pgd_rank, 1)} and {listed(standard_rank, 1)}."
+    at_end = Ratio.over_seeds(
+        "at the end: effective rank after standard training over that after PGD training",
+        [(s["centred_rank"], p["centred_rank"]) for s, p in pairs],
     )
-    more = [a - s for a, s in zip(pgd, standard, strict=True)]
-    return judge(figure, _over_seeds("how much larger that share is after PGD training", more))
+    equal = _pairs(rows_of(record, "equal_accuracy"))
+    aside = [
+        Ratio.over_seeds(
+            "at equal clean accuracy: effective rank in standard training over that in PGD training",
+            [(s["centred_rank"], p["centred_rank"]) for s, p in equal],
+        )
+    ]
+    standard, pgd = _columns(pairs)
+    figure = (
+        f"At the end of training: {at_end.verdict}; the effective rank of the centred cosine kernel is "
+        f"{_ranks(standard)} after standard and {_ranks(pgd)} after PGD training, standard over PGD {at_end.text} "
+        f"({_seeds(len(pairs))})."
+    )
+    if equal:
+        standard, pgd = _columns(equal)
+        levels = ", ".join(f"{100 * row['accuracy']:.0f} %" for row in standard)
+        figure += (
+            f" At equal clean accuracy ({levels}): {aside[0].verdict}; it is {_ranks(standard)} and {_ranks(pgd)}, "
+            f"standard over PGD {aside[0].text}."
+        )
+    broken = broken_guard(pairs, only_row(record, "dynamics_meta"))
+    if broken:
+        reason, what = broken
+        return replace(cannot_tell(f"{figure} {reason}", what, at_end), aside=tuple(aside), parts=(at_end,))
+    return judge(figure, at_end, aside=aside)
 
 
 def l1(record: Record) -> Verdict | None:

@@ -13,6 +13,7 @@ from ntklens.study.context import Context
 from ntklens.study.costs.rates import Rates
 from ntklens.study.parts import EPOCHS, Option, Part, fewer
 from ntklens.study.spec import DynamicsSpec
+from ntklens.study.stages.dynamics.attacks import knows_one_step, tests_at
 from ntklens.vocabulary import FGSM, PGD
 
 __all__ = ["CHECKPOINTS", "LINEARISED", "MACHINES", "TRAININGS", "dynamics_parts"]
@@ -29,13 +30,14 @@ def dynamics_parts(context: Context, spec: DynamicsSpec, rates: Rates) -> list[P
         if spec.patience or spec.model is None:
             return []  # nobody knows how many checkpoints come
         network = load_network(spec.model).to(context.spec.device)
-        return [
-            Part(CHECKPOINTS, len(checkpoints(spec.watch)) * _measurement(context, spec, "watched", network, rates))
-        ]
+        measured = sum(part(context, spec, "watched", network, rates) for part in (_record, _test))
+        return [Part(CHECKPOINTS, len(checkpoints(spec.watch)) * measured)]
     source = network_source(spec.architecture, spec.weights)
     network, key = rates.network(source, spec.width), ("dynamics", source)
     n = len(context.data.train)
-    measured = (spec.epochs + 1) * _measurement(context, spec, key, network, rates)
+    tested = sum(tests_at(spec, epoch) for epoch in range(spec.epochs + 1))
+    measured = (spec.epochs + 1) * _record(context, spec, key, network, rates)
+    measured += tested * _test(context, spec, key, network, rates)
     trained = [spec.epochs * _epoch(name, n, spec, key, network, rates) + measured for name in spec.trainings]
     parts = [Part(TRAININGS, spec.seeds * sum(trained), EPOCHS)]
     runs = spec.seeds * len(spec.trainings)
@@ -64,12 +66,17 @@ def _epoch(training: str, n: int, spec: DynamicsSpec, key: Hashable, network: nn
     return steps * seconds
 
 
-def _measurement(context: Context, spec: DynamicsSpec, key: Hashable, network: nn.Module, rates: Rates) -> float:
-    """Return the seconds of a record of the kernel and of a test of the network, under several steps and under one."""
-    n_test = len(context.data.test)
-    gradients = n_test * (spec.attack_steps + 1)
-    tested = gradients * rates.network_gradient(key, network) + 3 * n_test * rates.network_value(key, network)
-    return rates.record(key, network, spec.probe) + tested
+def _record(context: Context, spec: DynamicsSpec, key: Hashable, network: nn.Module, rates: Rates) -> float:
+    """Return the seconds of a record of the kernel and of a test on clean images."""
+    seconds = rates.record(key, network, spec.probe, attacked=knows_one_step(spec))
+    return seconds + len(context.data.test) * rates.network_value(key, network)
+
+
+def _test(context: Context, spec: DynamicsSpec, key: Hashable, network: nn.Module, rates: Rates) -> float:
+    """Return the seconds of a test of the network under several steps and, where it is asked for, under one."""
+    n_test, one = len(context.data.test), int(knows_one_step(spec))
+    gradients = n_test * (spec.attack_steps + one)
+    return gradients * rates.network_gradient(key, network) + (1 + one) * n_test * rates.network_value(key, network)
 
 
 def _worst_case(context: Context, spec: DynamicsSpec, key: Hashable, network: nn.Module, rates: Rates) -> float:

@@ -191,13 +191,14 @@ class Rates:
         # The step itself reads and writes the parameters a few times, beside forward and backward.
         return self._measured(("step", key, batch), prepare, len(x), start=min(8, len(x)))
 
-    def record(self, key: Hashable, network: nn.Module, probe: int) -> float:
-        """Seconds of the measurement of a network's kernel on a probe set."""
+    def record(self, key: Hashable, network: nn.Module, probe: int, *, attacked: bool = True) -> float:
+        """Seconds of the measurement of a network's kernel on a probe set, and on attacked images of it."""
         x, y = self.context.test
         probe = min(probe, len(x))
 
         def prepare(size: int) -> Callable[[], object]:
-            tracker = KernelTracker(x[:size], y[:size], top_k=1, attack=lambda model, images, classes: images)
+            attack = (lambda model, images, classes: images) if attacked else None
+            tracker = KernelTracker(x[:size], y[:size], top_k=1, attack=attack)
             return lambda: tracker.record(network, 0)
 
         return self._measured(("record", key, probe), prepare, probe, start=4, power=2.0)

@@ -32,11 +32,34 @@ def training_attack(name: str, context: Context, spec: DynamicsSpec) -> Training
     return {FGSM: one_step(context), PGD: several_steps(context, spec)}.get(name)
 
 
-def accuracies(context: Context, spec: DynamicsSpec, model: nn.Module) -> dict[str, float]:
-    """Return the columns of a network's accuracy on the test images: clean, under several steps, and under one step."""
+def knows_one_step(spec: DynamicsSpec) -> bool:
+    """Return whether a training may be on one-step images, and is therefore watched for the signs of its breakdown.
+
+    Nobody knows how checkpoints were trained. The trainings beside a one-step training are measured like it.
+    """
+    return spec.watch is not None or FGSM in spec.trainings
+
+
+def tests_at(spec: DynamicsSpec, epoch: int) -> bool:
+    """Return whether the network is tested under attack after an epoch of the experiment's own trainings."""
+    return knows_one_step(spec) or epoch == spec.epochs or (epoch > 0 and epoch % spec.test_every == 0)
+
+
+def accuracies(
+    context: Context, spec: DynamicsSpec, model: nn.Module, *, under_attack: bool = True
+) -> dict[str, float]:
+    """Return the columns of a network's accuracy on the test images: clean, under several steps, and under one step.
+
+    Args:
+        context: the experiment, for images, norm and radius.
+        spec: the steps of PGD, and whether one step is asked for (`knows_one_step`).
+        model: images to logits.
+        under_attack: leave out all but the clean accuracy where this is false.
+    """
     x, y = context.test
-    clean = accuracy(model, x, y)
-    robust = accuracy(model, several_steps(context, spec)(model, x, y), y)
-    under_one_step = accuracy(model, one_step(context)(model, x, y), y)
-    columns = clean.row("accuracy") | robust.row("robust_accuracy")
-    return columns | {"one_step_accuracy": under_one_step.value}
+    columns = accuracy(model, x, y).row("accuracy")
+    if under_attack:
+        columns |= accuracy(model, several_steps(context, spec)(model, x, y), y).row("robust_accuracy")
+        if knows_one_step(spec):
+            columns["one_step_accuracy"] = accuracy(model, one_step(context)(model, x, y), y).value
+    return columns

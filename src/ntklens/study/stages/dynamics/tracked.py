@@ -11,7 +11,8 @@ from ntklens.dynamics import KernelTracker, advice
 from ntklens.networks import network_source
 from ntklens.study.context import Context, Rows
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.attacks import one_step
+from ntklens.study.stages.dynamics.attacks import knows_one_step, one_step
+from ntklens.study.stages.dynamics.settled import settling_row
 from ntklens.vocabulary import FGSM, WATCHED
 
 THRESHOLDS = (0.1, 0.03, 0.01, 0.003, 0.001)
@@ -31,11 +32,12 @@ def kernel_tracker(
     """
     x, y = (tensor[: spec.probe] for tensor in context.test)
     y = y if outputs is None else torch.tensor(outputs, device=y.device)[y]
-    return KernelTracker(x, y, top_k=spec.top_k, folder=folder, attack=one_step(context))
+    attack = one_step(context) if knows_one_step(spec) else None
+    return KernelTracker(x, y, top_k=spec.top_k, folder=folder, attack=attack)
 
 
 def path_tables(training: str, seed: int, tracker: KernelTracker, spec: DynamicsSpec) -> dict[str, Rows]:
-    """Return the tables of one path of a kernel: its measures per epoch, its first lazy epochs, and advice.
+    """Return the tables of one path of a kernel: its measures per epoch, when it settles, and advice.
 
     The alarm for catastrophic overfitting is for training on one-step images. It is also given for watched checkpoints,
     since nobody knows how these were trained; a fall of the cosine alone, without one of the accuracy under PGD, is none.
@@ -47,6 +49,7 @@ def path_tables(training: str, seed: int, tracker: KernelTracker, spec: Dynamics
     pieces = advice(rows, spec.lazy_threshold, tracker.distance(), one_step=may_be_one_step)
     return {
         "dynamics": [run | row for row in rows],
+        "settling": [run | settling_row(rows, tracker.settling())],
         "lazy_epochs": [run | {"threshold": t, "epoch": tracker.lazy_epoch(t)} for t in thresholds],
         "advice": [run | piece.row() for piece in pieces],
     }
@@ -61,6 +64,7 @@ def dynamics_meta(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
         "lazy_threshold": spec.lazy_threshold,
         "architecture": network_source(spec.architecture, spec.weights).label,
         "attack_steps": spec.attack_steps,
+        "majority": float(torch.bincount(context.test[1]).max()) / len(context.data.test),
         "eps": context.threat.eps,
         "norm": context.threat.norm,
     }

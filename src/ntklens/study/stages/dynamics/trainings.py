@@ -18,7 +18,8 @@ from ntklens.progress import Progress
 from ntklens.study import networks
 from ntklens.study.context import Context, Rows, StageResult
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.attacks import accuracies, training_attack
+from ntklens.study.stages.dynamics.attacks import accuracies, tests_at, training_attack
+from ntklens.study.stages.dynamics.settled import equal_accuracy
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
 from ntklens.study.streams import Stream
 
@@ -49,12 +50,12 @@ class Training:
 def trained(context: Context, spec: DynamicsSpec, progress: Progress) -> tuple[StageResult, list[Training]]:
     """Run every training of every seed and measure its kernel.
 
-    A training that diverges has its rows up to that epoch, and the reason among the advice, but no lazy epochs. The time
+    A training that diverges has its rows up to that epoch, and the reason among the advice, but settles nowhere. The time
     of the tracker is told as a share of the time of the trainings without their tests.
 
     Returns:
-        The tables "dynamics", "lazy_epochs", "advice" and "dynamics_meta" with the distance maps of the first seed, and
-        the trainings that came to their end.
+        The tables "dynamics", "settling", "equal_accuracy", "lazy_epochs", "advice" and "dynamics_meta" with the distance
+        maps of the first seed, and the trainings that came to their end.
     """
     trainings: list[Training] = []
     tables: dict[str, Rows] = {}
@@ -72,13 +73,14 @@ def trained(context: Context, spec: DynamicsSpec, progress: Progress) -> tuple[S
             trainings.append(outcome.end)
         else:
             # The last epochs before a divergence say nothing about where the kernel would have settled.
-            del new_rows["lazy_epochs"]
+            del new_rows["lazy_epochs"], new_rows["settling"]
             last = {"kind": "broken off", "epoch": outcome.tracker.epochs[-1], "text": str(outcome.end)}
             new_rows["advice"].append({"training": name, "seed": seed} | last)
         for table, rows in new_rows.items():
             tables.setdefault(table, []).extend(rows)
         if seed == 0:
             result.arrays[f"distance_{name}"] = outcome.tracker.distance().numpy()
+    tables["equal_accuracy"] = equal_accuracy(tables["dynamics"], tables.get("settling", []))
     share = tracker_seconds / training_seconds if training_seconds > 0 else math.nan
     tables["dynamics_meta"] = [dynamics_meta(context, spec) | {"tracker_share": share}]
     return result, trainings
@@ -107,7 +109,8 @@ def _train(context: Context, spec: DynamicsSpec, name: str, seed: int, progress:
     def on_epoch(epoch: int, network: nn.Module, loss: float) -> None:
         nonlocal measuring_seconds
         start = time.perf_counter()
-        tracker.record(network, epoch, train_loss=loss, **accuracies(context, spec, network))
+        under_attack = tests_at(spec, epoch)
+        tracker.record(network, epoch, train_loss=loss, **accuracies(context, spec, network, under_attack=under_attack))
         if epoch in spec.linear_from:
             # safetensors takes contiguous tensors only.
             state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
