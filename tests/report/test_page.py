@@ -11,7 +11,7 @@ from ntklens.record import Record
 from ntklens.report import render, write_report
 
 STAGES = ("attack", "victim", "lazy", "transfer", "features", "dynamics")
-FIGURES = 31
+FIGURES = 32
 
 
 class Page(HTMLParser):
