@@ -10,7 +10,7 @@ from ntklens.dynamics import advice
 from ntklens.networks import build, train
 
 EPS = 8 / 255
-LAZY = 0.01  # a kernel that moves by less than this per epoch counts as standing still
+NOISE = 0.01  # a settled kernel that still moves by this or more per epoch is told to be moved by noise
 
 
 def one_step(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -46,7 +46,7 @@ def main() -> None:
                 f"of the spectrum, right on {100 * row['probe_accuracy']:.0f} %"
             )
         # What the records mean, in words.
-        for advised in advice(tracker.rows(), LAZY, tracker.distance()):
+        for advised in advice(tracker.rows(), NOISE, tracker.distance()):
             print(f"  {advised.text}")
 
 

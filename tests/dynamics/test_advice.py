@@ -46,8 +46,13 @@ def test_a_kernel_that_moves_and_one_that_has_settled():
     assert "still moves by 0.02, in kernel distance: that is the noise of the steps" in advice(rows, 0.01)[0].text
     distance = torch.zeros(7, 7)
     distance[2, 6] = distance[6, 2] = 1 - math.cos(math.radians(25))
+    distance[0, 6] = distance[6, 0] = 2 * float(distance[2, 6]) + 0.01
     (far,) = advice(rows, 0.01, distance)
     assert "turned by 25° since epoch 2, and by 34° since the first record" in far.text
+    distance[0, 6] = distance[6, 0] = 1.1 * float(distance[2, 6])
+    (lost,) = advice(rows, 0.01, distance)
+    assert lost.kind == "moving", "it wanders as far as it has come"
+    assert "almost as far from epoch 2 as from the first record" in lost.text
     (early,) = advice(settled([1.0, 0.5, 0.05, 0.0, 0.0], rank=[6.0, 2.5, 1.5, 1.5, 1.6, 1.7]), 0.01)
     assert early.kind == "not learning yet"
 

@@ -24,6 +24,9 @@ _RANK_OF_A_LEARNER = 3.0
 _RANK_ONE = 1.001
 """Effective rank below which a kernel has rank one to rounding, or is zero."""
 
+_MOST_NOISE = 0.5
+"""Share of the kernel distance from the first to the last record that a settled kernel may be away from the last."""
+
 _EPOCHS_BEFORE_AN_ALARM = 5
 """Number of epochs, of a network that has begun to learn, that an alarm compares with at least."""
 
@@ -184,6 +187,17 @@ def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) ->
             f"the first {100 * SETTLED_WITHIN:.0f} % of the run. Continue the training.",
         )
     since = path.epoch
+    # The first record after it, from which on all are settled.
+    record = next((t for t, epoch in enumerate(epochs) if epoch >= since), len(epochs) - 1)
+    # Movement without a common direction counts as noise. Where it is as long as the whole way, nothing has settled.
+    if distance is not None and not float(distance[record, -1]) <= _MOST_NOISE * float(distance[0, -1]):
+        return Advice(
+            "moving",
+            epochs[-1],
+            f"At epoch {epochs[-1]:g} the kernel still moves, by a kernel distance of {velocity:.2g} in the last epoch: to "
+            f"where it is now it is almost as far from epoch {epochs[record]:g} as from the first record. Continue the "
+            "training.",
+        )
     if not _has_begun(rows[-1]):
         return Advice(
             "not learning yet",
@@ -191,8 +205,6 @@ def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) ->
             f"Since epoch {since:.3g} the kernel has hardly come nearer to where it is now, but its effective rank is only "
             f"{rows[-1]['effective_rank']:.2g}: the network has hardly begun to learn. Continue the training.",
         )
-    # The first record after it, from which on all are settled.
-    record = next((t for t, epoch in enumerate(epochs) if epoch >= since), len(epochs) - 1)
     turn = "" if distance is None else _turn_text(float(distance[record, -1]), rows[-1], epochs[record])
     noise = (
         f" Between two epochs it still moves by {velocity:.2g}, in kernel distance: that is the noise of the steps, which "
