@@ -9,12 +9,12 @@ import typer
 from cli.process import ntklens
 from ntklens.cli import app
 
-VERBS = {"Attack", "Find", "List", "Measure", "Render", "Run", "Test"}
+VERBS = {"Attack", "Compare", "Find", "List", "Measure", "Render", "Run", "Test"}
 """First words of the commands' descriptions."""
 
 
 @pytest.mark.parametrize(
-    "verb", [None, "demo", "data", "attack", "transfer", "features", "dynamics", "paper", "run", "report"]
+    "verb", [None, "demo", "data", "attack", "transfer", "features", "dynamics", "paper", "run", "report", "compare"]
 )
 def test_help_has_an_example(verb):
     process = ntklens(*([verb] if verb else []), "--help")
@@ -67,7 +67,7 @@ WRONG = {
     "endless radius": (["attack", "--eps", "inf"], "should be a finite number"),
     "radius not a number": (["attack", "--eps", "big"], "a number or a fraction such as 8/255"),
     "unknown norm": (["attack", "--norm", "l1"], "`attack.norm` does not fit"),
-    "more images than there are": (["attack", "--train", "99999"], "from 1 to 4000"),
+    "more images than there are": (["attack", "--train", "99999"], "from 1 to 6000"),
     "no cuda": (["attack", "--device", "cuda"], "use --device cpu"),
     "no run": (["report", "nowhere"], "does not exist; give the folder"),
     "unknown surrogate": (["transfer", "--surrogates", "svm"], "expected noise, linear"),

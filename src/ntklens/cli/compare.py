@@ -15,7 +15,7 @@ Every = Annotated[bool, typer.Option("--all", help="Print the figures too whose 
 
 
 def compare(first: First, second: Second, every: Every = False, json: o.Json = False) -> None:
-    """Set two runs side by side: their settings, their verdicts, and their figures with intervals of the differences.
+    """Compare two runs: their settings, their verdicts, and their figures with intervals of the differences.
 
     Nothing is computed but the differences. The intervals take the runs as independent, so those of runs that share test
     images are wider than they need be.
