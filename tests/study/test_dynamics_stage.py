@@ -273,3 +273,26 @@ def test_trainings_that_are_named_twice():
 def test_expansions_beyond_the_training():
     with pytest.raises(InputError, match="takes epochs from 0 to 4"):
         Spec.parse(VALUES | {"dynamics": VALUES["dynamics"] | {"linear_from": [5]}})
+
+
+def test_trainings_on_images_of_their_own(tmp_path):
+    """They are the same as in an experiment on these images, and the caption says that the images are other ones."""
+    dynamics = {"trainings": ["standard"], "epochs": 2, "attack_steps": 2, "probe": 20, "top_k": 4}
+    images = {"name": "digits", "classes": [3, 8], "train": 60, "test": 30}
+    rest = {"attack": {"curve": []}, "data": {"classes": [2, 4], "train": 40, "test": 20}}
+    beside = run(Spec.parse(rest | {"dynamics": dynamics | {"data": images}}), tmp_path / "beside")
+    alone = run(Spec.parse(rest | {"data": images, "dynamics": dynamics}), tmp_path / "alone")
+    assert [row["trace"] for row in beside.table("dynamics")] == [row["trace"] for row in alone.table("dynamics")]
+    [meta], [other] = beside.table("dynamics_meta"), alone.table("dynamics_meta")
+    assert meta["images"] == "digits (3, 8), 60 to train on and 30 to score on"
+    assert other["images"] is None
+    assert meta["fingerprint"] == other["fingerprint"] == alone.provenance["data"]
+    assert "other ones than those of the sections above: digits (3, 8)" in " ".join(render(beside).split())
+
+
+def test_too_few_images_of_their_own_are_told_before_the_run(tmp_path):
+    values = {"attack": {"curve": []}, "data": {"classes": [2, 4], "train": 40, "test": 20}}
+    dynamics = {"probe": 50, "data": {"name": "digits", "train": 60, "test": 30}}
+    with pytest.raises(InputError, match="at most 30 test images; got 50"):
+        run(Spec.parse(values | {"dynamics": dynamics}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -22,7 +22,7 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, network_source, with_logits
 from ntklens.progress import Parts, Progress
 from ntklens.study.parts import Estimate
-from ntklens.study.spec import AttackSpec, Spec
+from ntklens.study.spec import AttackSpec, DataSpec, Spec
 from ntklens.study.streams import Stream
 from ntklens.transfer import SurrogateName, network_kernel, surrogate_name, tangent_network
 
@@ -60,6 +60,14 @@ class Context:
         self._parts: dict[str, Parts] = {}
         if spec.device != "cpu" and not torch.cuda.is_available():
             raise InputError(f'the device "{spec.device}" is not there; use --device cpu.')
+
+    def on(self, data: DataSpec | None) -> Context:
+        """Return this experiment on other images, with the same scratch folder and the same accounts; itself for None."""
+        if data is None:
+            return self
+        other = Context(self.spec.model_copy(update={"data": data}), self.scratch)
+        other.estimate, other._parts = self.estimate, self._parts
+        return other
 
     @cached_property
     def scratch(self) -> Path:

@@ -6,36 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ntklens.errors import InputError
+from ntklens.study.spec_data import DataSpec
 from ntklens.study.spec_part import Part, read_network
 from ntklens.transfer import check_surrogate
 from ntklens.vocabulary import SQUARE, WHITE_BOX
-
-
-class DataSpec(Part):
-    """The images of the experiment, as in `ntklens.data.load_dataset`."""
-
-    name: str = "fashion-mnist-mini"
-    data_dir: Path | None = None
-    classes: tuple[int | str, ...] | None = None
-    """A text is a name where there is such a class, and otherwise an index; a number is an index."""
-    train: int | None = Field(default=None, ge=2)
-    test: int | None = Field(default=None, ge=1)
-    size: int | None = Field(default=None, ge=1)
-    """Pixels of each side, to which all images are resized by Pillow's bilinear filter; files of mixed modes become RGB."""
-    mode: Literal["grey", "rgb"] | None = None
-    """What all images are converted to."""
-    outputs: tuple[NonNegativeInt, ...] | None = None
-    """The output of each class, for given networks with more outputs than classes; None where their number tells."""
-
-    @field_validator("outputs")
-    @classmethod
-    def _different(cls, outputs: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if outputs is not None and len(set(outputs)) < len(outputs):
-            raise ValueError("expected a different output for each class")
-        return outputs
 
 
 class KernelSpec(Part):
@@ -299,6 +276,8 @@ class DynamicsSpec(Part):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     attack_steps: int = Field(default=7, ge=1)
     """Steps of PGD, in training and in the test."""
+    data: DataSpec | None = None
+    """Images of the trainings, where they are other ones than the experiment's."""
     test_every: int = Field(default=10, ge=1)
     """Epochs between two tests under attack; the last epoch has one, and with one-step training every epoch has one."""
     probe: int = Field(default=100, ge=2)

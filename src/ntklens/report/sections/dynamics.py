@@ -58,6 +58,8 @@ def _text(record: Record) -> str:
         f"after each epoch its tangent kernel was measured on the same {meta['probe']} clean test "
         "images."
     )
+    if meta.get("images"):
+        text += f" The images are other ones than those of the sections above: {meta['images']}."
     if meta["tracker_share"] is not None:
         text += f" The measuring took {100 * meta['tracker_share']:.1f} % as long as the training."
     return text

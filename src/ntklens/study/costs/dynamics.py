@@ -26,6 +26,8 @@ _SQUARE_LEFT = 0.3
 
 def dynamics_parts(context: Context, spec: DynamicsSpec, rates: Rates) -> list[Part]:
     """Count training steps with their attacks, a record and a test per epoch, and what is continued from them."""
+    context = context.on(spec.data)
+    rates = rates.on(context)
     if spec.watch is not None:
         if spec.patience or spec.model is None:
             return []  # nobody knows how many checkpoints come

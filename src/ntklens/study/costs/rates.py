@@ -53,6 +53,14 @@ class Rates:
         self._spent = 0.0
         self._counted: set[Hashable] = set()
 
+    def on(self, context: Context) -> Rates:
+        """Return the unit costs on the images of another context; these ones where it is the same."""
+        if context is self.context:
+            return self
+        other = Rates(context, self._effort)
+        other._spent = self._spent
+        return other
+
     def once(self, what: Hashable, seconds: float) -> float:
         """Return the seconds of what is computed once in a run: zero from the second time on."""
         first = what not in self._counted

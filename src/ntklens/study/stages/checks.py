@@ -46,9 +46,6 @@ def check(context: Context) -> None:
         _check_trainable(context, spec.features.robust_networks, outputs=context.outputs)
     if spec.dynamics is not None:
         check_dynamics(context, spec.dynamics)
-        if spec.dynamics.watch is None:
-            source = network_source(spec.dynamics.architecture, spec.dynamics.weights)
-            initial_network(context, source, 0, width=1)
 
 
 def _check_trainable(context: Context, names: Iterable[str], *, outputs: int) -> None:

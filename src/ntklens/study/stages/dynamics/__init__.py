@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ntklens.errors import InputError
+from ntklens.networks import network_source
 from ntklens.progress import Progress
+from ntklens.study import networks
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
 from ntklens.study.stages.dynamics.continued import continued
@@ -16,6 +18,9 @@ __all__ = ["check_dynamics", "dynamics_stage"]
 
 def check_dynamics(context: Context, spec: DynamicsSpec) -> None:
     """Raise InputError, before a run is made, for a probe set beyond the images or checkpoints that cannot be watched."""
+    context = context.on(spec.data)
+    if len(context.data.classes) < 2:
+        raise InputError("expected images of two or more classes for the trainings; got one class.")
     n_test = len(context.data.test)
     if spec.probe > n_test and "probe" in spec.model_fields_set:
         raise InputError(f"expected a `probe` of at most {n_test} test images; got {spec.probe}. Ask for fewer.")
@@ -27,6 +32,8 @@ def check_dynamics(context: Context, spec: DynamicsSpec) -> None:
         )
     if spec.watch is not None:
         check_watch(context, spec)
+    else:
+        networks.initial_network(context, network_source(spec.architecture, spec.weights), 0, width=1)
 
 
 def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> StageResult:
@@ -34,6 +41,7 @@ def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> 
 
     All trainings of a seed start from one network. An interrupted stage goes on from the context's scratch folder.
     """
+    context = context.on(spec.data)
     if spec.watch is not None:
         return watched(context, spec, progress)
     weights = {"trainings": 0.5 if spec.linear_from else 0.9}

@@ -67,4 +67,14 @@ def dynamics_meta(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
         "majority": float(torch.bincount(context.test[1]).max()) / len(context.data.test),
         "eps": context.threat.eps,
         "norm": context.threat.norm,
+        "images": None if spec.data is None else _images(context),
+        "fingerprint": context.data.fingerprint(),
     }
+
+
+def _images(context: Context) -> str:
+    """Return what images a training is on, where they are other ones than the experiment's."""
+    data = context.data
+    return (
+        f"{data.name} ({', '.join(data.classes)}), {len(data.train):,} to train on and {len(data.test):,} to score on"
+    )
