@@ -5,7 +5,6 @@ from ntklens.study.run import planned, run
 from ntklens.study.shipped import PAPERS, demo_spec, paper_spec
 from ntklens.study.spec import (
     AttackSpec,
-    DataSpec,
     DynamicsSpec,
     FeaturesSpec,
     KernelSpec,
@@ -14,6 +13,7 @@ from ntklens.study.spec import (
     TransferSpec,
     VictimSpec,
 )
+from ntklens.study.spec_data import DataSpec
 
 __all__ = [
     "PAPERS",

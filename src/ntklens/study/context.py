@@ -22,7 +22,8 @@ from ntklens.machine import KernelMachine
 from ntklens.networks import NetworkSource, network_source, with_logits
 from ntklens.progress import Parts, Progress
 from ntklens.study.parts import Estimate
-from ntklens.study.spec import AttackSpec, DataSpec, Spec
+from ntklens.study.spec import AttackSpec, Spec
+from ntklens.study.spec_data import DataSpec
 from ntklens.study.streams import Stream
 from ntklens.transfer import SurrogateName, network_kernel, surrogate_name, tangent_network
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ntklens.progress import Progress
 from ntklens.study.context import Context, StageResult
-from ntklens.study.spec import DataSpec
+from ntklens.study.spec_data import DataSpec
 
 
 def data_stage(context: Context, spec: DataSpec, progress: Progress) -> StageResult:
