@@ -33,6 +33,7 @@ VALUES = {
     "--data": ["", "nope", "missing.npz", "missing/folder", "{files}", "{files}/text.txt", *FILES],
     "--data-dir": ["{files}/text.txt", "missing"],
     "--classes": ["", "0", "0,0", "0,99", "-1,0", "nope,0", "0.5,1"],
+    "--outputs": ["", "x", "-1", "1.5", "0,0", "0,9"],
     "--train": [*COUNT, "1", "99999"],
     "--test": [*COUNT, "99999"],
     "--size": COUNT,
@@ -93,12 +94,15 @@ VALUES = {
     "--patience": NUMBER,
     "experiment": ["", "missing.toml", "{files}/text.txt", "{files}/broken.toml", "{files}/unknown.toml"],
     "folder": ["", "missing", "{files}", "{files}/text.txt"],
+    "first": [],
+    "second": [],
 }
 """Values that do not fit, by option, whichever command has it."""
 
 BESIDE = {
     "--data-dir": ["--data", "mnist"],
     "--fail-under": ["--victim", "{files}/model.py:build"],
+    "--outputs": ["--victim", "{files}/model.py:build"],
     "--junit": ["--victim", "{files}/model.py:build"],
     "--surrogate": ["--victim", "{files}/model.py:build"],
     "--time": ["--victim", "{files}/model.py:build", "--surrogate", "fc1"],
@@ -138,12 +142,14 @@ NAMES = {
 }
 """What the sentence calls an option, as a regular expression, where that is not its name."""
 
-NO_VALUE = {"--grey", "--rgb", "--overwrite", "--resume", "--json", "--checks", "--strict", "--png", "--help"}
+NO_VALUE = {"--all", "--grey", "--rgb", "--overwrite", "--resume", "--json", "--checks", "--strict", "--png", "--help"}
 """Options that are switches."""
 LEFT_OUT = {
     ("data", "--data-dir"): "a list of what is there, in any folder",
     ("report", "--out"): "a file; see test_report",
     ("demo", "--out"): "as of `run`",
+    ("compare", "first"): "needs the second beside it; see test_compare",
+    ("compare", "second"): "needs the first beside it; see test_compare",
 }
 """Options of commands that take any value, or that are tested elsewhere."""
 
@@ -208,6 +214,8 @@ def test_one_sentence_exit_code_2_and_nothing_left_behind(command, option, value
         flag = "--victim" if command == "attack" else "--arch"
         network = [flag, "{files}/model.py:build", *([] if command == "dynamics" else ["--kernel", "empirical"])]
         monkeypatch.setitem(BESIDE, option, network)
+    if option == "--outputs" and command != "attack":
+        monkeypatch.setitem(BESIDE, option, [])
     arguments = [command, *(SMALL.get(command, []) if option not in ("--watch", "--model") else [])]
     if "--data" in has:
         arguments += ["--data", str(files / "small.npz")]

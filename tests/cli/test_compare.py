@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from cli.process import SMALL, ntklens
 
 
@@ -17,8 +19,11 @@ def test_two_runs_are_set_side_by_side(finished_attack, tmp_path):
     assert all(isinstance(row["differs"], bool) for row in found["figures"])
 
 
-def test_a_folder_without_a_run_is_refused(finished_attack, tmp_path):
-    folder, _ = finished_attack
-    process = ntklens("compare", folder, tmp_path / "none")
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(("folder", "message"), [("none", "give the folder that a run"), ("text", "cannot be read")])
+def test_a_folder_without_a_run_is_refused(finished_attack, tmp_path, place, folder, message):
+    (tmp_path / "text").write_text("no folder")
+    folders = [finished_attack[0], tmp_path / folder]
+    process = ntklens("compare", folders[1 - place], folders[place])
     assert process.returncode == 2
-    assert "give the folder that a run was written to" in process.stderr
+    assert message in process.stderr

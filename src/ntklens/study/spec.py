@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ntklens.errors import InputError
 from ntklens.study.spec_data import DataSpec
 from ntklens.study.spec_part import Part, read_network
-from ntklens.transfer import check_surrogate
+from ntklens.transfer import check_surrogate, surrogate_name
 from ntklens.vocabulary import SQUARE, WHITE_BOX
 
 
@@ -202,6 +202,12 @@ class TransferSpec(Part):
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=0.05, gt=0)
 
+    def has_a_given_network(self) -> bool:
+        """Return whether a victim or a surrogate is a network of the user's, which may have outputs of other classes."""
+        networks = [read_network(name) for name in self.victims]
+        networks += [network for name in self.surrogates if (network := surrogate_name(name).network) is not None]
+        return any(network.kind != "architecture" for network in networks)
+
     @field_validator("victims")
     @classmethod
     def _known_victims(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -353,7 +359,7 @@ class Spec(Part):
     @model_validator(mode="after")
     def _has_a_given_network(self) -> Spec:
         d = self.dynamics
-        is_given = self.victim is not None or self.transfer is not None
+        is_given = self.victim is not None or (self.transfer is not None and self.transfer.has_a_given_network())
         is_given = is_given or (d is not None and (d.watch is not None or d.weights is not None))
         if self.data.outputs is not None and not is_given:
             raise ValueError("data.outputs are those of a network that is given; there is none. Leave them out")
