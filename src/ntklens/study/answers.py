@@ -86,7 +86,7 @@ def _head_and_tail(record: Record) -> list[str]:
         )
     ]
     return [
-        f"{which} the head, as long as one half of the test images chose it. On the other {meta['n']} images "
+        f"{which} the head; one half of the test images chose how many. On the other {meta['n']} images "
         f"{', '.join(parts)}; the majority class is {100 * meta['majority']:.1f} %."
     ]
 
