@@ -23,7 +23,7 @@ DATA = {"name": "fashion-mnist-mini", "classes": [7, 9], "train": 120, "test": 1
 EVERYTHING = {
     "data": DATA,
     "attack": {"curve": [0.0, 0.1], "steps": 2, "gallery": 2},
-    "lazy": {"widths": [8], "seeds": 1, "steps": 4, "checkpoints": [2], "regimes": ["lazy"]},
+    "lazy": {"widths": [8, 16], "seeds": 1, "steps": 4, "checkpoints": [2], "regimes": ["lazy"]},
     "transfer": {"surrogates": ["linear"], "victims": ["fc2"], "seeds": 1, "sample": 40, "width": 8, "epochs": 1},
     "features": {
         "top_k": [1, 5, 10],
@@ -41,6 +41,7 @@ EVERYTHING = {
         "robust_epochs": 1,
     },
     "dynamics": {
+        "trainings": ["standard", "FGSM", "PGD"],
         "epochs": 3,
         "attack_steps": 2,
         "probe": 20,
