@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ntklens.record import Record
@@ -114,12 +115,7 @@ def _settling(record: Record) -> list[Plate]:
     rows, settled = rows_of(record, "dynamics"), rows_of(record, "settling")
     if not settled or all(row.get("distance_to_end") is None for row in rows):
         return []
-    parts = []
-    for training in _TRAININGS:
-        epochs = [row["epoch"] for row in settled if row["training"] == training]
-        if epochs:
-            texts = ["not within this run" if epoch is None else f"{epoch:.1f}" for epoch in epochs]
-            parts.append(f"{training} {', '.join(texts)}")
+    epochs = _by_training(settled, lambda epoch: "not within this run" if epoch is None else f"{epoch:.1f}")
     return [
         Plate(
             lambda: dynamics.settling(rows, settled),
@@ -127,7 +123,7 @@ def _settling(record: Record) -> list[Plate]:
             "kernel to its mean over the last tenth of the epochs, as a share of that at the start, from products of "
             "displacements whose noise is independent, so that the noise of the steps does not add to it. "
             f"{_seeds(only_row(record, 'dynamics_meta'))} Where the lines of PGD training lie left of those of standard "
-            f"training, its kernel settles earlier. Epochs from which on less than a tenth is left: {'; '.join(parts)}.",
+            f"training, its kernel settles earlier. Epochs from which on less than a tenth is left: {epochs}.",
             "Line plot of the distance of the kernel to its end against the epoch, with the settling epochs marked.",
         )
     ]
@@ -141,13 +137,14 @@ def _lazy_epochs(record: Record) -> str:
     """Return the first lazy epochs of each training at the experiment's own threshold."""
     threshold = only_row(record, "dynamics_meta")["lazy_threshold"]
     rows = [row for row in rows_of(record, "lazy_epochs") if row["threshold"] == threshold]
-    parts = []
-    for training in _TRAININGS:
-        epochs = [row["epoch"] for row in rows if row["training"] == training]
-        if epochs:
-            texts = ["not for good within this run" if epoch is None else f"from {epoch:g}" for epoch in epochs]
-            parts.append(f"{training} {', '.join(texts)}")
-    return "; ".join(parts) or "no training came to its end"
+    told = _by_training(rows, lambda epoch: "not for good within this run" if epoch is None else f"from {epoch:g}")
+    return told or "no training came to its end"
+
+
+def _by_training(rows: Rows, text: Callable[[float | None], str]) -> str:
+    """Return the epochs of each training's seeds, as "standard 11.7, 14.5; PGD 8.7, 9.7"."""
+    epochs = {name: [text(row["epoch"]) for row in rows if row["training"] == name] for name in _TRAININGS}
+    return "; ".join(f"{name} {', '.join(texts)}" for name, texts in epochs.items() if texts)
 
 
 def _one_step(record: Record) -> list[Plate]:
