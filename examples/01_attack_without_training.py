@@ -13,7 +13,7 @@ EPS = 8 / 255  # radius of the attack: each pixel, in [0, 1], changes by at most
 
 
 def main() -> None:
-    # Two kinds of clothes that are hard to tell apart: 800 training and 200 test images of 28x28 pixels.
+    # Two kinds of clothes that are hard to tell apart: 1,200 training and 2,000 test images of 28x28 pixels.
     data = nl.load_dataset("fashion-mnist-mini", classes=["Pullover", "Coat"])
     x, y = data.test.x, data.test.y
 
