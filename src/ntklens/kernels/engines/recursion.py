@@ -17,7 +17,9 @@ from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN, Covariance, Offset, Region, ends
 
 _TILE = 64
-"""Rows and columns of a tile of a matrix product."""
+"""Rows and columns of a tile of a matrix product on a processor."""
+_DEVICE_TILE = 1024
+"""The same on a GPU, where the time to start a product of small matrices exceeds that of the product."""
 
 InputCovariance = Callable[[Offset], Tensor]
 """Offset -> the map of the inputs' own covariance at this offset."""
@@ -145,14 +147,15 @@ def tiled_product(a: Tensor, b: Tensor) -> Tensor:
 
     A library picks its order of summation by the shape of the product; the tile's shape fixes it.
     """
-    rows, columns = (torch.split(_padded(x), _TILE) for x in (a, b))
+    tile = _TILE if a.device.type == "cpu" else _DEVICE_TILE
+    rows, columns = (torch.split(_padded(x, tile), tile) for x in (a, b))
     bands = [torch.cat([r @ c.T for c in columns], 1) for r in rows]
     return torch.cat(bands)[: len(a), : len(b)]
 
 
-def _padded(x: Tensor) -> Tensor:
+def _padded(x: Tensor, tile: int) -> Tensor:
     """Append rows of zeros up to a whole number of tiles."""
-    return torch.nn.functional.pad(x, (0, 0, 0, -len(x) % _TILE))
+    return torch.nn.functional.pad(x, (0, 0, 0, -len(x) % tile))
 
 
 def _crop(maps: Tensor, region: Region) -> Tensor:

@@ -30,7 +30,7 @@ Tile = tuple[slice, slice]
 
 
 class ReferenceEngine:
-    """The recursion layer by layer in float64, on square tiles of pairs that fit the cache and the memory limit.
+    """The recursion layer by layer in float64, on square tiles of pairs that fit the memory limit (and a processor's cache).
 
     It runs every graph on every device, and a call on inputs that require gradients is differentiable. The other engines
     are tested against it.
@@ -80,7 +80,7 @@ class ReferenceEngine:
         with torch.no_grad():
             variances_b = recursion.variances(self.graph, b)
         total = torch.zeros_like(a)
-        tiles = self._tiles(len(a), len(b), taped=True)
+        tiles = self._tiles(len(a), len(b), a.device, taped=True)
         for rows, columns in _reporting(tiles, len(a) * len(b), progress):
             # The tape holds one tile: its rows are leaves of their own, and their gradients are added up over columns.
             with torch.enable_grad():
@@ -106,7 +106,7 @@ class ReferenceEngine:
     def exact_diagonal(self, x: Tensor, kinds: tuple[Kind, ...]) -> dict[Kind, Tensor]:
         """Compute K(x_i, x_i), (n,) for each kind, in float64 whatever the dtype of x."""
         tracked = x.requires_grad and torch.is_grad_enabled()
-        step = len(x) if tracked else max(1, min(_DIAGONAL_INPUTS, self._pairs_per_block()))
+        step = len(x) if tracked else max(1, min(_DIAGONAL_INPUTS, self._pairs_per_block(x.device)))
         blocks = [
             recursion.diagonal(self.graph, x[start : start + step].to(torch.float64), ntk="ntk" in kinds)
             for start in range(0, len(x), max(step, 1))
@@ -120,7 +120,7 @@ class ReferenceEngine:
     def _between(self, a: Tensor, b: Tensor, kinds: tuple[Kind, ...], progress: Progress) -> dict[Kind, Tensor]:
         variances_a, variances_b = recursion.variances(self.graph, a), recursion.variances(self.graph, b)
         matrices: dict[Kind, Tensor] = {kind: a.new_zeros(len(a), len(b)) for kind in kinds}
-        for rows, columns in _reporting(self._tiles(len(a), len(b)), len(a) * len(b), progress):
+        for rows, columns in _reporting(self._tiles(len(a), len(b), a.device), len(a) * len(b), progress):
             covariance = recursion.pairs(
                 self.graph,
                 a[rows],
@@ -136,7 +136,7 @@ class ReferenceEngine:
     def _symmetric(self, a: Tensor, kinds: tuple[Kind, ...], progress: Progress) -> dict[Kind, Tensor]:
         variances = recursion.variances(self.graph, a)
         matrices: dict[Kind, Tensor] = {kind: a.new_zeros(len(a), len(a)) for kind in kinds}
-        upper = [(rows, columns) for rows, columns in self._tiles(len(a), len(a)) if columns.start >= rows.start]
+        upper = [(rows, columns) for rows, columns in self._tiles(len(a), len(a), a.device) if columns.start >= rows.start]
         pairs = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in upper)
         for rows, columns in _reporting(upper, pairs, progress):
             covariance = recursion.pairs(
@@ -163,16 +163,21 @@ class ReferenceEngine:
                 matrices[kind].diagonal().copy_(diagonal)
         return matrices
 
-    def _pairs_per_block(self, *, taped: bool = False) -> int:
-        """Return how many pairs a block holds: small enough for the cache, large enough to amortise overhead, in memory."""
+    def _pairs_per_block(self, device: torch.device, *, taped: bool = False) -> int:
+        """Return how many pairs a block holds: small enough for the cache, large enough to amortise overhead, in memory.
+
+        A device other than the processor is kept busy by large blocks alone, so there the memory limit decides.
+        """
         entries, maps = self.graph.entries(), self.graph.maps()
         affordable = self.memory_limit // (entries * (_BYTES_PER_TAPED_ENTRY if taped else _BYTES_PER_ENTRY))
+        if device.type != "cpu":
+            return max(1, affordable)
         efficient = max(_CACHED_ENTRIES // entries, _ENTRIES_PER_MAP * maps // entries)
         return max(1, min(affordable, efficient))
 
-    def _tiles(self, n1: int, n2: int, *, taped: bool = False) -> list[Tile]:
+    def _tiles(self, n1: int, n2: int, device: torch.device, *, taped: bool = False) -> list[Tile]:
         """Return square tiles of pairs (smaller at the far edges), row by row."""
-        side = max(1, math.isqrt(self._pairs_per_block(taped=taped)))
+        side = max(1, math.isqrt(self._pairs_per_block(device, taped=taped)))
         return [
             (slice(i, min(i + side, n1)), slice(j, min(j + side, n2)))
             for i in range(0, n1, side)
