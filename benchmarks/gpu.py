@@ -1,9 +1,8 @@
 """Measure kernels, gradients and attacks on a CUDA device beside the same calls on the processor.
 
-Run it with `python -m benchmarks.gpu` on a machine with a CUDA device (one to two minutes). On the processor dense and
-convolutional kernels run in the fused engine, on the device in the torch recursion. "bare" is one `X @ X.T` on the device in the
-same precision, with TensorFloat-32 off, which no dense kernel can avoid. Each figure is a median of calls that end with a
-synchronisation.
+Run it with `python -m benchmarks.gpu` on a machine with a CUDA device (one to two minutes). On the processor kernels run in
+the fused engine, on the device in the torch recursion. "bare" is one `X @ X.T` on the device in the same precision, with
+TensorFloat-32 off, which no dense kernel can avoid. Each figure is a median of calls that end with a synchronisation.
 """
 
 import torch
@@ -52,13 +51,16 @@ def main() -> None:
         for dtype in (torch.float32, torch.float64):
             here = calls(net, d, n1, n2, gradient, "cpu", dtype)
             there = synchronised(calls(net, d, n1, n2, gradient, "cuda", dtype))
-            slow, fast = medians(here, runs=3)[0], medians(there, runs=7)[0]
+            slow, fast = medians(here, runs=3)[0], medians(there, runs=3)[0]
             bare = ""
             if d is not None and not gradient:
                 x = images(n1, d).to("cuda", dtype)
                 bare = f"{medians(synchronised(lambda x=x: x @ x.T))[0] * 1e3:9.2f} ms"
             precision = str(dtype).removeprefix("torch.")
-            print(f"{name:40}{precision:>10}{slow * 1e3:9.1f} ms{fast * 1e3:9.2f} ms{slow / fast:9.1f}{bare:>12}", flush=True)
+            print(
+                f"{name:40}{precision:>10}{slow * 1e3:9.1f} ms{fast * 1e3:9.2f} ms{slow / fast:9.1f}{bare:>12}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
