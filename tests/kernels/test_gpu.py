@@ -68,6 +68,7 @@ def convolutional() -> nn.Module:
     )
 
 
+@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")  # torch's own, at the first backward of a process
 def test_empirical_kernels_are_those_of_the_processor():
     network, x, z = convolutional().double().eval(), images(6, (1, 8, 8)), images(4, (1, 8, 8))
     for outputs in ("trace", "full"):

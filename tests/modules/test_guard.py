@@ -1,6 +1,7 @@
 """Attacks leave model, images and random state as they were, and take functions of single images alone."""
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 import ntklens as nl
 from ntklens.errors import InputError
+from ntklens.modules import guarded
 
 EPS = 0.05
 ATTACKS = {
@@ -196,3 +198,19 @@ def test_lazy_layers_stay_lazy(run):
 def test_the_guards_question_is_not_counted():
     x, y = data()
     assert nl.attack(Net(lambda x: x), x, y, EPS, steps=3).gradient_evaluations == 3 * len(x)
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1e-5, False), (1e-2, True)])
+def test_rounding_of_an_image_near_the_boundary_is_no_dependence_on_the_batch(size, refused):
+    """The first image's logits are near zero, where a library that rounds by the batch's size is far off relatively."""
+
+    def model(x):
+        return x.flatten(1)[:, :2] - 0.5 + size * len(x)
+
+    x = torch.full((5, 4), 0.5)
+    x[1:] = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+    with (
+        pytest.raises(InputError, match="change with the rest of the batch") if refused else nullcontext(),
+        guarded(model, x) as (held, images),
+    ):
+        held(images)
