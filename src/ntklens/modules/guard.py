@@ -177,7 +177,7 @@ def among_others(x: Tensor, n: int, *, beyond: bool) -> Tensor:
 
 
 def _equal(a: Tensor, b: Tensor, scale: Tensor | None = None) -> bool:
-    """Return whether two outputs are equal up to rounding, which is as large as the outputs in `scale` (default: a) make it.
+    """Return whether two outputs are equal up to rounding, which is measured by the outputs in `scale` (default: a).
 
     The logits of one image can be near zero where those of others are not, and a library rounds by the size of the batch.
     """

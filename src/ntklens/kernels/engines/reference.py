@@ -30,7 +30,7 @@ Tile = tuple[slice, slice]
 
 
 class ReferenceEngine:
-    """The recursion layer by layer in float64, on square tiles of pairs that fit the memory limit (and a processor's cache).
+    """The recursion layer by layer in float64, on square tiles of pairs that fit the cache and the memory limit.
 
     It runs every graph on every device, and a call on inputs that require gradients is differentiable. The other engines
     are tested against it.
@@ -136,7 +136,9 @@ class ReferenceEngine:
     def _symmetric(self, a: Tensor, kinds: tuple[Kind, ...], progress: Progress) -> dict[Kind, Tensor]:
         variances = recursion.variances(self.graph, a)
         matrices: dict[Kind, Tensor] = {kind: a.new_zeros(len(a), len(a)) for kind in kinds}
-        upper = [(rows, columns) for rows, columns in self._tiles(len(a), len(a), a.device) if columns.start >= rows.start]
+        upper = [
+            (rows, columns) for rows, columns in self._tiles(len(a), len(a), a.device) if columns.start >= rows.start
+        ]
         pairs = sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in upper)
         for rows, columns in _reporting(upper, pairs, progress):
             covariance = recursion.pairs(

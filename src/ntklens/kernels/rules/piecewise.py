@@ -19,15 +19,19 @@ from torch import Tensor
 
 from ntklens.kernels.rules import safe
 
-_NODES = 48
+_NODES = 64
 """Quadrature nodes of the integral over the angle."""
 
 
 @functools.lru_cache(maxsize=1)
 def _legendre() -> tuple[Tensor, Tensor]:
-    """Compute the nodes and the weights of Gauss-Legendre quadrature on [0, 1]."""
+    """Compute nodes and weights of a quadrature on [0, 1] that is fine near 1: Gauss-Legendre in y, x = 1 - (1 - y)³.
+
+    Near correlation 1 the integrand of two inputs of different norms changes within an angle of that difference.
+    """
     x, w = np.polynomial.legendre.leggauss(_NODES)
-    return torch.from_numpy((x + 1) / 2), torch.from_numpy(w / 2)
+    rest = (1 - x) / 2
+    return torch.from_numpy(1 - rest**3), torch.from_numpy(w / 2 * 3 * rest**2)
 
 
 @dataclass(frozen=True)

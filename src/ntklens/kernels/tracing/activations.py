@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,22 +32,29 @@ MakeDual = Callable[..., Dual]
 
 
 def activation(
-    function: Callable[[Tensor], Tensor], dual: Dual | None = None, *, degree: int = 128
+    function: Callable[[Tensor], Tensor],
+    dual: Dual | None = None,
+    *,
+    degree: int = 128,
+    kinks: Sequence[float] = (0.0,),
 ) -> Callable[[Tensor], Tensor]:
     """Make an elementwise function of your own known to `analytic_kernel`.
 
     Use the returned function in the forward of a module.
 
     Args:
-        function: elementwise on tensors, smooth but for a kink at zero.
+        function: elementwise on tensors, continuous, and smooth but for its kinks.
         dual: its two Gaussian expectations in closed form; without them, a Hermite series is used.
-        degree: highest power of that series; `Series(function, degree).truncation(q)` tells its error at variance q.
+        degree: highest power of that series for every pair of inputs; pairs that need more terms get more, or an
+            integral, so that values are right to 1e-8. A warning says where a variance is too large for that, such as
+            1,000 for tanh.
+        kinks: the places where the slope or the curvature jumps.
 
     Returns:
         A function with the values of `function`, which is recorded when a network is traced.
 
     Raises:
-        InputError: no elementwise function, or no degree.
+        InputError: no elementwise function, one with a jump or with other kinks, or no degree.
 
     Example:
         >>> square = activation(lambda u: u * u, degree=2)
@@ -78,10 +85,28 @@ def activation(
             return result
         return function(x)
 
-    known = Series(function, degree) if dual is None else dual
+    known = dual
+    if known is None:
+        known = Series(function, degree, kinks=_as_kinks(kinks))
+        known.check()
     # The function carries its handler with it, so that no table grows with every function a user makes.
     setattr(wrapped, HANDLER, _handler(getattr(function, "__name__", "given"), lambda: known))
     return wrapped
+
+
+def _as_kinks(kinks: Any) -> tuple[float, ...]:
+    """Return the places of kinks, ascending.
+
+    Raises:
+        InputError: no list of finite numbers, or an empty one.
+    """
+    try:
+        places = tuple(sorted({float(kink) for kink in kinks}))
+    except (TypeError, ValueError):
+        places = ()
+    if not places or not all(map(math.isfinite, places)):
+        raise InputError(f"expected kinks as one or more finite numbers, such as (0.0,); got {kinks!r}.")
+    return places
 
 
 def _handler(name: str, make_dual: MakeDual) -> Handler:
@@ -191,7 +216,7 @@ TABLE: list[tuple[MakeDual, tuple[Any, ...]]] = [
     (_series(F.selu), (F.selu, torch.selu)),
     (_series(F.celu), (F.celu, torch.celu)),
     (_series(F.softsign), (F.softsign,)),
-    (_series(F.hardswish, nodes=3000), (F.hardswish,)),  # its kinks at -3 and 3 need a fine quadrature
+    (_series(F.hardswish, kinks=(-3.0, 3.0)), (F.hardswish,)),
 ]
 """One row per activation: what makes its dual, and every torch function that computes it."""
 
