@@ -29,6 +29,7 @@ from ntklens.linalg import (
 )  # fmt: skip
 from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
 from ntklens.memory import check_room
+from ntklens.modules import without_autocast
 from ntklens.progress import FirstOfTwo, Report
 from ntklens.targets import class_logits, regression_targets
 from ntklens.texts import shortened
@@ -44,6 +45,7 @@ class _Outputs(torch.autograd.Function):
     """
 
     @staticmethod
+    @without_autocast
     def forward(ctx: Any, x: Tensor, machine: KernelMachine) -> Tensor:
         f, ctx.slope = machine.expansion.vjp(x.detach())
         return f.to(x.dtype)
@@ -126,6 +128,7 @@ class KernelMachine(FittedState, Estimator):
         self.arithmetic = arithmetic
         self.filter: Filter = filter
 
+    @without_autocast
     def fit(
         self,
         x: Float[Tensor, "n *shape"],
@@ -218,6 +221,7 @@ class KernelMachine(FittedState, Estimator):
             self._expanded = key, self.expand(alpha)
         return self._expanded[1]
 
+    @without_autocast
     def expand(self, coefficients: Float[Tensor, "n k"], arithmetic: torch.dtype | None = None) -> Expansion:
         """Return the function Θ(x, X) A and its gradient, for any coefficients A.
 
@@ -233,6 +237,7 @@ class KernelMachine(FittedState, Estimator):
             raise InputError(f"expected coefficients of shape ({len(self.train_inputs)}, k); got {tuple(a.shape)}.")
         return self.kernel.expansion(self.double_inputs, a.to(torch.float64), inside)
 
+    @without_autocast
     def outputs(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m O"]:
         """Return the raw predictions Θ(x, X) α, one column per target; they can be differentiated once in x."""
         x = self.checked(x)

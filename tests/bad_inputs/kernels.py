@@ -217,13 +217,16 @@ ROWS = [
     ),
     Callee(
         "activation",
-        lambda function, degree: nl.activation(function, degree=degree)(torch.ones(2)),
-        lambda: {"function": torch.tanh, "degree": 8},
+        lambda function, degree, kinks: nl.activation(function, degree=degree, kinks=kinks)(torch.ones(2)),
+        lambda: {"function": torch.tanh, "degree": 8, "kinks": (0.0,)},
         {
             "function": k.refused(
                 nothing=None, text="x", of_texts=k.value_of(lambda u: "x"), of_sums=k.value_of(lambda u: u.sum())
             ),
             "degree": k.COUNT,
+            "kinks": k.refused(
+                nothing=None, none=(), text="x", number=1.0, infinite=(float("inf"),), nan=(float("nan"),)
+            ),
         },
         but={("degree", "zero"): None},
     ),

@@ -15,7 +15,7 @@ from ntklens.kernels.empirical.snapshot import Snapshot, check_mode, checked_inp
 from ntklens.kernels.empirical.weight_space import WeightSpaceExpansion, least_inputs, weight_space_expansion
 from ntklens.kernels.expansion import Expansion
 from ntklens.kernels.parametrisation import Parametrisation
-from ntklens.modules import copied_function
+from ntklens.modules import copied_function, without_autocast
 from ntklens.texts import shortened
 
 
@@ -100,6 +100,7 @@ class EmpiricalKernel(Kernel):
             seeds=None if projections is None else _direction_seeds(projections, generator),
         )
 
+    @without_autocast
     def __call__(
         self, x1: Shaped[Tensor, "n1 *shape1"], x2: Shaped[Tensor, "n2 *shape2"] | None = None
     ) -> Float[Tensor, "n1 n2"] | Float[Tensor, "n1 n2 O O"]:
@@ -115,6 +116,7 @@ class EmpiricalKernel(Kernel):
         a, b = checked_inputs(x1, x2)
         return kernel_matrices(self._snapshot, a, None if x2 is None else b, per_layer=False)[""]
 
+    @without_autocast
     def per_layer(self, x1: Tensor, x2: Tensor | None = None) -> dict[str, Tensor]:
         """Compute the kernel of each layer's parameters, by the names that `plan` gives; their sum is the kernel.
 
@@ -128,6 +130,7 @@ class EmpiricalKernel(Kernel):
         a, b = checked_inputs(x1, x2)
         return kernel_matrices(self._snapshot, a, None if x2 is None else b, per_layer=True)
 
+    @without_autocast
     def plan(self, x: Tensor) -> dict[str, str]:
         """Return how each layer or parameter is taken for inputs like those of x.
 
@@ -151,6 +154,7 @@ class EmpiricalKernel(Kernel):
                 ways[name] = "unused, zero"
         return ways
 
+    @without_autocast
     def gradient(self, x1: Tensor, x2: Tensor, weights: Float[Tensor, "n1 n2"]) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape of x1, keeping no graph.
 
@@ -164,6 +168,7 @@ class EmpiricalKernel(Kernel):
             raise InputError(f"expected x1 as inputs of floating point for a gradient; got {described(a)}.")
         return kernel_gradient(self._snapshot, a, b, checked_weights(weights, a, b))
 
+    @without_autocast
     def expansion(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> Expansion:
         """Return the function Σ_j Θ(x, z_j) A_j: by directions in weight space, or through the kernel's matrix.
 
@@ -184,12 +189,14 @@ class EmpiricalKernel(Kernel):
             function = self.in_weight_space(z, coefficients, arithmetic)
         return super().expansion(z, coefficients, arithmetic) if function is None else function
 
+    @without_autocast
     def in_weight_space(self, z: Tensor, coefficients: Tensor, arithmetic: torch.dtype) -> WeightSpaceExpansion | None:
         """Return the function of `expansion` by directions in weight space, however few the z; None where it has none."""
         if self.outputs == "full" or not z.is_floating_point():
             return None
         return weight_space_expansion(self._snapshot, checked_inputs(z, None)[0], coefficients, arithmetic)
 
+    @without_autocast
     def least_inputs(self, z: Tensor, columns: int) -> int:
         """Return the number of z from which directions in weight space with k columns cost less than the kernel's matrix.
 

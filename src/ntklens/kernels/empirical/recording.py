@@ -16,6 +16,7 @@ from ntklens.errors import InputError
 from ntklens.kernels.empirical.copies import differentiable_copy
 from ntklens.kernels.empirical.layers import STRUCTURED, is_per_input, layer_class
 from ntklens.kernels.parametrisation import Scaled
+from ntklens.modules import is_in_autocast
 
 Hook = Callable[[nn.Module, Any, Tensor], Tensor | None]
 
@@ -108,6 +109,12 @@ def record_run(network: nn.Module, x: Tensor, names: Collection[str], twins: tup
 
     def watch(name: str) -> Hook:
         def hook(layer: nn.Module, arguments: Any, output: Tensor) -> None:
+            if is_in_autocast(x.device):
+                raise InputError(
+                    "expected a network that computes in the precision of its inputs; got torch.autocast around its layer "
+                    f"`{name}`, where a kernel would have two digits. Leave autocast out of its forward while the kernel "
+                    "is taken; autocast around the call of the kernel or the tracker has no effect on it."
+                )
             h = arguments[0] if len(arguments) == 1 else None
             # The layer ran on the batch if the first axis of its input has the batch's length and treats inputs apart,
             # and equal inputs of the network have equal inputs at their places. It ran with its own parameters if those

@@ -18,6 +18,7 @@ from ntklens.kernels.empirical.products import WeightTangent
 from ntklens.kernels.empirical.snapshot import Snapshot, network_errors
 from ntklens.kernels.empirical.tangents import Tangents
 from ntklens.kernels.expansion import ExpansionPullback
+from ntklens.modules import without_autocast
 
 _BATCH = 64
 """Inputs x of a call, about, for which the matrix takes the tangents of all z once."""
@@ -123,11 +124,13 @@ class WeightSpaceExpansion:
         self.dtype = dtype
         self.block_size = block_size
 
+    @without_autocast
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the values, (n, k) in float64."""
         with torch.inference_mode(False), torch.no_grad():
             return torch.cat([self._values(block) for block in self.blocks(x)]).to(torch.float64)
 
+    @without_autocast
     def vjp(self, x: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute the values, and what takes weights to their gradients.
 
@@ -140,6 +143,7 @@ class WeightSpaceExpansion:
         leaf, values = self.taped(blocks[0])
         return values.detach().to(torch.float64), _TapedPullback(self, leaf, values, x.dtype)
 
+    @without_autocast
     def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
         """Compute one value per input, f_c(x_i) for its column c, (n,), and the gradients of these values with them."""
         values_and_gradients = []
@@ -178,6 +182,7 @@ class _TapedPullback:
     def __init__(self, function: WeightSpaceExpansion, leaf: Tensor, values: Tensor, dtype: torch.dtype) -> None:
         self._function, self._leaf, self._values, self._dtype = function, leaf, values, dtype
 
+    @without_autocast
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
         weights = weights.to(self._values)
         if rows is None:
@@ -187,6 +192,7 @@ class _TapedPullback:
             return _RecomputedPullback(self._function, self._leaf.detach())(weights, rows).to(self._dtype)
         return self._backward(torch.zeros_like(self._values).index_copy_(0, rows, weights))[rows]
 
+    @without_autocast
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
         # Inputs do not depend on each other, so one backward pass gives the gradients of a column for all of them.
         out = self._leaf.new_empty(len(rows), *self._leaf.shape[1:], dtype=self._dtype)
@@ -208,6 +214,7 @@ class _RecomputedPullback:
     def __init__(self, function: WeightSpaceExpansion, x: Tensor) -> None:
         self._function, self._x = function, x
 
+    @without_autocast
     def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
         x = self._x if rows is None else self._x[rows]
         blocks = zip(self._function.blocks(x), torch.split(weights, self._function.block_size), strict=True)
@@ -215,6 +222,7 @@ class _RecomputedPullback:
             [_TapedPullback(self._function, *self._function.taped(block), x.dtype)(w) for block, w in blocks]
         )
 
+    @without_autocast
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
         every_row = torch.arange(len(rows), device=rows.device)
         return self._function.along(self._x[rows], columns)[1].along(columns, every_row)
@@ -227,6 +235,7 @@ class _PrecomputedPullback(_RecomputedPullback):
         super().__init__(function, x)
         self._columns, self._gradients = columns, gradients
 
+    @without_autocast
     def along(self, columns: Tensor, rows: Tensor) -> Tensor:
         if torch.equal(self._columns[rows], columns):
             return self._gradients[rows]

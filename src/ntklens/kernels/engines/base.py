@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels.rules.graph import Graph
+from ntklens.modules import without_autocast
 from ntklens.progress import Progress
 
 Kind = Literal["ntk", "nngp"]
@@ -30,12 +31,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def outside_inference_mode(method: Method) -> Method:
-    """Let a method of an engine run as usual where its caller is in `torch.inference_mode`.
+    """Let a method of an engine run as usual where its caller is in `torch.inference_mode`, or in `torch.autocast`.
 
     Tensors that are made in inference mode can be neither changed by other threads nor differentiated, and engines do both.
     """
 
     @functools.wraps(method)
+    @without_autocast
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if not (torch.is_inference_mode_enabled() or any(isinstance(a, Tensor) and a.is_inference() for a in args)):
             return method(*args, **kwargs)
