@@ -65,7 +65,7 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
         {
             "surrogate": WHITE_BOX,
             "fitting_seconds": 0.0,
-            "attack_seconds": white_box_seconds / (len(spec.victims) * spec.seeds),
+            "attack_seconds": white_box_seconds / victims,
             "training_gradients": 0,
             "attack_gradients": len(x) * context.threat.steps,
         }
