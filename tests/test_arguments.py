@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ntklens import arguments
+import ntklens as nl
+from ntklens import KernelMachine, LinearKernel, Ridge, arguments
 from ntklens.errors import InputError
 
 
@@ -101,3 +102,23 @@ def test_what_is_no_count(value):
     with pytest.raises(InputError, match="expected steps as a whole number of 1 or more; got"):
         arguments.as_count(value, "steps")
     assert arguments.as_count(np.int64(3), "steps") == 3
+
+
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.grad, torch.func.hessian, torch.func.jacfwd])
+def test_a_transform_of_torch_func_is_refused_with_what_to_call(transform):
+    kernel = LinearKernel()
+    z = torch.eye(3, dtype=torch.float64)
+    machine = KernelMachine(kernel, Ridge(0.1)).fit(z, torch.tensor([0, 1, 1]))
+    for call in (
+        lambda x: kernel(x, z).sum(),
+        lambda x: machine(x).sum(),
+        lambda x: nl.fgsm(machine, x, [0, 1, 0], 0.1),
+    ):
+        with pytest.raises(InputError, match=r"transform of torch\.func .* torch\.autograd\.functional\.jacobian"):
+            transform(call)(z)
+
+
+def test_vmap_is_refused_with_what_to_pass():
+    x = torch.eye(3)
+    with pytest.raises(InputError, match="Pass the whole batch"):
+        torch.vmap(lambda one: LinearKernel()(one[None], x))(x)

@@ -38,6 +38,12 @@ def as_tensor(value: Any, name: str) -> Tensor:
             raise InputError(f"expected {name} as a dense tensor; got a sparse one. Call {name}.to_dense() first.")
         if value.device.type == "meta":
             raise InputError(f"expected {name} as a tensor with values; got one on the meta device, which has none.")
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+            raise InputError(
+                f"expected {name} as a plain tensor; got one within a transform of torch.func (vmap, grad, jacrev, hessian), "
+                "whose values cannot be read. Pass the whole batch, and differentiate by torch.autograd.grad, "
+                "torch.autograd.functional.jacobian or, for a kernel, kernel.gradient."
+            )
         return value
     if isinstance(value, (list, tuple)):
         return _from_list(value, name)
