@@ -116,3 +116,9 @@ def test_vmap_is_refused_with_what_to_pass():
     x = torch.eye(3)
     with pytest.raises(InputError, match="Pass the whole batch"):
         torch.vmap(lambda one: LinearKernel()(one[None], x))(x)
+
+
+def test_a_number_that_requires_a_gradient_is_refused_since_it_would_be_dropped():
+    with pytest.raises(InputError, match=r"expected w_std as a plain number; .* Pass w_std\.detach\(\)"):
+        arguments.as_number(torch.tensor(1.4, requires_grad=True), "w_std")
+    assert arguments.as_number(torch.tensor(1.5), "w_std") == 1.5
