@@ -67,27 +67,6 @@ def test_the_frames_stand_where_the_images_are_of_the_victims_architecture(tmp_p
     assert found == own | {(len(rows), column) for column in range(3)}
 
 
-@pytest.mark.parametrize("victim", [MINE, f"{MINE}@{'w' * 40}.safetensors"])
-def test_texts_stay_within_the_figures(tmp_path, victim):
-    record = made(tmp_path, (victim, "fc2"), extra=[f"entk:{victim}", f"net:{victim}", "linear"])
-    means, costs = record.table("transfer_means"), record.table("transfer_cost")
-    for figure in (transfer.heat_map(means), transfer.cost_and_strength(means, costs)):
-        drawn(figure)
-        canvas = figure.bbox
-        texts = [text for axes in figure.axes for text in axes.texts]
-        labels = [axis.label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
-        ticks = [tick for axes in figure.axes for tick in axes.get_yticklabels() + axes.get_xticklabels()]
-        # Numbers beyond the ends of an axis are not drawn.
-        names = [
-            tick for tick in ticks if tick.get_text().strip("−.0123456789") and "mathdefault" not in tick.get_text()
-        ]
-        for part in [*texts, *labels, *names, *figure.legends]:
-            box = part.get_window_extent()
-            inside = canvas.x0 - 1 <= box.x0 and box.x1 <= canvas.x1 + 1
-            inside = inside and canvas.y0 - 1 <= box.y0 and box.y1 <= canvas.y1 + 1
-            assert not box.width or inside, (part, box)
-
-
 def test_a_tangent_kernel_has_the_weights_of_a_file_or_initial_ones(tmp_path):
     trained = transfer_section(made(tmp_path / "a")).text
     assert "with initial weights drawn from the seed" in trained
