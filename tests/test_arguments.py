@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ntklens import arguments
+from ntklens import LinearKernel, arguments
 from ntklens.errors import InputError
 
 
@@ -101,3 +101,24 @@ def test_what_is_no_count(value):
     with pytest.raises(InputError, match="expected steps as a whole number of 1 or more; got"):
         arguments.as_count(value, "steps")
     assert arguments.as_count(np.int64(3), "steps") == 3
+
+
+@pytest.mark.parametrize("transform", [torch.func.jacrev, torch.func.grad, torch.func.hessian, torch.func.jacfwd])
+def test_a_transform_of_torch_func_is_refused_with_what_to_call(transform):
+    kernel = LinearKernel()
+    z = torch.eye(3, dtype=torch.float64)
+    for call in (lambda x: kernel(x, z).sum(), lambda x: kernel.diagonal(x).sum()):
+        with pytest.raises(InputError, match=r"transform of torch\.func .* torch\.autograd\.functional\.jacobian"):
+            transform(call)(z)
+
+
+def test_vmap_is_refused_with_what_to_pass():
+    x = torch.eye(3)
+    with pytest.raises(InputError, match="Pass the whole batch"):
+        torch.vmap(lambda one: LinearKernel()(one[None], x))(x)
+
+
+def test_a_number_that_requires_a_gradient_is_refused_since_it_would_be_dropped():
+    with pytest.raises(InputError, match=r"expected w_std as a plain number; .* Pass w_std\.detach\(\)"):
+        arguments.as_number(torch.tensor(1.4, requires_grad=True), "w_std")
+    assert arguments.as_number(torch.tensor(1.5), "w_std") == 1.5

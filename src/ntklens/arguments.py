@@ -38,6 +38,12 @@ def as_tensor(value: Any, name: str) -> Tensor:
             raise InputError(f"expected {name} as a dense tensor; got a sparse one. Call {name}.to_dense() first.")
         if value.device.type == "meta":
             raise InputError(f"expected {name} as a tensor with values; got one on the meta device, which has none.")
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+            raise InputError(
+                f"expected {name} as a plain tensor; got one within a transform of torch.func (vmap, grad, jacrev, "
+                "hessian), whose values cannot be read. Pass the whole batch, and differentiate by torch.autograd.grad, "
+                "torch.autograd.functional.jacobian or, for a kernel, kernel.gradient."
+            )
         return value
     if isinstance(value, (list, tuple)):
         return _from_list(value, name)
@@ -162,8 +168,13 @@ def as_number(value: Any, name: str) -> float:
     """Return a real number as a plain one; a tensor or an array of one number is one.
 
     Raises:
-        InputError: anything else, NaN included.
+        InputError: anything else, NaN included; and a tensor that requires a gradient, which would be dropped.
     """
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise InputError(
+            f"expected {name} as a plain number; got a tensor that requires a gradient, and none is computed in {name}. "
+            f"Pass {name}.detach(), and take differences for the derivative."
+        )
     if (isinstance(value, Tensor) and value.numel() == 1) or (isinstance(value, np.ndarray) and value.size == 1):
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ntklens.schema import bounds
-from ntklens.vocabulary import DIFFERENCE, NUMBER, SHARE, TRAINED_SOURCE
+from ntklens.vocabulary import DIFFERENCE, NOT_MEASURED, NUMBER, SHARE, TRAINED_SOURCE
+
+JUDGED_TOGETHER = (
+    "C3, C5 and C6 are judged by head and tail, each taken together; the categories judge features one by one, are a "
+    "picture, and decide no claim."
+)
+"""Why a claim on robust features can be seen where no single feature is robust and useful."""
+_BY_HEAD_AND_TAIL = ("C3", "C5", "C6")
 
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ₂"}
 
@@ -114,6 +121,16 @@ def decided_by(row: Mapping[str, Any]) -> str:
     unit = str(row["unit"])
     measured = quantity(row["estimate"], unit, row["low"], row["high"])
     return f"{row['measure']} is {measured}; expected {row['side']} {quantity(row['margin'], unit)}"
+
+
+def how_judged(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence on what the claims about robust features are judged by, where one of them was judged.
+
+    Args:
+        claims: rows of the table "claims".
+    """
+    told = any(row["claim"] in _BY_HEAD_AND_TAIL and row["verdict"] != NOT_MEASURED for row in claims)
+    return [JUDGED_TOGETHER] if told else []
 
 
 def capitalised(sentence: str) -> str:

@@ -91,12 +91,13 @@ ROWS = [
     Callee(
         "AnalyticKernel.monte_carlo",
         lambda **arguments: analytic().monte_carlo(**arguments).mean.shape,
-        lambda: {**_pair(), "width": 4, "draws": 2, "generator": generator()},
+        lambda: {**_pair(), "width": 4, "draws": 2, "generator": generator(), "kind": "ntk"},
         {
             **PAIR,
             "width": (*k.COUNT, *k.refused(nothing=None)),
             "draws": (*k.COUNT, *k.refused(one=1)),
             "generator": k.GENERATOR,
+            "kind": (*k.CHOICE, *k.refused(other="nngp", two=("ntk", "nngp"))),
         },
         but={("x2", "nothing"): None},
         names={"x2": "x2|x1", "x1": "x1|inputs"},
@@ -162,6 +163,12 @@ ROWS = [
             "projections": k.refused(zero=0, negative=-1, fraction=0.5, text="x", truth_value=True),
             "generator": k.GENERATOR,
         },
+    ),
+    Callee(
+        "EmpiricalKernel.__call__ of a kind",
+        lambda kind: empirical()(images(), kind=kind),
+        lambda: {"kind": "ntk"},
+        {"kind": (*k.CHOICE, *k.refused(other="nngp"))},
     ),
     Callee(
         "EmpiricalKernel.per_layer",

@@ -1,5 +1,8 @@
 """Linearised networks: value, slope, modes and frozen parameters."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -84,3 +87,10 @@ def test_linearisation_frozen_parts_and_modes(net):
     torch.testing.assert_close(nl.linearize(dropped.eval()).train()(x), dropped(x))
     with pytest.raises(nl.InputError, match="got none to expand in"):
         nl.linearize(net.requires_grad_(False))
+
+
+def test_torchs_own_warnings_of_its_forward_mode_are_not_passed_on():
+    code = "import torch, ntklens as nl; nl.linearize(torch.nn.Linear(3, 1))(torch.ones(2, 3))"
+    command = [sys.executable, "-W", "error:`torch.jit.script` is deprecated:DeprecationWarning", "-c", code]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 0, process.stderr

@@ -58,6 +58,10 @@ def test_a_whole_study_has_every_part(record):
     assert f"numpy {record.provenance['versions']['numpy']}" in page.text
 
 
+def test_the_claims_on_features_are_told_with_what_they_are_judged_by(record):
+    assert "judged by head and tail, each taken together" in render(record)
+
+
 def test_every_link_leads_somewhere_in_the_page(record):
     page = Page(render(record))
     targets = [a["href"] for a in page.all("a")]

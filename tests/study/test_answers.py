@@ -49,6 +49,8 @@ def test_the_answer_begins_with_head_and_tail(record):
     first, *others = features_answer(record)
     assert first.startswith("The first 2 features, those of largest eigenvalue, are the head")
     assert "all other features alone on 67.0 % [62.0, 72.0] clean and 1.0 % [1.0, 1.0] under attack" in first
+    assert "The categories judge features one by one and are a picture" in others[0]
+    assert not any("all features together" in text for text in others), "the first sentence has these numbers"
     assert not any("keep most under attack" in text for text in others), "one choice of the first features is told"
 
 
@@ -72,5 +74,14 @@ def test_claims_are_told_with_their_statements():
     ]
     assert claims_answer(rows) == [
         "Of the claims of the papers, seen: C4 (features agree); contradicted: C5 (robust come first); cannot tell: C3 "
-        "(features split; about 900 test images would decide)."
+        "(features split; about 900 test images would decide). C3, C5 and C6 are judged by head and tail, each taken "
+        "together; the categories judge features one by one, are a picture, and decide no claim."
     ]
+    assert "head and tail" not in claims_answer(rows[1:2])[0]
+
+
+def test_nothing_is_said_twice_where_no_feature_is_chosen(record):
+    record.tables["head_tail_meta"] = [{"k": 2, "n": 100, "majority": 0.5}]
+    record.tables["head_tail"] = [{"features": name, **both(0.9, 0.1)} for name in ("head", "tail", "all")]
+    record.tables["subsets"] = [{"features": "all", **both(0.85, 0.2)}]
+    assert len(features_answer(record)) == 2

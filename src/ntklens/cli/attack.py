@@ -48,9 +48,9 @@ Surrogate = Annotated[
     typer.Option(
         "--surrogate",
         help="What the attacked images are made on, separated by commas, one attack each: fc3, conv2 or mine.py:factory "
-        "(the kernel of a network, never trained), entk:mine.py:factory@weights.pt (its tangent kernel with its weights), "
-        "net:small-cnn (a trained network), linear, rbf, square (the victim's outputs alone, --queries of them) or "
-        "white-box (the victim's own gradients, the default).",
+        "(the kernel of a network, never trained), entk:mine.py:factory@weights.pt (its tangent kernel with these "
+        "weights), net:small-cnn (a trained network), linear, rbf, square (the victim's outputs alone, --queries of them) "
+        "or white-box (the victim's own gradients, the default).",
     ),
 ]
 Time = Annotated[

@@ -69,7 +69,7 @@ KernelKind = Annotated[
     typer.Option(
         "--kernel",
         help="Kernel of the network: analytic (of infinite width; weights do not matter) or empirical (the tangent kernel "
-        "of the network with its weights).",
+        "of the network with the weights of its file, or with initial ones drawn from the seed).",
     ),
 ]
 WStd = Annotated[float, typer.Option("--w-std", help="Standard deviation of the weights (w_std of the kernel).")]

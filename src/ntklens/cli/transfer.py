@@ -14,7 +14,8 @@ Surrogates = Annotated[
     typer.Option(
         "--surrogates",
         help="Models that the attacked images are computed on, separated by commas: noise, linear, rbf, ntk:NETWORK "
-        "(its kernel, never trained), entk:NETWORK (its tangent kernel with its weights) or net:NETWORK (trained). A "
+        "(its kernel, never trained), entk:NETWORK (its tangent kernel with the weights after the @, or else with "
+        "initial weights drawn from the seed) or net:NETWORK (trained). A "
         "NETWORK is fc3, model.py:build or model.py:build@weights.pt; append +mi, +di or +ti for variants of the attack.",
     ),
 ]

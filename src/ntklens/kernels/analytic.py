@@ -290,6 +290,7 @@ class AnalyticKernel(Kernel):
         width: int = 512,
         draws: int = 20,
         generator: torch.Generator | None = None,
+        kind: str = "ntk",
     ) -> Draws:
         """Empirical kernels of freshly drawn finite networks, which this kernel is the wide limit of.
 
@@ -299,10 +300,16 @@ class AnalyticKernel(Kernel):
             width: hidden units or channels a layer.
             draws: number of networks.
             generator: source of the draws; a fresh one with seed 0 by default.
+            kind: "ntk", the kernel that is drawn.
 
         Returns:
             `Draws`, with the kernels, their mean and its standard error.
         """
+        if not isinstance(kind, str) or kind != "ntk":
+            raise InputError(
+                f'expected kind="ntk" for kernels of drawn networks; got {kind!r}. The NNGP is the covariance of '
+                "the outputs of networks that ntk_parametrize(module) draws."
+            )
         x1, x2 = checked_pair(x1, x2)
         if self._module is None:
             raise InputError(

@@ -20,6 +20,9 @@ class Kernel(ABC):
     A kernel of your own writes `__call__` and `gradient`; a machine on it then fits, predicts and can be attacked. The
     other methods have defaults, which a kernel overrides where it knows a shorter way or a prior.
 
+    Kernels are added and multiplied, with each other and with positive numbers: `k1 + k2`, `2 * k1`, `k1 * k2` (entry by
+    entry) are kernels.
+
     Example:
         >>> class Polynomial(Kernel):
         ...     def __call__(self, x1, x2=None):
@@ -30,6 +33,32 @@ class Kernel(ABC):
         tensor([[4., 1.],
                 [1., 4.]])
     """
+
+    __array_ufunc__ = None  # a number of numpy leaves the product with a kernel to the kernel
+
+    def __add__(self, other: Kernel) -> Kernel:
+        """Return the sum of two kernels.
+
+        Raises:
+            InputError: the other is no kernel.
+        """
+        from ntklens.kernels.algebra import added  # whose kernels are kernels of this class
+
+        return added(self, other)
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Kernel | float) -> Kernel:
+        """Return the product of two kernels, entry by entry, or the multiple by a positive number.
+
+        Raises:
+            InputError: the other is neither a kernel nor a positive and finite number.
+        """
+        from ntklens.kernels.algebra import multiplied
+
+        return multiplied(self, other)
+
+    __rmul__ = __mul__
 
     @abstractmethod
     def __call__(self, x1: Tensor, x2: Tensor | None = None) -> Tensor:

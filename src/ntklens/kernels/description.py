@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ntklens.errors import InputError
+from ntklens.kernels.algebra import ProductKernel, ScaledKernel, SumKernel
 from ntklens.kernels.analytic import AnalyticKernel
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.elementary import LinearKernel, RBFKernel
@@ -30,6 +31,10 @@ _CLASSES: dict[str, type] = {
 _FUNCTION_NAMES: dict[Callable[..., Any], str] = {function: name for name, function in SERIES_FUNCTIONS.items()}
 
 
+_COMBINED: tuple[type, ...] = (SumKernel, ProductKernel, ScaledKernel)
+_COMBINED_BY_NAME = {cls.__name__: cls for cls in _COMBINED}
+
+
 class _NoDescription(Exception):
     """Something that only its own code can describe, such as an activation of the user's."""
 
@@ -43,7 +48,7 @@ def describe_kernel(kernel: Kernel, shape: tuple[int, ...]) -> str | None:
 
     Returns:
         The description; None for an empirical kernel, which depends on the weights of a network, for a kernel of the
-        user's, and for a network with an activation of the user's.
+        user's, for a network with an activation of the user's, and for what is made of one of these.
     """
     try:
         return json.dumps(_kernel(kernel, shape))
@@ -73,6 +78,10 @@ def _kernel(kernel: Kernel, shape: tuple[int, ...]) -> dict[str, Any]:
             "parametrisation": _plain(kernel.parametrisation),
             "nodes": _plain(kernel.graph(shape).nodes),
         }
+    if type(kernel) in _COMBINED:
+        parts = {f.name: getattr(kernel, f.name) for f in fields(kernel)}  # type: ignore[arg-type]
+        described = {key: _kernel(part, shape) if isinstance(part, Kernel) else part for key, part in parts.items()}
+        return {"combined": type(kernel).__name__, "parts": described}
     if type(kernel) in (LinearKernel, RBFKernel):
         return {"elementary": _plain(kernel)}
     raise _NoDescription
@@ -81,6 +90,10 @@ def _kernel(kernel: Kernel, shape: tuple[int, ...]) -> dict[str, Any]:
 def _restored(values: dict[str, Any]) -> Kernel:
     if "prior_of" in values:
         return _restored(values["prior_of"]).prior
+    if "combined" in values:
+        parts = {key: _restored(part) if isinstance(part, dict) else part for key, part in values["parts"].items()}
+        combined: Kernel = _COMBINED_BY_NAME[values["combined"]](**parts)
+        return combined
     if "elementary" in values:
         kernel: Kernel = _object(values["elementary"])
         return kernel

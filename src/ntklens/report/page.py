@@ -16,7 +16,7 @@ from ntklens.report.figures.style import styled
 from ntklens.report.sections import Plate, sections
 from ntklens.report.tables import number
 from ntklens.vocabulary import NOT_MEASURED
-from ntklens.wording import capitalised, decided_by
+from ntklens.wording import capitalised, decided_by, how_judged
 
 _PIXELS_PER_INCH = 112
 
@@ -39,6 +39,7 @@ def render(record: Record) -> str:
         summary=[row["text"] for row in record.table("summary") if row.get("about") != "claims"],
         claims=_claims(record, whole=len(parts) > 1),
         claim_parts=record.table("claim_parts"),
+        how_judged=how_judged(record.table("claims")),
         data=record.table("data"),
         sections=parts,
         provenance=record.provenance,

@@ -20,7 +20,7 @@ from ntklens.vocabulary import (
     TAIL,
     USELESS,
 )
-from ntklens.wording import pixels, share
+from ntklens.wording import how_judged, pixels, share
 
 _MOST_RANGES = 8
 """Most ranges of indices that a sentence lists."""
@@ -67,7 +67,8 @@ def features_answer(record: Record) -> list[str]:
         f"Of {len(rows)} features, each scored alone on all {meta['n']} test images at ε = {pixels(meta['eps'])}, {told}."
     ]
     if rows_of(record, "head_tail"):
-        return [*_head_and_tail(record), *sentences, *_chosen(record)]
+        sentences[0] += " The categories judge features one by one and are a picture; the claims rest on head and tail."
+        return [*_head_and_tail(record), *sentences, *_chosen(record, with_all=False)]
     return [*sentences, *_chosen(record), *_first(record, meta["majority"]), *_together(record)]
 
 
@@ -100,10 +101,15 @@ def by_category(record: Record) -> dict[str, list[int]]:
     }
 
 
-def _chosen(record: Record) -> list[str]:
-    """Return what the robust and the non-robust features carry, chosen by half of the images and scored on the others."""
+def _chosen(record: Record, *, with_all: bool = True) -> list[str]:
+    """Return what the robust and the non-robust features carry, chosen by half of the images and scored on the others.
+
+    Args:
+        record: the run.
+        with_all: tell of all features together too; without them nothing is said where no features were chosen.
+    """
     sets = {row["features"]: row for row in rows_of(record, "subsets")}
-    if not sets:
+    if not sets or not (with_all or ROBUST in sets or FRAGILE in sets):
         return []
     halves = {
         category: [int(row["index"]) for row in rows_of(record, "features") if row["by_half"] == category]
@@ -121,7 +127,9 @@ def _chosen(record: Record) -> list[str]:
             )
         else:
             parts.append(f"no feature counts as {words}")
-    return [f"{sentence}{'; '.join(parts)}; all features together on {_both(sets['all'])}."]
+    if with_all:
+        parts.append(f"all features together on {_both(sets['all'])}")
+    return [f"{sentence}{'; '.join(parts)}."]
 
 
 def _first(record: Record, majority: float) -> list[str]:
@@ -199,7 +207,7 @@ def claims_answer(claims: Rows) -> list[str]:
     for verdict in (SEEN, CONTRADICTED, CANNOT_TELL):
         named = [f"{row['claim']} ({_clause(row)})" for row in claims if row["verdict"] == verdict]
         parts += [f"{verdict}: {', '.join(named)}"] if named else []
-    return [f"Of the claims of the papers, {'; '.join(parts)}."] if parts else []
+    return [" ".join([f"Of the claims of the papers, {'; '.join(parts)}.", *how_judged(claims)])] if parts else []
 
 
 def _clause(row: dict[str, Any]) -> str:

@@ -22,8 +22,8 @@ class KernelSpec(Part):
         architecture: a network as in `ntklens.networks.network_source`; a saved machine brings its kernel, its filter and
             its training images.
         weights: file of the weights of a network from a factory.
-        kind: "analytic" for the kernel of infinite width, "empirical" for the tangent kernel of the network with its
-            weights.
+        kind: "analytic" for the kernel of infinite width, "empirical" for the tangent kernel of the network with these
+            weights, or with initial ones drawn from the seed where there are none.
         width: hidden units or channels of an architecture whose empirical kernel is taken.
         w_std: standard deviation of the weights; a user's network has its own parametrisation in an empirical kernel.
         b_std: standard deviation of the biases, likewise.

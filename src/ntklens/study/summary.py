@@ -8,6 +8,7 @@ from ntklens.record import Record
 from ntklens.study.answers import attack_answer, claims_answer, features_answer
 from ntklens.study.claims.base import only_row, rows_of
 from ntklens.study.context import Rows
+from ntklens.study.transfer_answer import transfer_answer
 from ntklens.vocabulary import (
     CLEAN,
     CONTROL_SOURCE,
@@ -30,7 +31,8 @@ def summary(record: Record, claims: Rows) -> Rows:
         record: the run.
         claims: the table "claims".
     """
-    sentences = [*attack_answer(record), *features_answer(record), *_victim(record), *_data(record)]
+    sentences = [*attack_answer(record), *transfer_answer(record), *features_answer(record)]
+    sentences += [*_victim(record), *_data(record)]
     judged = claims_answer(claims)
     return [{"text": text} for text in sentences] + [{"text": text, "about": "claims"} for text in judged]
 

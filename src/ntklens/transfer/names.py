@@ -17,7 +17,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Options of `pgd` that "+mi", "+di" and "+ti" after a surrogate's name stand for."""
 Kind = Literal["noise", "linear", "rbf", "ntk", "entk", "net"]
-"""What a surrogate is: a control, a kernel of an untrained network, the tangent kernel of a network with its weights, or a
+"""What a surrogate is: a control, a kernel of an untrained network, the tangent kernel of a finite network, or a
 network."""
 
 
@@ -53,7 +53,7 @@ def surrogate_name(name: str, kernel: str = "analytic") -> SurrogateName:
     Args:
         name: as in `surrogate`; a network alone, such as "fc3" or "file.py:factory", stands for its kernel.
         kernel: the kernel of a network alone: "analytic" for that of infinite width, "empirical" for the tangent kernel of
-            the network with its weights.
+            the network with the weights of its file, or else with initial ones.
 
     Raises:
         InputError: an unknown name, network or variant.

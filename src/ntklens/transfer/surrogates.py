@@ -157,11 +157,11 @@ def surrogate(
 
     Args:
         name: "ntk:fc3" (the kernel machine of an architecture; nothing is trained), "entk:file.py:factory@weights.pt" (the
-            machine on the tangent kernel of a network with its weights), "net:small-cnn" (a network trained on the samples;
-            one that brings weights is taken as it is), "linear" or "rbf" (kernel machines without a network, as controls),
-            or "noise". A network is an architecture, "file.py:factory" with "@weights" or without, or the file of a saved
-            machine, which is taken as it is. After the name, "+mi", "+di" and "+ti" stand for momentum, diverse inputs and
-            translation in the attack.
+            machine on the tangent kernel of a network with these weights; without "@weights", with initial ones),
+            "net:small-cnn" (a network trained on the samples; one that brings weights is taken as it is), "linear" or
+            "rbf" (kernel machines without a network, as controls), or "noise". A network is an architecture,
+            "file.py:factory" with "@weights" or without, or the file of a saved machine, which is taken as it is. After the
+            name, "+mi", "+di" and "+ti" stand for momentum, diverse inputs and translation in the attack.
         x: samples of the data.
         y: their classes.
         classes: number of classes.

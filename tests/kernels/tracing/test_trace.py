@@ -178,7 +178,7 @@ REFUSED = {
     ),
     "a product of branches": (
         Forward(lambda s, x: s.a(x.flatten(1)) * s.b(x.flatten(1)), a=nn.Linear(108, 2), b=nn.Linear(108, 2)),
-        "only products with a plain number",
+        "only products with a plain number have a rule; an elementwise function .* nl.activation",
     ),
     "a branch on the values": (
         Forward(lambda s, x: s.a(x.flatten(1)) if x.flatten(1).sum() > 0 else x, a=nn.Linear(108, 2)),

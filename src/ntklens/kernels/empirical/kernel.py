@@ -102,17 +102,30 @@ class EmpiricalKernel(Kernel):
 
     @without_autocast
     def __call__(
-        self, x1: Shaped[Tensor, "n1 *shape1"], x2: Shaped[Tensor, "n2 *shape2"] | None = None
+        self,
+        x1: Shaped[Tensor, "n1 *shape1"],
+        x2: Shaped[Tensor, "n2 *shape2"] | None = None,
+        kind: str = "ntk",
     ) -> Float[Tensor, "n1 n2"] | Float[Tensor, "n1 n2 O O"]:
         """Compute the matrix (n1, n2), or (n1, n2, O, O) for full outputs.
 
         Without x2 it is the kernel of x1 with itself, which is exactly symmetric. Inputs may be integers (tokens) where
         the network takes them; the kernel then has the network's precision.
 
+        Args:
+            x1: (n1, *shape).
+            x2: (n2, *shape); x1 by default.
+            kind: "ntk", the one kernel that a finite network has.
+
         Raises:
             InputError: inputs of two shapes, no inputs, or a dtype that the network does not take; outputs that are not
-                (n, O), or that depend on chance or on the rest of the batch.
+                (n, O), or that depend on chance or on the rest of the batch; another kind.
         """
+        if not isinstance(kind, str) or kind != "ntk":
+            raise InputError(
+                f'expected kind="ntk" for the kernel of one finite network; got {kind!r}. The NNGP is a covariance over '
+                'draws of the weights: analytic_kernel(module)(x1, x2, kind="nngp").'
+            )
         a, b = checked_inputs(x1, x2)
         return kernel_matrices(self._snapshot, a, None if x2 is None else b, per_layer=False)[""]
 

@@ -6,8 +6,11 @@ E[u uᵀ] = 1, inner products of projections have those of the gradients as thei
 
 from __future__ import annotations
 
+import importlib
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor, nn
@@ -106,9 +109,21 @@ def _one_by_one(
     return torch.stack(columns, 2)
 
 
+def _load_forward_mode() -> None:
+    """Load torch's own rules for forward mode, which it loads when they are first used, without its warnings of them."""
+    name = "torch._decomp.decompositions_for_jvp"
+    if name in sys.modules:
+        return
+    with warnings.catch_warnings(), suppress(ImportError):  # a private module, which another torch may name otherwise
+        # Torch compiles them by a function of its own that it calls deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module(name)
+
+
 @contextmanager
 def attention_with_forward_mode() -> Iterator[None]:
     """Run torch's attention layers by operations that have a forward mode: their fused ones have none."""
+    _load_forward_mode()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -314,7 +314,11 @@ def multiply(tracer: Tracer, a: Any, b: Any = -1.0) -> Traced:
     """Record the multiplication by a plain number."""
     x, factor = (a, b) if isinstance(a, Traced) else (b, a)
     if not isinstance(factor, (int, float)):
-        raise tracer.refusal("a product", "only products with a plain number have a rule")
+        raise tracer.refusal(
+            "a product",
+            "only products with a plain number have a rule; an elementwise function of one value, such as u * u, is an "
+            "activation: square = nl.activation(lambda u: u * u), called in the forward",
+        )
     return tracer.add(Scale(float(factor)), [x], x.shape)
 
 

@@ -165,4 +165,4 @@ def robust_data(rows: Rows) -> Figure:
         what = "" if r["projected"] == "nothing" else f", {r['projected']}"
         rank = "" if r["trained_on"] == "original" else f" (rank {r['rank']})"
         labels.append(f"{style.plain(r['network'])}: {style.plain(r['trained_on'], 34)}{rank}{what}")
-    return _dots(rows, labels, "PGD on the network", "accuracy on the unchanged test images (%), mean over seeds")
+    return _dots(rows, labels, "PGD on the network", "accuracy on the unchanged test images (%),\nmean over seeds")

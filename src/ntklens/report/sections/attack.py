@@ -20,12 +20,24 @@ def attack_section(record: Record) -> Section:
         "Line plot of the kernel machine's accuracy against the attack radius for noise, one step and PGD.",
     )
     text = (
-        f"The attacked model is the {curve[0]['model']}: the mean prediction of infinitely wide "
-        "networks trained on the same images. No network was trained to make the perturbations; "
-        "they follow the gradient of the kernel."
+        f"The attacked model is the {curve[0]['model']}: {_what(curve[0]['model'])}. No network was trained to make the "
+        "perturbations; they follow the gradient of the kernel."
     )
     tables = numbers(record, {"attack_curve": "accuracy against ε"})
     return Section("attack", "Attacks made from the kernel alone", text, plates + _gallery(record), tables)
+
+
+def _what(model: str) -> str:
+    """Return what a kernel machine is, from its name: of the infinite network, of a finite one, or of a file."""
+    if " empirical kernel" not in model:
+        if ".safetensors" in model:
+            return "a machine that was fitted and saved before"
+        return "the mean prediction of infinitely wide networks trained on the same images"
+    own = "the weights of its file"
+    initial = "initial weights drawn from the seed"
+    if ".py:" in model:
+        initial += ", unless its function gives it others"
+    return f"the machine on the tangent kernel of the finite network with {own if '@' in model else initial}"
 
 
 def _gallery(record: Record) -> list[Plate]:

@@ -15,14 +15,17 @@ def transfer_section(record: Record) -> Section:
     """Return who is fooled by whose images, and what the images cost."""
     means, costs = rows_of(record, "transfer_means"), rows_of(record, "transfer_cost")
     meta = only_row(record, "transfer_meta")
-    spread = " ± is half of Student's 95 % interval over the seeds." if meta["seeds"] > 1 else ""
+    spread = ""
+    if any(transfer.has_interval(row) for row in means):
+        spread = " In brackets stands Student's 95 % interval over the seeds"
+        spread += "; a question mark where the seeds are too few for one."
     plates = [
         Plate(
             lambda: transfer.heat_map(means),
             "Accuracy of the victims on images made elsewhere: the darker a row, the stronger "
-            "its surrogate. From top to bottom come clean images and noise, kernels without a "
-            "network, kernels of untrained networks, trained networks, and the victim itself. "
-            f"White frames mark the victim's own architecture.{spread}",
+            "its surrogate. Clean images come first and images made on the victim itself last. White frames mark images "
+            "made on the victim, on a network of its architecture that was trained with other seeds, and on a kernel of "
+            f"its architecture.{spread}",
             "Heat map of the accuracy of victims, one per column, on the images of surrogates, one per row.",
         ),
         Plate(
@@ -41,20 +44,25 @@ def transfer_section(record: Record) -> Section:
             "transfer_cost": "cost of each surrogate",
         },
     )
-    return Section("transfer", "Who is fooled by whose images", _text(meta) + _own_tangents(means), plates, tables)
+    return Section("transfer", "Who is fooled by whose images", _text(meta) + _tangents(means, meta), plates, tables)
 
 
-def _own_tangents(means: Rows) -> str:
-    """Return what the tangent kernel of a victim with its own weights does to that victim, beside the white box."""
+def _tangents(means: Rows, meta: dict[str, Any]) -> str:
+    """Return what the tangent kernel of a victim's network does to that victim, beside the white box.
+
+    A victim that is trained in the run has other weights than its tangent kernel, which has initial ones.
+    """
+    given = meta["given"].split(", ")
     accuracies = {(row["surrogate"], row["victim"]): row["accuracy"] for row in means}
     sentences = []
     for (surrogate, victim), accuracy in accuracies.items():
         if surrogate == f"entk:{victim}":
             clean, white_box = accuracies[CLEAN, victim], accuracies[WHITE_BOX, victim]
+            weights = "its own weights" if victim in given else "initial weights drawn from the seed"
             sentences.append(
-                f" The machine on the tangent kernel of {victim} with its own weights, fitted on the sample, makes images "
+                f" The machine on the tangent kernel of {victim} with {weights}, fitted on the sample, makes images "
                 f"that bring {victim} from {100 * clean:.1f} to {100 * accuracy:.1f} %; the white box brings it to "
-                f"{100 * white_box:.1f} %. The nearer the two are, the more of the network's weakness lies in its kernel."
+                f"{100 * white_box:.1f} %."
             )
     return "".join(sentences)
 

@@ -21,9 +21,9 @@ def victim_section(record: Record) -> Section:
         "Accuracy of the victim on clean images, under noise of the same size, and on the images of each source, with 95 % "
         "Wilson intervals. Compare each source with noise: the difference is the effect of the attack itself. The kernel "
         "of an untrained network sees nothing of the victim; where it comes near the white box, which sees everything, "
-        "that knowledge is worth little. A tangent kernel has the weights of its network; where that is the victim, it "
-        "tells how much of the weakness is in the network's linearisation. Each point is an upper bound: the robust "
-        "accuracy is at most the lowest of them, and no attack proves it.",
+        "that knowledge is worth little. A tangent kernel (entk) has the weights of the file that its name ends in, or "
+        "else initial weights drawn from the seed, which are not those of a trained victim. Each point is an upper bound: "
+        "the robust accuracy is at most the lowest of them, and no attack proves it.",
         "Dot plot of the victim's accuracy on clean, noisy and attacked images, a row for each source of images.",
     )
     plates += _gallery(record, str(meta["strongest"]))

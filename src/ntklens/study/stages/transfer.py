@@ -55,7 +55,8 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
                     victim_seed = context.spec.seed + seed
                     victim = training.network(network, x_train, y_train, classes, victim_seed, victim_progress)
                 start = time.perf_counter()
-                x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim))
+                own_attack = part.part((seed + 0.9) / seeds, 0.1 / seeds)
+                x_white_box = _attacked(context, Surrogate(WHITE_BOX, victim), own_attack)
                 white_box_seconds += time.perf_counter() - start
                 victims += 1
                 # The scores include that of the clean images.
@@ -65,7 +66,7 @@ def transfer_stage(context: Context, spec: TransferSpec, progress: Progress) -> 
         {
             "surrogate": WHITE_BOX,
             "fitting_seconds": 0.0,
-            "attack_seconds": white_box_seconds / (len(spec.victims) * spec.seeds),
+            "attack_seconds": white_box_seconds / victims,
             "training_gradients": 0,
             "attack_gradients": len(x) * context.threat.steps,
         }
@@ -108,6 +109,7 @@ def _surrogate_images(
     images: dict[str, Tensor] = {}
     costs: Rows = []
     for name, known in surrogates.items():
+        fitting = _fitting_share(known, sample, n_test * context.threat.steps, training)
         with parts(of_surrogate(name)) as progress:
             source = surrogate(
                 known,
@@ -122,10 +124,10 @@ def _surrogate_images(
                 training=training,
                 models=fitted,
                 class_outputs=class_outputs(context, name),
-                progress=progress.part(0.0, 0.5),
+                progress=progress.part(0.0, fitting),
             )
             start = time.perf_counter()
-            images[name] = _attacked(context, source, progress.part(0.5, 0.5))
+            images[name] = _attacked(context, source, progress.part(fitting, 1 - fitting))
             attack_seconds = time.perf_counter() - start
         costs.append(
             {
@@ -137,6 +139,23 @@ def _surrogate_images(
             }
         )
     return images, costs
+
+
+def _fitting_share(known: SurrogateName, sample: int, gradients: int, training: TrainingRecipe) -> float:
+    """Return the share of a surrogate's time in which it is fitted or trained; the attack takes the rest.
+
+    Args:
+        known: the surrogate.
+        sample: number of its images.
+        gradients: number of gradients that the attack takes.
+        training: how a network is trained.
+    """
+    if known.kind == "net":
+        steps = 0 if known.network is not None and known.network.is_trained else training.epochs * sample
+        return steps / (steps + gradients + 1)
+    # A gradient takes the pairs with the whole sample, each about three times as long as a value; one half of the matrix
+    # is computed.
+    return sample / (sample + 6 * gradients)
 
 
 def _row(context: Context, source: str, victim: str, seed: int, result: TransferScore) -> dict[str, Any]:
