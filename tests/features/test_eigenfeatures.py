@@ -88,6 +88,12 @@ def test_pictures_are_gradients_of_the_feature(features, data):
     torch.testing.assert_close(features.picture(x.detach(), 4), expected, rtol=1e-9, atol=1e-12)
 
 
+def test_the_picture_of_several_features_is_the_sum_of_theirs(features, data):
+    x, y = data.test.x[:4].double(), torch.tensor([0, 1, 1, 0])
+    each = sum(features.picture(x, i, y) for i in (2, 3, 7))
+    torch.testing.assert_close(features.picture(x, [2, 3, 7], y), each, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.long, torch.uint8, torch.int8])
 def test_pictures_of_a_class_are_of_its_output(untyped, features, data, dtype):
     """With two classes the first one's output is the second's turned round, as in the machine's own logits."""

@@ -267,6 +267,7 @@ def features_stage(record, classes, channels, rng, count=150):
         "side_by_side": rng.normal(size=(2, 3, channels, 28, 28)),
         "side_by_side_image": images(rng, 1, channels),
         "picture_images": images(rng, len(columns), channels),
+        "head_and_tail": rng.normal(size=(2, len(columns), channels, *images(rng, 1, channels).shape[2:])),
         "frames": rng.normal(size=(2, channels, 28, 28)),
         "pictures": rng.normal(size=(len(chosen), len(columns), channels, 28, 28)) * images(rng, 1, 1)[0],
     }

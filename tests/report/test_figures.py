@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection, PathCollection
 
 from ntklens.report.figures import attack, dynamics, feature_sets, features, lazy, style
 from ntklens.report.figures.pictures import channels, pictures
-from ntklens.report.sections import sections
+from ntklens.report.sections import opening_plate, sections
 
 
 def lines(axes):
@@ -22,8 +22,9 @@ def drawn(figure):
 
 @pytest.mark.parametrize(("colours", "norm"), [(1, "linf"), (3, "l2")])
 def test_every_axis_of_every_figure_is_named(make_record, colours, norm):
-    plates = [p for s in sections(make_record(channels=colours, norm=norm)) for p in s.plates]
-    assert len(plates) == (32 if colours == 1 else 33)
+    record = make_record(channels=colours, norm=norm)
+    plates = [opening_plate(record), *(p for s in sections(record) for p in s.plates)]
+    assert len(plates) == (33 if colours == 1 else 34)
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")

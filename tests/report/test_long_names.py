@@ -3,7 +3,7 @@
 import pytest
 
 from ntklens.report.figures import style
-from ntklens.report.sections import sections
+from ntklens.report.sections import opening_plate, sections
 
 OTHERS = {
     "fc1": "mine.py:build",
@@ -44,8 +44,7 @@ def test_texts_stay_within_every_figure(make_record, names):
     for table in ("transfer_means", "transfer_cost"):
         rows = [row for row in record.tables[table] if row["surrogate"] == "noise"]
         record.tables[table] += [{**row, "surrogate": names(new["surrogate"])} for new in surrogates for row in rows]
-    for section in sections(record):
-        for plate in section.plates:
-            with style.styled():
-                figure = plate.make()
-            assert texts_outside(figure) == [], plate.alt
+    for plate in [opening_plate(record), *(plate for section in sections(record) for plate in section.plates)]:
+        with style.styled():
+            figure = plate.make()
+        assert texts_outside(figure) == [], plate.alt

@@ -11,7 +11,7 @@ from ntklens.record import Record
 from ntklens.report import render, write_report
 
 STAGES = ("attack", "victim", "lazy", "transfer", "features", "dynamics")
-FIGURES = 32
+FIGURES = 33
 
 
 class Page(HTMLParser):
@@ -101,7 +101,7 @@ def test_a_record_without_its_arrays_is_a_page(record):
         path.unlink()
     page = Page(render(record))
     assert ids(page) == [*STAGES, "claims", "provenance"]
-    assert len(page.all("img")) == FIGURES - 7
+    assert len(page.all("img")) == FIGURES - 8
 
 
 @pytest.mark.parametrize("channels", [1, 3])

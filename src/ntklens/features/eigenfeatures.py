@@ -174,12 +174,12 @@ class NTKFeatures:
         with torch.no_grad():
             return outcomes(self.machine, self.eigenvectors[:, index], weights, x, y, threat, progress)
 
-    def picture(self, x: Float[Tensor, "m *shape"], index: int, y: Int[Tensor, " m"] | None = None) -> Tensor:
+    def picture(self, x: Float[Tensor, "m *shape"], index: Indices, y: Int[Tensor, " m"] | None = None) -> Tensor:
         """Compute ∇_x f^(i)(x) as signed images in the shape of x: which pixels the feature depends on.
 
         Args:
             x: images.
-            index: which feature.
+            index: which feature, or several, whose sum is pictured.
             y: classes whose output is differentiated. With two classes that is f^(i) for the second class and -f^(i) for
                 the first, and without y it is f^(i).
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ntklens.errors import InputError
 from ntklens.record import Record
 from ntklens.report.figures.style import styled
-from ntklens.report.sections import Plate, sections
+from ntklens.report.sections import Plate, opening_plate, sections
 from ntklens.report.tables import number
 from ntklens.vocabulary import NOT_MEASURED
 from ntklens.wording import capitalised, decided_by, how_judged
@@ -37,6 +37,7 @@ def render(record: Record) -> str:
     return environment.get_template("page.html.j2").render(
         title=record.title,
         summary=[row["text"] for row in record.table("summary") if row.get("about") != "claims"],
+        opening=opening_plate(record),
         claims=_claims(record, whole=len(parts) > 1),
         claim_parts=record.table("claim_parts"),
         how_judged=how_judged(record.table("claims")),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ntklens.report.figures import style
 from ntklens.report.figures.style import Rows
+from ntklens.vocabulary import HEAD, TAIL
 
 
 def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]) -> Figure:
@@ -37,6 +38,60 @@ def pictures(rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any]
     bar = fig.colorbar(drawn, ax=axes, shrink=0.7, aspect=30, ticks=[-1, 0, 1])
     bar.set_label("gradient (share of the column's largest)", fontsize=9)
     return fig
+
+
+def head_and_tail_pictures(
+    rows: Rows, columns: Rows, images: NDArray[Any], grid: NDArray[Any], majority: float, attack: str
+) -> Figure:
+    """Draw what head and tail look at, at up to three images, and how often each is right, clean and under attack.
+
+    Args:
+        rows: the table "head_tail", of the head, the tail and all features.
+        columns: the class of each of the m images.
+        images: (m, C, H, W), in [0, 1].
+        grid: (2, m, C, H, W), the signed gradients of head and tail at the images.
+        majority: share of the most frequent class.
+        attack: the threat in words, for the legend.
+    """
+    by_name = {row["features"]: row for row in rows}
+    names = (HEAD, TAIL)
+    count = min(3, len(columns))
+    fig = style.figure(9.2, 1.25 * count + 0.9)
+    left, right = fig.subfigures(1, 2, width_ratios=(1.25, 1), squeeze=False)[0]
+    axes = left.subplots(count, 3, squeeze=False)
+    for j in range(count):
+        style.picture(axes[j, 0], images[j], title="" if j else "test image")
+        axes[j, 0].set_ylabel(style.plain(columns[j]["label"]), fontsize=9)
+        for i, name in enumerate(names):
+            scale = np.abs(grid[i, j].mean(0)).max() or 1.0
+            title = "" if j else f"what {_which(by_name[name])}\nlook at"
+            drawn = style.picture(axes[j, i + 1], grid[i, j] / scale, signed=True, title=title)
+    bar = left.colorbar(drawn, ax=axes, shrink=0.8, aspect=25, ticks=[-1, 0, 1])
+    bar.set_label("gradient (share of the picture's largest)", fontsize=8)
+    plot = right.subplots()
+    chosen = [by_name[name] for name in names]
+    for shift, key, label, colour in (
+        (-0.19, "accuracy", "clean", style.BLUE),
+        (0.19, "robust_accuracy", f"under attack, {attack}", style.RED),
+    ):
+        places = np.arange(2) + shift
+        heights = style.percent(chosen, key)
+        plot.bar(places, heights, 0.36, color=colour, label=label, yerr=style.spread(chosen, key), ecolor="0.25")
+        for place, height, top in zip(places, heights, style.percent(chosen, f"{key}_high"), strict=True):
+            plot.text(place, top + 1.5, f"{height:.0f} %", ha="center", va="bottom", fontsize=9)
+    plot.axhline(100 * majority, color="0.4", linestyle=":", linewidth=1, label="majority class")
+    plot.set_xticks([0, 1], [f"{_which(row)} alone" for row in chosen])
+    style.percent_axis(plot, "right predictions")
+    plot.set_xlabel("features of the kernel, by eigenvalue")
+    plot.set_ylim(0, 118)
+    plot.set_yticks(range(0, 101, 20))
+    plot.legend(loc="upper right", fontsize=8, ncols=1)
+    return fig
+
+
+def _which(row: dict[str, Any]) -> str:
+    """Return the set of features in words: the first ones or the others."""
+    return f"{'the first' if row['features'] == HEAD else 'the other'} {row['count']}"
 
 
 def channels(rows: Rows, image: NDArray[Any], grid: NDArray[Any]) -> Figure:

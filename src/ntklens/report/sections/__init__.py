@@ -8,12 +8,12 @@ from ntklens.record import Record
 from ntklens.report.sections.attack import attack_section
 from ntklens.report.sections.base import Plate, Section
 from ntklens.report.sections.dynamics import dynamics_section
-from ntklens.report.sections.features import features_section
+from ntklens.report.sections.features import features_section, opening_plate
 from ntklens.report.sections.lazy import lazy_section
 from ntklens.report.sections.transfer import transfer_section
 from ntklens.report.sections.victim import victim_section
 
-__all__ = ["Plate", "Section", "sections"]
+__all__ = ["Plate", "Section", "opening_plate", "sections"]
 
 _MAKERS = {
     "attack": attack_section,

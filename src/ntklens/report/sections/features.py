@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ntklens.record import Record
 from ntklens.report.figures import features, style
-from ntklens.report.figures.pictures import channels, pictures, side_by_side
+from ntklens.report.figures.pictures import channels, head_and_tail_pictures, pictures, side_by_side
 from ntklens.report.sections.base import Plate, Section, arrays_of, numbers, only_row, plate_of, rows_of
 from ntklens.report.sections.feature_sets import consequences, head, sets
-from ntklens.vocabulary import USELESS
+from ntklens.vocabulary import HEAD, TAIL, USELESS
 
 
 def features_section(record: Record) -> Section:
@@ -47,6 +47,27 @@ def features_section(record: Record) -> Section:
         },
     )
     return Section("features", "Useful and robust features", _text(record), plates, tables)
+
+
+def opening_plate(record: Record) -> Plate | None:
+    """Return the figure that a page on features begins with: what robust and fragile features look at, and carry."""
+    rows, columns = rows_of(record, "head_tail"), rows_of(record, "picture_columns")
+    arrays = arrays_of(record, "features/picture_images", "features/head_and_tail")
+    if not rows or not arrays:
+        return None
+    images, grid = arrays
+    meta = only_row(record, "head_tail_meta")
+    size = {row["features"]: row["count"] for row in rows}
+    which = "feature is" if size[HEAD] == 1 else f"{size[HEAD]} features are"
+    return Plate(
+        lambda: head_and_tail_pictures(rows, columns, images, grid, meta["majority"], style.threat(meta)),
+        f"What robust and what fragile features look like. The kernel's first {which} the head, whose number makes it most "
+        f"often right under attack on {meta['n_chosen']} other test images; the other {size[TAIL]} are the tail. Left: "
+        "brightening a red pixel, or darkening a blue one, raises the output for the image's true class. Look for the "
+        "shape of the object under the head, and for scattered pixels under the tail. Right: how often each is right, on "
+        f"its own, on {meta['n']} test images, with 95 % intervals; the dotted line is the rate of the majority class.",
+        "Three test images beside the signed gradients of head and tail, and bars of their accuracy, clean and attacked.",
+    )
 
 
 def _text(record: Record) -> str:

@@ -65,7 +65,7 @@ def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> 
         "bands": lambda part: (scored_bands(context, features, spec, part), {}),
         "trade-off": lambda part: (trade_off(context, features, spec, part), {}),
         "other kernels": lambda part: agreement(context, features, spec, part),
-        "pictures": lambda part: _pictured(context, features, spec, tables["features"], by_all()),
+        "pictures": lambda part: _pictured(context, features, spec, tables, by_all()),
         "learning": lambda part: (learning(context, features, spec, part), {}),
         "robust data": lambda part: networks_on_robust_data(context, features, spec, by_half(), part),
     }
@@ -85,10 +85,12 @@ def _machines(context: Context, features: NTKFeatures, spec: FeaturesSpec, score
 
 
 def _pictured(
-    context: Context, features: NTKFeatures, spec: FeaturesSpec, scored: Rows, chosen: dict[str, list[int]]
+    context: Context, features: NTKFeatures, spec: FeaturesSpec, tables: Tables, chosen: dict[str, list[int]]
 ) -> tuple[Tables, Arrays]:
-    """Picture features, and the training images that carry the chosen ones."""
-    of_features, of_images = pictures(context, features, spec, scored), label_energy_by_image(context, features, chosen)
+    """Picture features, head and tail, and the training images that carry the chosen ones."""
+    meta = tables.get("head_tail_meta")
+    of_features = pictures(context, features, spec, tables["features"], meta[0]["k"] if meta else None)
+    of_images = label_energy_by_image(context, features, chosen)
     return of_features[0] | of_images[0], of_features[1] | of_images[1]
 
 
