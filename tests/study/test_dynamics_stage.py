@@ -222,7 +222,8 @@ def test_checkpoints_of_another_training(checkpoints, tmp_path):
     assert [(r["training"], r["epoch"]) for r in rows] == [("watched", e) for e in (1, 2, 3)]
     assert rows[1]["velocity"] > 0.01
     assert {r["verdict"] for r in record.table("claims")} == {"not measured"}
-    assert record.table("advice")[0]["kind"] == "moving"
+    assert record.table("advice")[0]["kind"] == "not known yet"
+    assert "measured from epoch 1, the first record" in record.table("advice")[0]["text"]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ class KernelPath:
         return self._settling
 
     def row(self, t: int) -> dict[str, float]:
-        """Return the measures of kernel number t; only the distance to the end asks all kernels."""
+        """Return the measures of kernel number t; only the distances to the end ask all kernels."""
         t = range(len(self.epochs))[t]
         kernel, eigenvalues = self.kernels[t], self._eigensystem(t).eigenvalues
         targets = nn.functional.one_hot(self.y).double()
@@ -72,6 +72,7 @@ class KernelPath:
             "effective_rank": measures.effective_rank(eigenvalues),
             "centred_rank": measures.centred_rank(kernel),
             "distance_to_end": self.settling().distance[t],
+            "distance_with_noise": self.settling().with_noise[t],
             "trace": float(eigenvalues.sum()),
             "alignment": measures.alignment(kernel, targets),
             "specialisation": float(np.mean(measures.specialisation(kernel, self.y))),

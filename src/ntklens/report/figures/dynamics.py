@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -15,6 +16,9 @@ from ntklens.vocabulary import FGSM, NOT_LINEARISED, PGD, STANDARD, UNTRAINED, W
 
 _COLOURS = {STANDARD: style.BLUE, FGSM: style.ORANGE, PGD: style.RED, WATCHED: style.PURPLE}
 _PARTS = {"whole kernel": "", "top eigenspace": "_top", "the rest": "_bottom"}
+
+_LEAST_SHARE = 0.05
+"""Length of the axis of the concentration, at least; in many networks it stays within a thousandth of 1."""
 
 
 def _paths(rows: Rows) -> dict[str, list[list[dict[str, Any]]]]:
@@ -73,20 +77,26 @@ def settling(rows: Rows, settled: Rows) -> Figure:
     fig = style.figure(9.5, 4.2)
     axes = fig.subplots()
     last = max(row["epoch"] for row in rows)
-    ends = {(row["training"], row["seed"]): row["epoch"] for row in settled}
+    ends = {(row["training"], row["seed"]): row for row in settled}
     for training, seeds in _paths(rows).items():
         colour = _COLOURS[training]
         for number, path in enumerate(seeds):
             epochs, distance = style.column(path, "epoch"), style.column(path, "distance_to_end")
             axes.plot(epochs, distance, color=colour, linewidth=1.0, alpha=0.6, label=None if number else training)
-            end = ends.get((training, path[0]["seed"]))
-            if end is not None:
-                axes.plot([end], [0.1], "v", color=colour, markersize=8, markeredgecolor="white", zorder=3)
+            end = ends.get((training, path[0]["seed"]), {})
+            if end.get("epoch") is not None:
+                # A record of an earlier version does not tell whether the epoch counts.
+                inside: dict[str, Any] = (
+                    {"markeredgecolor": "white"} if end.get("settled", True) else {"markerfacecolor": "white"}
+                )
+                axes.plot([end["epoch"]], [0.1], "v", color=colour, markersize=8, zorder=3, **inside)
     axes.axhline(0.1, color=style.GREY, linestyle=":", linewidth=1.2)
     axes.axhline(0.0, color=style.GREY, linewidth=0.8)
     axes.set_xlim(-0.01 * last, 1.01 * last)
     axes.set_ylim(-0.08, 1.05)
-    axes.set_xlabel("epoch (▼ and dotted line: settled, below a tenth from there on)")
+    axes.set_xlabel(
+        "epoch (▼: settled, below a tenth, the dotted line, from there on; ▽: below it, but not settled yet)"
+    )
     axes.set_ylabel("squared distance to the end")
     fig.legend(loc="outside upper center", ncols=4)
     return fig
@@ -126,6 +136,7 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     size.set_yscale("log", nonpositive="mask")
     size.set_title("trace")
     size.set_ylabel("sum of the eigenvalues")
+    _widen(share, _LEAST_SHARE)
     share.set_title(f"concentration in the top {meta['top_k']}")
     share.set_ylabel("share of the squared spectrum")
     rank.set_title("effective rank, centred cosine kernel" if rank_key == "centred_rank" else "effective rank")
@@ -136,6 +147,15 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
         panel.set_xlabel("epoch")
     fig.legend(loc="outside upper center", ncols=3)
     return fig
+
+
+def _widen(axes: Axes, least: float) -> None:
+    """Make the y axis of shares at least so long, so that a fall by a fraction of it does not look like a large one."""
+    low, high = axes.get_ylim()
+    missing = least - (high - low)
+    if missing > 0:
+        high = min(high + missing / 2, max(high, 1.0 + 0.05 * least))
+        axes.set_ylim(high - least, high)
 
 
 def one_step(rows: Rows, alarms: Rows) -> Figure:

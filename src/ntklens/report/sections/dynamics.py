@@ -115,18 +115,34 @@ def _settling(record: Record) -> list[Plate]:
     rows, settled = rows_of(record, "dynamics"), rows_of(record, "settling")
     if not settled or all(row.get("distance_to_end") is None for row in rows):
         return []
-    epochs = _by_training(settled, lambda epoch: "not within this run" if epoch is None else f"{epoch:.1f}")
+    trainings = {row["training"] for row in settled}
+    comparison = (
+        "Where the lines of PGD training lie left of those of standard training, its kernel settles earlier. "
+        if {STANDARD, PGD} <= trainings
+        else ""
+    )
     return [
         Plate(
             lambda: dynamics.settling(rows, settled),
             "How the kernel comes to where its training leaves it. Drawn is the squared distance of the centred cosine "
             "kernel to its mean over the last tenth of the epochs, as a share of that at the start, from products of "
             "displacements whose noise is independent, so that the noise of the steps does not add to it. "
-            f"{_seeds(only_row(record, 'dynamics_meta'))} Where the lines of PGD training lie left of those of standard "
-            f"training, its kernel settles earlier. Epochs from which on less than a tenth is left: {epochs}.",
+            f"{_seeds(only_row(record, 'dynamics_meta'))} {comparison}Epochs from which on less than a tenth is left: "
+            f"{_by_training(settled, _settled_at)}.",
             "Line plot of the distance of the kernel to its end against the epoch, with the settling epochs marked.",
         )
     ]
+
+
+def _settled_at(row: dict[str, Any]) -> str:
+    """Return when a kernel settles, whether that counts, and from where it is measured if not from the start."""
+    if row["epoch"] is None:
+        return "not within this run"
+    # A record of an earlier version does not tell the last two.
+    first = row.get("first_epoch") or 0
+    remarks = [] if row.get("settled", True) else ["which does not count as settled yet"]
+    remarks += [f"measured from epoch {first:g}, the first record"] if first > 0 else []
+    return f"{row['epoch']:.1f}" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 def _seeds(meta: dict[str, Any]) -> str:
@@ -137,13 +153,15 @@ def _lazy_epochs(record: Record) -> str:
     """Return the first lazy epochs of each training at the experiment's own threshold."""
     threshold = only_row(record, "dynamics_meta")["lazy_threshold"]
     rows = [row for row in rows_of(record, "lazy_epochs") if row["threshold"] == threshold]
-    told = _by_training(rows, lambda epoch: "not for good within this run" if epoch is None else f"from {epoch:g}")
+    told = _by_training(
+        rows, lambda row: "not for good within this run" if row["epoch"] is None else f"from {row['epoch']:g}"
+    )
     return told or "no training came to its end"
 
 
-def _by_training(rows: Rows, text: Callable[[float | None], str]) -> str:
+def _by_training(rows: Rows, text: Callable[[dict[str, Any]], str]) -> str:
     """Return the epochs of each training's seeds, as "standard 11.7, 14.5; PGD 8.7, 9.7"."""
-    epochs = {name: [text(row["epoch"]) for row in rows if row["training"] == name] for name in _TRAININGS}
+    epochs = {name: [text(row) for row in rows if row["training"] == name] for name in _TRAININGS}
     return "; ".join(f"{name} {', '.join(texts)}" for name, texts in epochs.items() if texts)
 
 
