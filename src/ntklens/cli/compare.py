@@ -42,7 +42,10 @@ def compare(first: First, second: Second, every: Every = False, json: o.Json = F
         f"{len(different)} of {len(found.figures)} figures differ by more than their intervals; of figures that are the "
         "same, about one in twenty does so by chance."
         if found.figures
-        else "The runs have no figure in common."
+        else "The runs have no figure with an interval in common."
     )
+    if found.measures:
+        console.table("measures at the end", found.measures)
+        console.say("These measures have no interval, so nobody can tell by them alone whether a difference is chance.")
     for row in found.alone:
         console.say(f"{row['figures']} figures of the table {row['table']} are in one run alone.")
