@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from ntklens.dynamics import measures
 from ntklens.dynamics.settling import Settling, settling
 
+NAMES = (
+    *("epoch", "velocity", "concentration", "effective_rank", "centred_rank", "distance_to_end", "distance_with_noise"),
+    *("trace", "alignment", "specialisation"),
+    *("radius", "angle", "radius_top", "angle_top", "radius_bottom", "angle_bottom"),
+)
+"""Names of the measures of a kernel, in the order of `KernelPath.row`."""
+
 
 class Eigensystem(NamedTuple):
     """All eigenvalues of a kernel, in descending order, and the eigenvectors of the largest ones, in float64."""
