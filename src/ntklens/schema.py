@@ -167,7 +167,7 @@ TABLES: dict[str, dict[str, Table]] = {
         ),
         "dynamics_meta": Table(
             ("top_k", "probe", "seeds", "lazy_threshold", "architecture", "attack_steps", "eps"),
-            optional=("tracker_share", "norm", "majority", "images", "fingerprint"),
+            optional=("tracker_share", "norm", "majority", "images", "fingerprint", "scored"),
         ),
         "settling": Table(
             (

@@ -137,14 +137,14 @@ class KernelTracker:
         Args:
             module: the network, on any device and in any precision.
             epoch: number of epochs that it has been trained for.
-            scalars: further figures for the row of this epoch, under names of their own; `advice` reads the learning rate, `lr`.
+            scalars: further figures for the row of this epoch, under names of their own; `advice` reads the rate `lr`.
 
         Returns:
             The kernel matrix on the probe images, (n, n).
 
         Raises:
-            InputError: the epoch is before the last one, the network lacks classes of the probe set or has parameters of other
-                shapes than before, or a scalar has the name of a measure.
+            InputError: the epoch is before the last one, the network lacks classes of the probe set or has parameters of
+                other shapes than before, or a scalar has the name of a measure.
             NumericalFailure: the kernel is not finite.
         """
         epoch = _epoch(epoch)

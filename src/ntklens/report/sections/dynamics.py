@@ -40,11 +40,11 @@ def dynamics_section(record: Record) -> Section:
 def _text(record: Record) -> str:
     meta = only_row(record, "dynamics_meta")
     trainings = sorted({str(row["training"]) for row in rows_of(record, "dynamics")}, key=_TRAININGS.index)
-    if WATCHED in trainings:
+    if _is_watched(record):
         return (
             f"The tangent kernel of {style.plain(meta['architecture'], 60)} was measured at the "
             f"checkpoints of its training, on the same {meta['probe']} clean test images each "
-            f"time. {_attack(meta)}"
+            f"time. {_scored(meta)}{_attack(meta)}"
         )
     images = {
         STANDARD: "clean images",
@@ -64,6 +64,11 @@ def _text(record: Record) -> str:
     if meta["tracker_share"] is not None:
         text += f" The measuring took {100 * meta['tracker_share']:.1f} % as long as the training."
     return text
+
+
+def _scored(meta: dict[str, Any]) -> str:
+    """Return on how many images checkpoints are scored; a record of an earlier version does not tell."""
+    return f"Accuracies are on {meta['scored']:,} test images. " if meta.get("scored") else ""
 
 
 def _attack(meta: dict[str, Any]) -> str:
@@ -101,7 +106,7 @@ def _path(record: Record) -> list[Plate]:
         Plate(
             lambda: dynamics.over_epochs(rows, meta),
             "Accuracy with 95 % Wilson intervals, and five measures of the kernel without one. "
-            f"{_attack(meta)} {_seeds(meta)} The velocity does not tell when a kernel has settled: late in a training it "
+            f"{_attack(meta)} {_seeds(record)}The velocity does not tell when a kernel has settled: late in a training it "
             "is the noise of the steps, which a smaller learning rate or larger batches reduce. It stays below the dotted "
             f"line from there to the end, for three epochs at least: {_lazy_epochs(record)}.",
             "Six line plots against the epoch: accuracy, effective rank, alignment, concentration, trace and velocity.",
@@ -127,7 +132,7 @@ def _settling(record: Record) -> list[Plate]:
             "How the kernel comes to where its training leaves it. Drawn is the squared distance of the centred cosine "
             "kernel to its mean over the last tenth of the epochs, as a share of that at the start, from products of "
             "displacements whose noise is independent, so that the noise of the steps does not add to it. "
-            f"{_seeds(only_row(record, 'dynamics_meta'))} {comparison}Epochs from which on less than a tenth is left: "
+            f"{_seeds(record)}{comparison}Epochs from which on less than a tenth is left: "
             f"{_by_training(settled, _settled_at)}.",
             "Line plot of the distance of the kernel to its end against the epoch, with the settling epochs marked.",
         )
@@ -145,8 +150,16 @@ def _settled_at(row: dict[str, Any]) -> str:
     return f"{row['epoch']:.1f}" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
-def _seeds(meta: dict[str, Any]) -> str:
-    return "There is one run of each training." if meta["seeds"] == 1 else f"Each line is one of {meta['seeds']} seeds."
+def _seeds(record: Record) -> str:
+    """Return how many runs the lines are, where there may be several."""
+    if _is_watched(record):
+        return ""
+    seeds = only_row(record, "dynamics_meta")["seeds"]
+    return "There is one run of each training. " if seeds == 1 else f"Each line is one of {seeds} seeds. "
+
+
+def _is_watched(record: Record) -> bool:
+    return any(row["training"] == WATCHED for row in rows_of(record, "dynamics"))
 
 
 def _lazy_epochs(record: Record) -> str:
