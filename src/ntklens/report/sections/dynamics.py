@@ -11,8 +11,6 @@ from ntklens.report.sections.base import Plate, Rows, Section, numbers, only_row
 from ntklens.vocabulary import FGSM, PGD, STANDARD, WATCHED
 from ntklens.wording import norm_sign, pixels
 
-_TRAININGS = (STANDARD, FGSM, PGD, WATCHED)
-
 
 def dynamics_section(record: Record) -> Section:
     """Return the kernel's path over the epochs, and what can be done with the kernel that training leaves."""
@@ -39,7 +37,12 @@ def dynamics_section(record: Record) -> Section:
 
 def _text(record: Record) -> str:
     meta = only_row(record, "dynamics_meta")
-    trainings = sorted({str(row["training"]) for row in rows_of(record, "dynamics")}, key=_TRAININGS.index)
+    trainings = dynamics.trainings(rows_of(record, "dynamics"))
+    if _is_tracked(record):
+        return (
+            f"The tangent kernel was recorded by a KernelTracker over {'each' if len(trainings) > 1 else 'the'} training, "
+            f"on the same {meta['probe']} clean probe images each time. Accuracies are on these images."
+        )
     if _is_watched(record):
         return (
             f"The tangent kernel of {style.plain(meta['architecture'], 60)} was measured at the "
@@ -81,8 +84,9 @@ def _path(record: Record) -> list[Plate]:
     """Return what is seen over the epochs."""
     rows = rows_of(record, "dynamics")
     meta = only_row(record, "dynamics_meta")
-    names = {training: f"dynamics/distance_{training}" for training in _TRAININGS}
+    names = {training: f"dynamics/distance_{training}" for training in dynamics.trainings(rows)}
     maps = {training: record.array(name) for training, name in names.items() if record.has(name)}
+    attack = "" if _is_tracked(record) else f"{_attack(meta)} "
     first_seed = " The first seed is drawn." if meta["seeds"] > 1 else ""
     distances = [
         Plate(
@@ -106,7 +110,7 @@ def _path(record: Record) -> list[Plate]:
         Plate(
             lambda: dynamics.over_epochs(rows, meta),
             "Accuracy with 95 % Wilson intervals, and five measures of the kernel without one. "
-            f"{_attack(meta)} {_seeds(record)}The velocity does not tell when a kernel has settled: late in a training it "
+            f"{attack}{_seeds(record)}The velocity does not tell when a kernel has settled: late in a training it "
             "is the noise of the steps, which a smaller learning rate or larger batches reduce. It stays below the dotted "
             f"line from there to the end, for three epochs at least: {_lazy_epochs(record)}.",
             "Six line plots against the epoch: accuracy, effective rank, alignment, concentration, trace and velocity.",
@@ -152,10 +156,15 @@ def _settled_at(row: dict[str, Any]) -> str:
 
 def _seeds(record: Record) -> str:
     """Return how many runs the lines are, where there may be several."""
-    if _is_watched(record):
+    if _is_watched(record) or _is_tracked(record):
         return ""
     seeds = only_row(record, "dynamics_meta")["seeds"]
     return "There is one run of each training. " if seeds == 1 else f"Each line is one of {seeds} seeds. "
+
+
+def _is_tracked(record: Record) -> bool:
+    """Return whether the record is of a tracker's folder, which knows no attack of the test."""
+    return only_row(record, "dynamics_meta")["eps"] is None
 
 
 def _is_watched(record: Record) -> bool:
@@ -174,7 +183,7 @@ def _lazy_epochs(record: Record) -> str:
 
 def _by_training(rows: Rows, text: Callable[[dict[str, Any]], str]) -> str:
     """Return the epochs of each training's seeds, as "standard 11.7, 14.5; PGD 8.7, 9.7"."""
-    epochs = {name: [text(row) for row in rows if row["training"] == name] for name in _TRAININGS}
+    epochs = {name: [text(row) for row in rows if row["training"] == name] for name in dynamics.trainings(rows)}
     return "; ".join(f"{name} {', '.join(texts)}" for name, texts in epochs.items() if texts)
 
 
