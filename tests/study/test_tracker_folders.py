@@ -72,5 +72,8 @@ def test_what_cannot_be_read(data, tmp_path):
     (tmp_path / "other" / "probe.npz").unlink()
     with pytest.raises(nl.InputError, match="Make a KernelTracker with the same images"), opened(tmp_path / "other"):
         pass
+    nl.KernelTracker(data.test.x[:9], data.test.y[:9], top_k=4, folder=tmp_path / "other")
+    with opened(tmp_path / "other") as record:
+        assert len(record.table("dynamics")) == 1, "a tracker of the same images has added the classes"
     with pytest.raises(nl.InputError, match="does not exist"), opened(tmp_path / "a"):
         pass

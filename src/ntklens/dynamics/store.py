@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import zipfile
 from collections.abc import Sequence
@@ -114,10 +115,11 @@ def set_aside(folder: Path) -> None:
     target = folder.with_name(f"{folder.name}.before")
     while target.exists():
         target = folder.with_name(f"{folder.name}.before-{next(numbers)}")
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     # From the last one backwards: whenever this is interrupted, the folder holds the beginning of one sequence.
     for path in [*sorted(folder.glob(_PATTERN), reverse=True), folder / _PROBE]:
-        if path.exists():
+        # Of several processes of one training, another one may have moved it.
+        with contextlib.suppress(FileNotFoundError):
             path.rename(target / path.name)
 
 
@@ -138,6 +140,11 @@ def write_probe(folder: Path, probe: Probe) -> None:
     """Write the classes of the probe set beside the records, so that they can be read without the images."""
     with written_whole(folder / _PROBE) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, classes=probe.classes.cpu().numpy(), top_k=np.array(probe.top_k))
+
+
+def has_probe(folder: Path) -> bool:
+    """Return whether the classes of the probe set stand beside the records."""
+    return (folder / _PROBE).is_file()
 
 
 def read_probe(folder: Path) -> Probe:

@@ -120,7 +120,8 @@ class KernelTracker:
                 store.set_aside(self._folder)
             for record in store.read_all(self._folder, self._fingerprint()):
                 self._append(record)
-            store.write_probe(self._folder, store.Probe(self.probe_y, self.top_k))
+            if self.epochs and not store.has_probe(self._folder):  # records of an earlier version
+                store.write_probe(self._folder, store.Probe(self.probe_y, self.top_k))
 
     def __repr__(self) -> str:
         epochs = f"epochs {self.epochs[0]:g} to {self.epochs[-1]:g}" if self.epochs else "nothing yet"
@@ -179,6 +180,7 @@ class KernelTracker:
         # The measurement has succeeded: now an earlier record of this epoch may be removed.
         self.rewind(epoch)
         if self._folder is not None:
+            store.write_probe(self._folder, store.Probe(self.probe_y, self.top_k))
             store.write(self._folder, len(self.epochs), record, self._fingerprint())
         self._append(record)
         self.seconds += time.perf_counter() - start
@@ -318,9 +320,7 @@ class KernelTracker:
             raise InputError("nothing is recorded yet. Call record(module, epoch) first.")
 
     def log(self, writer: ScalarWriter, tag: str = "kernel") -> None:
-        """Write the last row to TensorBoard; call it after `record`.
-
-        `logged` says what is written.
+        """Write the last row to TensorBoard, as `logged` gives it; call it after `record`.
 
         Args:
             writer: a `torch.utils.tensorboard.SummaryWriter`, or an object with its `add_scalar`.
