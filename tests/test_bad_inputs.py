@@ -68,6 +68,7 @@ UNCHECKED = {
     "fingerprint": "takes nothing",
     "distance": "takes nothing",
     "rows": "takes nothing",
+    "logged": "takes nothing",
     "extra_repr": "takes nothing",
     "identity": "takes nothing",
     "of_graph": "called with a graph that was traced before",

@@ -157,8 +157,8 @@ TABLES: dict[str, dict[str, Table]] = {
         "dynamics": Table(
             (
                 *(*_RUN, "epoch", "velocity", "concentration", "effective_rank", "trace", "alignment"),
-                *("centred_rank", "distance_to_end", "specialisation", *_POLAR, "probe_loss", "probe_accuracy"),
-                *_ACCURACY,
+                *("centred_rank", "distance_to_end", "distance_with_noise", "specialisation", *_POLAR),
+                *("probe_loss", "probe_accuracy", *_ACCURACY),
             ),
             optional=(
                 *("train_loss", "adversarial_cosine", "adversarial_trace"),
@@ -167,12 +167,12 @@ TABLES: dict[str, dict[str, Table]] = {
         ),
         "dynamics_meta": Table(
             ("top_k", "probe", "seeds", "lazy_threshold", "architecture", "attack_steps", "eps"),
-            optional=("tracker_share", "norm", "majority", "images", "fingerprint"),
+            optional=("tracker_share", "norm", "majority", "images", "fingerprint", "scored"),
         ),
         "settling": Table(
             (
-                *(*_RUN, "epoch", "area", "last_epoch", "learned_epoch", "distance_when_learned", "centred_rank"),
-                *(*_ACCURACY, *_ROBUST_ACCURACY),
+                *(*_RUN, "epoch", "settled", "first_epoch", "last_epoch", "area", "learned_epoch"),
+                *("distance_when_learned", "centred_rank", *_ACCURACY, *_ROBUST_ACCURACY),
             )
         ),
         "equal_accuracy": Table((*_RUN, "accuracy", "epoch", "centred_rank")),

@@ -231,6 +231,7 @@ ROWS = [
             "outputs": "trace",
             "top_k": 2,
             "folder": None,
+            "fresh": False,
             "attack": None,
         },
         {
@@ -239,6 +240,7 @@ ROWS = [
             "outputs": (*k.CHOICE, *k.refused(full="full")),
             "top_k": (*k.COUNT, *k.refused(too_many=6, nothing=None)),
             "folder": k.refused(number=1, a_file=k.instead(lambda: _file(b"1", "records"))),
+            "fresh": k.refused(text="yes", number=3, nothing=None),
             "attack": k.refused(text="fgsm", number=1),
         },
         but={("probe_x", "integers"): None, ("probe_x", "truth values"): None, ("probe_x", "float64"): None},

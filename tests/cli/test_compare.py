@@ -15,7 +15,7 @@ def test_two_runs_are_set_side_by_side(finished_attack, tmp_path):
     assert "kernel.ridge" in process.stdout
     assert "figures differ by more than their intervals" in process.stdout
     found = json.loads(ntklens("compare", folder, tmp_path / "other", "--json").stdout)
-    assert {"settings", "claims", "figures", "alone"} == set(found)
+    assert {"settings", "claims", "figures", "measures", "alone"} == set(found)
     assert all(isinstance(row["differs"], bool) for row in found["figures"])
 
 

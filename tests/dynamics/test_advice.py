@@ -28,7 +28,7 @@ def settled(distances, **more):
 
 def test_few_records_say_nothing_of_the_end():
     (first,) = advice(path([]), 0.01)
-    assert (first.kind, first.epoch) == ("moving", 0)
+    assert (first.kind, first.epoch) == ("not known yet", 0)
     assert "it takes 6 records, and there is 1" in first.text
     assert "there are 5" in advice(settled([1.0, 0.1, 0.0, 0.0]), 0.01)[0].text
 
@@ -36,7 +36,10 @@ def test_few_records_say_nothing_of_the_end():
 def test_a_kernel_that_moves_and_one_that_has_settled():
     (moving,) = advice(settled([1.0, 0.8, 0.6, 0.4, 0.2, 0.0]), 0.01)
     assert (moving.kind, moving.epoch) == ("moving", 6)
-    assert "90 % of its squared way to where it is now were done within the first 60 % of the run" in moving.text
+    assert (
+        "90 % of its squared way to where it is now, in the centred and normalised kernel, were done within"
+        in moving.text
+    )
     rows = settled([1.0, 0.5, 0.05, 0.01, -0.01, 0.0])
     (still,) = advice(rows, 0.03)
     assert (still.kind, still.epoch) == ("settled", pytest.approx(1 + 0.4 / 0.45))
@@ -46,15 +49,55 @@ def test_a_kernel_that_moves_and_one_that_has_settled():
     assert "still moves by 0.02, in kernel distance: that is the noise of the steps" in advice(rows, 0.01)[0].text
     distance = torch.zeros(7, 7)
     distance[2, 6] = distance[6, 2] = 1 - math.cos(math.radians(25))
-    distance[0, 6] = distance[6, 0] = 2 * float(distance[2, 6]) + 0.01
     (far,) = advice(rows, 0.01, distance)
-    assert "turned by 25° since epoch 2, and by 34° since the first record" in far.text
-    distance[0, 6] = distance[6, 0] = 1.1 * float(distance[2, 6])
-    (lost,) = advice(rows, 0.01, distance)
+    assert "changed by 25° since epoch 2, and by 34° since the first record" in far.text
+    assert "plain angle of the kernel, another measure" in far.text
+    (lost,) = advice([r | {"distance_with_noise": 0.6} for r in rows], 0.01, distance)
     assert lost.kind == "moving", "it wanders as far as it has come"
-    assert "almost as far from epoch 2 as from the first record" in lost.text
+    assert "wanders about it by 60 % of its squared way" in lost.text
     (early,) = advice(settled([1.0, 0.5, 0.05, 0.0, 0.0], rank=[6.0, 2.5, 1.5, 1.5, 1.6, 1.7]), 0.01)
     assert early.kind == "not learning yet"
+
+
+def test_it_is_linearised_from_the_weights_of_now():
+    (still,) = advice(settled([1.0, 0.5, 0.05, 0.01, -0.01, 0.0]))
+    assert "linearised from the weights of now, epoch 6" in still.text
+    assert "those of the settling epoch among them, may cost accuracy" in still.text
+    assert "in the centred and normalised kernel" in still.text
+
+
+def test_a_far_step_of_the_whole_kernel_does_not_undo_what_the_figure_marks():
+    """The plain distance from the settling record is as long as that from the first; the settling is not of it."""
+    rows = [r | {"distance_with_noise": 0.1} for r in settled([1.0, 0.5, 0.05, 0.01, 0.0, 0.0])]
+    distance = torch.full((7, 7), 0.03).fill_diagonal_(0)
+    assert advice(rows, 0.01, distance)[0].kind == "settled"
+
+
+def test_a_small_step_late_in_the_run_is_not_called_a_movement():
+    late = [r | {"velocity": 0.0011} for r in settled([1.0, 0.8, 0.6, 0.4, 0.2, 0.05])]
+    (quiet,) = advice([r | {"lr": 0.05 if t < 5 else 1e-4} for t, r in enumerate(late)])
+    assert (quiet.kind, quiet.epoch) == ("not known yet", 6)
+    assert "hardly moves, by a kernel distance of 0.0011" in quiet.text
+    assert "near to where it is now at epoch 4.67, late in the run" in quiet.text
+    assert "If it stays, that is known at epoch 8." in quiet.text
+    assert "learning rate (lr) has fallen from 0.05 to 0.0001" in quiet.text
+    assert advice(settled([1.0, 0.8, 0.6, 0.4, 0.2, 0.05]))[0].kind == "moving"
+
+
+@pytest.mark.parametrize(("last", "told"), [(0.004, True), (0.006, False), (math.nan, False)])
+def test_steps_that_became_small_are_told_beside_a_settled_kernel(last, told):
+    rows = [r | {"lr": 0.05 if t < 6 else last} for t, r in enumerate(settled([1.0, 0.5, 0.05, 0.01, 0.0, 0.0]))]
+    (still,) = advice(rows)
+    assert still.kind == "settled"
+    assert ("stand still because the steps became small" in still.text) == told
+
+
+@pytest.mark.parametrize("distances", [[1.0, 0.5], [1.0, 0.5, 0.05, 0.01, 0.0, 0.0], [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]])
+def test_where_the_initial_weights_were_not_recorded_that_is_told(distances):
+    rows = settled(distances)
+    assert "first record:" not in advice(rows)[0].text
+    (later,) = advice([r | {"epoch": r["epoch"] + 1} for r in rows])
+    assert "measured from epoch 1, the first record: record the initial weights as epoch 0" in later.text
 
 
 def test_rows_of_an_earlier_version_are_not_judged():

@@ -66,7 +66,7 @@ def test_every_epoch_is_recorded_and_logged(data, tmp_path, part):
     module, tracker = Digits(), nl.KernelTracker(data.test.x, data.test.y)
     before = nl.empirical_kernel(module.model.eval())(data.test.x)
     logger = TensorBoardLogger(tmp_path, name="", version="run")
-    fit(module.train(), data, [KernelCallback(tracker, part)], tmp_path, logger=logger)
+    trainer = fit(module.train(), data, [KernelCallback(tracker, part)], tmp_path, logger=logger)
     assert tracker.epochs == [0, 1, 2, 3]
     assert torch.equal(tracker.kernels[0], before)
     assert torch.equal(tracker.kernels[3], nl.empirical_kernel(module.model.eval())(data.test.x))
@@ -75,6 +75,9 @@ def test_every_epoch_is_recorded_and_logged(data, tmp_path, part):
     logged = events.Scalars("kernel/velocity")
     assert [e.value for e in logged] == pytest.approx([r["velocity"] for r in tracker.rows()[1:]], rel=1e-5)
     assert [e.step for e in logged] == [4, 8, 12]
+    rate = trainer.optimizers[0].param_groups[0]["lr"]
+    assert [r["lr"] for r in tracker.rows()] == [rate] * 4
+    assert {e.value for e in events.Scalars("kernel/settled")} == {0.0}
 
 
 def test_a_training_taken_up_from_a_checkpoint(data, tmp_path):
@@ -141,7 +144,9 @@ def test_a_record_that_fails_does_not_end_the_training(data, tmp_path):
 
     tracker = Failing(data.test.x, data.test.y, top_k=2)
     callback = KernelCallback(tracker, "model")
-    with pytest.warns(UserWarning, match="could not be recorded at epoch 1, and the training goes on"):
+    with pytest.warns(
+        UserWarning, match=r"at epoch 1, and the training goes on without: the device is full\. Later failures"
+    ):
         fit(Digits(), data, [callback], tmp_path)
     assert callback.failures == {1: "the device is full", 2: "the device is full"}
     assert tracker.epochs == [0, 3]

@@ -64,6 +64,7 @@ def test_a_path_by_hand():
     assert path.epoch == pytest.approx(1 + (a - 0.1) / (a - b), rel=1e-4)
     assert path.area == pytest.approx((1 + a) / 2 + (a + b) / 2 + b / 2, rel=1e-4)
     assert path.has_settled
+    assert path.known_from == pytest.approx(path.epoch / 0.6)
     assert path.at(0.5) == pytest.approx((1 + a) / 2, rel=1e-4)
     assert math.isnan(path.at(6))
 
@@ -80,6 +81,8 @@ def test_the_noise_of_the_steps_does_not_move_it(time):
         assert noisy.epoch == pytest.approx(exact.epoch, abs=0.5)
         assert noisy.area == pytest.approx(exact.area, rel=0.1)
         assert noisy.has_settled
+        # The noise of one record and of the mean of four: σ² (1 + 1/4) of the squared way 0.5², and the rest of the way.
+        assert noisy.wander == pytest.approx(noise**2 * 1.25 / 0.25, abs=0.06)
     kernels = torch.stack(relaxing(time, noise=0.2))
     velocities = m.velocity(kernels, list(range(41)))
     assert min(velocities[1:]) > 0.02, "by its velocity this path never comes to rest"
@@ -104,7 +107,19 @@ def test_a_kernel_that_does_not_move_is_settled_from_its_start():
     assert still.distance[:-1] == [0] * 9
     noisy = settling(relaxing(5.0, distance=0.0, noise=0.2), range(41))
     assert noisy.epoch < 3
+    assert noisy.wander > 1, "it wanders farther than it has come"
+    assert not noisy.has_settled
     assert away is not end
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.25])
+def test_settled_stays_settled_while_the_kernel_wanders_about_its_end(noise):
+    """What one step does decides nothing, so that from the first settled record to the last nothing changes."""
+    for seed in range(4):
+        units = relaxing(4.0, noise=noise, seed=seed)
+        judged = [settling(units[:count], range(count)).has_settled for count in range(20, 42)]
+        assert judged == sorted(judged)
+        assert judged[-1]
 
 
 def test_a_late_move_undoes_an_early_settling():

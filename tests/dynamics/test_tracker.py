@@ -7,6 +7,7 @@ import torch
 
 import ntklens as nl
 from ntklens.dynamics import measures, settling
+from ntklens.dynamics.path import NAMES
 from ntklens.networks import build, train
 
 
@@ -65,10 +66,10 @@ def test_saved_and_restored(tracked, data, tmp_path):
     assert torch.equal(again.kernels, tracked.kernels)
     for mine, theirs in zip(again.rows(), tracked.rows(), strict=True):
         assert mine == pytest.approx(theirs, nan_ok=True)
-    again.record(build("fc1", (1, 8, 8), 2), 5)
+    again.record(build("small-cnn", (1, 8, 8), 2, width=8), 5)
     assert again.epochs == [0, 1, 2, 3, 4, 5]
     assert math.isnan(again.rows()[5]["loss"])
-    repeated = again.record(build("fc1", (1, 8, 8), 2), 5)
+    repeated = again.record(build("small-cnn", (1, 8, 8), 2, width=8), 5)
     assert again.epochs == [0, 1, 2, 3, 4, 5]
     assert torch.equal(again.kernels[5], repeated)
 
@@ -78,8 +79,8 @@ def test_what_is_saved_is_what_a_tracker_writes_into_its_folder(tracked, data, t
     tracked.save(tmp_path / "saved")
     assert nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "saved").epochs == [0, 1, 2, 3, 4]
     own = nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "own")
-    own.record(build("fc1", (1, 8, 8), 2), 7)
-    own.restore(tmp_path / "saved").record(build("fc1", (1, 8, 8), 2), 6)
+    own.record(build("small-cnn", (1, 8, 8), 2, width=8), 7)
+    own.restore(tmp_path / "saved").record(build("small-cnn", (1, 8, 8), 2, width=8), 6)
     again = nl.KernelTracker(data.test.x, data.test.y, top_k=4, folder=tmp_path / "own")
     assert again.epochs == own.epochs == [0, 1, 2, 3, 4, 6]
     assert torch.equal(again.kernels, own.kernels)
@@ -219,3 +220,56 @@ def test_accuracy_of_a_probability_is_no_number(last):
     tracker.record(Probability(), 1)  # a second warning would be an error
     assert math.isnan(tracker.row()["probe_accuracy"])
     assert math.isnan(tracker.row()["probe_loss"])
+
+
+def fc(width=16):
+    return build("fc1", (1, 8, 8), 2, width=width)
+
+
+@pytest.mark.parametrize("name", ["velocity", "trace", "probe_loss", "adversarial_cosine", "settled"])
+def test_a_figure_with_the_name_of_a_measure_is_refused(data, name):
+    tracker = nl.KernelTracker(data.test.x, data.test.y)
+    with pytest.raises(nl.InputError, match=f"other names than the measures; got {name}"):
+        tracker.record(fc(), 0, **{name: 3.0})
+    assert tracker.epochs == []
+
+
+def test_the_reserved_names_are_those_of_the_row(tracked):
+    assert tuple(tracked._path.row(0)) == NAMES
+
+
+def test_another_network_does_not_go_on_in_the_records_of_one(data, tmp_path):
+    nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "a").record(fc(), 0)
+    tracker = nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "a")
+    tracker.record(torch.nn.ModuleDict({"inside": fc()})["inside"], 1)
+    tracker.record(torch.nn.DataParallel(fc()), 2)
+    with pytest.raises(
+        nl.InputError, match="expected the module with parameters of the shapes that were recorded before"
+    ):
+        tracker.record(fc(8), 3)
+    assert tracker.epochs == [0, 1, 2]
+    tracker.rewind(0)
+    tracker.record(fc(8), 0)
+
+
+def test_a_fresh_tracker_keeps_the_earlier_records_aside(data, tmp_path):
+    folder = tmp_path / "track"
+    for epochs, names in (([0, 1], []), ([0], ["track.before"]), ([0, 1, 2], ["track.before", "track.before-2"])):
+        tracker = nl.KernelTracker(data.test.x, data.test.y, folder=folder, fresh=True)
+        assert tracker.epochs == []
+        assert sorted(p.name for p in tmp_path.glob("track.*")) == names
+        for epoch in epochs:
+            tracker.record(fc(), epoch)
+        (folder / "notes.txt").write_text("mine")
+    assert nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "track.before").epochs == [0, 1]
+    assert nl.KernelTracker(data.test.x, data.test.y, folder=tmp_path / "track.before-2").epochs == [0]
+    assert not (tmp_path / "track.before" / "notes.txt").exists()
+
+
+def test_what_is_logged_says_whether_the_kernel_has_settled(data):
+    tracker, same = nl.KernelTracker(data.test.x, data.test.y), fc()
+    for epoch in range(6):
+        tracker.record(same, epoch, lr=0.1)
+        assert tracker.logged()["settled"] == (epoch == 5), "it takes six records"
+    assert not any(name.startswith(("distance", "radius", "epoch")) for name in tracker.logged())
+    assert tracker.logged()["lr"] == 0.1

@@ -33,7 +33,7 @@ def test_checkpoints_in_the_order_of_their_epochs(tmp_path):
     for name in ("last-v1.ckpt", "best-acc-0.93.ckpt", "resnet18.pt", "step=1200.ckpt"):
         (tmp_path / name).write_bytes(b"")
     assert [(e, p.name) for e, p in checkpoints(tmp_path)] == [
-        (2, "epoch=2-step=77.ckpt"),
+        (3, "epoch=2-step=77.ckpt"),
         (9, "epoch-9.safetensors"),
         (10, "epoch-10.pt"),
     ]
@@ -42,6 +42,18 @@ def test_checkpoints_in_the_order_of_their_epochs(tmp_path):
         checkpoints(tmp_path)
     with pytest.raises(nl.InputError, match="is not a folder"):
         checkpoints(tmp_path / "none")
+
+
+def test_checkpoints_of_lightning_are_of_the_epoch_that_they_have_ended(data, tmp_path):
+    """It counts from 0: its epoch 0 is no longer the initial network, which somebody may have saved beside it."""
+    state = net(0).state_dict()
+    for epoch in (0, 1):
+        content = {"state_dict": state, "epoch": epoch, "pytorch-lightning_version": "2.5.0"}
+        torch.save(content, tmp_path / f"epoch={epoch}-step={24 * epoch + 24}.ckpt")
+    torch.save({"state_dict": state}, tmp_path / "epoch=7.ckpt")  # by somebody else's code
+    torch.save({"state_dict": state}, tmp_path / "epoch_0.pt")
+    (tmp_path / "epoch=8-step=9.ckpt").write_bytes((tmp_path / "epoch_0.pt").read_bytes()[:99])  # not whole yet
+    assert [epoch for epoch, _ in checkpoints(tmp_path)] == [0, 1, 2, 7, 9]
 
 
 def test_what_is_there_is_measured_once(data, tmp_path):

@@ -290,6 +290,7 @@ def dynamics_stage(record, rng, epochs=12):
                 "trace": 300 * (1 + x),
             }
             row |= {"centred_rank": 2 + 9 * x, "distance_to_end": None if t == epochs else (1 - x) ** 2}
+            row |= {"distance_with_noise": (1 - x) ** 2 + 0.01}
             row |= {"effective_rank": 2 + 20 * x, "alignment": 0.1 + 0.3 * x, "specialisation": 0.2}
             row |= {"probe_loss": 0.7 - 0.5 * x, "probe_accuracy": 0.5 + 0.4 * x, "adversarial_trace": 320.0}
             row |= {"one_step_accuracy": 0.55 + 0.2 * x, "adversarial_cosine": 0.9 - 0.3 * (t == 9)}
@@ -308,6 +309,7 @@ def dynamics_stage(record, rng, epochs=12):
     ]
     settled = [
         {"training": name, "seed": 0, "epoch": e, "area": 3.0, "last_epoch": epochs, "learned_epoch": 5.0}
+        | {"first_epoch": 0.0, "settled": name == "FGSM"}
         | {"distance_when_learned": 0.1, "centred_rank": 11.0, **share(0.9), **share(0.7, "robust_accuracy")}
         for name, e in (("standard", 6.4), ("FGSM", 4.2), ("PGD", None))
     ]

@@ -182,6 +182,19 @@ def test_polar_plots_angle_and_radius(record):
     assert np.allclose(axes.get_lines()[0].get_ydata(), [r["radius_bottom"] for r in standard])
 
 
+def test_the_axis_of_shares_makes_no_fall_of_a_hair():
+    fig = style.figure(3, 3)
+    axes = fig.subplots()
+    axes.plot([0, 1], [0.99995, 0.9997])
+    dynamics._widen(axes, 0.05)
+    low, high = axes.get_ylim()
+    assert high - low == pytest.approx(0.05)
+    assert low < 0.9997 < 0.99995 < high < 1.01
+    axes.set_ylim(0.5, 0.9)
+    dynamics._widen(axes, 0.05)
+    assert axes.get_ylim() == (0.5, 0.9)
+
+
 def test_alarms_stand_where_the_cosine_fell(record):
     alarms = [r for r in record.table("advice") if r["kind"] == "catastrophic overfitting"]
     cosine = drawn(dynamics.one_step(record.table("dynamics"), alarms)).axes[1]

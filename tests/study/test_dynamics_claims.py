@@ -20,7 +20,8 @@ LEFT = {"standard": 0.09, "PGD": 0.05}
 
 
 def row(training, seed, epoch, **more):
-    columns = {"area": 4.0, "last_epoch": 40.0, "learned_epoch": 17.0, "distance_when_learned": LEFT[training]}
+    columns = {"area": 4.0, "first_epoch": 0.0, "last_epoch": 40.0, "settled": True, "learned_epoch": 17.0}
+    columns |= {"distance_when_learned": LEFT[training]}
     columns |= {"centred_rank": 26.0 if training == "standard" else 20.0 + 0.3 * seed}
     columns |= proportion(800, 1000).row("accuracy") | proportion(700, 1000).row("robust_accuracy")
     return {"training": training, "seed": seed, "epoch": epoch} | columns | more

@@ -222,7 +222,36 @@ def test_checkpoints_of_another_training(checkpoints, tmp_path):
     assert [(r["training"], r["epoch"]) for r in rows] == [("watched", e) for e in (1, 2, 3)]
     assert rows[1]["velocity"] > 0.01
     assert {r["verdict"] for r in record.table("claims")} == {"not measured"}
-    assert record.table("advice")[0]["kind"] == "moving"
+    assert record.table("advice")[0]["kind"] == "not known yet"
+    assert "measured from epoch 1, the first record" in record.table("advice")[0]["text"]
+    first, images = (row["text"] for row in record.table("summary"))
+    assert first == record.table("advice")[0]["text"], "the answer comes first"
+    assert "to fit on" not in images
+    page = " ".join(render(record).split())
+    assert "PGD training lie left" not in page
+    assert "one run of each training" not in page
+
+
+def test_checkpoints_are_scored_on_a_part_of_the_images_and_told_as_they_are_recorded(checkpoints, tmp_path):
+    lines, shares = [], []
+    spec = Spec.parse(watching(checkpoints, watch_test=7))
+    record = run(spec, tmp_path / "run", say=lines.append, watch=lambda stage, share: shares.append(share))
+    n_test = record.table("data")[0]["test"]
+    told, *each = lines
+    assert told == f"Checkpoints are scored on 7 of the {n_test} test images; --test sets how many."
+    for line, row in zip(each, record.table("dynamics"), strict=True):
+        assert line.startswith(f"epoch {row['epoch']:g}: accuracy {100 * row['accuracy']:.1f} %, under attack")
+        assert ("kernel moved by" in line) == (row["epoch"] > 1)
+    assert record.table("dynamics_meta")[0]["scored"] == 7
+    assert "Accuracies are on 7 test images." in " ".join(render(record).split())
+
+
+def test_a_stage_that_waits_for_checkpoints_is_not_done(checkpoints, tmp_path):
+    shares = []
+    spec = Spec.parse(watching(checkpoints, patience=1.5))
+    run(spec, tmp_path / "run", watch=lambda stage, share: shares.append(share) if stage == "dynamics" else None)
+    at_last = shares.index(max(share for share in shares if share < 1))
+    assert shares[at_last] == pytest.approx(0.75), "three are measured, and a fourth may come"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,11 @@ class Bars:
         """Print the sentence above the bars."""
         self._seconds = seconds
         if sentence:
-            self._bars.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+            self.say(sentence)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def __call__(self, stage: str, share: float) -> None:
         """Move the bar of a stage."""
@@ -134,6 +138,10 @@ class Lines:
         self._seconds = seconds
         if sentence:
             self._print(sentence)
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        self._print(line)
 
     def __call__(self, stage: str, share: float) -> None:
         """Take the share of a stage that is done."""

@@ -100,7 +100,8 @@ def dynamics(
     """Measure how training moves a network's tangent kernel.
 
     Small networks are trained on clean and on adversarial images, and the kernel is measured after every epoch. With
-    --watch, nothing is trained: the checkpoints that a training of yours writes are measured as they appear.
+    --watch, nothing is trained: the checkpoints that a training of yours writes are measured as they appear, each scored
+    on 500 of the test images; --test takes another number, which sets most of the time.
 
     Example: ntklens dynamics --data fashion-mnist --data-dir ~/datasets --train 10000 --trainings standard,FGSM,PGD
 
@@ -137,6 +138,8 @@ def dynamics(
             "patience": patience,
         },
     }
+    if watch is not None and test is not None:
+        values["dynamics"]["watch_test"] = test
     if probe is not None:
         values["dynamics"]["probe"] = probe
 
@@ -149,5 +152,7 @@ def dynamics(
         overwrite=overwrite,
         resume=resume,
         json=json,
-        tables=("settling", "continued", "kernel_machines", "advice"),
+        # Of checkpoints the advice is among the sentences above the tables.
+        tables=("settling", "continued", "kernel_machines", *(("advice",) if watch is None else ())),
+        only_in_json=() if watch is None else ("advice",),
     )

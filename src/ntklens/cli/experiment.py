@@ -67,7 +67,7 @@ def execute(
                 by_stage = {stage: sum(part.seconds for part in parts) for stage, parts in estimate.items()}
                 watch.expect(cost_sentence(estimate, _flags(spec.kind)), by_stage)
 
-            record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch, tell=tell)
+            record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch, tell=tell, say=watch.say)
     except KeyboardInterrupt:
         console.note(_how_to_go_on(out))
         raise

@@ -8,25 +8,42 @@ from typing import Annotated
 import typer
 
 from ntklens.cli import options as o
+from ntklens.errors import InputError
 
-Folder = Annotated[Path, typer.Argument(help="Folder of a run, the --out of the command that made it.")]
+Folders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FOLDER...",
+        help="Folder of a run, the --out of the command that made it, or folders of KernelTrackers.",
+    ),
+]
 Html = Annotated[
-    Path | None, typer.Option("--out", help="HTML file to write (default: report.html in the folder of the run).")
+    Path | None,
+    typer.Option("--out", help="HTML file to write (default: report.html in the folder; needed for several folders)."),
 ]
 
 
-def report(folder: Folder, out: Html = None, json: o.Json = False) -> None:
-    """Render the report of a finished run again.
+def report(folder: Folders, out: Html = None, json: o.Json = False) -> None:
+    """Render the report of a finished run again, or that of trainings that a KernelTracker followed.
 
-    Nothing is computed: the report shows the tables and arrays in the folder of the run.
+    Of a run nothing is computed: the report shows the tables and arrays in its folder. Of the folder of a KernelTracker the
+    measures are computed from the kernels in it; several such folders, of the same probe images, are drawn side by side.
 
     Example: ntklens report runs/demo
+
+    Example: ntklens report runs/standard runs/adversarial --out trainings.html
     """
     from ntklens.cli import console
-    from ntklens.record import Record
     from ntklens.report import write_report
+    from ntklens.study.tracker_folders import is_tracker_folder, opened, tracked_record
 
-    path = write_report(Record.open(folder), out)
+    if len(folder) > 1 and not all(map(is_tracker_folder, folder)):
+        raise InputError("expected one run, or several folders of KernelTrackers; got others. Give one run at a time.")
+    if len(folder) > 1 and out is None:
+        raise InputError("--out says where the page of several folders goes; give an HTML file.")
+    tracked = is_tracker_folder(folder[0])
+    with tracked_record(folder) if tracked else opened(folder[0]) as record:
+        path = write_report(record, out or folder[0] / "report.html")
     if json:
         console.as_json({"report": str(path)})
     else:

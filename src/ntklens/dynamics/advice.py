@@ -10,12 +10,12 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.dynamics.settling import LEAST_RECORDS, SETTLED, SETTLED_WITHIN, settling_of
+from ntklens.dynamics.settling import LEAST_RECORDS, SETTLED, SETTLED_WITHIN, Settling, settling_of
 
 Row = Mapping[str, float]
 """The measures of one record, by name, as `KernelTracker.row` gives them."""
 
-Kind = Literal["moving", "settled", "not learning yet", "collapsed", "catastrophic overfitting"]
+Kind = Literal["moving", "not known yet", "settled", "not learning yet", "collapsed", "catastrophic overfitting"]
 """Kinds of findings; `Advice` explains them."""
 
 _RANK_OF_A_LEARNER = 3.0
@@ -24,8 +24,11 @@ _RANK_OF_A_LEARNER = 3.0
 _RANK_ONE = 1.001
 """Effective rank below which a kernel has rank one to rounding, or is zero."""
 
-_MOST_NOISE = 0.5
-"""Share of the kernel distance from the first to the last record that a settled kernel may be away from the last."""
+_LEARNING_RATES = ("lr", "learning_rate")
+"""Names under which a training may record its learning rate."""
+
+_SMALL_STEPS = 0.1
+"""Share of the largest learning rate of a training below which its steps have become small."""
 
 _EPOCHS_BEFORE_AN_ALARM = 5
 """Number of epochs, of a network that has begun to learn, that an alarm compares with at least."""
@@ -36,9 +39,9 @@ class Advice:
     """One finding.
 
     Attributes:
-        kind: "moving" (the kernel still changes), "settled" (it has come to its end, as `Settling` says), "not learning
-            yet" (it stands still, and the network has hardly begun to learn), "collapsed" (it has rank one or is zero) or
-            "catastrophic overfitting".
+        kind: "moving" (the kernel still changes), "not known yet" (there are too few records, or it has come to rest too
+            late in the run to tell), "settled" (`Settling.has_settled`), "not learning yet" (it stands still, and the
+            network has hardly begun to learn), "collapsed" (it has rank one or is zero) or "catastrophic overfitting".
         epoch: the epoch from which on it holds.
         text: the finding with its evidence, and what to do about it.
     """
@@ -53,14 +56,21 @@ class Advice:
 
 
 def advice(
-    rows: Sequence[Row], threshold: float, distance: Float[Tensor, "e e"] | None = None, *, one_step: bool = False
+    rows: Sequence[Row],
+    threshold: float = 0.01,
+    distance: Float[Tensor, "e e"] | None = None,
+    *,
+    one_step: bool = False,
 ) -> list[Advice]:
     """Return what the rows of a `KernelTracker` say, alarms first.
 
+    Where the rows have the learning rate, recorded as `lr`, and it ends below a tenth of its largest value, the text says
+    that the kernel may stand still because the steps became small.
+
     Args:
         rows: rows of a tracker, from `KernelTracker.rows`.
-        threshold: velocity, in kernel distance per epoch, from which on the text for a settled kernel tells of the noise
-            of the steps.
+        threshold: velocity, in kernel distance per epoch, from which on the kernel counts as moving between two epochs: the
+            text for a settled kernel then tells of the noise of the steps. It does not decide what is settled.
         distance: kernel distances between epochs, from `KernelTracker.distance`; with these, the text for a settled kernel
             says how far it has turned since then.
         one_step: whether the training is one on one-step adversarial images; only then `overfitting_alarm` is asked.
@@ -170,40 +180,28 @@ def _collapse(rows: Sequence[Row]) -> Advice | None:
 def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) -> Advice:
     """Say whether the kernel has come to its end, and since when."""
     epochs, velocity = [r["epoch"] for r in rows], rows[-1]["velocity"]
-    path = settling_of([r.get("distance_to_end", math.nan) for r in rows], epochs)
+    with_noise = [r.get("distance_with_noise", math.nan) for r in rows]
+    path = settling_of([r.get("distance_to_end", math.nan) for r in rows], epochs, with_noise)
     if len(rows) < LEAST_RECORDS:
         return Advice(
-            "moving",
+            "not known yet",
             epochs[-1],
             f"At epoch {epochs[-1]:g} it is not known yet whether the kernel has settled: it takes {LEAST_RECORDS} "
-            f"records, and there {'is 1' if len(rows) == 1 else f'are {len(rows)}'}. Continue the training.",
+            f"records, and there {'is 1' if len(rows) == 1 else f'are {len(rows)}'}. Continue the training."
+            f"{_start_text(epochs[0])}",
         )
     if path.epoch is None or not path.has_settled:
-        return Advice(
-            "moving",
-            epochs[-1],
-            f"At epoch {epochs[-1]:g} the kernel still moves, by a kernel distance of {velocity:.2g} in the last epoch. It "
-            f"counts as settled once {100 * (1 - SETTLED):.0f} % of its squared way to where it is now were done within "
-            f"the first {100 * SETTLED_WITHIN:.0f} % of the run. Continue the training.",
-        )
+        return _unsettled(path, rows, threshold)
     since = path.epoch
     # The first record after it, from which on all are settled.
     record = next((t for t, epoch in enumerate(epochs) if epoch >= since), len(epochs) - 1)
-    # Movement without a common direction counts as noise. Where it is as long as the whole way, nothing has settled.
-    if distance is not None and not float(distance[record, -1]) <= _MOST_NOISE * float(distance[0, -1]):
-        return Advice(
-            "moving",
-            epochs[-1],
-            f"At epoch {epochs[-1]:g} the kernel still moves, by a kernel distance of {velocity:.2g} in the last epoch: to "
-            f"where it is now it is almost as far from epoch {epochs[record]:g} as from the first record. Continue the "
-            "training.",
-        )
     if not _has_begun(rows[-1]):
         return Advice(
             "not learning yet",
             since,
             f"Since epoch {since:.3g} the kernel has hardly come nearer to where it is now, but its effective rank is only "
-            f"{rows[-1]['effective_rank']:.2g}: the network has hardly begun to learn. Continue the training.",
+            f"{rows[-1]['effective_rank']:.2g}: the network has hardly begun to learn. Continue the training."
+            f"{_start_text(epochs[0])}",
         )
     turn = "" if distance is None else _turn_text(float(distance[record, -1]), rows[-1], epochs[record])
     noise = (
@@ -215,11 +213,68 @@ def _movement(rows: Sequence[Row], threshold: float, distance: Tensor | None) ->
     return Advice(
         "settled",
         since,
-        f"The kernel has settled at epoch {since:.3g}: {100 * (1 - SETTLED):.0f} % of its squared way to its end were done "
-        f"by then.{turn}{noise} The rest of the training can be linearised, with ntklens.linearize(network), which trains "
-        "on the kernel as it is now. Early layers can be frozen and cheaper attacks tried; compare the accuracy with that "
-        "of this checkpoint.",
+        f"The kernel has settled at epoch {since:.3g}: {100 * (1 - SETTLED):.0f} % of its squared way to where it is now "
+        f"were done by then, in the centred and normalised kernel.{_start_text(epochs[0])}{turn}{noise}{_steps_text(rows)} "
+        f"The rest of the training can be linearised from the weights of now, epoch {epochs[-1]:g}: "
+        "ntklens.linearize(network) trains on the kernel as it is now. Earlier weights, those of the settling epoch among "
+        "them, may cost accuracy. Early layers can be frozen and cheaper attacks tried; compare the accuracy with that of "
+        "this checkpoint.",
     )
+
+
+def _unsettled(path: Settling, rows: Sequence[Row], threshold: float) -> Advice:
+    """Say why a path of enough records does not count as settled."""
+    last, velocity = path.epochs[-1], rows[-1]["velocity"]
+    start = _start_text(path.epochs[0])
+    if path.is_in_time:
+        return Advice(
+            "moving",
+            last,
+            f"At epoch {last:g} the kernel still moves: since epoch {path.epoch:.3g} it has come no nearer to where it is "
+            f"now, but wanders about it by {100 * path.wander:.0f} % of its squared way from the first record, in the "
+            "centred and normalised kernel. A smaller learning rate or larger batches reduce that; continue the training."
+            f"{start}",
+        )
+    rule = (
+        f"It counts as settled once {100 * (1 - SETTLED):.0f} % of its squared way to where it is now, in the centred and "
+        f"normalised kernel, were done within the first {100 * SETTLED_WITHIN:.0f} % of the run."
+    )
+    if path.epoch is not None and velocity < threshold:
+        return Advice(
+            "not known yet",
+            last,
+            f"At epoch {last:g} the kernel hardly moves, by a kernel distance of {velocity:.2g} in the last epoch, but it "
+            f"is not known yet whether it has settled: it came near to where it is now at epoch {path.epoch:.3g}, late in "
+            f"the run. {rule} If it stays, that is known at epoch {math.ceil(path.known_from)}.{_steps_text(rows)}{start}",
+        )
+    return Advice(
+        "moving",
+        last,
+        f"At epoch {last:g} the kernel still moves, by a kernel distance of {velocity:.2g} in the last epoch. {rule} "
+        f"Continue the training.{start}",
+    )
+
+
+def _start_text(first: float) -> str:
+    """Say from where the way is measured, if that is not the initial network."""
+    if first <= 0:
+        return ""
+    return (
+        f" This is measured from epoch {first:g}, the first record: record the initial weights as epoch 0 (for checkpoints "
+        "that are watched, save them as epoch_0.pt) to measure from the start."
+    )
+
+
+def _steps_text(rows: Sequence[Row]) -> str:
+    """Say that the kernel may stand still because the learning rate, where it is recorded, has become small."""
+    for name in _LEARNING_RATES:
+        rates = [row[name] for row in rows if not math.isnan(row.get(name, math.nan))]
+        if rates and rates[-1] < _SMALL_STEPS * max(rates):
+            return (
+                f" The learning rate ({name}) has fallen from {max(rates):.2g} to {rates[-1]:.2g}: the kernel may stand "
+                "still because the steps became small, and move again with larger ones."
+            )
+    return ""
 
 
 def _turn_text(distance: float, now: Row, since: float) -> str:
@@ -227,6 +282,7 @@ def _turn_text(distance: float, now: Row, since: float) -> str:
     # distance = 1 - cos(angle); rounding may push it beyond 2.
     angle = math.degrees(math.acos(max(-1.0, 1 - distance)))
     return (
-        f" It has turned by {angle:.2g}° since epoch {since:g}, and by {math.degrees(now['angle']):.2g}° since the first "
-        "record."
+        f" The plain angle of the kernel, another measure, in which the part that all images share and the noise of the "
+        f"steps count too, has changed by {angle:.2g}° since epoch {since:g}, and by {math.degrees(now['angle']):.2g}° "
+        "since the first record."
     )

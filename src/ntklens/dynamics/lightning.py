@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from operator import attrgetter
 
@@ -16,6 +15,8 @@ from ntklens.files import first_line
 
 class KernelCallback(Callback):
     """Record the kernel before a training and after every epoch, and send its measures to the trainer's loggers.
+
+    Epoch 0 is the initial network. The largest learning rate of the optimisers is recorded as `lr`.
 
     When a training is resumed from a checkpoint, also from one within an epoch, later records are removed, and recording
     goes on from there.
@@ -52,7 +53,7 @@ class KernelCallback(Callback):
         if trainer.current_epoch == 0 and trainer.global_step == 0 and self.tracker.epochs:
             raise InputError(
                 f"the tracker has records of another training, up to epoch {self.tracker.epochs[-1]:g}. Give it another "
-                "folder, or remove them with tracker.rewind(0)."
+                "folder, or start anew with KernelTracker(..., fresh=True)."
             )
         # A record at the current epoch stays: it was made when that epoch began. A checkpoint from within the epoch holds
         # a network that has moved on since.
@@ -82,7 +83,7 @@ class KernelCallback(Callback):
             if not self.failures:
                 warnings.warn(
                     f"the kernel could not be recorded at epoch {epoch}, and the training goes on without: "
-                    f"{first_line(error)} Later failures are in `failures` of the callback.",
+                    f"{first_line(error).removesuffix('.')}. Later failures are in `failures` of the callback.",
                     stacklevel=2,
                 )
             self.failures[epoch] = first_line(error)
@@ -90,12 +91,8 @@ class KernelCallback(Callback):
     def _measure(self, trainer: Trainer, module: LightningModule, epoch: int) -> None:
         """Record the kernel, and send its measures to the loggers."""
         network: nn.Module = module if self.network is None else attrgetter(self.network)(module)
-        self.tracker.record(network, epoch)
-        # Radii are left out, as in `KernelTracker.log`: they are shares of the last record's, which is this one.
-        metrics = {
-            f"kernel/{name}": value
-            for name, value in self.tracker.row().items()
-            if not name.startswith("radius") and not math.isnan(value)
-        }
+        rates = [float(group["lr"]) for optimiser in trainer.optimizers for group in optimiser.param_groups]
+        self.tracker.record(network, epoch, **({"lr": max(rates)} if rates else {}))
+        metrics = {f"kernel/{name}": value for name, value in self.tracker.logged().items()}
         for logger in trainer.loggers:
             logger.log_metrics(metrics, trainer.global_step)

@@ -12,6 +12,13 @@ from torch import Tensor, nn
 from ntklens.dynamics import measures
 from ntklens.dynamics.settling import Settling, settling
 
+NAMES = (
+    *("epoch", "velocity", "concentration", "effective_rank", "centred_rank", "distance_to_end", "distance_with_noise"),
+    *("trace", "alignment", "specialisation"),
+    *("radius", "angle", "radius_top", "angle_top", "radius_bottom", "angle_bottom"),
+)
+"""Names of the measures of a kernel, in the order of `KernelPath.row`."""
+
 
 class Eigensystem(NamedTuple):
     """All eigenvalues of a kernel, in descending order, and the eigenvectors of the largest ones, in float64."""
@@ -61,7 +68,7 @@ class KernelPath:
         return self._settling
 
     def row(self, t: int) -> dict[str, float]:
-        """Return the measures of kernel number t; only the distance to the end asks all kernels."""
+        """Return the measures of kernel number t; only the distances to the end ask all kernels."""
         t = range(len(self.epochs))[t]
         kernel, eigenvalues = self.kernels[t], self._eigensystem(t).eigenvalues
         targets = nn.functional.one_hot(self.y).double()
@@ -72,6 +79,7 @@ class KernelPath:
             "effective_rank": measures.effective_rank(eigenvalues),
             "centred_rank": measures.centred_rank(kernel),
             "distance_to_end": self.settling().distance[t],
+            "distance_with_noise": self.settling().with_noise[t],
             "trace": float(eigenvalues.sum()),
             "alignment": measures.alignment(kernel, targets),
             "specialisation": float(np.mean(measures.specialisation(kernel, self.y))),

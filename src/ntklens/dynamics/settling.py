@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
@@ -27,6 +27,14 @@ SETTLED_WITHIN = 0.6
 The end is that of the records, so a path that never slows down comes near it, too: one of constant speed has 0.1 of its
 squared distance left after 1 - √0.1 = 0.68 of the run. Only an earlier epoch says that the kernel has slowed down."""
 
+MOST_NOISE = 0.5
+"""Share of the squared way to the end that a settled kernel may be away from there by the noise of its steps.
+
+Movement without a common direction counts as noise. Where it is as long as the whole way, nothing has settled."""
+
+_ROUNDING = 1e-12
+"""Squared distance that the rounding of kernels in single precision may give; below it nothing has moved."""
+
 
 @dataclass(frozen=True)
 class Settling:
@@ -39,18 +47,42 @@ class Settling:
         epoch: e10, the interpolated epoch from which on n stays below 0.1; None where it does not, or for fewer than
             `LEAST_RECORDS` records.
         area: τ, the area under n, in epochs; NaN for fewer records than that.
+        with_noise: at each of the epochs the squared distance to the end with the noise of the steps in it, as a share of
+            that at the start; empty where it is not known.
     """
 
     epochs: list[float]
     distance: list[float]
     epoch: float | None
     area: float
+    with_noise: list[float] = field(default_factory=list)
 
     @property
     def has_settled(self) -> bool:
-        """Whether the kernel settles within the first 60 % of the run, that is, earlier than one of constant speed."""
+        """Whether the kernel counts as settled: it came to its end in time, and does not wander as far as it has come.
+
+        In time is within the first 60 % of the run, that is, earlier than a kernel of constant speed. Both parts are read
+        off the centred cosine kernel, and the second is a mean over records, so that one step does not undo it.
+        """
+        return self.is_in_time and not self.wander > MOST_NOISE
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether the settling epoch lies within the first 60 % of the run."""
         run = self.epochs[-1] - self.epochs[0]
         return self.epoch is not None and self.epoch - self.epochs[0] <= SETTLED_WITHIN * run
+
+    @property
+    def wander(self) -> float:
+        """Mean of `with_noise` over the records from the settling epoch on; NaN where there is none or it is not known."""
+        since = math.inf if self.epoch is None else self.epoch
+        known = [d for e, d in zip(self.epochs, self.with_noise, strict=False) if e >= since]
+        return sum(known) / len(known) if known else math.nan
+
+    @property
+    def known_from(self) -> float:
+        """The first epoch of a run that is long enough for the settling epoch; NaN where there is none."""
+        return math.nan if self.epoch is None else self.epochs[0] + (self.epoch - self.epochs[0]) / SETTLED_WITHIN
 
     def at(self, epoch: float) -> float:
         """Return n at an epoch, interpolated; NaN outside the records that have one."""
@@ -69,21 +101,22 @@ def settling(units: Sequence[Float[Tensor, "n n"]], epochs: Sequence[float]) -> 
         units: centred cosine kernels of norm 1, from `measures.centred_cosine`, in the order of their epochs.
         epochs: the epochs.
     """
-    return settling_of(_smoothed(_cross_validated(units)), epochs)
+    return settling_of(_smoothed(_cross_validated(units)), epochs, _with_noise(units))
 
 
-def settling_of(distance: Sequence[float], epochs: Sequence[float]) -> Settling:
+def settling_of(distance: Sequence[float], epochs: Sequence[float], with_noise: Sequence[float] = ()) -> Settling:
     """Return when a path settles whose distances to the end are known.
 
     Args:
         distance: n at each epoch, smoothed, NaN at the last one.
         epochs: the epochs.
+        with_noise: the squared distance with its noise at each epoch; empty where it is not known.
     """
     known = list(distance[:-1])
     if len(epochs) < LEAST_RECORDS or any(map(math.isnan, known)):
-        return Settling(list(epochs), list(distance), None, math.nan)
+        return Settling(list(epochs), list(distance), None, math.nan, list(with_noise))
     area = sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(zip(epochs, known, strict=False)))
-    return Settling(list(epochs), list(distance), _stays_below(known, epochs, SETTLED), area)
+    return Settling(list(epochs), list(distance), _stays_below(known, epochs, SETTLED), area, list(with_noise))
 
 
 def learned_epoch(losses: Sequence[float], epochs: Sequence[float], share: float = 0.9) -> float | None:
@@ -131,6 +164,24 @@ def _late(records: int) -> int:
     return max(2, (records - 1) // 10)
 
 
+def _end(units: Sequence[Tensor]) -> Tensor:
+    """Return c, the mean over the late records with norm 1; zeros where nothing is left of it."""
+    centre = torch.stack(list(units[-_late(len(units)) :])).mean(0)
+    norm = float(centre.norm())
+    return centre / norm if norm else centre
+
+
+def _with_noise(units: Sequence[Tensor]) -> list[float]:
+    """Return |u_t - c|² / |u_0 - c|² of every record: the distance to the end with the noise of the steps in it."""
+    if len(units) < 3:
+        return [math.nan] * len(units)
+    end = _end(units)
+    squares = [float((unit - end).square().sum()) for unit in units]
+    if not squares[0] > _ROUNDING:
+        return [0.0 if squares[0] == squares[0] else math.nan] * len(units)
+    return [square / squares[0] for square in squares]
+
+
 def _cross_validated(units: Sequence[Tensor]) -> list[float]:
     """Compute n of every record but the last, before it is smoothed."""
     if len(units) < 3:
@@ -139,11 +190,8 @@ def _cross_validated(units: Sequence[Tensor]) -> list[float]:
     late = range(first_late, len(units))
     # The means by parity of the record: two neighbours never share the noise of a late epoch, even if they are late.
     ends = [torch.stack([units[t] for t in late if t % 2 == parity]).mean(0) for parity in (0, 1)]
-    centre = torch.stack([units[t] for t in late]).mean(0)
-    norm = float(centre.norm())
-    scale = float((units[0] - (centre / norm if norm else centre)).square().sum())
-    # Rounding of kernels in single precision; below it nothing has moved.
-    if not scale > 1e-12:
+    scale = float((units[0] - _end(units)).square().sum())
+    if not scale > _ROUNDING:
         return [0.0 if scale == scale else math.nan] * (len(units) - 1)
     products = [
         float(((units[t] - ends[t % 2]) * (units[t + 1] - ends[(t + 1) % 2])).sum()) for t in range(1, len(units) - 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from ntklens.errors import InputError
 from ntklens.files import written_whole
 
 _PATTERN = "record-*.npz"
+_PROBE = "probe.npz"
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class EpochRecord:
         epoch: number of epochs that the network has been trained for.
         kernel: (n, n), on the CPU.
         scalars: other figures of that epoch, by name.
+        network: fingerprint of the shapes of the network's parameters; empty where it is not known.
     """
 
     epoch: float
     kernel: Tensor
     scalars: dict[str, float]
+    network: str = ""
 
 
 def make_folder(folder: Path) -> None:
@@ -62,6 +67,7 @@ def write(folder: Path, number: int, record: EpochRecord, probe: str) -> None:
             names=np.array(names, dtype=str),
             scalars=np.array([record.scalars[n] for n in names], dtype=np.float64),
             probe=np.array(probe),
+            network=np.array(record.network),
         )
 
 
@@ -79,13 +85,83 @@ def write_all(folder: Path, records: Sequence[EpochRecord], probe: str) -> None:
         write(folder, number, record, probe)
 
 
-def read_all(folder: Path, probe: str) -> list[EpochRecord]:
+def read_all(folder: Path, probe: str | None) -> list[EpochRecord]:
     """Return all records in a folder, in order.
+
+    Args:
+        folder: the folder.
+        probe: fingerprint of the probe set and the outputs; None takes the records of any.
 
     Raises:
         InputError: a file is not a record, or is one of another probe set.
     """
     return [_read(path, probe) for path in sorted(folder.glob(_PATTERN))]
+
+
+def has_records(folder: Path) -> bool:
+    """Return whether a folder holds records of a tracker."""
+    return any(folder.glob(_PATTERN))
+
+
+def set_aside(folder: Path) -> None:
+    """Move the records in a folder, if any, into the first of FOLDER.before, FOLDER.before-2, ... that does not exist.
+
+    Nothing is deleted, and other files in the folder stay.
+    """
+    if not has_records(folder):
+        return
+    folder = folder.resolve()
+    numbers = itertools.count(2)
+    target = folder.with_name(f"{folder.name}.before")
+    while target.exists():
+        target = folder.with_name(f"{folder.name}.before-{next(numbers)}")
+    target.mkdir(exist_ok=True)
+    # From the last one backwards: whenever this is interrupted, the folder holds the beginning of one sequence.
+    for path in [*sorted(folder.glob(_PATTERN), reverse=True), folder / _PROBE]:
+        # Of several processes of one training, another one may have moved it.
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(target / path.name)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the measures of stored kernels are computed with.
+
+    Attributes:
+        classes: (n,), of the probe images.
+        top_k: number of leading eigenvectors that span the top eigenspace.
+    """
+
+    classes: Tensor
+    top_k: int
+
+
+def write_probe(folder: Path, probe: Probe) -> None:
+    """Write the classes of the probe set beside the records, so that they can be read without the images."""
+    with written_whole(folder / _PROBE) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, classes=probe.classes.cpu().numpy(), top_k=np.array(probe.top_k))
+
+
+def has_probe(folder: Path) -> bool:
+    """Return whether the classes of the probe set stand beside the records."""
+    return (folder / _PROBE).is_file()
+
+
+def read_probe(folder: Path) -> Probe:
+    """Return the classes of the probe set of the records in a folder.
+
+    Raises:
+        InputError: the file with them is missing, as in folders of an earlier version, or damaged.
+    """
+    path = folder / _PROBE
+    try:
+        with open(path, "rb") as stored, np.load(stored, allow_pickle=False) as file:
+            return Probe(torch.from_numpy(file["classes"]), int(file["top_k"]))
+    except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{folder} holds records of a KernelTracker without the classes of their images (probe.npz), as those of an "
+            "earlier version. Make a KernelTracker with the same images and this folder once, which writes them."
+        ) from error
 
 
 def remove_from(folder: Path, number: int) -> None:
@@ -100,16 +176,17 @@ def _file_name(number: int) -> str:
     return _PATTERN.replace("*", f"{number:06d}")
 
 
-def _read(path: Path, probe: str) -> EpochRecord:
+def _read(path: Path, probe: str | None) -> EpochRecord:
     try:
         with open(path, "rb") as stored, np.load(stored, allow_pickle=False) as file:
+            network = str(file["network"]) if "network" in file.files else ""  # records of an earlier version lack it
             kernel, epoch, saved_probe = torch.from_numpy(file["kernel"]), float(file["epoch"]), str(file["probe"])
             scalars = dict(zip([str(n) for n in file["names"]], map(float, file["scalars"]), strict=True))
     except (AttributeError, EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a record of a KernelTracker. Remove it or choose another folder.") from error
-    if saved_probe != probe:
+    if probe is not None and saved_probe != probe:
         raise InputError(
             f"{path} was recorded with other probe images, classes or outputs. Give the tracker the same ones, or choose "
             "another folder."
         )
-    return EpochRecord(epoch, kernel, scalars)
+    return EpochRecord(epoch, kernel, scalars, network)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ntklens.arguments import as_classes, as_count, as_number, as_path, as_tensor, check_finite, shape_of
 from ntklens.dynamics import measures, store
-from ntklens.dynamics.path import KernelPath
+from ntklens.dynamics.adversarial import tangent_series
+from ntklens.dynamics.path import NAMES, KernelPath
 from ntklens.dynamics.settling import Settling
 from ntklens.dynamics.store import EpochRecord
 from ntklens.errors import InputError, NumericalFailure
@@ -28,8 +29,8 @@ from ntklens.targets import class_logits
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(network, images, classes) -> adversarial images."""
-_BLOCK = 10
-"""Images per block of the adversarial series: of a block's (2 · 10)² kernel values 3 · 10 are used."""
+_RESERVED = {*NAMES, "probe_loss", "probe_accuracy", "adversarial_cosine", "adversarial_trace", "settled"}
+"""Names of the figures that a tracker measures itself."""
 
 
 @runtime_checkable
@@ -54,6 +55,7 @@ class KernelTracker:
         top_k: number of leading eigenvectors that span the top eigenspace.
         folder: folder to which every record is written as soon as it is made, so that a training that is killed loses
             none. Records of the same probe set that are already in it are read, and recording goes on from there.
+        fresh: start anew: records that are already in the folder are kept in FOLDER.before (or FOLDER.before-2, ...).
         attack: (network, images, classes) -> adversarial images of the probe set. It adds two figures to every row:
             `adversarial_cosine`, the mean cosine between the tangents of an image and of its adversarial image, and
             `adversarial_trace`, the trace of the kernel on the adversarial images. With the one-step attack that the
@@ -82,11 +84,14 @@ class KernelTracker:
         outputs: str = "trace",
         top_k: int = 10,
         folder: str | Path | None = None,
+        fresh: bool = False,
         attack: Attack | None = None,
     ) -> None:
         probe_x, probe_y = as_tensor(probe_x, "probe_x"), as_tensor(probe_y, "probe_y")
         check_finite(probe_x, "probe_x")
         top_k = as_count(top_k, "top_k")
+        if not isinstance(fresh, bool):
+            raise InputError(f"expected fresh as True or False; got {fresh!r}.")
         if attack is not None and not callable(attack):
             raise InputError(f"expected attack as a function of network, images and classes; got {attack!r}.")
         if probe_x.ndim == 0 or probe_y.ndim == 0 or len(probe_x) != len(probe_y) or not 1 <= top_k < len(probe_x):
@@ -106,12 +111,17 @@ class KernelTracker:
         self.scalars: list[dict[str, float]] = []
         self.seconds = 0.0
         self._has_warned = False
+        self._network = ""  # of the last record; empty where it is not known
         self._path = KernelPath(probe_y, top_k)
         self._folder = None if folder is None else as_path(folder, "folder")
         if self._folder is not None:
             store.make_folder(self._folder)
+            if fresh:
+                store.set_aside(self._folder)
             for record in store.read_all(self._folder, self._fingerprint()):
                 self._append(record)
+            if self.epochs and not store.has_probe(self._folder):  # records of an earlier version
+                store.write_probe(self._folder, store.Probe(self.probe_y, self.top_k))
 
     def __repr__(self) -> str:
         epochs = f"epochs {self.epochs[0]:g} to {self.epochs[-1]:g}" if self.epochs else "nothing yet"
@@ -128,17 +138,22 @@ class KernelTracker:
         Args:
             module: the network, on any device and in any precision.
             epoch: number of epochs that it has been trained for.
-            scalars: further figures for the row of this epoch.
+            scalars: further figures for the row of this epoch, under names of their own; `advice` reads the rate `lr`.
 
         Returns:
             The kernel matrix on the probe images, (n, n).
 
         Raises:
-            InputError: the epoch is before the last recorded one, or the probe set has classes that the network lacks.
+            InputError: the epoch is before the last one, the network lacks classes of the probe set or has parameters of
+                other shapes than before, or a scalar has the name of a measure.
             NumericalFailure: the kernel is not finite.
         """
         epoch = _epoch(epoch)
         for name, value in scalars.items():
+            if name in _RESERVED:
+                raise InputError(
+                    f"expected figures of other names than the measures; got {name}. Give it another name."
+                )
             if isinstance(value, bool) or not isinstance(value, (float, int, np.number, Tensor, np.ndarray)):
                 raise InputError(f"expected the figure {name} as a number; got {value!r}.")
         if self.epochs and epoch < self.epochs[-1]:
@@ -150,15 +165,22 @@ class KernelTracker:
         # Eval mode fixes dropout and the statistics of BatchNorm, so that the kernel is a function of the weights. It is
         # set on a copy, because the training goes on with the network as it was.
         network = copied_function(module).eval()
+        shapes = _shapes(network)
+        if self.epochs and epoch > self.epochs[0] and self._network not in ("", shapes):
+            raise InputError(
+                "expected the module with parameters of the shapes that were recorded before; got another network. Give "
+                "it a tracker and a folder of its own, or start anew with KernelTracker(..., fresh=True)."
+            )
         measured = empirical_kernel(network, self.outputs)
         kernel = measured(self.probe_x)
         if not bool(kernel.isfinite().all()):
             raise NumericalFailure(f"the kernel at epoch {epoch} is not finite. Lower the training's learning rate.")
         figures = self._scores(network) | self._adversarial(network, measured) | scalars
-        record = EpochRecord(float(epoch), kernel.cpu(), figures)
+        record = EpochRecord(float(epoch), kernel.cpu(), figures, shapes)
         # The measurement has succeeded: now an earlier record of this epoch may be removed.
         self.rewind(epoch)
         if self._folder is not None:
+            store.write_probe(self._folder, store.Probe(self.probe_y, self.top_k))
             store.write(self._folder, len(self.epochs), record, self._fingerprint())
         self._append(record)
         self.seconds += time.perf_counter() - start
@@ -181,6 +203,7 @@ class KernelTracker:
     def _append(self, record: EpochRecord) -> None:
         self._path.append(record.epoch, record.kernel)
         self.scalars.append(record.scalars)
+        self._network = record.network
 
     def _scores(self, network: nn.Module) -> dict[str, float]:
         """Compute loss and accuracy on the probe set; NaN, with a warning, where the output is a probability."""
@@ -219,19 +242,7 @@ class KernelTracker:
         x = self._probe_for(network)
         with torch.random.fork_rng():  # an attack that draws numbers leaves the training's random state as it is
             x_adv = self.attack(network, x, self.probe_y.to(x.device)).to(x)
-        # The kernel of b images and their b adversarial images together, (2b, 2b), has Θ(x_i, x_i) and then
-        # Θ(x_adv_i, x_adv_i) on its diagonal, and Θ(x_i, x_adv_i) on the diagonal that begins b columns to the right.
-        # Nothing else of it is used, so blocks are small.
-        cosines, traces = [], []
-        for clean, adversarial in zip(torch.split(x, _BLOCK), torch.split(x_adv, _BLOCK), strict=True):
-            theta, b = kernel(torch.cat([clean, adversarial])).double(), len(clean)
-            norms, across = theta.diagonal(), theta.diagonal(b)
-            cosines.append(across / (norms[:b] * norms[b:]).sqrt())
-            traces.append(norms[b:])
-        return {
-            "adversarial_cosine": float(torch.cat(cosines).mean()),
-            "adversarial_trace": float(torch.cat(traces).sum()),
-        }
+        return tangent_series(kernel, x, x_adv)
 
     @property
     def epochs(self) -> list[float]:
@@ -309,17 +320,23 @@ class KernelTracker:
             raise InputError("nothing is recorded yet. Call record(module, epoch) first.")
 
     def log(self, writer: ScalarWriter, tag: str = "kernel") -> None:
-        """Write the last row to TensorBoard; call it after `record`.
-
-        Radii, which are shares of the last record's, and NaN are left out.
+        """Write the last row to TensorBoard, as `logged` gives it; call it after `record`.
 
         Args:
             writer: a `torch.utils.tensorboard.SummaryWriter`, or an object with its `add_scalar`.
             tag: name of the group of plots.
         """
-        for name, value in self.row().items():
-            if name != "epoch" and not name.startswith("radius") and not math.isnan(value):
-                writer.add_scalar(f"{tag}/{name}", value, round(self.epochs[-1]))
+        for name, value in self.logged().items():
+            writer.add_scalar(f"{tag}/{name}", value, round(self.epochs[-1]))
+
+    def logged(self) -> dict[str, float]:
+        """Return what `log` writes: `settled` (1 or 0), and the last row without NaN, radii and distances to the end.
+
+        Radii are shares of the last record's, and the distances are known of earlier records only.
+        """
+        left_out = ("epoch", "radius", "distance")
+        row = {n: v for n, v in self.row().items() if not n.startswith(left_out) and not math.isnan(v)}
+        return row | {"settled": float(self.settling().has_settled)}
 
     def save(self, folder: str | Path) -> None:
         """Write the records into a folder, one file per epoch, in place of earlier records of the same probe set.
@@ -330,8 +347,10 @@ class KernelTracker:
             InputError: nothing is recorded yet, or the folder is a file or has records of another probe set.
         """
         self._check_recorded()
+        folder = as_path(folder, "folder")
         columns = zip(self.epochs, self._path.kernels, self.scalars, strict=True)
-        store.write_all(as_path(folder, "folder"), [EpochRecord(*fields) for fields in columns], self._fingerprint())
+        store.write_all(folder, [EpochRecord(*fields, self._network) for fields in columns], self._fingerprint())
+        store.write_probe(folder, store.Probe(self.probe_y, self.top_k))
 
     def restore(self, folder: str | Path) -> KernelTracker:
         """Replace the records by those of another tracker with the same probe set; recording goes on from there.
@@ -365,6 +384,12 @@ class KernelTracker:
         for t in (self.probe_x, self.probe_y):
             digest.update(str(tuple(t.shape)).encode() + t.cpu().numpy().tobytes())
         return f"{self.outputs} {digest.hexdigest()}"
+
+
+def _shapes(network: nn.Module) -> str:
+    """Return a digest of the shapes of all parameters, whatever their names and their order."""
+    shapes = sorted(str(tuple(parameter.shape)) for parameter in network.parameters())
+    return hashlib.sha256(" ".join(shapes).encode()).hexdigest()
 
 
 def _epoch(value: float) -> float:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ntklens.dynamics.tracker import KernelTracker
 from ntklens.errors import InputError
-from ntklens.networks import STATE_SUFFIXES, epoch_of, is_weights_file, load_state
+from ntklens.networks import STATE_SUFFIXES, epoch_of, is_saved_by_lightning, is_weights_file, load_state
 
 _SECONDS_TO_WRITE = 2.0
 """Seconds since its last change after which a file that does not load counts as damaged, not as still being written."""
@@ -19,7 +19,8 @@ _SECONDS_TO_WRITE = 2.0
 def checkpoints(folder: str | Path) -> list[tuple[float, Path]]:
     """Return the checkpoints in a folder with the epochs in their names, in the order of the epochs.
 
-    Files without an epoch in their name are left out.
+    Files without an epoch in their name are left out. Lightning counts from 0 and saves after the epoch: its `epoch=0`,
+    named so, is a network of one epoch, and has epoch 1 here, as for `KernelCallback`.
 
     Raises:
         InputError: the folder does not exist, or two files have the same epoch.
@@ -32,6 +33,8 @@ def checkpoints(folder: str | Path) -> list[tuple[float, Path]]:
         epoch = epoch_of(path) if path.is_file() and is_weights_file(path) else None
         if epoch is None:
             continue
+        if is_saved_by_lightning(path):
+            epoch += 1
         if epoch in by_epoch:
             raise InputError(
                 f"{by_epoch[epoch].name} and {path.name} are both of epoch {epoch:g}. Give each training its own folder."

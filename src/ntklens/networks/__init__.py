@@ -7,7 +7,7 @@ from ntklens.networks.outputs import BinaryLogits, Centred, ClassOutputs, Ordere
 from ntklens.networks.parametrize import ntk_parametrize
 from ntklens.networks.seeded import seeded_network
 from ntklens.networks.source import NetworkSource, labels, network_source
-from ntklens.networks.state import STATE_SUFFIXES, epoch_of, is_weights_file, load_state
+from ntklens.networks.state import STATE_SUFFIXES, epoch_of, is_saved_by_lightning, is_weights_file, load_state
 from ntklens.networks.training import gradient_descent, train
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "epoch_of",
     "gradient_descent",
     "is_architecture",
+    "is_saved_by_lightning",
     "is_weights_file",
     "labels",
     "linearize",

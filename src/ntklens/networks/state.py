@@ -18,9 +18,17 @@ from torch import Tensor, nn
 from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.modules import copied, unwrapped
-from ntklens.networks.weights_file import STATE_SUFFIXES, contents, few, is_weights_file, read_weights, stem_of
+from ntklens.networks.weights_file import (
+    STATE_SUFFIXES,
+    contents,
+    few,
+    is_weights_file,
+    objects_of,
+    read_weights,
+    stem_of,
+)
 
-__all__ = ["STATE_SUFFIXES", "epoch_of", "fill", "is_weights_file", "load_state"]
+__all__ = ["STATE_SUFFIXES", "epoch_of", "fill", "is_saved_by_lightning", "is_weights_file", "load_state"]
 
 _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """Components of names that torch adds where a module is compiled, sharded, or computed again in the backward pass."""
@@ -273,6 +281,17 @@ def epoch_of(path: Path) -> float | None:
         return float(after_word[1])
     at_end = re.search(r"(?:^|[=_\-]|ckpt|checkpoint)(\d+)$", stem, re.IGNORECASE)
     return float(at_end[1]) if at_end and "step" not in stem.lower() else None
+
+
+def is_saved_by_lightning(path: Path) -> bool:
+    """Return whether a checkpoint is one of Lightning that has the epoch in its name as Lightning writes it, `epoch=3`.
+
+    A `.ckpt` that is still being written counts by its name, so that it does not change its epoch once it is whole.
+    """
+    if not re.search(r"epoch=\d", path.name):
+        return False
+    objects = objects_of(path)
+    return path.suffix == ".ckpt" if objects is None else b"pytorch-lightning_version" in objects
 
 
 def first_mismatch(error: Exception) -> str:

@@ -149,6 +149,16 @@ def _archived(path: Path) -> list[str]:
         return archive.namelist()
 
 
+def objects_of(path: Path) -> bytes | None:
+    """Return the pickled objects of a file of `torch.save` without its tensors; None where it is no whole archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            return None if record is None else archive.read(record)
+    except (OSError, zipfile.BadZipFile):
+        return None
+
+
 def _is_torchscript(names: list[str]) -> bool:
     return any(name.endswith("constants.pkl") for name in names)
 

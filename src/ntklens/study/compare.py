@@ -10,6 +10,7 @@ from ntklens.record import Record
 from ntklens.schema import bounds
 from ntklens.statistics import Estimate, difference
 from ntklens.study.context import Rows
+from ntklens.vocabulary import NOT_MEASURED
 
 _ACCURACIES = ("accuracy", "robust_accuracy")
 FIGURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -18,16 +19,31 @@ FIGURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "victim": (("source", "attack", "norm", "eps"), ("accuracy",)),
     "victim_effect": (("first", "second", "eps"), ("value",)),
     "lazy_effect": (("width", "first", "second"), ("value",)),
-    "lazy_regimes": (("regime", "width"), ("value",)),
+    "lazy_narrowing": (("narrowest", "widest"), ("value",)),
+    "lazy_regimes": (("regime", "width"), ("value", "beyond_noise")),
     "transfer_means": (("surrogate", "victim"), ("accuracy", "fooled")),
+    "head_tail": (("features",), (*_ACCURACIES, "survives")),
+    "head_tail_effect": (("first", "second", "attacked"), ("value",)),
     "top_k": (("k",), _ACCURACIES),
     "subsets": (("features",), _ACCURACIES),
     "bands": (("first", "last"), _ACCURACIES),
     "trade_off": (("knob", "value"), _ACCURACIES),
     "consistency": (("kernel_a", "kernel_b", "measure"), ("value",)),
+    "settling": (("training", "seed"), _ACCURACIES),
     "kernel_machines": (("training", "seed", "fitted_on"), _ACCURACIES),
 }
 """Tables whose figures are compared: the columns that tell a row, and those with an estimate and its interval."""
+
+MEASURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "settling": (("training", "seed"), ("epoch", "settled", "first_epoch", "last_epoch", "area")),
+    "dynamics": (
+        ("training", "seed"),
+        ("centred_rank", "effective_rank", "alignment", "trace", "velocity", "probe_accuracy"),
+    ),
+}
+"""Tables whose values have no interval: the columns that tell a row, and those set side by side.
+
+Of the rows with the same columns the last one counts, which in the table "dynamics" is the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +57,14 @@ class Comparison:
             measure the same against the same margin.
         figures: rows with a table, the row of it, the column, both values, and their difference (second - first) with its
             interval, and whether that interval leaves out zero.
+        measures: rows with a table, the row of it, the column, and both values, of measures that have no interval.
         alone: rows with a table and the number of its figures that one run alone has.
     """
 
     settings: Rows
     claims: Rows
     figures: Rows
+    measures: Rows
     alone: Rows
 
 
@@ -71,17 +89,35 @@ def compare(first: Record, second: Record) -> Comparison:
         missing = len(one.keys() ^ other.keys())
         if missing:
             alone.append({"table": table, "figures": missing})
-    return Comparison(_settings(first, second), _claims(first, second), figures, alone)
+    return Comparison(_settings(first, second), _claims(first, second), figures, _measures(first, second), alone)
+
+
+def _measures(first: Record, second: Record) -> Rows:
+    """Return the measures without an interval that both runs have."""
+    rows: Rows = []
+    for table, (keys, columns) in MEASURES.items():
+        one, other = ({_name(row, keys): row for row in record.table(table)} for record in (first, second))
+        rows += [
+            {"table": table, "row": name, "column": column, "first": one[name][column], "second": other[name][column]}
+            for name in one
+            for column in columns
+            if name in other and column in one[name] and column in other[name]
+        ]
+    return rows
 
 
 def _figures(record: Record, table: str) -> Iterator[tuple[tuple[str, str], Estimate]]:
     """Yield the figures of a table by the text of their row and their column; those not measured are left out."""
     keys, columns = FIGURES[table]
     for row in record.table(table):
-        text = ", ".join(f"{key} {_plain(row[key])}" for key in keys if row.get(key) is not None)
         for column in columns:
             if (estimate := _estimate(row, column)) is not None:
-                yield (text, column), estimate
+                yield (_name(row, keys), column), estimate
+
+
+def _name(row: Mapping[str, Any], keys: tuple[str, ...]) -> str:
+    """Return the text that tells a row of a table."""
+    return ", ".join(f"{key} {_plain(row[key])}" for key in keys if row.get(key) is not None)
 
 
 def _plain(value: Any) -> str:
@@ -108,7 +144,7 @@ def _difference(first: Estimate, second: Estimate) -> dict[str, Any]:
 
 
 def _claims(first: Record, second: Record) -> Rows:
-    """Return a row per claim that one of the runs has judged."""
+    """Return a row per claim that one of the runs has measured."""
     both = [{str(row["claim"]): row for row in record.table("claims")} for record in (first, second)]
     rows: Rows = []
     for claim in dict.fromkeys([*both[0], *both[1]]):
@@ -122,7 +158,7 @@ def _claims(first: Record, second: Record) -> Rows:
             found = {key: _difference(estimates[0], estimates[1])[key] for key in found}
         row |= {"estimate_first": one.get("estimate"), "estimate_second": other.get("estimate")}
         rows.append(row | found)
-    return [row for row in rows if row["first"] is not None or row["second"] is not None]
+    return [row for row in rows if {row["first"], row["second"]} - {None, NOT_MEASURED}]
 
 
 def _settings(first: Record, second: Record) -> Rows:

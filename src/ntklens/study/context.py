@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,13 +48,15 @@ class Context:
         spec: the experiment.
         scratch: folder for the work of a stage that has not finished; by default a temporary folder, which cannot be found
             again by a later run.
+        say: takes a line that a stage tells while it works.
 
     Raises:
         InputError: the device does not exist.
     """
 
-    def __init__(self, spec: Spec, scratch: Path | None = None) -> None:
+    def __init__(self, spec: Spec, scratch: Path | None = None, say: Callable[[str], None] = lambda line: None) -> None:
         self.spec = spec
+        self.say = say
         self._scratch = scratch
         self.estimate: Estimate = {}
         self.victim_seconds = 0.0  # of the user's network on one image, as `checked_victim` has met it
@@ -66,7 +68,7 @@ class Context:
         """Return this experiment on other images, with the same scratch folder and the same accounts; itself for None."""
         if data is None:
             return self
-        other = Context(self.spec.model_copy(update={"data": data}), self.scratch)
+        other = Context(self.spec.model_copy(update={"data": data}), self.scratch, self.say)
         other.estimate, other._parts = self.estimate, self._parts
         return other
 

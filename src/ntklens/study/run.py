@@ -52,6 +52,7 @@ def run(
     resume: bool = False,
     watch: Watcher = lambda stage, share: None,
     tell: Callable[[Estimate], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Record:
     """Run every stage of an experiment that is not done yet, keeping each as it finishes.
 
@@ -63,11 +64,12 @@ def run(
         watch: told how far each stage is.
         tell: told, before the stages begin, what each of their parts is expected to take. The estimate takes up to two
             seconds; without a receiver none is made.
+        say: takes the lines that a stage tells while it works, such as one per checkpoint.
 
     Raises:
         InputError: the folder exists, or holds another experiment than is to be resumed.
     """
-    context = Context(spec, Path(out) / "scratch")
+    context = Context(spec, Path(out) / "scratch", say)
     existed_before = Path(out).exists()
     plain: dict[str, Any] = spec.model_dump(mode="json")
     victim = None if spec.victim is None else stages.victim_fingerprint(context, spec.victim)

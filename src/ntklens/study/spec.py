@@ -261,7 +261,7 @@ class FeaturesSpec(Part):
     robust_width: int = Field(default=32, ge=1)
 
 
-_WATCH_FIELDS = {"watch", "model", "patience", "probe", "top_k", "lazy_threshold", "attack_steps"}
+_WATCH_FIELDS = {"watch", "model", "patience", "probe", "top_k", "lazy_threshold", "attack_steps", "watch_test"}
 """Fields of a DynamicsSpec that also apply when checkpoints are watched."""
 
 
@@ -306,6 +306,8 @@ class DynamicsSpec(Part):
     """The network of the checkpoints, file.py:factory."""
     patience: float = Field(default=0.0, ge=0)
     """Seconds to wait for further checkpoints."""
+    watch_test: int = Field(default=500, ge=1)
+    """Test images that checkpoints are scored on at most, clean and under attack: evenly spread over all of them."""
 
     @model_validator(mode="after")
     def _network_fits(self) -> DynamicsSpec:
@@ -324,19 +326,17 @@ class DynamicsSpec(Part):
         fields = type(self).model_fields
         beside = sorted(f for f in set(fields) - _WATCH_FIELDS if getattr(self, f) != fields[f].default)
         if self.watch is not None and beside:
+            names = ", ".join(beside)
             raise ValueError(
-                f"where checkpoints are watched nothing is trained, and {', '.join(beside)} would have no effect; leave "
-                f"{'it' if len(beside) == 1 else 'them'} out"
+                f"where checkpoints are watched nothing is trained, and {names} would have no effect; leave it out"
             )
         return self
 
     @model_validator(mode="after")
     def _within_the_training(self) -> DynamicsSpec:
         if any(not 0 <= epoch <= self.epochs for epoch in self.linear_from):
-            raise ValueError(
-                f"linear_from takes epochs from 0 to {self.epochs}, the last of the training; "
-                f"got {', '.join(map(str, self.linear_from))}"
-            )
+            got = ", ".join(map(str, self.linear_from))
+            raise ValueError(f"linear_from takes epochs from 0 to {self.epochs}, the last of the training; got {got}")
         return self
 
 

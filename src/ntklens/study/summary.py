@@ -16,6 +16,7 @@ from ntklens.vocabulary import (
     NOISE,
     TANGENT_SOURCE,
     TRAINED_SOURCE,
+    WATCHED,
     WHITE_BOX_SOURCE,
 )
 from ntklens.wording import at_most, doubts, listed, other_outputs, percent, share
@@ -32,7 +33,7 @@ def summary(record: Record, claims: Rows) -> Rows:
         claims: the table "claims".
     """
     sentences = [*attack_answer(record), *transfer_answer(record), *features_answer(record)]
-    sentences += [*_victim(record), *_data(record)]
+    sentences += [*_victim(record), *_watched(record), *_data(record)]
     judged = claims_answer(claims)
     return [{"text": text} for text in sentences] + [{"text": text, "about": "claims"} for text in judged]
 
@@ -42,11 +43,18 @@ def _data(record: Record) -> list[str]:
         return []
     data = only_row(record, "data")
     _, height, width = str(data["shape"]).split("x")
+    used = f"{data['train']} to fit on, {data['test']} to score on"
+    if record.stages == ["data", "dynamics"] and _watched(record):
+        used = f"{only_row(record, 'dynamics_meta')['scored']} to score on"  # nothing is fitted
     return [
-        f"The images are {data['name']} ({data['classes']}): {data['train']} to fit on, "
-        f"{data['test']} to score on, {height}x{width} pixels each.",
+        f"The images are {data['name']} ({data['classes']}): {used}, {height}x{width} pixels each.",
         *([str(data["notes"])] if data.get("notes") else []),
     ]
+
+
+def _watched(record: Record) -> list[str]:
+    """Return the advice on a training whose checkpoints were watched."""
+    return [str(row["text"]) for row in rows_of(record, "advice") if row["training"] == WATCHED]
 
 
 def _victim(record: Record) -> list[str]:

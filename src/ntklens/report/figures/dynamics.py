@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -14,13 +15,29 @@ from ntklens.report.figures.style import Rows
 from ntklens.vocabulary import FGSM, NOT_LINEARISED, PGD, STANDARD, UNTRAINED, WATCHED
 
 _COLOURS = {STANDARD: style.BLUE, FGSM: style.ORANGE, PGD: style.RED, WATCHED: style.PURPLE}
+_MORE_COLOURS = [style.PURPLE, style.ORANGE, style.BLUE, style.RED, style.GREY]
 _PARTS = {"whole kernel": "", "top eigenspace": "_top", "the rest": "_bottom"}
+
+_LEAST_SHARE = 0.05
+"""Length of the axis of the concentration, at least; in many networks it stays within a thousandth of 1."""
+
+
+def trainings(rows: Rows) -> list[str]:
+    """Return the trainings of some rows: those of the package in one order everywhere, and then a user's own."""
+    names = list(dict.fromkeys(str(row["training"]) for row in rows))
+    return [*(name for name in _COLOURS if name in names), *(name for name in names if name not in _COLOURS)]
+
+
+def _colour(training: str, rows: Rows) -> str:
+    """Return the colour of a training; those of users have theirs by their order."""
+    own = [name for name in trainings(rows) if name not in _COLOURS]
+    return _COLOURS[training] if training in _COLOURS else _MORE_COLOURS[own.index(training) % len(_MORE_COLOURS)]
 
 
 def _paths(rows: Rows) -> dict[str, list[list[dict[str, Any]]]]:
     """Return the rows of each training, one list per seed."""
     paths: dict[str, list[list[dict[str, Any]]]] = {}
-    for training in _COLOURS:
+    for training in trainings(rows):
         own = [r for r in rows if r["training"] == training]
         seeds = sorted({r["seed"] for r in own})
         if own:
@@ -36,7 +53,9 @@ def distance_maps(maps: dict[str, NDArray[Any]], rows: Rows) -> Figure:
     top = max(float(values.max()) for values in maps.values()) or 1.0
     for panel, (name, values) in zip(panels, maps.items(), strict=True):
         image = panel.imshow(values, cmap="magma", vmin=0, vmax=top, origin="lower", interpolation="nearest")
-        panel.set_title("the checkpoints" if name == WATCHED else f"{name} training")
+        panel.set_title(
+            "the checkpoints" if name == WATCHED else f"{name} training" if name in _COLOURS else style.plain(name)
+        )
         epochs = [f"{r['epoch']:g}" for r in paths[name][0]]
         places = np.arange(0, len(epochs), max(1, math.ceil(len(epochs) / 9)))
         panel.set_xticks(places, [epochs[i] for i in places])
@@ -56,9 +75,9 @@ def polar(rows: Rows) -> Figure:
         for training, seeds in _paths(rows).items():
             path = seeds[0]
             angle, radius = style.column(path, f"angle{suffix}"), style.column(path, f"radius{suffix}")
-            look = {"color": _COLOURS[training], "marker": ".", "linewidth": 1.0}
-            panel.plot(angle, radius, label=None if suffix else training, **look)
-            panel.plot(angle[-1:], radius[-1:], color=_COLOURS[training], marker="*", markersize=11)
+            look = {"color": _colour(training, rows), "marker": ".", "linewidth": 1.0}
+            panel.plot(angle, radius, label=None if suffix else style.plain(training), **look)
+            panel.plot(angle[-1:], radius[-1:], color=_colour(training, rows), marker="*", markersize=11)
         reach = np.nanmax(style.column(rows, f"angle{suffix}"))
         panel.set_thetamin(0)
         panel.set_thetamax(180 if reach > np.pi / 2 else 90)
@@ -73,20 +92,33 @@ def settling(rows: Rows, settled: Rows) -> Figure:
     fig = style.figure(9.5, 4.2)
     axes = fig.subplots()
     last = max(row["epoch"] for row in rows)
-    ends = {(row["training"], row["seed"]): row["epoch"] for row in settled}
+    ends = {(row["training"], row["seed"]): row for row in settled}
     for training, seeds in _paths(rows).items():
-        colour = _COLOURS[training]
+        colour = _colour(training, rows)
         for number, path in enumerate(seeds):
             epochs, distance = style.column(path, "epoch"), style.column(path, "distance_to_end")
-            axes.plot(epochs, distance, color=colour, linewidth=1.0, alpha=0.6, label=None if number else training)
-            end = ends.get((training, path[0]["seed"]))
-            if end is not None:
-                axes.plot([end], [0.1], "v", color=colour, markersize=8, markeredgecolor="white", zorder=3)
+            axes.plot(
+                epochs,
+                distance,
+                color=colour,
+                linewidth=1.0,
+                alpha=0.6,
+                label=None if number else style.plain(training),
+            )
+            end = ends.get((training, path[0]["seed"]), {})
+            if end.get("epoch") is not None:
+                # A record of an earlier version does not tell whether the epoch counts.
+                inside: dict[str, Any] = (
+                    {"markeredgecolor": "white"} if end.get("settled", True) else {"markerfacecolor": "white"}
+                )
+                axes.plot([end["epoch"]], [0.1], "v", color=colour, markersize=8, zorder=3, **inside)
     axes.axhline(0.1, color=style.GREY, linestyle=":", linewidth=1.2)
     axes.axhline(0.0, color=style.GREY, linewidth=0.8)
     axes.set_xlim(-0.01 * last, 1.01 * last)
     axes.set_ylim(-0.08, 1.05)
-    axes.set_xlabel("epoch (▼ and dotted line: settled, below a tenth from there on)")
+    axes.set_xlabel(
+        "epoch (▼: settled, below a tenth, the dotted line, from there on; ▽: below it, but not settled yet)"
+    )
     axes.set_ylabel("squared distance to the end")
     fig.legend(loc="outside upper center", ncols=4)
     return fig
@@ -107,8 +139,8 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     }
     for training, seeds in _paths(rows).items():
         for number, path in enumerate(seeds):
-            colour, epochs = _COLOURS[training], style.column(path, "epoch")
-            name = None if number else training
+            colour, epochs = _colour(training, rows), style.column(path, "epoch")
+            name = None if number else style.plain(training)
             style.band(score, epochs, path, "accuracy", color=colour, label=name)
             tested = [r for r in path if r.get("robust_accuracy") is not None]
             if tested:
@@ -118,7 +150,8 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
             for key, panel in measures.items():
                 panel.plot(epochs, style.column(path, key), color=colour, linewidth=1.2)
     style.percent_axis(score, "accuracy")
-    score.set_title("clean (solid), under attack (dashed)")
+    attacked = any(row.get("robust_accuracy") is not None for row in rows)
+    score.set_title("clean (solid), under attack (dashed)" if attacked else "on the probe images")
     speed.set_yscale("log", nonpositive="mask")
     speed.axhline(meta["lazy_threshold"], color=style.GREY, linestyle=":", linewidth=1.2)
     speed.set_title("noise of the steps: velocity")
@@ -126,6 +159,7 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     size.set_yscale("log", nonpositive="mask")
     size.set_title("trace")
     size.set_ylabel("sum of the eigenvalues")
+    _widen(share, _LEAST_SHARE)
     share.set_title(f"concentration in the top {meta['top_k']}")
     share.set_ylabel("share of the squared spectrum")
     rank.set_title("effective rank, centred cosine kernel" if rank_key == "centred_rank" else "effective rank")
@@ -138,14 +172,23 @@ def over_epochs(rows: Rows, meta: dict[str, Any]) -> Figure:
     return fig
 
 
+def _widen(axes: Axes, least: float) -> None:
+    """Make the y axis of shares at least so long, so that a fall by a fraction of it does not look like a large one."""
+    low, high = axes.get_ylim()
+    missing = least - (high - low)
+    if missing > 0:
+        high = min(high + missing / 2, max(high, 1.0 + 0.05 * least))
+        axes.set_ylim(high - least, high)
+
+
 def one_step(rows: Rows, alarms: Rows) -> Figure:
     """Draw accuracy under one step and under PGD, and the cosine between tangents of images and of one-step images."""
     fig = style.figure(9.5, 3.9)
     score, cosine = fig.subplots(1, 2)
     for training, seeds in _paths(rows).items():
         for number, path in enumerate(seeds):
-            colour, epochs = _COLOURS[training], style.column(path, "epoch")
-            name = None if number else training
+            colour, epochs = _colour(training, rows), style.column(path, "epoch")
+            name = None if number else style.plain(training)
             score.plot(epochs, style.percent(path, "one_step_accuracy"), color=colour, label=name)
             score.plot(epochs, style.percent(path, "robust_accuracy"), color=colour, linestyle="--")
             values = style.column(path, "adversarial_cosine")

@@ -11,8 +11,6 @@ from ntklens.report.sections.base import Plate, Rows, Section, numbers, only_row
 from ntklens.vocabulary import FGSM, PGD, STANDARD, WATCHED
 from ntklens.wording import norm_sign, pixels
 
-_TRAININGS = (STANDARD, FGSM, PGD, WATCHED)
-
 
 def dynamics_section(record: Record) -> Section:
     """Return the kernel's path over the epochs, and what can be done with the kernel that training leaves."""
@@ -39,12 +37,17 @@ def dynamics_section(record: Record) -> Section:
 
 def _text(record: Record) -> str:
     meta = only_row(record, "dynamics_meta")
-    trainings = sorted({str(row["training"]) for row in rows_of(record, "dynamics")}, key=_TRAININGS.index)
-    if WATCHED in trainings:
+    trainings = dynamics.trainings(rows_of(record, "dynamics"))
+    if _is_tracked(record):
+        return (
+            f"The tangent kernel was recorded by a KernelTracker over {'each' if len(trainings) > 1 else 'the'} training, "
+            f"on the same {meta['probe']} clean probe images each time. Accuracies are on these images."
+        )
+    if _is_watched(record):
         return (
             f"The tangent kernel of {style.plain(meta['architecture'], 60)} was measured at the "
             f"checkpoints of its training, on the same {meta['probe']} clean test images each "
-            f"time. {_attack(meta)}"
+            f"time. {_scored(meta)}{_attack(meta)}"
         )
     images = {
         STANDARD: "clean images",
@@ -66,6 +69,11 @@ def _text(record: Record) -> str:
     return text
 
 
+def _scored(meta: dict[str, Any]) -> str:
+    """Return on how many images checkpoints are scored; a record of an earlier version does not tell."""
+    return f"Accuracies are on {meta['scored']:,} test images. " if meta.get("scored") else ""
+
+
 def _attack(meta: dict[str, Any]) -> str:
     """Return the attack of the accuracies; a record that does not tell its norm is of an earlier version."""
     norm = f" in {norm_sign(meta['norm'])}" if meta.get("norm") else ""
@@ -76,8 +84,9 @@ def _path(record: Record) -> list[Plate]:
     """Return what is seen over the epochs."""
     rows = rows_of(record, "dynamics")
     meta = only_row(record, "dynamics_meta")
-    names = {training: f"dynamics/distance_{training}" for training in _TRAININGS}
+    names = {training: f"dynamics/distance_{training}" for training in dynamics.trainings(rows)}
     maps = {training: record.array(name) for training, name in names.items() if record.has(name)}
+    attack = "" if _is_tracked(record) else f"{_attack(meta)} "
     first_seed = " The first seed is drawn." if meta["seeds"] > 1 else ""
     distances = [
         Plate(
@@ -101,7 +110,7 @@ def _path(record: Record) -> list[Plate]:
         Plate(
             lambda: dynamics.over_epochs(rows, meta),
             "Accuracy with 95 % Wilson intervals, and five measures of the kernel without one. "
-            f"{_attack(meta)} {_seeds(meta)} The velocity does not tell when a kernel has settled: late in a training it "
+            f"{attack}{_seeds(record)}The velocity does not tell when a kernel has settled: late in a training it "
             "is the noise of the steps, which a smaller learning rate or larger batches reduce. It stays below the dotted "
             f"line from there to the end, for three epochs at least: {_lazy_epochs(record)}.",
             "Six line plots against the epoch: accuracy, effective rank, alignment, concentration, trace and velocity.",
@@ -115,35 +124,66 @@ def _settling(record: Record) -> list[Plate]:
     rows, settled = rows_of(record, "dynamics"), rows_of(record, "settling")
     if not settled or all(row.get("distance_to_end") is None for row in rows):
         return []
-    epochs = _by_training(settled, lambda epoch: "not within this run" if epoch is None else f"{epoch:.1f}")
+    trainings = {row["training"] for row in settled}
+    comparison = (
+        "Where the lines of PGD training lie left of those of standard training, its kernel settles earlier. "
+        if {STANDARD, PGD} <= trainings
+        else ""
+    )
     return [
         Plate(
             lambda: dynamics.settling(rows, settled),
             "How the kernel comes to where its training leaves it. Drawn is the squared distance of the centred cosine "
             "kernel to its mean over the last tenth of the epochs, as a share of that at the start, from products of "
             "displacements whose noise is independent, so that the noise of the steps does not add to it. "
-            f"{_seeds(only_row(record, 'dynamics_meta'))} Where the lines of PGD training lie left of those of standard "
-            f"training, its kernel settles earlier. Epochs from which on less than a tenth is left: {epochs}.",
+            f"{_seeds(record)}{comparison}Epochs from which on less than a tenth is left: "
+            f"{_by_training(settled, _settled_at)}.",
             "Line plot of the distance of the kernel to its end against the epoch, with the settling epochs marked.",
         )
     ]
 
 
-def _seeds(meta: dict[str, Any]) -> str:
-    return "There is one run of each training." if meta["seeds"] == 1 else f"Each line is one of {meta['seeds']} seeds."
+def _settled_at(row: dict[str, Any]) -> str:
+    """Return when a kernel settles, whether that counts, and from where it is measured if not from the start."""
+    if row["epoch"] is None:
+        return "not within this run"
+    # A record of an earlier version does not tell the last two.
+    first = row.get("first_epoch") or 0
+    remarks = [] if row.get("settled", True) else ["which does not count as settled yet"]
+    remarks += [f"measured from epoch {first:g}, the first record"] if first > 0 else []
+    return f"{row['epoch']:.1f}" + (f" ({', '.join(remarks)})" if remarks else "")
+
+
+def _seeds(record: Record) -> str:
+    """Return how many runs the lines are, where there may be several."""
+    if _is_watched(record) or _is_tracked(record):
+        return ""
+    seeds = only_row(record, "dynamics_meta")["seeds"]
+    return "There is one run of each training. " if seeds == 1 else f"Each line is one of {seeds} seeds. "
+
+
+def _is_tracked(record: Record) -> bool:
+    """Return whether the record is of a tracker's folder, which knows no attack of the test."""
+    return only_row(record, "dynamics_meta")["eps"] is None
+
+
+def _is_watched(record: Record) -> bool:
+    return any(row["training"] == WATCHED for row in rows_of(record, "dynamics"))
 
 
 def _lazy_epochs(record: Record) -> str:
     """Return the first lazy epochs of each training at the experiment's own threshold."""
     threshold = only_row(record, "dynamics_meta")["lazy_threshold"]
     rows = [row for row in rows_of(record, "lazy_epochs") if row["threshold"] == threshold]
-    told = _by_training(rows, lambda epoch: "not for good within this run" if epoch is None else f"from {epoch:g}")
+    told = _by_training(
+        rows, lambda row: "not for good within this run" if row["epoch"] is None else f"from {row['epoch']:g}"
+    )
     return told or "no training came to its end"
 
 
-def _by_training(rows: Rows, text: Callable[[float | None], str]) -> str:
+def _by_training(rows: Rows, text: Callable[[dict[str, Any]], str]) -> str:
     """Return the epochs of each training's seeds, as "standard 11.7, 14.5; PGD 8.7, 9.7"."""
-    epochs = {name: [text(row["epoch"]) for row in rows if row["training"] == name] for name in _TRAININGS}
+    epochs = {name: [text(row) for row in rows if row["training"] == name] for name in dynamics.trainings(rows)}
     return "; ".join(f"{name} {', '.join(texts)}" for name, texts in epochs.items() if texts)
 
 

@@ -13,7 +13,7 @@ from ntklens.study.context import Context
 from ntklens.study.costs.rates import Rates
 from ntklens.study.parts import EPOCHS, Option, Part, fewer
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.attacks import knows_one_step, tests_at
+from ntklens.study.stages.dynamics.attacks import knows_one_step, scored, tests_at
 from ntklens.vocabulary import FGSM, PGD
 
 __all__ = ["CHECKPOINTS", "LINEARISED", "MACHINES", "TRAININGS", "dynamics_parts"]
@@ -71,12 +71,12 @@ def _epoch(training: str, n: int, spec: DynamicsSpec, key: Hashable, network: nn
 def _record(context: Context, spec: DynamicsSpec, key: Hashable, network: nn.Module, rates: Rates) -> float:
     """Return the seconds of a record of the kernel and of a test on clean images."""
     seconds = rates.record(key, network, spec.probe, attacked=knows_one_step(spec))
-    return seconds + len(context.data.test) * rates.network_value(key, network)
+    return seconds + len(scored(spec, len(context.data.test))) * rates.network_value(key, network)
 
 
 def _test(context: Context, spec: DynamicsSpec, key: Hashable, network: nn.Module, rates: Rates) -> float:
     """Return the seconds of a test of the network under several steps and, where it is asked for, under one."""
-    n_test, one = len(context.data.test), int(knows_one_step(spec))
+    n_test, one = len(scored(spec, len(context.data.test))), int(knows_one_step(spec))
     gradients = n_test * (spec.attack_steps + one)
     return gradients * rates.network_gradient(key, network) + (1 + one) * n_test * rates.network_value(key, network)
 

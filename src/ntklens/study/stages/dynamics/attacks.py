@@ -43,6 +43,12 @@ def knows_one_step(spec: DynamicsSpec) -> bool:
     return spec.watch is not None or FGSM in spec.trainings
 
 
+def scored(spec: DynamicsSpec, n_test: int) -> list[int]:
+    """Return which of the test images networks are scored on: for checkpoints a part of them, in even steps."""
+    count = n_test if spec.watch is None else min(spec.watch_test, n_test)
+    return [place * n_test // count for place in range(count)]
+
+
 def tests_at(spec: DynamicsSpec, epoch: int) -> bool:
     """Return whether the network is tested under attack after an epoch of the experiment's own trainings."""
     return knows_one_step(spec) or epoch == spec.epochs or (epoch > 0 and epoch % spec.test_every == 0)
@@ -60,6 +66,9 @@ def accuracies(
         under_attack: leave out all but the clean accuracy where this is false.
     """
     x, y = context.test
+    places = scored(spec, len(y))
+    if len(places) < len(y):
+        x, y = x[places], y[places]
     columns = accuracy(model, x, y).row("accuracy")
     if under_attack:
         columns |= accuracy(model, several_steps(context, spec)(model, x, y), y).row("robust_accuracy")

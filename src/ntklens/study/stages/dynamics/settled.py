@@ -32,8 +32,10 @@ def settling_row(rows: Sequence[Mapping[str, float]], path: Settling) -> dict[st
     }
     return {
         "epoch": path.epoch,
-        "area": path.area,
+        "settled": path.has_settled,
+        "first_epoch": path.epochs[0],
         "last_epoch": path.epochs[-1],
+        "area": path.area,
         "learned_epoch": learned,
         "distance_when_learned": math.nan if learned is None else path.at(learned),
         "centred_rank": last["centred_rank"],

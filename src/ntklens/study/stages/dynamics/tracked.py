@@ -11,7 +11,7 @@ from ntklens.dynamics import KernelTracker, advice
 from ntklens.networks import network_source
 from ntklens.study.context import Context, Rows
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.attacks import knows_one_step, one_step
+from ntklens.study.stages.dynamics.attacks import knows_one_step, one_step, scored
 from ntklens.study.stages.dynamics.settled import settling_row
 from ntklens.vocabulary import FGSM, WATCHED
 
@@ -69,6 +69,7 @@ def dynamics_meta(context: Context, spec: DynamicsSpec) -> dict[str, Any]:
         "norm": context.threat.norm,
         "images": None if spec.data is None else _images(context),
         "fingerprint": context.data.fingerprint(),
+        "scored": len(scored(spec, len(context.data.test))),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -14,7 +16,7 @@ from ntklens.progress import Progress
 from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context, StageResult
 from ntklens.study.spec import DynamicsSpec
-from ntklens.study.stages.dynamics.attacks import accuracies
+from ntklens.study.stages.dynamics.attacks import accuracies, scored
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
 from ntklens.study.stages.victim_model import check_number_of_outputs
 from ntklens.vocabulary import WATCHED
@@ -59,19 +61,35 @@ def watched(context: Context, spec: DynamicsSpec, progress: Progress) -> StageRe
     order = _first_outputs(context, network)
     tracker = kernel_tracker(context, spec, context.scratch / "dynamics" / WATCHED, None if order is None else order[0])
 
-    known = max(1, len(checkpoints(folder)))  # more may come, if the training still runs
+    known = len(checkpoints(folder))
     measured = 0
+    n, n_test = len(scored(spec, len(context.data.test))), len(context.data.test)
+    if n < n_test:
+        context.say(f"Checkpoints are scored on {n:,} of the {n_test:,} test images; --test sets how many.")
 
     def scores(checkpoint: nn.Module) -> dict[str, float]:
         nonlocal measured
         columns = accuracies(context, spec, checkpoint if order is None else OrderedOutputs(checkpoint, *order))
         measured += 1
-        part(min(1.0, measured / known))
+        # While more may come, the work is not done.
+        part(measured / (max(known, measured) + (spec.patience > 0)))
         return columns
 
+    def told(epoch: float) -> None:
+        context.say(_line(tracker.row()))
+
     with context.parts("dynamics", progress, {"checkpoints": 1.0})("checkpoints") as part:
-        watch(tracker, network, folder, patience=spec.patience, scores=scores)
+        watch(tracker, network, folder, patience=spec.patience, scores=scores, on_record=told)
     progress(1.0)
     tables = path_tables(WATCHED, 0, tracker, spec)
     tables["dynamics_meta"] = [dynamics_meta(context, spec) | {"architecture": model, "seeds": 1}]
     return StageResult(tables, {f"distance_{WATCHED}": tracker.distance().numpy()})
+
+
+def _line(row: Mapping[str, float]) -> str:
+    """Return what is told of a checkpoint as soon as it is recorded."""
+    moved = "" if math.isnan(row["velocity"]) else f", kernel moved by {row['velocity']:.2g} per epoch"
+    return (
+        f"epoch {row['epoch']:g}: accuracy {100 * row['accuracy']:.1f} %, under attack "
+        f"{100 * row['robust_accuracy']:.1f} %{moved}"
+    )
