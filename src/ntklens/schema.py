@@ -179,6 +179,7 @@ TABLES: dict[str, dict[str, Table]] = {
         "lazy_epochs": Table((*_RUN, "threshold", "epoch")),
         "advice": Table((*_RUN, "kind", "epoch", "text")),
         "continued": Table((*_RUN, "from_epoch", "linearised", *WORST_CASE)),
+        "kernel_machines_effect": Table(("first", "second", *_VALUE, "n", "seeds", "seed_share")),
         "kernel_machines": Table((*_RUN, "fitted_on", *WORST_CASE, "feature_usefulness", "feature_robustness")),
     },
     "claims": {

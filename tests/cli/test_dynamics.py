@@ -35,7 +35,7 @@ def test_dynamics_watches_checkpoints(tmp_path):
     assert process.returncode == 0, process.stderr
     assert {r["training"] for r in json.loads(process.stdout)["settling"]} == {"watched"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert page.count("The attack is PGD with 7 steps at ε = 8/255 in ℓ∞.") >= 2
+    assert page.count("The attack is PGD with 5 steps at ε = 8/255 in ℓ∞.") >= 2
     fewer = ntklens("dynamics", *which, "--classes", "2,4,6", "--out", tmp_path / "other")
     assert fewer.returncode == 2
     assert "the network has 2 outputs, and the data have 3 classes" in " ".join(fewer.stderr.split())

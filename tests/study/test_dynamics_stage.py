@@ -19,7 +19,7 @@ from ntklens.record import Record
 from ntklens.report import render
 from ntklens.study import Spec, run
 from ntklens.study.context import Context
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.worst import worst_case
 
 VALUES = {
@@ -281,7 +281,7 @@ def test_trainings_that_die_or_diverge_lose_nothing_else(tmp_path):
         "machine_train": 30,
         "machine_test": 10,
     }
-    own |= {"attack_steps": 2, "queries": 3, "linear_from": [1], "linear_epochs": 1}
+    own |= {"batch_size": 50, "momentum": 0.9, "attack_steps": 2, "queries": 3, "linear_from": [1], "linear_epochs": 1}
     dead = run(Spec.parse(VALUES | {"dynamics": own | {"learning_rate": 0.5}}), tmp_path / "dead")
     assert "collapsed" in [r["kind"] for r in dead.table("advice")]
     assert None in [r["accuracy"] for r in dead.table("kernel_machines")]

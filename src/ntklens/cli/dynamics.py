@@ -13,7 +13,7 @@ from ntklens.errors import InputError
 Trainings = Annotated[
     str, typer.Option("--trainings", help="Trainings to compare, separated by commas: standard, FGSM, PGD.")
 ]
-LearningRate = Annotated[float, typer.Option("--learning-rate", help="Learning rate of SGD with momentum 0.9.")]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="Learning rate of SGD in batches of 100.")]
 Seeds = Annotated[int, typer.Option("--seeds", help="Number of seeds; every training runs once per seed.")]
 Probe = Annotated[
     int | None,
@@ -76,12 +76,12 @@ def dynamics(
     arch: Arch = None,
     weights: o.Weights = None,
     width: o.Width = 32,
-    epochs: o.Epochs = 30,
-    learning_rate: LearningRate = 0.02,
+    epochs: o.Epochs = 40,
+    learning_rate: LearningRate = 0.1,
     seeds: Seeds = 1,
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",
-    steps: o.Steps = 7,
+    steps: o.Steps = 5,
     probe: Probe = None,
     lazy_threshold: LazyThreshold = 0.01,
     linear_from: LinearFrom = "",

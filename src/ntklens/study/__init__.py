@@ -5,7 +5,6 @@ from ntklens.study.run import planned, run
 from ntklens.study.shipped import PAPERS, demo_spec, paper_spec
 from ntklens.study.spec import (
     AttackSpec,
-    DynamicsSpec,
     FeaturesSpec,
     KernelSpec,
     LazySpec,
@@ -14,6 +13,7 @@ from ntklens.study.spec import (
     VictimSpec,
 )
 from ntklens.study.spec_data import DataSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 
 __all__ = [
     "PAPERS",

@@ -30,6 +30,7 @@ FIGURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "trade_off": (("knob", "value"), _ACCURACIES),
     "consistency": (("kernel_a", "kernel_b", "measure"), ("value",)),
     "settling": (("training", "seed"), _ACCURACIES),
+    "kernel_machines_effect": (("first", "second"), ("value",)),
     "kernel_machines": (("training", "seed", "fitted_on"), _ACCURACIES),
 }
 """Tables whose figures are compared: the columns that tell a row, and those with an estimate and its interval."""

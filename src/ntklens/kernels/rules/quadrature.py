@@ -6,13 +6,14 @@ import functools
 import math
 
 import torch
-from scipy.special import roots_legendre
 from torch import Tensor
 
 
 @functools.lru_cache(maxsize=16)
 def _graded(nodes: int, power: int) -> tuple[Tensor, Tensor]:
     """Compute nodes and weights of a quadrature on [0, 1] that is fine near 0: Gauss-Legendre in y, where x = y^power."""
+    from scipy.special import roots_legendre  # scipy is loaded at the first kernel that needs it
+
     x, w = roots_legendre(nodes)
     y = (x + 1) / 2
     return torch.from_numpy(y**power), torch.from_numpy(w / 2 * power * y ** (power - 1))

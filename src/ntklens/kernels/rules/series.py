@@ -23,7 +23,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import roots_legendre
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -71,6 +70,8 @@ def _quadrature(degree: int, nodes: int) -> tuple[Tensor, Tensor]:
     Returns:
         Nodes z (2 nodes,), and the matrix (2 nodes, degree + 1) of weight times normal density times h_m(z).
     """
+    from scipy.special import roots_legendre  # scipy is loaded at the first kernel that needs it
+
     x, w = roots_legendre(nodes)
     half = _REACH * (x + 1) / 2
     z = np.concatenate([-half[::-1], half])

@@ -51,7 +51,7 @@ _CLAIMS = {
     "C8": _Claim("Under adversarial training the kernel concentrates more.", ("settling", "dynamics_meta"), c8),
     "L1": _Claim(
         "The kernel of an adversarially trained network is robust even when fitted on clean images.",
-        ("kernel_machines",),
+        ("kernel_machines", "kernel_machines_effect"),
         l1,
     ),
 }

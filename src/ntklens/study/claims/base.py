@@ -15,9 +15,9 @@ from typing import Any, Literal
 from ntklens.record import Record
 from ntklens.schema import bounds
 from ntklens.statistics import Estimate
-from ntklens.study.claims.more import more
+from ntklens.study.claims.more import SEEDS, more
 from ntklens.study.context import Rows
-from ntklens.vocabulary import CANNOT_TELL, CONTRADICTED, SEEN, SHARE
+from ntklens.vocabulary import CANNOT_TELL, CONTRADICTED, DIFFERENCE, SEEN, SHARE
 
 Side = Literal["above", "below"]
 """On which side of its margin an estimate speaks for a claim."""
@@ -193,3 +193,11 @@ def estimate_of(row: dict[str, Any], column: str = "value", *, n: int | None = N
         math.inf if high is None else high,
         int(row.get("n") or 0) if n is None else n,
     )
+
+
+def over_seeds_and_images(what: str, row: dict[str, Any]) -> Measure:
+    """Return a difference of accuracies whose interval is over images and seeds, to be above zero."""
+    by_seeds = row["seed_share"] is not None and row["seed_share"] > 0.5  # more seeds narrow it more than images do
+    column = "beyond_noise" if "beyond_noise" in row else "value"
+    estimate = estimate_of(row, column, n=row["seeds"] if by_seeds else row["n"])
+    return Measure(what, estimate, 0.0, unit=DIFFERENCE, of=SEEDS if by_seeds else "test images")

@@ -6,21 +6,17 @@ alone, whose ratio is 1 but for chance (benchmarks/false_alarms_dynamics.py).
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from ntklens.record import Record
-from ntklens.statistics import Estimate, mean
-from ntklens.study.claims.base import Measure, Verdict, cannot_tell, estimate_of, judge, only_row, rows_of
+from ntklens.statistics import mean
+from ntklens.study.claims.base import Measure, Verdict, cannot_tell, judge, only_row, over_seeds_and_images, rows_of
 from ntklens.study.claims.guards import Pair, broken_guard
 from ntklens.study.claims.more import SEEDS
 from ntklens.study.claims.ratio import Ratio
 from ntklens.study.context import Rows
-from ntklens.vocabulary import DIFFERENCE, NUMBER, PGD, STANDARD, UNTRAINED
+from ntklens.vocabulary import NUMBER, PGD, STANDARD, UNTRAINED
 from ntklens.wording import share
-
-_STUDENT = 3
-"""Least number of seeds from which Student's interval over them is of use."""
 
 
 def _of(rows: Rows, training: str) -> Rows:
@@ -140,9 +136,8 @@ def c8(record: Record) -> Verdict | None:
 def l1(record: Record) -> Verdict | None:
     """Judge L1: seen when machines on kernels of PGD training are more robust than those on kernels of standard training.
 
-    All are fitted on clean images. The estimate is the mean difference of paired seeds. Its interval is the wider one of
-    Student's over seeds, where there are three or more, and of the one over images, which takes the two accuracies of a
-    seed as independent although both are of the same images, and is therefore wide rather than narrow.
+    All are fitted on clean images. The estimate is the mean difference of paired seeds on the same images; its interval
+    covers both (`statistics.crossed_mean`).
     """
     rows = [row for row in rows_of(record, "kernel_machines") if row["accuracy"] is not None]
     if not _are_paired(rows):
@@ -161,20 +156,5 @@ def l1(record: Record) -> Verdict | None:
         f"network of the kernel. {'. '.join(parts)}."
     )
     what = "what the kernels of PGD training add to the machines' worst-case accuracy"
-    over_images = _mean_over_images(pgd, standard)
-    over_seeds = mean([a["robust_accuracy"] - s["robust_accuracy"] for a, s in zip(pgd, standard, strict=True)])
-    if over_seeds.n >= _STUDENT and over_seeds.high - over_seeds.low > over_images.high - over_images.low:
-        return judge(figure, Measure(what, over_seeds, 0.0, unit=DIFFERENCE, of=SEEDS))
-    return judge(figure, Measure(what, over_images, 0.0, unit=DIFFERENCE))
-
-
-def _mean_over_images(a: Rows, b: Rows) -> Estimate:
-    """Return the mean difference of the seeds, with the mean of their intervals (Newcombe 1998, method 10 without φ)."""
-    differences = []
-    for x, y in zip(a, b, strict=True):
-        p, q = (estimate_of(row, "robust_accuracy") for row in (x, y))
-        value = p.value - q.value
-        low = value - math.hypot(p.value - p.low, q.high - q.value)
-        differences.append((value, low, value + math.hypot(p.high - p.value, q.value - q.low)))
-    value, low, high = (sum(column) / len(column) for column in zip(*differences, strict=True))
-    return Estimate(value, low, high, int(a[0]["n"]))
+    effect = only_row(record, "kernel_machines_effect")
+    return judge(figure, over_seeds_and_images(what, effect))

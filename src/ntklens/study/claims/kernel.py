@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ntklens.record import Record
-from ntklens.study.claims.base import Measure, Verdict, estimate_of, judge, only_row, rows_of
-from ntklens.study.claims.more import SEEDS
+from ntklens.study.claims.base import Measure, Verdict, estimate_of, judge, only_row, over_seeds_and_images, rows_of
 from ntklens.vocabulary import CANNOT_TELL, DIFFERENCE, KERNEL_MATCHED, NOISE, SEEN, WHITE_BOX
 from ntklens.wording import listed, points
 
@@ -43,7 +42,9 @@ def c2(record: Record) -> Verdict | None:
     widest = max(width for width, _, _ in effects)
     beyond_noise, gap = effects[widest, NOISE, KERNEL_MATCHED], effects[widest, KERNEL_MATCHED, WHITE_BOX]
     parts = [
-        _measure(f"lazy regime: what the kernel's images cost networks of width {widest} beyond noise", beyond_noise)
+        over_seeds_and_images(
+            f"lazy regime: what the kernel's images cost networks of width {widest} beyond noise", beyond_noise
+        )
     ]
     figure = (
         f"At width {widest} the kernel's examples at matched time cost a network {points(beyond_noise)} more than noise; "
@@ -52,12 +53,16 @@ def c2(record: Record) -> Verdict | None:
     for row in rows_of(record, "lazy_narrowing"):
         narrowest = row["narrowest"]
         parts.append(
-            _measure(f"lazy regime: what their gap to the white box loses from width {narrowest} to {widest}", row)
+            over_seeds_and_images(
+                f"lazy regime: what their gap to the white box loses from width {narrowest} to {widest}", row
+            )
         )
         figure += f", against {points(effects[narrowest, KERNEL_MATCHED, WHITE_BOX])} at width {narrowest}"
     as_trained = [row for row in rows_of(record, "lazy_regimes") if row["regime"] in _AS_TRAINED]
     aside = [
-        _measure(f"{row['regime']}: what the kernel's images cost networks of width {row['width']} beyond noise", row)
+        over_seeds_and_images(
+            f"{row['regime']}: what the kernel's images cost networks of width {row['width']} beyond noise", row
+        )
         for row in as_trained
     ]
     verdict = judge(figure, *parts, aside=aside)
@@ -73,12 +78,3 @@ def c2(record: Record) -> Verdict | None:
 
 def _beyond_noise(row: dict[str, Any]) -> dict[str, Any]:
     return {"value": row["beyond_noise"], "low": row["beyond_noise_low"], "high": row["beyond_noise_high"]}
-
-
-def _measure(what: str, row: dict[str, Any]) -> Measure:
-    """Return a difference of accuracies whose interval is over images and seeds, to be above zero."""
-    by_seeds = row["seed_share"] is not None and row["seed_share"] > 0.5  # more seeds narrow it more than images do
-    estimate = estimate_of(
-        row, "beyond_noise" if "beyond_noise" in row else "value", n=row["seeds"] if by_seeds else row["n"]
-    )
-    return Measure(what, estimate, 0.0, unit=DIFFERENCE, of=SEEDS if by_seeds else "test images")

@@ -12,7 +12,7 @@ from ntklens.networks import linearize, load_network, network_source
 from ntklens.study.context import Context
 from ntklens.study.costs.rates import Rates
 from ntklens.study.parts import EPOCHS, Option, Part, fewer
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import knows_one_step, scored, tests_at
 from ntklens.vocabulary import FGSM, PGD
 

@@ -7,7 +7,7 @@ from ntklens.networks import network_source
 from ntklens.progress import Progress
 from ntklens.study import networks
 from ntklens.study.context import Context, StageResult
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.continued import continued
 from ntklens.study.stages.dynamics.machines import machines
 from ntklens.study.stages.dynamics.trainings import trained
@@ -55,6 +55,6 @@ def dynamics_stage(context: Context, spec: DynamicsSpec, progress: Progress) -> 
             result.tables["continued"] = continued(context, spec, trainings, part)
     if spec.machine_train:
         with parts("kernel machines") as part:
-            result.tables["kernel_machines"] = machines(context, spec, trainings, part)
+            result.tables.update(machines(context, spec, trainings, part))
     progress(1.0)
     return result

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ntklens.attacks import accuracy, fgsm, pgd
 from ntklens.study.context import Context
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.vocabulary import FGSM, PGD
 
 TrainingAttack = Callable[[nn.Module, Tensor, Tensor], Tensor]

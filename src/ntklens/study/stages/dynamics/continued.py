@@ -6,7 +6,7 @@ from ntklens.errors import NumericalFailure
 from ntklens.networks import linearize, train
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import training_attack
 from ntklens.study.stages.dynamics.trainings import Training
 from ntklens.study.stages.dynamics.worst import NOT_MEASURED, worst_case

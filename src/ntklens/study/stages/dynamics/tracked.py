@@ -10,7 +10,7 @@ import torch
 from ntklens.dynamics import KernelTracker, advice
 from ntklens.networks import network_source
 from ntklens.study.context import Context, Rows
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import knows_one_step, one_step, scored
 from ntklens.study.stages.dynamics.settled import settling_row
 from ntklens.vocabulary import FGSM, WATCHED

@@ -17,7 +17,7 @@ from ntklens.networks import network_source, train
 from ntklens.progress import Progress
 from ntklens.study import networks
 from ntklens.study.context import Context, Rows, StageResult
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import accuracies, tests_at, training_attack
 from ntklens.study.stages.dynamics.settled import equal_accuracy
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables

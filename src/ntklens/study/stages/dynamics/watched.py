@@ -15,7 +15,7 @@ from ntklens.networks import OrderedOutputs, load_network, load_state
 from ntklens.progress import Progress
 from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context, StageResult
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import accuracies, scored
 from ntklens.study.stages.dynamics.tracked import dynamics_meta, kernel_tracker, path_tables
 from ntklens.study.stages.victim_model import check_number_of_outputs

@@ -18,7 +18,7 @@ from ntklens.attacks import correct, pgd, square
 from ntklens.schema import WORST_CASE
 from ntklens.study.context import Context
 from ntklens.study.rows import share_right
-from ntklens.study.spec import DynamicsSpec
+from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.streams import Stream
 
 NOT_MEASURED: dict[str, Any] = dict.fromkeys(WORST_CASE)
@@ -33,7 +33,30 @@ def worst_case(
     x: Float[Tensor, "n *shape"],
     y: Int[Tensor, " n"],
 ) -> dict[str, Any]:
-    """Return the columns of a model's accuracy on clean images, under PGD, and in the worst case of several attacks.
+    """Return the columns of a model's accuracy on clean images, under PGD, and in the worst case; see `worst_outcomes`."""
+    clean, under_pgd, right = worst_outcomes(context, spec, model, smooth, x, y)
+    return worst_columns(clean, under_pgd, right)
+
+
+def worst_columns(clean: Tensor, under_pgd: Tensor, right: Tensor) -> dict[str, Any]:
+    """Return the columns of the outcomes on each image, (n,) each."""
+    return {
+        **share_right(clean).row("accuracy"),
+        **share_right(right).row("robust_accuracy"),
+        "pgd_accuracy": float(under_pgd.double().mean()),
+        "n": len(clean),
+    }
+
+
+def worst_outcomes(
+    context: Context,
+    spec: DynamicsSpec,
+    model: nn.Module,
+    smooth: Sequence[nn.Module],
+    x: Float[Tensor, "n *shape"],
+    y: Int[Tensor, " n"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return on which images a model is right: clean, under PGD, and in the worst case of several attacks, (n,) each.
 
     An image counts as robust when the model is right on it as it is, under PGD on the model, under PGD on related networks
     with honest gradients, and under Square, a search that asks for no gradient.
@@ -61,9 +84,4 @@ def worst_case(
         generator = context.generator(Stream.SQUARE)
         x_adv = square(model, x[right], y[right], threat.eps, threat.norm, queries=spec.queries, generator=generator)
         right[torch.nonzero(right)[:, 0]] = correct(model, x_adv, y[right])
-    return {
-        **share_right(clean).row("accuracy"),
-        **share_right(right).row("robust_accuracy"),
-        "pgd_accuracy": float(under_pgd.double().mean()),
-        "n": len(y),
-    }
+    return clean, under_pgd, right
