@@ -6,8 +6,8 @@ that of `crossed_mean`. Under the null both outcomes have one distribution: an i
 effect on each side, and nothing favours a side. It prints the share of runs that are seen, and contradicted, per number of
 seeds and size of the seeds' effect; at most 2.5 % of each are expected where the intervals cover 95 %.
 
-Printed for 500 images and 2,000 runs per row (2026-11-26): C1 seen in 2.6 % (contradicted in 1.6 %); with three seeds C2 and
-L1 seen in 0.0, 0.1 and 1.8 % for effects of a seed of 0, 0.1 and 0.4, with five seeds in 0.2, 0.6 and 2.5 %.
+Printed for 500 images and 2,000 runs per row (2026-11-26): C1 seen in 2.6 % (contradicted in 1.6 %); with three seeds C2
+and L1 seen in 0.0, 0.1 and 1.8 % for effects of a seed of 0, 0.1 and 0.4, with five seeds in 0.2, 0.6 and 2.5 %.
 """
 
 from __future__ import annotations
