@@ -35,6 +35,10 @@ COMPUTED = {
     "analytic gradient": lambda: nl.analytic_kernel(dense()).gradient(X, X, torch.ones(14, 14)),
     "analytic machine": lambda: machine(nl.analytic_kernel(dense())),
     "empirical machine": lambda: machine(nl.empirical_kernel(network())),
+    "linear": lambda: nl.LinearKernel().gradient(X, X, torch.ones(14, 14)),
+    "linear machine": lambda: machine(nl.LinearKernel()),
+    "sum": lambda: (nl.RBFKernel(0.3) + nl.LinearKernel()).gradient(X, X, torch.ones(14, 14)),
+    "product": lambda: (nl.analytic_kernel(dense()) * nl.RBFKernel(0.3)).gradient(X, X, torch.ones(14, 14)),
     "tracker": lambda: nl.KernelTracker(X, Y).record(network(), 0),
 }
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import ntklens as nl
+from ntklens.errors import InputError
 from ntklens.networks import build
 from ntklens.report import render
 from ntklens.study.compare import compare
@@ -77,3 +78,34 @@ def test_what_cannot_be_read(data, tmp_path):
         assert len(record.table("dynamics")) == 1, "a tracker of the same images has added the classes"
     with pytest.raises(nl.InputError, match="does not exist"), opened(tmp_path / "a"):
         pass
+
+
+def test_figures_of_the_user_are_not_taken_for_columns_of_the_table(data, tmp_path):
+    tracker = nl.KernelTracker(data.test.x, data.test.y, top_k=4, folder=tmp_path / "own")
+    for epoch in range(3):
+        tracker.record(network(epoch), epoch, accuracy=0.93, robust_accuracy=0.4, seed=7)
+    with tracked_record([tmp_path / "own"]) as record:
+        row = record.table("dynamics")[-1]
+        assert "0.93" in render(record)
+    assert (row["recorded_accuracy"], row["recorded_robust_accuracy"], row["recorded_seed"]) == (0.93, 0.4, 7)
+    assert (row["seed"], row["accuracy"]) == (0, row["probe_accuracy"])
+    assert "robust_accuracy" not in row
+
+
+def test_probe_images_are_told_apart_by_more_than_their_classes(data, tmp_path):
+    track(data, tmp_path / "one")
+    other = nl.KernelTracker(data.test.x.flip(3), data.test.y, top_k=4, folder=tmp_path / "two")
+    for epoch in range(3):
+        other.record(network(epoch), epoch)
+    with (
+        pytest.raises(InputError, match="same probe images and outputs"),
+        tracked_record([tmp_path / "one", tmp_path / "two"]),
+    ):
+        pass
+
+
+def test_records_of_two_trackers_in_one_folder_are_refused(data, tmp_path):
+    track(data, tmp_path / "mine")
+    (tmp_path / "mine" / "record-000001.npz").unlink()
+    with pytest.raises(InputError, match="records of one sequence"):
+        nl.KernelTracker(data.test.x, data.test.y, top_k=4, folder=tmp_path / "mine")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +30,14 @@ class EpochRecord:
         kernel: (n, n), on the CPU.
         scalars: other figures of that epoch, by name.
         network: fingerprint of the shapes of the network's parameters; empty where it is not known.
+        probe: fingerprint of the probe set and the outputs, of a record that was read.
     """
 
     epoch: float
     kernel: Tensor
     scalars: dict[str, float]
     network: str = ""
+    probe: str = ""
 
 
 def make_folder(folder: Path) -> None:
@@ -93,9 +96,18 @@ def read_all(folder: Path, probe: str | None) -> list[EpochRecord]:
         probe: fingerprint of the probe set and the outputs; None takes the records of any.
 
     Raises:
-        InputError: a file is not a record, or is one of another probe set.
+        InputError: a file is not a record, or is one of another probe set, or the files are not one sequence.
     """
-    return [_read(path, probe) for path in sorted(folder.glob(_PATTERN))]
+    paths = sorted(folder.glob(_PATTERN))
+    records = [_read(path, probe) for path in paths]
+    for number, (path, record) in enumerate(zip(paths, records, strict=True)):
+        if path.name != _file_name(number) or (number and record.epoch < records[number - 1].epoch):
+            raise InputError(
+                f"expected the records of one sequence, numbered from 0 and with ascending epochs; got {path} at place "
+                f"{number}. Two trackers have written into one folder: choose another one, or make the tracker with "
+                "fresh=True."
+            )
+    return records
 
 
 def has_records(folder: Path) -> bool:
@@ -108,7 +120,8 @@ def set_aside(folder: Path) -> None:
 
     Nothing is deleted, and other files in the folder stay.
     """
-    if not has_records(folder):
+    # Of several processes of one training, as torchrun starts them, the first one alone moves what is there.
+    if not has_records(folder) or os.environ.get("RANK", "0") != "0":
         return
     folder = folder.resolve()
     numbers = itertools.count(2)
@@ -189,4 +202,4 @@ def _read(path: Path, probe: str | None) -> EpochRecord:
             f"{path} was recorded with other probe images, classes or outputs. Give the tracker the same ones, or choose "
             "another folder."
         )
-    return EpochRecord(epoch, kernel, scalars, network)
+    return EpochRecord(epoch, kernel, scalars, network, saved_probe)

@@ -15,6 +15,7 @@ from ntklens.arguments import as_number
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel, checked_both, checked_weights
 from ntklens.kernels.expansion import Pullback
+from ntklens.modules import without_autocast
 from ntklens.progress import Progress, Report
 from ntklens.texts import shortened
 
@@ -100,6 +101,7 @@ class _Combined(Kernel):
         a, of_a = self.first.vjp_between(x1, x2)
         b, of_b = self.second.vjp_between(x1, x2)
 
+        @without_autocast
         def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             in_a, in_b = self._shares(weights, *((a, b) if rows is None else (a[rows], b[rows])))
             gradient = of_a(in_a, rows)
@@ -228,6 +230,7 @@ class ScaledKernel(Kernel):
         return self._scaled(*self.kernel.vjp_between(x1, x2))
 
     def _scaled(self, matrix: Tensor, pullback: Pullback) -> tuple[Tensor, Pullback]:
+        @without_autocast
         def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             return self.factor * pullback(weights, rows)
 

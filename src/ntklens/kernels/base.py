@@ -11,6 +11,7 @@ from torch import Tensor
 from ntklens.arguments import as_floats, as_images, as_tensor, check_finite, same_device
 from ntklens.errors import InputError
 from ntklens.kernels.expansion import Expansion, ExpansionPullback, Pullback
+from ntklens.modules import without_autocast
 from ntklens.progress import Progress, Report
 
 
@@ -33,6 +34,13 @@ class Kernel(ABC):
         tensor([[4., 1.],
                 [1., 4.]])
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the methods of every kernel, users' own among them, compute in the precision of their inputs."""
+        super().__init_subclass__(**kwargs)
+        for name in ("__call__", "gradient", "between", "gram", "vjp", "vjp_between", "diagonal"):
+            if name in vars(cls):
+                setattr(cls, name, without_autocast(vars(cls)[name]))
 
     __array_ufunc__ = None  # a number of numpy leaves the product with a kernel to the kernel
 

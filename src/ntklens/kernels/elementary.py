@@ -12,6 +12,7 @@ from ntklens.arguments import as_images, as_number
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel, checked_both, checked_pair, checked_weights
 from ntklens.kernels.expansion import Pullback
+from ntklens.modules import without_autocast
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class RBFKernel(Kernel):
         matrix = self.between(x1, x2)
         b = x2.flatten(1).to(x1)
 
+        @without_autocast
         def pull(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             x, k = (x1, matrix) if rows is None else (x1[rows], matrix[rows])
             a, w = x.flatten(1), weights.to(k) * k

@@ -20,6 +20,8 @@ from ntklens.study.context import Rows
 from ntklens.study.stages.dynamics.settled import settling_row
 from ntklens.vocabulary import TRACKED
 
+_COLUMNS = {"training", "seed", "accuracy", "robust_accuracy"}
+"""Columns of a run's tables that a figure of a user must not be taken for."""
 THRESHOLD = 0.01
 """Velocity, in kernel distance per epoch, below which the noise of the steps counts as small."""
 
@@ -63,9 +65,10 @@ def tracked_record(folders: Sequence[Path], names: Sequence[str] | None = None) 
     tables: dict[str, Rows] = {}
     arrays = {}
     probes = [store.read_probe(folder) for folder in folders]
-    if any(not torch.equal(probes[0].classes, probe.classes) for probe in probes):
+    # Trackers made by hand may share classes and not images; the fingerprint is of both, and of the outputs.
+    if len({record.probe for folder in folders for record in store.read_all(folder, None)}) > 1:
         raise InputError(
-            "expected trackers with the same probe images; got folders of different ones. Give one at a time."
+            "expected trackers with the same probe images and outputs; got folders of different ones. Give one at a time."
         )
     for name, folder, probe in zip(names, folders, probes, strict=True):
         path, rows = _path_and_rows(folder, probe)
@@ -103,6 +106,12 @@ def tracked_record(folders: Sequence[Path], names: Sequence[str] | None = None) 
         yield record
 
 
+def _column(name: str) -> str:
+    """Return the column of a figure that a user recorded: its name, unless a table has a column of that name."""
+    taken = name in _COLUMNS or name.endswith(("_low", "_high"))
+    return f"recorded_{name}" if taken else name
+
+
 def _path_and_rows(folder: Path, probe: store.Probe) -> tuple[KernelPath, list[dict[str, float]]]:
     """Return the path of the stored kernels, and its rows with the figures that were recorded beside."""
     records = store.read_all(folder, None)
@@ -114,7 +123,8 @@ def _path_and_rows(folder: Path, probe: store.Probe) -> tuple[KernelPath, list[d
     names = sorted({name for record in records for name in record.scalars})
     rows = []
     for t, record in enumerate(records):
-        row = path.row(t) | {name: record.scalars.get(name, math.nan) for name in names}
+        own = {_column(name): record.scalars.get(name, math.nan) for name in names}
+        row = path.row(t) | own
         share = row.get("probe_accuracy", math.nan)
         if not math.isnan(share):
             n = len(probe.classes)

@@ -134,3 +134,8 @@ def test_a_vanishing_input_has_the_value_at_zero_and_no_derivative():
     zero = torch.zeros(1, dtype=torch.float64)
     assert Series(torch.cos).nngp(zero, zero, zero).item() == pytest.approx(math.cos(0) ** 2)
     assert Series(torch.cos).derivative(zero, zero, zero).item() == 0
+
+
+def test_a_variance_that_is_no_number_gives_none():
+    nan = torch.tensor([[math.nan]], dtype=torch.float64)
+    assert Series(torch.tanh).nngp(nan, nan, nan).isnan().all()

@@ -158,7 +158,8 @@ class Series:
         Returns:
             The shares, of the same shape, rounded up to those of the next variances of a grid.
         """
-        steps = _STEPS_PER_OCTAVE * torch.log2(q.detach().clamp(2.0 ** _OCTAVES[0], 2.0 ** _OCTAVES[1]))
+        known = q.detach().nan_to_num(0.0)  # what is no number stays so in the series itself
+        steps = _STEPS_PER_OCTAVE * torch.log2(known.clamp(2.0 ** _OCTAVES[0], 2.0 ** _OCTAVES[1]))
         return _rests(self).to(q)[(steps - _STEPS_PER_OCTAVE * _OCTAVES[0]).long()]
 
     def check(self) -> None:
@@ -190,8 +191,12 @@ class Series:
                 "kinks=, or give its two expectations as dual=."
             )
 
-    def _in_line(self, q1: Tensor, q2: Tensor, sign: Tensor, *, derivative: bool) -> Tensor:
-        """Compute E[φ(√q1 z) φ(± √q2 z)], or the same of φ', by one integral: the values at correlation ±1, (n,)."""
+    def _in_line(self, q1: Tensor, q2: Tensor, sign: Tensor, derivative: bool) -> Tensor:
+        """Compute E[φ(√q1 z) φ(± √q2 z)], or the same of φ', by one integral: the values at correlation ±1, (n,).
+
+        Autograd follows the variances at that correlation. The correlation is stationary there along every path of the
+        inputs, so that this is the derivative by the inputs, though not that by the covariance alone.
+        """
         root1, root2 = safe.sqrt(q1)[:, None], sign[:, None] * safe.sqrt(q2)[:, None]
         kinks = torch.tensor(self.kinks, dtype=q1.dtype, device=q1.device)
         breaks = kinks / torch.where(root1 > 0, root1, 1.0)
@@ -213,9 +218,10 @@ class Series:
             parallel = short & (c.abs() > 1 - _PARALLEL)
         if bool(parallel.any()):
             given = (t.expand(c.shape)[parallel] for t in (q1, q2, c.detach().sign()))
-            parts = zip(*(torch.split(t, _PAIRS_AT_A_TIME) for t in given), strict=True)
+            parts = list(zip(*(torch.split(t, _PAIRS_AT_A_TIME) for t in given), strict=True))
             total = total.masked_scatter(
-                parallel, torch.cat([self._in_line(*part, derivative=derivative) for part in parts])
+                parallel,
+                torch.cat([checkpoint(self._in_line, *part, derivative, use_reentrant=False) for part in parts]),
             )
         chosen = (short & ~parallel).nonzero(as_tuple=True)
         if len(chosen[0]):
@@ -249,7 +255,9 @@ class Series:
         """
         (q1, i1), (q2, i2) = first, second
         long = Series(self.function, max(_LONG_DEGREE, self.degree), max(_LONG_NODES, self.nodes), self.kinks)
-        a, b, root1, root2 = long.coefficients(q1), long.coefficients(q2), safe.sqrt(q1), safe.sqrt(q2)
+        # Autograd keeps neither coefficients nor integrands, thousands of numbers per pair: they are computed again.
+        a, b = (checkpoint(long.coefficients, q, use_reentrant=False) for q in (q1, q2))
+        root1, root2 = safe.sqrt(q1), safe.sqrt(q2)
         with torch.no_grad():
             rest, left = ((series.rest(q1)[i1] * series.rest(q2)[i2]).sqrt() for series in (self, long))
             is_open = left * c.abs() ** (long.degree - 1) > _ENOUGH
@@ -261,13 +269,12 @@ class Series:
         values = torch.zeros_like(c)
         for i, degree in enumerate(degrees):
             for part in torch.split(((place == i) & ~is_open).nonzero()[:, 0], _PAIRS_AT_A_TIME):
-                terms = a[i1[part], : degree + 1] * b[i2[part], : degree + 1]
-                series = _polynomial(terms, c[part], derivative=derivative)
+                places = a, b, i1[part], i2[part], c[part]
+                series = checkpoint(_sum_of_pairs, *places, degree, derivative, use_reentrant=False)
                 values = values.index_put(
                     (part,), series / (root1[i1[part]] * root2[i2[part]]) if derivative else series
                 )
         for part in torch.split(is_open.nonzero()[:, 0], _PLANES_AT_A_TIME):
-            # Autograd keeps no values of the integrand: it computes them again.
             given = c[part], q1[i1[part]], q2[i2[part]], derivative
             values = values.index_put((part,), checkpoint(self._in_the_plane, *given, use_reentrant=False))
         return values
@@ -301,7 +308,7 @@ def _rests(series: Series) -> Tensor:
     q = 2 ** (torch.arange(low, high + 2, dtype=torch.float64) / _STEPS_PER_OCTAVE)
     with torch.no_grad():
         terms = series.coefficients(q).square() @ torch.arange(series.degree + 1, dtype=torch.float64) / q
-        whole = series._in_line(q, q, torch.ones_like(q), derivative=True)
+        whole = series._in_line(q, q, torch.ones_like(q), True)
         shares = torch.where(whole > 0, (1 - terms / torch.where(whole > 0, whole, 1.0)).abs(), 0.0)
     return torch.maximum(shares[:-1], shares[1:])
 
@@ -342,6 +349,13 @@ def _indexed(q: Tensor, shape: torch.Size, chosen: tuple[Tensor, ...]) -> tuple[
     places = torch.arange(q.numel(), device=q.device).view(q.shape).expand(shape)[chosen]
     distinct, which = torch.unique(places, return_inverse=True)
     return q.flatten()[distinct], which
+
+
+def _sum_of_pairs(
+    a: Tensor, b: Tensor, first: Tensor, second: Tensor, c: Tensor, degree: int, derivative: bool
+) -> Tensor:
+    """Compute the polynomial of pairs (p,) from the coefficients (n, ...) of inputs and which inputs each pair has."""
+    return _polynomial(a[first, : degree + 1] * b[second, : degree + 1], c, derivative=derivative)
 
 
 def _polynomial(terms: Tensor, c: Tensor, *, derivative: bool) -> Tensor:
