@@ -84,7 +84,7 @@ def test_off_a_terminal_a_stage_is_told_once(printed):
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_any_encoding_shows_sentences_and_keeps_values(encoding, monkeypatch):
-    """Of a pipe or a code page: characters have plain forms, and JSON has the same values."""
+    """Characters have plain forms where a pipe or a code page lacks them, and JSON has equal values."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     replace_what_cannot_be_shown()

@@ -1,4 +1,4 @@
-"""The same calls on a CUDA device, where the torch recursion runs in blocks of pairs."""
+"""Calls on a CUDA device, where the torch recursion runs in blocks of pairs, give what the processor gives."""
 
 import pytest
 import torch

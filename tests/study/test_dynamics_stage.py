@@ -20,7 +20,7 @@ from ntklens.report import render
 from ntklens.study import Spec, run
 from ntklens.study.context import Context
 from ntklens.study.spec_dynamics import DynamicsSpec
-from ntklens.study.stages.dynamics.worst import worst_case
+from ntklens.study.stages.dynamics.worst import worst_columns, worst_outcomes
 
 VALUES = {
     "kind": "dynamics",
@@ -133,15 +133,15 @@ def test_gradients_that_mislead_are_not_believed():
     grey, y = torch.full((40, 1, 28, 28), 0.5), torch.zeros(40).long()
     half = grey.clone()
     half[:20] += 1e-3
-    flattered = worst_case(context, spec, Flattered(), [], half, y)
+    flattered = worst_columns(*worst_outcomes(context, spec, Flattered(), [], half, y))
     assert (flattered["accuracy"], flattered["pgd_accuracy"]) == (0.5, 1.0)
     assert flattered["robust_accuracy"] <= 0.5
-    jumps = worst_case(context, spec, Jump(), [], grey, y)
+    jumps = worst_columns(*worst_outcomes(context, spec, Jump(), [], grey, y))
     assert (jumps["accuracy"], jumps["pgd_accuracy"], jumps["robust_accuracy"]) == (1.0, 1.0, 0.0)
 
     black, light = torch.zeros(40, 1, 28, 28), DynamicsSpec(attack_steps=3, queries=1)
-    assert worst_case(context, light, Jump(), [], black, y)["robust_accuracy"] > 0
-    shown = worst_case(context, light, Jump(), [Stripes()], black, y)
+    assert worst_columns(*worst_outcomes(context, light, Jump(), [], black, y))["robust_accuracy"] > 0
+    shown = worst_columns(*worst_outcomes(context, light, Jump(), [Stripes()], black, y))
     assert shown["robust_accuracy"] == 0.0, "images made on another network count"
 
 
@@ -272,7 +272,7 @@ def test_what_cannot_be_watched(checkpoints, tmp_path, own, message, monkeypatch
 
 
 def test_trainings_that_die_or_diverge_lose_nothing_else(tmp_path):
-    """Of a dead network no machine is fitted, of one that has diverged the rows up to there are kept."""
+    """A dead network has no machine, and one that has diverged keeps the rows up to there."""
     own = {
         "trainings": ["standard", "FGSM"],
         "epochs": 3,

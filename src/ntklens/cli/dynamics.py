@@ -152,7 +152,7 @@ def dynamics(
         overwrite=overwrite,
         resume=resume,
         json=json,
-        # Of checkpoints the advice is among the sentences above the tables.
+        # Where checkpoints are watched, the advice is among the sentences above the tables.
         tables=("settling", "continued", "kernel_machines", *(("advice",) if watch is None else ())),
         only_in_json=() if watch is None else ("advice",),
     )

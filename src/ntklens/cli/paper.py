@@ -80,7 +80,7 @@ def paper(
             spec,
             folders[name],
             overwrite=overwrite,
-            # Of three experiments, those that an interrupted run had not come to have no folder.
+            # An interrupted run of all three leaves no folder of the experiments that it had not come to.
             resume=resume and (experiment is not None or (folders[name] / FILE).is_file()),
             json=json,
             tables=("claims",),

@@ -25,7 +25,7 @@ from ntklens.files import first_line
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-"""Of the published archive."""
+"""This is the checksum of the published archive."""
 LICENCE = "unstated; research use, cite Krizhevsky 2009"
 _RECORD = 1 + 3 * 32 * 32
 """Bytes of one record."""

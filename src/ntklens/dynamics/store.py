@@ -120,7 +120,7 @@ def set_aside(folder: Path) -> None:
 
     Nothing is deleted, and other files in the folder stay.
     """
-    # Of several processes of one training, as torchrun starts them, the first one alone moves what is there.
+    # Where torchrun starts several processes of one training, the first one alone moves what is there.
     if not has_records(folder) or os.environ.get("RANK", "0") != "0":
         return
     folder = folder.resolve()
@@ -131,7 +131,7 @@ def set_aside(folder: Path) -> None:
     target.mkdir(exist_ok=True)
     # From the last one backwards: whenever this is interrupted, the folder holds the beginning of one sequence.
     for path in [*sorted(folder.glob(_PATTERN), reverse=True), folder / _PROBE]:
-        # Of several processes of one training, another one may have moved it.
+        # Another process of the same training may have moved it.
         with contextlib.suppress(FileNotFoundError):
             path.rename(target / path.name)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ntklens.arguments import as_number
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, checked_both, checked_weights
+from ntklens.kernels.base import Kernel, KernelByPullback
 from ntklens.kernels.expansion import Pullback
 from ntklens.modules import without_autocast
 from ntklens.progress import Progress, Report
@@ -54,13 +53,23 @@ def _told(value: Any) -> str:
     return repr(value) if isinstance(value, (int, float)) else type(value).__name__
 
 
-class _Combined(Kernel):
-    """What sums and products share: each value and each gradient is put together from those of two kernels."""
+@dataclass(frozen=True, repr=False)
+class _Combined(KernelByPullback):
+    """What sums and products share: each value and each gradient is put together from those of two kernels.
+
+    Attributes:
+        first: a kernel.
+        second: another one.
+    """
 
     first: Kernel
     second: Kernel
-    _sign: str
-    _combine: Callable[[Tensor, Tensor], Tensor]
+    _sign: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def _combine(a: Tensor, b: Tensor) -> Tensor:
+        """Return the values made of those of the two kernels."""
 
     def _of_both(self, a: Tensor, b: Tensor) -> Tensor:
         if a.shape != b.shape:
@@ -87,15 +96,6 @@ class _Combined(Kernel):
         """Compute K(x_i, x_i) for every input: (n,)."""
         return self._of_both(self.first.diagonal(x), self.second.diagonal(x))
 
-    def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape of x1."""
-        x1, z = checked_both(x1, x2)
-        return self.vjp_between(x1, z)[1](checked_weights(weights, x1, z))
-
-    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
-        """Compute the matrix (n1, n2) and its pullback."""
-        return self.vjp_between(*checked_both(x1, x2))
-
     def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
         """Compute what `vjp` does for tensors that are known to fit."""
         a, of_a = self.first.vjp_between(x1, x2)
@@ -109,9 +109,9 @@ class _Combined(Kernel):
 
         return self._of_both(a, b), pull
 
+    @abstractmethod
     def _shares(self, weights: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weights of the two kernels' gradients."""
-        raise NotImplementedError
 
     def identity(self) -> str:
         """Return the text by which a file tells this kernel from others."""
@@ -123,17 +123,13 @@ class _Combined(Kernel):
 
 @dataclass(frozen=True, repr=False)
 class SumKernel(_Combined):
-    """K + K': the tangent kernel, and the prior, of two independent networks whose outputs are added.
+    """K + K': the tangent kernel, and the prior, of two independent networks whose outputs are added."""
 
-    Attributes:
-        first: a kernel.
-        second: another one.
-    """
-
-    first: Kernel
-    second: Kernel
     _sign = "+"
-    _combine = staticmethod(torch.add)
+
+    @staticmethod
+    def _combine(a: Tensor, b: Tensor) -> Tensor:
+        return a + b
 
     def _shares(self, weights: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return weights, weights
@@ -150,17 +146,13 @@ class SumKernel(_Combined):
 
 @dataclass(frozen=True, repr=False)
 class ProductKernel(_Combined):
-    """K K', entry by entry.
+    """K K', entry by entry."""
 
-    Attributes:
-        first: a kernel.
-        second: another one.
-    """
-
-    first: Kernel
-    second: Kernel
     _sign = "*"
-    _combine = staticmethod(torch.mul)
+
+    @staticmethod
+    def _combine(a: Tensor, b: Tensor) -> Tensor:
+        return a * b
 
     def _shares(self, weights: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return weights.to(b) * b, weights.to(a) * a

@@ -229,6 +229,23 @@ def checked_pair(x1: Any, x2: Any) -> tuple[Tensor, Tensor | None]:
     return first, second
 
 
+class KernelByPullback(Kernel):
+    """A kernel that computes its gradient beside its matrix: `vjp_between` is its own, and the rest follows from it."""
+
+    @abstractmethod
+    def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
+        """Compute what `vjp` does for tensors that are known to fit."""
+
+    def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape of x1."""
+        x1, z = checked_both(x1, x2)
+        return self.vjp_between(x1, z)[1](checked_weights(weights, x1, z))
+
+    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
+        """Compute the matrix (n1, n2), and return with it the function from weights to the gradient."""
+        return self.vjp_between(*checked_both(x1, x2))
+
+
 def checked_both(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
     """Return the two batches of a kernel as `checked_pair` does, where a call needs both.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ntklens.arguments import as_images, as_number
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, checked_both, checked_pair, checked_weights
+from ntklens.kernels.base import Kernel, KernelByPullback, checked_both, checked_pair, checked_weights
 from ntklens.kernels.expansion import Pullback
 from ntklens.modules import without_autocast
 
@@ -48,7 +48,7 @@ class LinearKernel(Kernel):
 
 
 @dataclass(frozen=True)
-class RBFKernel(Kernel):
+class RBFKernel(KernelByPullback):
     """The Gaussian kernel ``exp(-|x - x'|² / (2 d bandwidth²))``, with the number d of pixels of an input.
 
     Attributes:
@@ -82,17 +82,8 @@ class RBFKernel(Kernel):
         scaled = squared.clamp_min_(0.0) / (-2 * a.shape[1] * self.bandwidth**2)
         return torch.exp(scaled).to(x1.dtype)
 
-    def gradient(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        """Compute Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²), in the shape of x1."""
-        x1, z = checked_both(x1, x2)
-        return self.vjp_between(x1, z)[1](checked_weights(weights, x1, z))
-
-    def vjp(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
-        """Compute the matrix, and return with it the function from weights to the gradient."""
-        return self.vjp_between(*checked_both(x1, x2))
-
     def vjp_between(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Pullback]:
-        """Compute what `vjp` does for tensors that are known to fit."""
+        """Compute the matrix, and the function from weights w to Σ_j w_j K(x, x_j) (x_j - x) / (d bandwidth²)."""
         matrix = self.between(x1, x2)
         b = x2.flatten(1).to(x1)
 

@@ -19,7 +19,7 @@ from ntklens.kernels.rules.operations import ORIGIN, Covariance, Offset, Region,
 _TILE = 64
 """Rows and columns of a tile of a matrix product on a processor."""
 _DEVICE_TILE = 1024
-"""The same on a GPU, where the time to start a product of small matrices exceeds that of the product."""
+"""Rows and columns on a GPU, where starting a product of small matrices takes longer than the product."""
 
 InputCovariance = Callable[[Offset], Tensor]
 """Offset -> the map of the inputs' own covariance at this offset."""

@@ -52,7 +52,7 @@ _PARALLEL = 1e-13
 _PAIRS_AT_A_TIME = 1 << 12
 """Pairs whose long series are summed at a time: 34 MB for each tensor of terms."""
 _PLANE_REACH = 10.0
-"""The same for both axes of the integral in two dimensions, where a density of 1e-22 is enough."""
+"""Both axes of the integral in two dimensions end at this value, where the normal density is 1e-22."""
 _PLANE_NODES = 96, 72
 """Nodes of the integral in two dimensions on each side of its two lines of kinks."""
 _PLANE_POWERS = 4, 2

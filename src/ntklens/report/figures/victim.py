@@ -52,7 +52,7 @@ def accuracies(rows: Rows) -> Figure:
     axes.set_xlabel("accuracy of the victim (%)")
     attacked = [row for row in rows if row["kind"] not in (CLEAN, NOISE)]
     threat = style.threat((attacked or rows)[0])
-    # Of the whole figure: above the axes, beside long names of sources, a title has no room.
+    # The title is the figure's, because a title of the axes has no room beside long names of sources.
     title = f"How strong is it? {threat}; robust accuracy is at most the lowest of these"
     fig.suptitle(title, x=0.01, ha="left", fontsize=10)
     return fig

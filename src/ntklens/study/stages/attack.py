@@ -34,8 +34,8 @@ def _attacked(context: Context, threat: AttackSpec, machine: KernelMachine, prog
     radii = sorted({*threat.curve, threat.eps} - {0.0})
     clean = correct(machine, x, y)
     curve: Rows = [_row(context, attack, 0.0, clean) for attack in _ATTACKS]
-    # Of the radius of the threat model: which images each attack leaves right, and the images of one step. At ε = 0
-    # nothing is attacked, and all attacks leave what is right on the clean images.
+    # What is kept at the threat model's own radius is which images each attack leaves right, and the images of one step. At
+    # ε = 0 nothing is attacked, and all attacks leave what is right on the clean images.
     right: dict[str, Tensor] = dict.fromkeys(_ATTACKS, clean)
     x_adv_one_step = x
     jobs = [(attack, eps) for attack in _ATTACKS for eps in radii]

@@ -9,7 +9,7 @@ from ntklens.study.context import Context, Rows
 from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.stages.dynamics.attacks import training_attack
 from ntklens.study.stages.dynamics.trainings import Training
-from ntklens.study.stages.dynamics.worst import NOT_MEASURED, worst_case
+from ntklens.study.stages.dynamics.worst import NOT_MEASURED, worst_columns, worst_outcomes
 from ntklens.study.streams import Stream
 from ntklens.vocabulary import NOT_LINEARISED, PGD, STANDARD
 
@@ -17,8 +17,8 @@ from ntklens.vocabulary import NOT_LINEARISED, PGD, STANDARD
 def continued(context: Context, spec: DynamicsSpec, trainings: list[Training], progress: Progress) -> Rows:
     """Train the first-order expansion about the network of an epoch, on clean and on attacked images, and score it.
 
-    During training, the expansion itself is attacked. It is tested by `worst_case`, and so are the networks that trained
-    on to the end. An expansion whose training diverges has no accuracy.
+    During training, the expansion itself is attacked. It is tested by `worst_outcomes`, and so are the networks that
+    trained on to the end. An expansion whose training diverges has no accuracy.
 
     Returns:
         The table "continued", one row per expansion and one per network.
@@ -42,11 +42,11 @@ def continued(context: Context, spec: DynamicsSpec, trainings: list[Training], p
                 generator=context.generator(Stream.LINEARISED_TRAINING, run.seed, epoch),
                 checkpoint=run.folder / f"linear-{epoch}-{data}.safetensors",
             )
-            rows.append(row | worst_case(context, spec, network, [start], x, y))
+            rows.append(row | worst_columns(*worst_outcomes(context, spec, network, [start], x, y)))
         except NumericalFailure:
             rows.append(row | NOT_MEASURED)
         progress.step(done, len(jobs))
     for run in trainings:
         row = {"training": run.name, "seed": run.seed, "from_epoch": spec.epochs, "linearised": NOT_LINEARISED}
-        rows.append(row | worst_case(context, spec, run.final, [], x, y))
+        rows.append(row | worst_columns(*worst_outcomes(context, spec, run.final, [], x, y)))
     return rows

@@ -22,24 +22,11 @@ from ntklens.study.spec_dynamics import DynamicsSpec
 from ntklens.study.streams import Stream
 
 NOT_MEASURED: dict[str, Any] = dict.fromkeys(WORST_CASE)
-"""The columns of `worst_case` for a model that could not be trained or fitted."""
-
-
-def worst_case(
-    context: Context,
-    spec: DynamicsSpec,
-    model: nn.Module,
-    smooth: Sequence[nn.Module],
-    x: Float[Tensor, "n *shape"],
-    y: Int[Tensor, " n"],
-) -> dict[str, Any]:
-    """Return the columns of a model's accuracy on clean images, under PGD, and in the worst case; see `worst_outcomes`."""
-    clean, under_pgd, right = worst_outcomes(context, spec, model, smooth, x, y)
-    return worst_columns(clean, under_pgd, right)
+"""The columns of `worst_columns` for a model that could not be trained or fitted."""
 
 
 def worst_columns(clean: Tensor, under_pgd: Tensor, right: Tensor) -> dict[str, Any]:
-    """Return the columns of the outcomes on each image, (n,) each."""
+    """Return the columns of a model's accuracy on clean images, under PGD and in the worst case, from `worst_outcomes`."""
     return {
         **share_right(clean).row("accuracy"),
         **share_right(right).row("robust_accuracy"),
