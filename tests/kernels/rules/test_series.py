@@ -139,3 +139,10 @@ def test_a_vanishing_input_has_the_value_at_zero_and_no_derivative():
 def test_a_variance_that_is_no_number_gives_none():
     nan = torch.tensor([[math.nan]], dtype=torch.float64)
     assert Series(torch.tanh).nngp(nan, nan, nan).isnan().all()
+
+
+def test_a_function_that_changes_fast_is_told_at_ordinary_variances():
+    q = torch.tensor([0.9], dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"variance of 0\.5 at most, .* got 0\.9, where it may be wrong"):
+        value = Series(lambda u: torch.sin(9 * u)).nngp(0.5 * q, q, q)
+    assert abs(float(value)) < 1

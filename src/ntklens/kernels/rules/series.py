@@ -231,7 +231,7 @@ class Series:
 
     def _check_variances(self, q1: Tensor, q2: Tensor) -> None:
         largest = max((float(q.detach().max()) for q in (q1, q2) if q.numel()), default=0.0)
-        if largest > 1 and largest > (known := _largest_variance(self)):
+        if largest > (known := _largest_variance(self)):
             warnings.warn(
                 f"expected inputs of {self._name()} with a variance of {known:.3g} at most, up to which its kernel is "
                 f"right to 1e-8; got {largest:.3g}, where it may be wrong. Use a smaller w_std, pixels from 0 to 1, or, "
