@@ -2,7 +2,7 @@
 
 from ntklens.linalg.cost import factor_seconds
 from ntklens.linalg.description import describe, described
-from ntklens.linalg.factorisation import Factorisation, Spectrum, equal_rows
+from ntklens.linalg.factorisation import Factorisation, equal_rows
 from ntklens.linalg.filters import (
     Band,
     Filter,
@@ -17,6 +17,7 @@ from ntklens.linalg.filters import (
     whole_indices,
 )
 from ntklens.linalg.gaussian import trained_covariance
+from ntklens.linalg.spectrum import Spectrum
 
 __all__ = [
     "Band",

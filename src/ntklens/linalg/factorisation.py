@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -11,22 +9,7 @@ from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.linalg.filters import Band, Filter, Ridge, check_indices, inverts, rounding_floor
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Eigenpairs of a matrix, Θ = V diag(λ) Vᵀ, in descending order of the eigenvalues: all n of them or the k largest.
-
-    Attributes:
-        eigenvalues: λ, (n,) or (k,), in float64. Eigenvalues that rounding has made negative are zero.
-        eigenvectors: V, (n, n) or (n, k), one eigenvector per column.
-    """
-
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-
-    def __repr__(self) -> str:
-        return f"Spectrum({len(self.eigenvalues)} of {len(self.eigenvectors)} eigenvalues)"
+from ntklens.linalg.spectrum import Spectrum
 
 
 class Factorisation:
