@@ -1,4 +1,4 @@
-"""How the lower triangle of a symmetric matrix is cut into square tiles: the same in memory, in a store and on a cluster."""
+"""The lower triangle of a symmetric matrix, cut into square tiles: the same in memory, in a store and on a cluster."""
 
 from __future__ import annotations
 
