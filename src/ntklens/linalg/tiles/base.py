@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +14,7 @@ from ntklens.linalg.tiles.layout import Layout
 from ntklens.progress import Report
 
 
+@runtime_checkable
 class Entries(Protocol):
     """The entries of a symmetric positive semidefinite matrix, computed block by block.
 
@@ -89,6 +90,7 @@ class TiledMatrix(ABC):
         """
 
 
+@runtime_checkable
 class Home(Protocol):
     """Where the tiles of a matrix are kept: in memory, in a store on disk, or on a cluster."""
 
