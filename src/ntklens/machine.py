@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float, Int
@@ -16,61 +15,15 @@ from ntklens.errors import InputError, NumericalFailure
 from ntklens.estimator import Estimator
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import (
-    Factorisation,
-    Filter,
-    Ridge,
-    Spectrum,
-    check_filter,
-    equal_rows,
-    factor_seconds,
-    inverts,
-    trained_covariance,
-)  # fmt: skip
+from ntklens.linalg import Applied, Factorisation, Filter, Ridge, Spectrum, check_filter, inverts, trained_covariance
+from ntklens.linalg.tiles import Home, TiledFactorisation
+from ntklens.machine_matrix import check_home, factored, merged_groups
+from ntklens.machine_outputs import ExpansionOutputs
 from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
-from ntklens.memory import check_room
 from ntklens.modules import without_autocast
-from ntklens.progress import FirstOfTwo, Report
+from ntklens.progress import Report
 from ntklens.targets import class_logits, regression_targets
 from ntklens.texts import shortened
-
-_MATRICES = {True: 3.3, False: 4.5}
-"""Matrices (n, n) that a fit holds at its peak, measured: by Cholesky for a ridge, by an eigendecomposition otherwise."""
-
-
-class _Outputs(torch.autograd.Function):
-    """Θ(x, X) α as one node of autograd's graph, whose backward is the kernel's own gradient.
-
-    Without it, autograd would record every operation of the kernel's recursion, for every pair of inputs.
-    """
-
-    @staticmethod
-    @without_autocast
-    def forward(ctx: Any, x: Tensor, machine: KernelMachine) -> Tensor:
-        f, ctx.slope = machine.expansion.vjp(x.detach())
-        return f.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        slope: Tensor = ctx.slope(grads[0])
-        if torch.is_grad_enabled():
-            # The caller asked for create_graph=True and may differentiate this gradient again.
-            slope = _NoSecondDerivative.apply(slope.detach().requires_grad_())  # type: ignore[no-untyped-call]
-        return slope, None
-
-
-class _NoSecondDerivative(torch.autograd.Function):
-    """The identity, with an error as its derivative: without it, second derivatives would silently be zero."""
-
-    @staticmethod
-    def forward(ctx: Any, slope: Tensor) -> Tensor:
-        return slope.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        raise NotImplementedError(
-            "a kernel machine can be differentiated once; for second derivatives take differences of its gradient."
-        )
 
 
 class KernelMachine(FittedState, Estimator):
@@ -134,46 +87,50 @@ class KernelMachine(FittedState, Estimator):
         x: Float[Tensor, "n *shape"],
         y: Int[Tensor, " n"] | Float[Tensor, "n O"],
         *,
+        home: Home | None = None,
         progress: Report | None = None,
     ) -> KernelMachine:
-        """Compute Θ(X, X), factor it and solve for the coefficients.
+        """Compute Θ(X, X), factor it and solve for the coefficients; `solution` then says how well that went.
+
+        Beyond 4,096 inputs the lower triangle is kept in tiles, and its factor takes their place: 14.4 GB for 60,000.
 
         Args:
             x: training inputs, pixels in [0, 1].
             y: class indices, or float targets (n, O), which are used unchanged.
-            progress: called with the share of the time that is over, from 0 to 1: of the kernel matrix as its pairs are
-                done, and then of its factor, during which the share stands still.
+            home: where the matrix is kept: `nl.MemoryHome()`, `nl.StoreHome(folder)` for one that is larger than memory, or
+                `nl.ClusterHome(address)`. By default it is in memory.
+            progress: called with the share of the time that is over, from 0 to 1. For a matrix that is kept whole the share
+                stands still during its factor.
 
         Raises:
-            InputError: the labels do not fit the inputs, or Θ(X, X) does not fit into memory.
+            InputError: the labels do not fit the inputs, or Θ(X, X) does not fit into memory or into the store.
             NumericalFailure: the filter inverts Θ, which is singular to rounding.
         """
         x = as_images(x)
         if not x.numel():
             raise InputError(f"expected x as at least one training input; got shape {tuple(x.shape)}.")
         targets = regression_targets(y, len(x)).to(x.device)
+        check_home(home)
         # A copy is fitted and its state taken over when it is done: what fails leaves this machine as it was.
         new: KernelMachine = self._twin()
         new._hold(x.detach().clone(), targets)
-        if progress is not None:
-            seconds = factor_seconds(len(x), by_cholesky=isinstance(self.filter, Ridge) or inverts(self.filter))
-            new._factorisation = Factorisation(new._matrix(FirstOfTwo(progress, seconds)))
-        self._hold(new.train_inputs, targets, new._filtered(targets))
-        self._factorisation, self._shared = new._factorisation, new._shared
+        new._factorisation = factored(self.kernel, new.double_inputs, self.filter, home, progress)
+        coefficients = new._filtered(targets, progress)
+        self._hold(new.train_inputs, targets, coefficients)
+        self._factorisation, self._shared, self._home = new._factorisation, new._shared, home
+        self._solution = new._factors.last
         if progress is not None:
             progress(1.0)
         return self
 
     def refilter(self, filter: Filter, spectrum: Spectrum | None = None) -> KernelMachine:
-        """Return a machine with another filter on the same training data; this machine does not change.
-
-        Both share the kernel matrix, its Cholesky factor and its spectrum.
+        """Return a machine with another filter that shares training data, matrix, factor and spectrum with this one.
 
         Args:
             filter: the other filter.
             spectrum: eigenpairs of Θ(X, X) that the filter acts on, from `factorisation.spectrum` or
                 `factorisation.leading(count)`. By default `Ridge` is solved by Cholesky, and the other filters take the
-                whole spectrum.
+                whole spectrum, or a Krylov space where the matrix is in tiles.
         """
         twin: KernelMachine = self._twin()
         check_filter(filter)
@@ -181,34 +138,53 @@ class KernelMachine(FittedState, Estimator):
             raise InputError(f"expected spectrum as that of machine.factorisation; got {type(spectrum).__name__}.")
         twin.__dict__.update(filter=filter, _spectrum=spectrum, _factorisation=self.factorisation)
         twin.coefficients = twin._filtered(self.targets)
+        twin._solution = twin._factors.last
         return twin
 
-    def _filtered(self, columns: Tensor) -> Tensor:
+    def _filtered(self, columns: Tensor, progress: Report | None = None) -> Tensor:
         """Compute V g(Λ) Vᵀ columns, with equal training inputs taken as one where g inverts Θ."""
+        factors = self._factors
+        if isinstance(factors, TiledFactorisation):
+            coefficients = factors.apply(self.filter, columns, self._spectrum, progress)
+            groups = factors.groups
+            if inverts(self.filter) and not groups.are_alone and "equal" not in self._shared:
+                self._shared["equal"] = groups.numbers
+                warn_of_copies(groups.numbers, self.targets)
+            return coefficients
         if "equal" not in self._shared:
             try:
-                return self._factors.apply(self.filter, columns, self._spectrum)
+                return factors.apply(self.filter, columns, self._spectrum)
             except NumericalFailure:
-                groups = equal_rows(self.train_inputs.flatten(1))
-                if self._spectrum is not None or not inverts(self.filter) or int(groups.max()) + 1 == len(groups):
+                if self._spectrum is not None or not inverts(self.filter):
                     raise
-                self._shared["equal"] = groups
-                warn_of_copies(groups, self.targets)
+                groups_of = merged_groups(factors, self.train_inputs)
+                if int(groups_of.max()) + 1 == len(groups_of):
+                    raise
+                self._shared["equal"] = groups_of
+                warn_of_copies(groups_of, self.targets)
         elif self._spectrum is not None or not inverts(self.filter):
-            return self._factors.apply(self.filter, columns, self._spectrum)
-        return self._factors.solve_merged(self._shared["equal"], columns)
+            return factors.apply(self.filter, columns, self._spectrum)
+        return factors.solve_merged(self._shared["equal"], columns)
 
     @property
-    def factorisation(self) -> Factorisation:
-        """Θ(X, X) with its Cholesky factor and its spectrum; a loaded machine computes it when it is first needed."""
+    def factorisation(self) -> Factorisation | TiledFactorisation:
+        """Θ(X, X) with its factor and its spectrum; a loaded machine computes it when it is first needed."""
         self._check_fitted()
         return self._factors
 
     @property
-    def _factors(self) -> Factorisation:
+    def _factors(self) -> Factorisation | TiledFactorisation:
         if self._factorisation is None:
-            self._factorisation = Factorisation(self._matrix())
+            self._factorisation = factored(self.kernel, self.double_inputs, self.filter, self._home)
         return self._factorisation
+
+    @property
+    def solution(self) -> Applied:
+        """How the coefficients were found, and how well; of a machine that was loaded, InputError."""
+        self._check_fitted()
+        if self._solution is None:
+            raise InputError("the machine was loaded, and its file does not say how its coefficients were found.")
+        return self._solution
 
     @property
     def expansion(self) -> Expansion:
@@ -244,7 +220,7 @@ class KernelMachine(FittedState, Estimator):
         if not len(x):
             return x.new_zeros(0, self.targets.shape[1])
         if torch.is_grad_enabled() and x.requires_grad:
-            result: Tensor = _Outputs.apply(x, self)  # type: ignore[no-untyped-call]
+            result: Tensor = ExpansionOutputs.apply(x, self.expansion)  # type: ignore[no-untyped-call]
             return result
         return self.expansion(x.detach()).to(x.dtype)
 
@@ -392,33 +368,6 @@ class KernelMachine(FittedState, Estimator):
         """Return the kernel, the filter and the number of training inputs."""
         n = f", n={len(self.train_inputs)}" if self.is_fitted else ", not fitted"
         return f"{self.kernel!r}, {self.filter!r}{n}"
-
-    def _matrix(self, progress: Report | None = None) -> Tensor:
-        """Compute Θ(X, X), (n, n) in float64, if there is room for it and for its factors."""
-        n = len(self.train_inputs)
-        if self.train_inputs.device.type == "cpu":
-            check_room(n, _MATRICES[isinstance(self.filter, Ridge)])
-        try:
-            theta = self.kernel.gram(self.double_inputs, progress)
-        except RuntimeError as error:
-            if "allocate memory" not in str(error) and "out of memory" not in str(error):
-                raise
-            raise InputError(
-                f"the kernel matrix of {n:,} training inputs takes {8e-9 * n * n:.1f} GB, more memory than is available. "
-                "Fit on fewer inputs."
-            ) from error
-        if theta.shape != (n, n):
-            raise InputError(
-                f"expected a kernel with one value per pair of inputs, ({n}, {n}); got {tuple(theta.shape)}. An empirical "
-                'kernel takes outputs="trace" or "pseudo".'
-            )
-        if not math.isfinite(float(theta.sum())) and not bool(theta.isfinite().all()):
-            i, j = (~theta.isfinite()).nonzero()[0].tolist()
-            raise NumericalFailure(
-                f"the kernel of the training inputs {i} and {j} is {float(theta[i, j])}, not a finite number. Are the "
-                "network's weights finite?"
-            )
-        return theta
 
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
         """Compute the covariance of the trained networks at x, (m, m), or its diagonal, (m,), in the dtype of x.

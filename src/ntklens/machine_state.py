@@ -14,7 +14,8 @@ from ntklens import machine_file
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import Factorisation, Filter, Spectrum
+from ntklens.linalg import Applied, Factorisation, Filter, Spectrum
+from ntklens.linalg.tiles import Home, TiledFactorisation
 
 TENSORS = ("train_inputs", "targets", "coefficients")
 """The tensors of a fitted machine, which are its buffers; None before it is fitted."""
@@ -31,7 +32,9 @@ class FittedState(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._factorisation: Factorisation | None = None
+        self._factorisation: Factorisation | TiledFactorisation | None = None
+        self._home: Home | None = None  # where the tiles of the matrix are kept
+        self._solution: Applied | None = None  # how the coefficients were found
         # The eigenpairs that the filter acts on, as an argument of `refilter`; None for the default.
         self._spectrum: Spectrum | None = None
         # Functions of the training inputs alone, computed when first needed; machines of other filters share them.
@@ -64,7 +67,7 @@ class FittedState(nn.Module):
     ) -> None:
         """Take over training data and forget what was computed from earlier ones."""
         self._buffers.update(train_inputs=train_inputs, targets=targets, coefficients=coefficients)
-        self._factorisation = self._spectrum = self._expanded = None
+        self._factorisation = self._spectrum = self._expanded = self._solution = None
         self._shared = {}
 
     def _twin(self) -> Any:
@@ -147,8 +150,9 @@ class FittedState(nn.Module):
         if self.is_fitted and self.train_inputs.device != before:
             device = self.train_inputs.device
             self._shared, self._expanded = {}, None
-            if self._factorisation is not None:
-                self._factorisation = Factorisation(self._factorisation.matrix.to(device))
+            # Tiles are computed again on the other device.
+            dense = self._factorisation if isinstance(self._factorisation, Factorisation) else None
+            self._factorisation = None if dense is None else Factorisation(dense.matrix.to(device))
             if (spectrum := self._spectrum) is not None:
                 self._spectrum = Spectrum(spectrum.eigenvalues.to(device), spectrum.eigenvectors.to(device))
         return self
@@ -172,7 +176,7 @@ def warn_of_copies(groups: Tensor, targets: Tensor) -> None:
     listed = ", ".join(f"{i} of {j}" for i, j in copies[:5]) + (", ..." if len(copies) > 5 else "")
     differing = f"{conflicts} of them with another target than the first" if conflicts else "all with equal targets"
     warnings.warn(
-        f"{len(copies):,} of {len(groups):,} training inputs are copies of others ({listed}), {differing}. At ridge 0 "
-        "equal inputs are fitted as one, to the mean of their targets.",
+        f"{len(copies):,} of {len(groups):,} training inputs are copies of others, pixel by pixel or for the kernel "
+        f"({listed}), {differing}. At ridge 0 equal inputs are fitted as one, to the mean of their targets.",
         stacklevel=4,
     )

@@ -45,10 +45,8 @@ class NTKFeatures:
                 "in one."
             )
         factors = machine.factorisation
-        if count is not None and as_count(count, "count") > len(factors.matrix):
-            raise InputError(
-                f"expected count from 1 to {len(factors.matrix)}, the number of training inputs; got {count}."
-            )
+        if count is not None and as_count(count, "count") > len(factors):
+            raise InputError(f"expected count from 1 to {len(factors)}, the number of training inputs; got {count}.")
         spectrum = factors.spectrum if count is None else factors.leading(operator.index(count))
         self.machine, self.spectrum = machine, spectrum
         self.eigenvalues: Tensor = spectrum.eigenvalues

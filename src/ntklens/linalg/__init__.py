@@ -1,5 +1,6 @@
 """Kernel matrices as linear algebra: filters, factorisations, spectra. Knows no kernel."""
 
+from ntklens.linalg.applied import Applied
 from ntklens.linalg.cost import factor_seconds
 from ntklens.linalg.description import describe, described
 from ntklens.linalg.factorisation import Factorisation, equal_rows
@@ -20,6 +21,7 @@ from ntklens.linalg.gaussian import trained_covariance
 from ntklens.linalg.spectrum import Spectrum
 
 __all__ = [
+    "Applied",
     "Band",
     "Factorisation",
     "Filter",

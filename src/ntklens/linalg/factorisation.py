@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+import hashlib
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
-from ntklens.linalg.filters import Band, Filter, Ridge, check_indices, inverts, rounding_floor
-from ntklens.linalg.spectrum import Spectrum
+from ntklens.linalg.applied import Applied
+from ntklens.linalg.filters import Filter, Ridge, inverts, rounding_floor
+from ntklens.linalg.spectrum import Spectrum, applied
+from ntklens.linalg.tiles.equal import Groups, equal_to_rounding
 
 
 class Factorisation:
@@ -28,9 +31,23 @@ class Factorisation:
         self._leading: dict[int, Spectrum] = {}
         self._cholesky: tuple[float, Tensor] | None = None
         self._merged: Tensor | None = None
+        self.last: Applied | None = None
+
+    def __len__(self) -> int:
+        return len(self.matrix)
 
     def __repr__(self) -> str:
         return f"Factorisation({len(self.matrix)} x {len(self.matrix)})"
+
+    @property
+    def largest(self) -> float:
+        """The largest eigenvalue, from the whole spectrum."""
+        return float(self.spectrum.eigenvalues[0])
+
+    @property
+    def smallest(self) -> float:
+        """The smallest eigenvalue, from the whole spectrum; 0 for one that rounding has made negative."""
+        return float(self.spectrum.eigenvalues[-1])
 
     @property
     def spectrum(self) -> Spectrum:
@@ -71,7 +88,8 @@ class Factorisation:
         if self._cholesky is None or self._cholesky[0] != rho:
             self._cholesky = None  # frees the earlier factor before the next one is computed
             self._cholesky = rho, _cholesky(self.matrix, rho)
-        return torch.cholesky_solve(y.to(torch.float64), self._cholesky[1])
+        y, factor = y.to(torch.float64), self._cholesky[1]
+        return self._solution(torch.cholesky_solve(y, factor), y, rho, factor)
 
     def solve_merged(self, groups: Int[Tensor, " n"], y: Float[Tensor, "n O"]) -> Float[Tensor, "n O"]:
         """Compute Θ⁺ y where inputs are repeated: the solution of least squares that has the least norm.
@@ -94,7 +112,21 @@ class Factorisation:
             # A place of each distinct input; all copies have the same row in Θ.
             place = groups.new_zeros(count).index_copy(0, groups, torch.arange(len(groups), device=groups.device))
             self._merged = _cholesky(self.matrix[place][:, place], 0.0)
-        return (torch.cholesky_solve(means, self._merged) / copies)[groups]
+        solution = (torch.cholesky_solve(means, self._merged) / copies)[groups]
+        return self._solution(solution, means[groups], 0.0, self._merged)
+
+    def equal_to_rounding(self) -> Int[Tensor, " n"]:
+        """Return which rows are equal to the rounding of float64: for each the number of the distinct row that it is."""
+        matrix = self.matrix
+        groups = Groups(torch.arange(len(matrix)))
+        return equal_to_rounding(lambda rows, columns: matrix[rows][:, columns].cpu(), groups, 1024).numbers
+
+    def _solution(self, a: Tensor, y: Tensor, rho: float, factor: Tensor) -> Tensor:
+        """Keep how far a solution can be trusted, and return it."""
+        left = (self.matrix @ a + rho * a - y).norm(dim=0) / y.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+        residual = max(left.tolist(), default=0.0)
+        self.last = Applied(a, "Cholesky in float64", residual, smallest_pivot=float(factor.diagonal().min()) ** 2)
+        return a
 
     def apply(self, g: Filter, y: Float[Tensor, "n O"], spectrum: Spectrum | None = None) -> Float[Tensor, "n O"]:
         """Compute V g(Λ) Vᵀ y, the coefficients of the predictor that a filter makes of the targets y.
@@ -118,14 +150,8 @@ class Factorisation:
             if isinstance(g, Ridge):
                 return self.solve(g.rho, y)
             spectrum = self.spectrum
-        v, count = spectrum.eigenvectors, len(spectrum.eigenvalues)
-        if isinstance(g, Band):
-            check_indices(g.indices, count)
-        # Filters judge what is zero to rounding by the size of the matrix, n, so they are given n eigenvalues. The rest are
-        # copies of the last one, not zeros, which a filter that inverts them would refuse; their weights are dropped.
-        rest = spectrum.eigenvalues[-1:].expand(len(self.matrix) - count)
-        weights = g(torch.cat([spectrum.eigenvalues, rest]))[:count]
-        return v @ (weights[:, None] * (v.T @ y.to(torch.float64)))
+        self.last = Applied(applied(spectrum, g, y), f"{len(spectrum.eigenvalues):,} eigenpairs")
+        return self.last.coefficients
 
 
 def _lanczos(matrix: Tensor, count: int) -> Spectrum:
@@ -182,9 +208,12 @@ def _reason(matrix: Tensor) -> str:
 
 
 def equal_rows(rows: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
-    """Number the distinct rows of a matrix from 0 on, and return the number of each row."""
-    # Each row is compared as one string of bytes; the addition makes the two zeros one.
-    plain = (rows.detach() + 0.0).to(torch.float64).cpu().contiguous().numpy()
-    strings = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
-    _, numbers = np.unique(strings, return_inverse=True)
-    return torch.from_numpy(numbers.reshape(-1).astype(np.int64)).to(rows.device)
+    """Number the distinct rows of a matrix from 0 on, in the order in which they come; return the number of each row."""
+    numbers: dict[bytes, int] = {}
+    result = []
+    for row in rows.detach():
+        # The addition makes the two zeros one. A digest of 16 bytes stands for the row, so that memory does not grow.
+        plain = (row.to(torch.float64) + 0.0).cpu().contiguous().numpy()
+        digest = hashlib.blake2b(plain.data, digest_size=16).digest()
+        result.append(numbers.setdefault(digest, len(numbers)))
+    return torch.tensor(result, device=rows.device)

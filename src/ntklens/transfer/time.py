@@ -134,9 +134,9 @@ def _times(machine: KernelMachine, count: int) -> list[GradientFlow]:
 
     At the first no feature is learned yet, at the last all are, down to the smallest eigenvalue that is not rounding.
     """
-    eigenvalues = machine.factorisation.spectrum.eigenvalues
-    smallest = eigenvalues[-1].clamp_min(1e-14 * eigenvalues[0])
-    first, last = -1.0 - float(eigenvalues[0].log10()), 1.0 - float(smallest.log10())
+    largest = machine.factorisation.largest
+    smallest = max(machine.factorisation.smallest, 1e-14 * largest)
+    first, last = -1.0 - math.log10(largest), 1.0 - math.log10(smallest)
     exponents = torch.linspace(first, last, count, dtype=torch.float64).tolist()
     return [GradientFlow(10.0**exponent) for exponent in exponents]
 

@@ -1,6 +1,20 @@
 """Symmetric matrices in tiles: in memory, in a store on disk, and on a cluster. Knows no kernel."""
 
 from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
+from ntklens.linalg.tiles.factorisation import TiledFactorisation
 from ntklens.linalg.tiles.layout import TILE, Layout
+from ntklens.linalg.tiles.memory import MemoryHome
+from ntklens.linalg.tiles.plan import Plan, memory_plan
 
-__all__ = ["TILE", "Entries", "Home", "Layout", "Solution", "TiledMatrix"]
+__all__ = [
+    "TILE",
+    "Entries",
+    "Home",
+    "Layout",
+    "MemoryHome",
+    "Plan",
+    "Solution",
+    "TiledFactorisation",
+    "TiledMatrix",
+    "memory_plan",
+]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -26,7 +27,8 @@ class Entries(Protocol):
 
         Args:
             rows: which rows, as a slice or as indices.
-            columns: which columns. For two equal slices the block is exactly symmetric.
+            columns: which columns. For two equal slices, and where this is the object `rows`, the block is exactly
+                symmetric.
         """
         ...
 
@@ -88,6 +90,13 @@ class TiledMatrix(ABC):
         Raises:
             InputError: `count` is not between 1 and n.
         """
+
+    def dense(self) -> Float[Tensor, "n n"]:
+        """Return the whole matrix in float64, in a tensor of its own."""
+        return self.multiply(torch.eye(self.layout.n, dtype=torch.float64))
+
+    def release(self) -> None:  # noqa: B027
+        """Give back what memory the matrix takes; what is needed later is computed again."""
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ def lazy_stage(context: Context, spec: LazySpec, progress: Progress) -> StageRes
     with parts(KERNEL_MATRIX) as part:
         machine = context.fitted(part)
     with parts(SPECTRUM):
-        learning_rate = spec.rate / float(machine.factorisation.spectrum.eigenvalues[0])
+        learning_rate = spec.rate / machine.factorisation.largest
     with parts("widths") as part:
         # One network more than there are seeds is trained per width: the last one is a surrogate only.
         steps = len(spec.widths) * (spec.seeds + 1) * spec.steps

@@ -101,7 +101,7 @@ def _in_standard_parametrisation(context: Context, spec: LazySpec, width: int, s
     machine = KernelMachine(empirical_kernel(network)).fit(x[sample], y[sample])
     # λ_1 grows in proportion to the number of images, so that of the sample is scaled up to all of them.
     scale = len(x) / min(_EIGENVALUE_IMAGES, len(x))
-    largest = scale * float(machine.factorisation.spectrum.eigenvalues[0])
+    largest = scale * machine.factorisation.largest
     return descended_unless_divergent(context, spec, network, spec.rate / largest)
 
 

@@ -1,0 +1,100 @@
+"""A Cholesky decomposition of a matrix in tiles, in place, and its triangular solutions.
+
+The decomposition is the classical one by blocks: each block column is divided by the factor of its diagonal tile, and what
+it explains is subtracted from the tiles to its right. Nearly all of the work is products of tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ntklens.errors import NtklensError
+from ntklens.linalg.tiles.blas import TileBlas
+from ntklens.linalg.tiles.layout import Layout
+from ntklens.progress import Progress, Report
+
+Tiles = Mapping[tuple[int, int], Tensor]
+"""The tiles (i, j), j ≤ i, of a layout."""
+
+
+class SmallPivot(NtklensError):
+    """A pivot that is no larger than rounding errors, and its row."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"the pivot of row {row} is zero to rounding.")
+        self.row = row
+
+
+def factor_in_place(
+    tiles: Tiles, layout: Layout, blas: TileBlas, floor: float, progress: Report | None = None
+) -> float:
+    """Replace the tiles of Θ by those of L, lower triangular with L Lᵀ = Θ.
+
+    Args:
+        tiles: contiguous, float32 or float64; the upper triangle of the diagonal tiles is neither read nor kept.
+        layout: of the tiles.
+        blas: the library that multiplies tiles.
+        floor: pivots up to which count as zero: what rounding leaves of zero.
+        progress: called with the share of the operations that is done.
+
+    Returns:
+        The smallest pivot, L_ii².
+
+    Raises:
+        SmallPivot: a pivot is not above the floor; the tiles are then neither Θ nor L.
+    """
+    count, smallest = layout.blocks, float("inf")
+    for k in range(count):
+        diagonal = tiles[k, k]
+        failed = blas.factor(diagonal)
+        if failed:
+            raise SmallPivot(k * layout.side + failed - 1)
+        pivots = diagonal.diagonal().numpy() ** 2
+        row = int(pivots.argmin())
+        if not pivots[row] > floor:
+            raise SmallPivot(k * layout.side + row)
+        smallest = min(smallest, float(pivots[row]))
+        for i in range(k + 1, count):
+            blas.divide(tiles[i, k], diagonal)
+        for i in range(k + 1, count):
+            for j in range(k + 1, i):
+                blas.subtract(tiles[i, j], tiles[i, k], tiles[j, k])
+            blas.subtract_square(tiles[i, i], tiles[i, k])
+        Progress(progress)(1 - ((count - 1 - k) / count) ** 3)
+    return smallest
+
+
+def solve_factored(tiles: Tiles, layout: Layout, y: Tensor) -> Tensor:
+    """Compute (L Lᵀ)⁻¹ y from the tiles of L, in their dtype.
+
+    Args:
+        tiles: of L, as `factor_in_place` leaves them.
+        layout: of the tiles.
+        y: (n, O).
+    """
+    x = y.to(tiles[0, 0].dtype).clone(memory_format=torch.contiguous_format)
+    for i in range(layout.blocks):
+        part = x[layout.span(i)]
+        for j in range(i):
+            part -= tiles[i, j] @ x[layout.span(j)]
+        part.copy_(torch.linalg.solve_triangular(tiles[i, i].tril(), part, upper=False))
+    for i in reversed(range(layout.blocks)):
+        part = x[layout.span(i)]
+        part.copy_(torch.linalg.solve_triangular(tiles[i, i].tril().T, part, upper=True))
+        for j in range(i):
+            x[layout.span(j)] -= tiles[i, j].T @ part
+    return x
+
+
+def multiply_tiles(tiles: Tiles, layout: Layout, y: Tensor) -> Tensor:
+    """Compute Θ y from the tiles of Θ; each tile is read once, for its own place and for its mirror image."""
+    result = torch.zeros_like(y)
+    for i, j in layout.tiles():
+        tile = tiles[i, j]
+        result[layout.span(i)] += tile @ y[layout.span(j)]
+        if i != j:
+            result[layout.span(j)] += tile.T @ y[layout.span(i)]
+    return result
