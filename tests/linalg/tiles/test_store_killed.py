@@ -71,15 +71,13 @@ def test_killed_while_writing(tmp_path, moment):
     torch.testing.assert_close(matrix.multiply(targets(N)), Gaussian(N).dense() @ targets(N), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.2])
-def test_killed_while_solving(tmp_path, moment, monkeypatch):
+def test_killed_while_solving(tmp_path, monkeypatch):
     process = started(tmp_path / "killed", 0.0, "written")
     deadline = time.monotonic() + 60
     while not list((tmp_path / "killed").glob("solve-*.safetensors")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.001)
-    time.sleep(moment)
     kill(process)
     undisturbed = matrix_in(tmp_path / "whole").solve(0.0, targets(N))
     products = []

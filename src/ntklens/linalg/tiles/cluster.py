@@ -25,6 +25,7 @@ from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
 from ntklens.linalg.tiles.iterative import rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
+from ntklens.linalg.tiles.products import as_rows
 from ntklens.progress import Progress, Report
 
 _GROUPS = 256
@@ -222,9 +223,8 @@ class ClusterMatrix(TiledMatrix):
 
     def multiply(self, y: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Compute Θ y in float64: one task per group of tiles, and a tree of sums."""
-        y = y.to(torch.float64)
-        blocks = self._with_recovery(lambda: self._product(y.contiguous().numpy()))
-        return torch.from_numpy(np.concatenate([blocks[i] for i in range(self.layout.blocks)]))
+        rows = as_rows(y).numpy()
+        return self._whole(self._with_recovery(lambda: self._product(rows))).T.contiguous()
 
     def solve(self, rho: float, y: Float[Tensor, "n O"], progress: Report | None = None) -> Solution:
         """Compute (Θ + ρ I)⁻¹ y by conjugate gradients, whose vectors are in this process.
@@ -310,8 +310,10 @@ class ClusterMatrix(TiledMatrix):
             self._wait(parts)
             return tasks.add(client.gather(parts))
 
-        blocks = self._with_recovery(work)
-        return torch.from_numpy(np.concatenate([blocks[i] for i in range(self.layout.blocks)]))
+        return self._whole(self._with_recovery(work))[0]
+
+    def _whole(self, blocks: tasks.Block) -> Float[Tensor, "k n"]:
+        return torch.from_numpy(np.concatenate([blocks[i] for i in range(self.layout.blocks)], axis=1))
 
     def _rows(self, rows: slice | Tensor, columns: slice | Tensor) -> Tensor:
         """Compute whole rows on the workers, each a part of them; small blocks are computed here."""

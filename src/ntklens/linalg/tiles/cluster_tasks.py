@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ntklens.errors import NumericalFailure
 from ntklens.linalg.tiles.base import Entries
 from ntklens.linalg.tiles.layout import Layout
+from ntklens.linalg.tiles.products import add_tile
 
 Block = dict[int, NDArray[np.float64]]
-"""Rows of a matrix (n, k), by the number of their block row."""
+"""Columns of a matrix (k, n), by the number of the block row of Θ that they belong to."""
 
 
 def compute_tiles(entries: Entries, layout: Layout, places: Sequence[tuple[int, int]]) -> list[NDArray[np.float64]]:
@@ -38,30 +39,29 @@ def compute_tiles(entries: Entries, layout: Layout, places: Sequence[tuple[int, 
 def multiply_group(
     layout: Layout, places: Sequence[tuple[int, int]], tiles: list[NDArray[np.float64]], y: NDArray[np.float64]
 ) -> Block:
-    """Compute what a group of tiles adds to Θ y, above and below the diagonal."""
+    """Compute what a group of tiles adds to (Θ Y)ᵀ, above and below the diagonal; y is Yᵀ, (k, n)."""
     torch.set_num_threads(1)
-    whole = _tensor(y)
-    result: dict[int, torch.Tensor] = {}
-    for (i, j), values in zip(places, tiles, strict=True):
-        tile = _tensor(values)
-        result[i] = result.get(i, 0) + tile @ whole[layout.span(j)]
-        if i != j:
-            result[j] = result.get(j, 0) + tile.T @ whole[layout.span(i)]
-    return {i: rows.numpy() for i, rows in result.items()}
+    rows = _tensor(y)
+    total = torch.zeros_like(rows)
+    for (i, j), tile in zip(places, tiles, strict=True):
+        add_tile(total, rows, _tensor(tile), layout.span(i), layout.span(j))
+    # A group has tiles of few block rows and columns, and the rest of its sum is zero: that does not travel.
+    touched = sorted({block for place in places for block in place})
+    return {i: total[:, layout.span(i)].contiguous().numpy() for i in touched}
 
 
 def add(blocks: Sequence[Block]) -> Block:
     """Add what several groups have computed, in their order."""
     total: Block = {}
     for block in blocks:
-        for i, rows in block.items():
-            total[i] = total[i] + rows if i in total else rows
+        for i, columns in block.items():
+            total[i] = total[i] + columns if i in total else columns
     return total
 
 
 def diagonals(places: Sequence[tuple[int, int]], tiles: list[NDArray[np.float64]]) -> Block:
     """Return the diagonals of the tiles of a group that have a part of it."""
-    return {i: tile.diagonal().copy() for (i, j), tile in zip(places, tiles, strict=True) if i == j}
+    return {i: tile.diagonal().copy()[None] for (i, j), tile in zip(places, tiles, strict=True) if i == j}
 
 
 def rows_of(entries: Entries, indices: NDArray[np.int64], start: int, stop: int) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from ntklens.linalg.tiles.folder import TileFolder
 from ntklens.linalg.tiles.iterative import rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
+from ntklens.linalg.tiles.products import add_tile, as_rows
 from ntklens.progress import Progress, Report
 
 _AHEAD = 4
@@ -116,14 +117,11 @@ class StoredMatrix(TiledMatrix):
     def multiply(self, y: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Compute Θ y in float64. Every tile is read once, and serves above and below the diagonal."""
         self.write()
-        y = y.to(torch.float64)
-        result = torch.zeros_like(y)
+        rows = as_rows(y)
+        total = torch.zeros_like(rows)
         for i, j, tile in self._read(list(self.layout.tiles())):
-            rows, columns = self.layout.span(i), self.layout.span(j)
-            result[rows] += tile @ y[columns]
-            if i != j:
-                result[columns] += tile.T @ y[rows]
-        return result
+            add_tile(total, rows, tile, self.layout.span(i), self.layout.span(j))
+        return total.T.contiguous()
 
     def solve(self, rho: float, y: Float[Tensor, "n O"], progress: Report | None = None) -> Solution:
         """Compute (Θ + ρ I)⁻¹ y by conjugate gradients; a solution that was interrupted goes on from its last state.
