@@ -91,12 +91,14 @@ def conjugate_gradients(
     y = y.to(torch.float64)
     scale = y.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
     state = _first(y, precondition) if start is None else start
+    share = 0.0
     while True:
         while bool(state.active.any()) and state.steps < most - 1:
             state = _step(state, multiply, precondition, tolerance * scale, floor)
             if progress is not None:
                 worst = float((state.r.norm(dim=0) / scale).max())
-                progress(max(0.0, min(1.0, math.log(max(worst, tolerance)) / math.log(tolerance))))
+                share = max(share, min(1.0, math.log(max(worst, tolerance)) / math.log(tolerance)))
+                progress(share)
             if save is not None:
                 save(state)
         # The recursion has converged. Start again on the true residual, unless that has not helped the last time.

@@ -63,7 +63,7 @@ def leading_pairs(
     image = torch.empty(n, most, dtype=torch.float64)  # Θ Q
     projected = torch.zeros(most, most, dtype=torch.float64)  # Qᵀ Θ Q
     block = _orthonormal(torch.randn(n, width, generator=generator, dtype=torch.float64), basis[:, :0], generator)
-    used, worst = 0, math.inf
+    used, worst, share = 0, math.inf, 0.0
     for _ in range(_MOST):
         end = used + block.shape[1]
         basis[:, used:end] = block
@@ -83,7 +83,8 @@ def leading_pairs(
             residuals = errors / max(float(values.abs().max()), torch.finfo(torch.float64).tiny)
             worst = float(residuals.max())
             if progress is not None:
-                progress(max(0.0, min(1.0, math.log(max(worst, tolerance)) / math.log(tolerance))))
+                share = max(share, min(1.0, math.log(max(worst, tolerance)) / math.log(tolerance)))
+                progress(share)
             if worst <= tolerance or used == n:
                 return Spectrum(values[:count].clamp(min=0), vectors), residuals
         # The next block of the Krylov space: the part of Θ Q_last that Q does not have. Its directions are the residuals of

@@ -121,13 +121,13 @@ class Preconditioner:
         # The QR decomposition keeps the digits of small singular values, which the eigenvalues of FᵀF would lose.
         q, r = torch.linalg.qr(low_rank.rows.T)
         u, values, _ = torch.linalg.svd(r)
-        self._vectors: Tensor = torch.matmul(q, u, out=low_rank.rows.resize_(n, self.rank))
+        self._rows: Tensor = torch.matmul(u.T, q.T, out=low_rank.rows)  # Uᵀ
         self._weights: Tensor = 1 / (values.square() + self.mu)
 
     def __call__(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Apply it to columns."""
-        inside = self._vectors.T @ x
-        outside = x - self._vectors @ inside
-        outside -= self._vectors @ (self._vectors.T @ outside)  # a small μ magnifies what is left of U in it
-        result: Tensor = self._vectors @ (self._weights[:, None] * inside) + outside / self.mu
-        return result
+        rows = x.T.contiguous()
+        inside = rows @ self._rows.T
+        outside = rows - inside @ self._rows
+        outside -= (outside @ self._rows.T) @ self._rows  # a small μ magnifies what is left of U in it
+        return ((self._weights * inside) @ self._rows + outside / self.mu).T.contiguous()

@@ -1,0 +1,201 @@
+"""Tiles in a store on disk, for matrices that are larger than memory. Products read them tile by tile."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ntklens.arguments import as_count, as_path
+from ntklens.errors import InputError, NumericalFailure
+from ntklens.linalg.spectrum import Spectrum
+from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
+from ntklens.linalg.tiles.checkpoint import Checkpoint, digest_of
+from ntklens.linalg.tiles.folder import TileFolder
+from ntklens.linalg.tiles.iterative import rank_for, solve_by_products
+from ntklens.linalg.tiles.layout import Layout
+from ntklens.linalg.tiles.leading import leading_pairs
+from ntklens.linalg.tiles.products import add_tile, as_rows
+from ntklens.progress import Progress, Report
+
+_AHEAD = 4
+"""Tiles that are read ahead at most."""
+_PER_TILE = 2
+"""A tile that is being read is in memory twice: as the bytes of its file, and as an array."""
+
+
+@dataclass(frozen=True)
+class StoreHome:
+    """Tiles in a folder. A run that was interrupted continues from what is there.
+
+    Attributes:
+        path: the folder, which holds one matrix. It is a Zarr array, which other programs can read.
+        memory_limit: bytes that products and solutions take beside the vectors that they are given and return.
+        checkpoint_seconds: how often the state of a solution is kept in the folder.
+    """
+
+    path: str | Path
+    memory_limit: int = 1 << 30
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        as_path(self.path, "path")
+        as_count(self.memory_limit, "memory_limit")
+
+    def matrix(self, layout: Layout, entries: Entries, identity: str) -> StoredMatrix:
+        """Return the matrix with these entries; no tile is computed yet.
+
+        Raises:
+            InputError: the folder holds something else, or the memory limit has no room for a few tiles.
+        """
+        least = (1 + _PER_TILE) * 8 * layout.side**2
+        if self.memory_limit < least:
+            raise InputError(
+                f"expected memory_limit as {least:,} bytes or more, three tiles of {layout.side} rows; got "
+                f"{self.memory_limit:,}."
+            )
+        return StoredMatrix(self, layout, entries, identity)
+
+
+class StoredMatrix(TiledMatrix):
+    """A matrix whose tiles are files. Those that are missing or damaged are computed again wherever they are met.
+
+    Args:
+        home: the folder, and how much memory may be taken.
+        layout: where it is cut.
+        entries: what computes its entries, in float64.
+        identity: a text that no other matrix has.
+    """
+
+    def __init__(self, home: StoreHome, layout: Layout, entries: Entries, identity: str) -> None:
+        self.layout = layout
+        self.entries = entries
+        self._home = home
+        self._identity = identity
+        self._folder = TileFolder(Path(home.path), layout, identity)
+        self._is_written = False
+
+    def __repr__(self) -> str:
+        return f"StoredMatrix({self.layout.n} x {self.layout.n} in {self._folder.path})"
+
+    def write(self, progress: Report | None = None) -> None:
+        """Compute the tiles that are missing; one is written while the next is computed.
+
+        Raises:
+            InputError: the disk has too little room, or another process writes to the folder.
+            NumericalFailure: an entry is not a finite number.
+        """
+        whole = Progress(progress)
+        if self._is_written or not self._folder.missing()[0]:
+            self._is_written = True
+            whole(1.0)
+            return
+        with self._folder.writing(), ThreadPoolExecutor(1) as writer:
+            places, damaged = self._folder.missing()
+            self._folder.check_space(len(places))
+            done = self.layout.count - len(places)
+            pending: Future[None] | None = None
+            for i, j in places:
+                tile = self._compute(i, j)
+                if pending is not None:
+                    pending.result()
+                pending = writer.submit(self._folder.write, i, j, tile)
+                done += 1
+                whole(min(done / self.layout.count, 1.0))
+            if pending is not None:
+                pending.result()
+        self._is_written = True
+        self._tell(damaged)
+
+    def multiply(self, y: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Compute Θ y in float64. Every tile is read once, and serves above and below the diagonal."""
+        self.write()
+        rows = as_rows(y)
+        total = torch.zeros_like(rows)
+        for i, j, tile in self._read(list(self.layout.tiles())):
+            add_tile(total, rows, tile, self.layout.span(i), self.layout.span(j))
+        return total.T.contiguous()
+
+    def solve(self, rho: float, y: Float[Tensor, "n O"], progress: Report | None = None) -> Solution:
+        """Compute (Θ + ρ I)⁻¹ y by conjugate gradients; a solution that was interrupted goes on from its last state.
+
+        Raises:
+            NumericalFailure: Θ + ρ I is singular to rounding, or the iteration does not converge.
+        """
+        self.write()
+        y = y.to(torch.float64)
+        diagonal = torch.empty(self.layout.n, dtype=torch.float64)
+        for i, _, tile in self._read([(i, i) for i in range(self.layout.blocks)]):
+            diagonal[self.layout.span(i)] = tile.diagonal()
+        room = self._home.memory_limit - (self._ahead * _PER_TILE + 1) * self._folder.bytes_per_tile
+        rank = rank_for(self.layout.n, room)
+        problem = f"{self._identity}\n{self.layout.n} {rho!r} {rank} {digest_of(y)}"
+        return solve_by_products(
+            self.multiply,
+            self.entries,
+            diagonal,
+            rho,
+            y,
+            rank=rank,
+            progress=progress,
+            checkpoint=Checkpoint(self._folder.path, problem, self._home.checkpoint_seconds),
+        )
+
+    def leading(self, count: int, progress: Report | None = None) -> Spectrum:
+        """Return the `count` largest eigenvalues and their eigenvectors, by block Lanczos."""
+        self.write()
+        return leading_pairs(self.multiply, self.layout.n, count, progress=progress)[0]
+
+    @property
+    def _ahead(self) -> int:
+        """How many tiles may be read ahead within the memory limit, one being multiplied."""
+        return min(_AHEAD, max(1, (self._home.memory_limit // self._folder.bytes_per_tile - 1) // _PER_TILE))
+
+    def _read(self, places: list[tuple[int, int]]) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield tiles in the order of their places, and read others in the meantime; repair what is damaged."""
+        repaired = 0
+        with ThreadPoolExecutor(min(2, self._ahead)) as reader:
+            queue: deque[tuple[int, int, Future[Tensor | None]]] = deque()
+            ahead = iter(places)
+            for i, j in ahead:
+                queue.append((i, j, reader.submit(self._folder.read, i, j)))
+                if len(queue) == self._ahead:
+                    break
+            while queue:
+                i, j, future = queue.popleft()
+                tile = future.result()
+                del future
+                if tile is None:
+                    tile = self._compute(i, j)
+                    self._folder.write(i, j, tile)
+                    repaired += 1
+                following = next(ahead, None)
+                if following is not None:
+                    queue.append((*following, reader.submit(self._folder.read, *following)))
+                yield i, j, tile
+        self._tell(repaired)
+
+    def _compute(self, i: int, j: int) -> Tensor:
+        tile = self.entries(self.layout.span(i), self.layout.span(j))
+        if not bool(torch.isfinite(tile.sum())) and not bool(tile.isfinite().all()):
+            raise NumericalFailure(
+                f"the kernel of the training inputs {self.layout.span(i).start} to {self.layout.span(i).stop - 1} and "
+                f"{self.layout.span(j).start} to {self.layout.span(j).stop - 1} has entries that are no finite numbers. "
+                "Are the network's weights finite?"
+            )
+        return tile.to(torch.float64)
+
+    def _tell(self, repaired: int) -> None:
+        if repaired:
+            warnings.warn(
+                f"{repaired} of {self.layout.count} tiles of the kernel matrix in {self._folder.path} were damaged or "
+                "gone, and have been computed again. Is the disk sound?",
+                stacklevel=4,
+            )
