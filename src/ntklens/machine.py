@@ -37,6 +37,9 @@ from ntklens.texts import shortened
 _MATRICES = {True: 3.3, False: 4.5}
 """Matrices (n, n) that a fit holds at its peak, measured: by Cholesky for a ridge, by an eigendecomposition otherwise."""
 
+_KEPT_PRIOR = 4096
+"""Training inputs up to which the prior's matrix K(X, X), (n, n), is kept for the next call."""
+
 
 class _Outputs(torch.autograd.Function):
     """Θ(x, X) α as one node of autograd's graph, whose backward is the kernel's own gradient.
@@ -427,16 +430,21 @@ class KernelMachine(FittedState, Estimator):
         of f_0, whose covariance is the prior K; `trained_covariance` has the formula.
         """
         prior, z, train = self.kernel.prior, x.to(torch.float64), self.double_inputs
-        if "prior" not in self._shared:
-            self._shared["prior"] = prior(train)
         # Where the kernel is the prior, Θ = K, a machine with a ridge is not a trained network but a Gaussian process that
         # is conditioned on noisy targets: Y has the covariance K(X, X) + ρ I.
         bayesian = id(prior) == id(self.kernel)
         noise = self.filter.rho if bayesian and isinstance(self.filter, Ridge) else 0.0
         # A = Θ(x, X) V g(Λ) Vᵀ, (m, n). The filter acts on columns, and V g(Λ) Vᵀ is symmetric: Aᵀ = V g(Λ) Vᵀ Θ(X, x).
         readout = self._filtered(self.kernel(z, train).T).T
+        if len(train) <= _KEPT_PRIOR:
+            if "prior" not in self._shared:
+                self._shared["prior"] = prior(train)
+            through = readout @ self._shared["prior"]
+        else:
+            # A K(X, X) is the transpose of f(X) for f(x) = K(x, X) Aᵀ, which has a block of the matrix in memory at a time.
+            through = prior.expansion(train, readout.T, torch.float64)(train).T
         before = prior.diagonal(z) if diagonal else prior(z)
-        return trained_covariance(before, prior(z, train), self._shared["prior"], readout, noise).to(x.dtype)
+        return trained_covariance(before, prior(z, train), through, readout, noise).to(x.dtype)
 
     def _check_fitted(self) -> None:
         if not self.is_fitted:
