@@ -12,8 +12,10 @@ values; two for a gradient beside them), measured in the same process, and the m
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 
 import ntklens as nl
 from benchmarks.common import cpu, megabytes, network, reset_peak
@@ -36,21 +38,9 @@ def seconds_per_product(data: nl.Dataset, dtype: torch.dtype) -> float:
     x, z = data.test.x[:1000].flatten(1).to(dtype), data.train.x[:10_000].flatten(1).to(dtype)
     x @ z.T
     start = time.perf_counter()
-    for _ in range(3):
-        x @ z.T
-    return (time.perf_counter() - start) / (3 * len(x) * len(z))
-
-
-def report(name: str, work: Callable[[], object], pairs: int, products: int, per_product: float) -> None:
-    """Run a work, and print its time beside that of bare products, and its memory."""
-    before = megabytes("VmRSS")
-    reset_peak()
-    start = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - start
-    bare = seconds / (pairs * products * per_product)
-    added = megabytes("VmHWM") - before
-    print(f"{name:36}{seconds:9.1f} s   {bare:6.2f} times {products} products   {added:7.0f} MB", flush=True)
+    x @ z.T
+    x @ z.T
+    return (time.perf_counter() - start) / (2 * len(x) * len(z))
 
 
 def main() -> None:
@@ -59,22 +49,33 @@ def main() -> None:
     folder, *numbers = [argument for argument in sys.argv[1:] if argument not in ("float32", "float64")]
     images, attacked = [*map(int, numbers), *(10_000, 500)[len(numbers) :]]
     data = nl.load_dataset("fashion-mnist", data_dir=folder)
-    x, y, n = data.test.x[:images], data.test.y[:images], len(data.train.x)
-    per_product = seconds_per_product(data, dtype)
-    rate = 2e-9 * 784 / per_product
-    machine = fitted(data, dtype)
+    n = len(data.train.x)
+    rate = 2e-9 * 784 / seconds_per_product(data, dtype)
     print(f"{cpu()}, {torch.get_num_threads()} threads; {dtype}, bare products {rate:.0f} GFlop/s, n = {n}", flush=True)
-    some, classes = x[:attacked], y[:attacked]
-    report(f"{len(x):6} predictions", lambda: machine.predict(x), len(x) * n, 1, per_product)
-    report(f"{len(some):6} by PGD-10", lambda: nl.pgd(machine, some, classes, 0.03), 10 * len(some) * n, 2, per_product)
-    report(
-        f"{len(some):6} by PGD-10, 256 at a time",
-        lambda: nl.pgd(machine, some, classes, 0.03, batch_size=256),
-        10 * len(some) * n,
-        2,
-        per_product,
-    )
-    report(f"{len(x):6} by FGSM", lambda: nl.fgsm(machine, x, y, 0.03), len(x) * n, 2, per_product)
+    machine = fitted(data, dtype)
+
+    def report(name: str, work: Callable[[Tensor, Tensor], object], count: int, passes: int, products: int) -> None:
+        x, y = data.test.x[:count], data.test.y[:count]
+        # A busy machine slows the products too, so they are measured before the work and after it.
+        bare = seconds_per_product(data, dtype)
+        before = megabytes("VmRSS")
+        reset_peak()
+        start = time.perf_counter()
+        work(x, y)
+        seconds = time.perf_counter() - start
+        added = megabytes("VmHWM") - before
+        bare = (bare + seconds_per_product(data, dtype)) / 2
+        ratio = seconds / (len(x) * n * passes * products * bare)
+        times = f"{seconds:8.1f} s   {ratio:5.2f} times {products} products"
+        print(f"{len(x):6} {name:26}{times}   {added:6.0f} MB", flush=True)
+
+    def stepwise(x: Tensor, y: Tensor, **options: int) -> Tensor:
+        return nl.pgd(machine, x, y, 0.03, steps=10, **options)
+
+    report("predictions", lambda x, _: machine.predict(x), images, 1, 1)
+    report("by PGD-10", stepwise, attacked, 10, 2)
+    report("by PGD-10, 256 at a time", partial(stepwise, batch_size=256), attacked, 10, 2)
+    report("by FGSM", lambda x, y: nl.fgsm(machine, x, y, 0.03), images, 1, 2)
 
 
 if __name__ == "__main__":
