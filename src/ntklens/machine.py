@@ -17,7 +17,7 @@ from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
 from ntklens.linalg import Applied, Factorisation, Filter, Ridge, Spectrum, check_filter, inverts, trained_covariance
 from ntklens.linalg.tiles import Home, TiledFactorisation
-from ntklens.machine_matrix import check_home, factored, merged_groups
+from ntklens.machine_matrix import DENSE, check_home, factored, merged_groups
 from ntklens.machine_outputs import ExpansionOutputs
 from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
 from ntklens.modules import without_autocast
@@ -276,12 +276,9 @@ class KernelMachine(FittedState, Estimator):
             InputError: the kernel has no prior, or both the standard deviation and the covariance are asked for.
         """
         if return_std and return_cov:
-            raise InputError(
-                "expected return_std or return_cov; got both. The variances are the diagonal of the covariance."
-            )
+            raise InputError("expected return_std or return_cov; got both. Variances are the covariance's diagonal.")
         if not return_std and not return_cov:
-            logits: Tensor = self(x)
-            return logits.argmax(1)
+            return torch.argmax(self(x), 1)
         x = as_images(x)
         mean = self.outputs(x)
         if return_cov:
@@ -376,16 +373,21 @@ class KernelMachine(FittedState, Estimator):
         of f_0, whose covariance is the prior K; `trained_covariance` has the formula.
         """
         prior, z, train = self.kernel.prior, x.to(torch.float64), self.double_inputs
-        if "prior" not in self._shared:
-            self._shared["prior"] = prior(train)
         # Where the kernel is the prior, Θ = K, a machine with a ridge is not a trained network but a Gaussian process that
         # is conditioned on noisy targets: Y has the covariance K(X, X) + ρ I.
         bayesian = id(prior) == id(self.kernel)
         noise = self.filter.rho if bayesian and isinstance(self.filter, Ridge) else 0.0
         # A = Θ(x, X) V g(Λ) Vᵀ, (m, n). The filter acts on columns, and V g(Λ) Vᵀ is symmetric: Aᵀ = V g(Λ) Vᵀ Θ(X, x).
         readout = self._filtered(self.kernel(z, train).T).T
+        if len(train) <= DENSE:
+            if "prior" not in self._shared:
+                self._shared["prior"] = prior(train)
+            through = readout @ self._shared["prior"]
+        else:
+            # A K(X, X) is the transpose of f(X) for f(x) = K(x, X) Aᵀ, which has a block of the matrix in memory at a time.
+            through = prior.expansion(train, readout.T, torch.float64)(train).T
         before = prior.diagonal(z) if diagonal else prior(z)
-        return trained_covariance(before, prior(z, train), self._shared["prior"], readout, noise).to(x.dtype)
+        return trained_covariance(before, prior(z, train), through, readout, noise).to(x.dtype)
 
     def _check_fitted(self) -> None:
         if not self.is_fitted:

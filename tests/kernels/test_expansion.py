@@ -6,8 +6,8 @@ from torch import nn
 
 import ntklens as nl
 from kernels.empirical.zoo import ZOO, inputs_of, network_of
-from ntklens.kernels.base import MatrixExpansion
 from ntklens.kernels.empirical.weight_space import WeightSpaceExpansion
+from ntklens.kernels.matrix_expansion import MatrixExpansion
 from ntklens.kernels.parametrisation import Parametrisation
 
 DTYPE = torch.float64

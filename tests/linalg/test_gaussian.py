@@ -26,8 +26,8 @@ def test_with_the_posterior_mean_as_readout_it_is_the_posterior_covariance(noise
     prior, cross, train = joint[:3, :3], joint[:3, 3:], joint[3:, 3:]
     readout = torch.linalg.solve(train + noise * torch.eye(6, dtype=torch.float64), cross.T).T
     expected = prior - readout @ cross.T
-    torch.testing.assert_close(trained_covariance(prior, cross, train, readout, noise), expected)
-    diagonal = trained_covariance(prior.diagonal(), cross, train, readout, noise)
+    torch.testing.assert_close(trained_covariance(prior, cross, readout @ train, readout, noise), expected)
+    diagonal = trained_covariance(prior.diagonal(), cross, readout @ train, readout, noise)
     torch.testing.assert_close(diagonal, expected.diagonal())
 
 
@@ -35,7 +35,7 @@ def test_with_any_readout_it_is_the_covariance_of_the_linear_map():
     """f(x) = f_0(x) - A f_0(X) is (I, -A) times the joint vector, so its covariance is (I, -A) K (I, -A)ᵀ."""
     joint, readout = positive(9, 1), torch.randn(3, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     linear = torch.cat([torch.eye(3, dtype=torch.float64), -readout], 1)
-    covariance = trained_covariance(joint[:3, :3], joint[:3, 3:], joint[3:, 3:], readout)
+    covariance = trained_covariance(joint[:3, :3], joint[:3, 3:], readout @ joint[3:, 3:], readout)
     torch.testing.assert_close(covariance, linear @ joint @ linear.T)
 
 
@@ -85,6 +85,22 @@ def test_the_spread_at_time_zero_is_the_priors_and_at_infinity_nothing_at_the_tr
     torch.testing.assert_close(std[:, 0].square(), kernel.diagonal(peer["z"], "nngp"))
     assert float(machine.predict(peer["x"], return_std=True)[1].max()) < 1e-6
     assert machine.predict(peer["z"].float(), return_std=True)[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("filter", [nl.Ridge(0.1), nl.GradientFlow(3.0)], ids=str)
+def test_the_spread_is_the_same_without_the_priors_matrix(peer, kernel, filter, monkeypatch):
+    """With many training inputs the matrix is multiplied block by block."""
+    for of_kernel in (kernel, kernel.prior):
+        machine = nl.KernelMachine(of_kernel, filter).fit(peer["x"], peer["y"])
+        whole = [machine.predict(peer["z"], **{which: True})[1] for which in ("return_std", "return_cov")]
+        with monkeypatch.context() as limits:
+            limits.setattr("ntklens.machine._KEPT_PRIOR", 4)
+            limits.setattr("ntklens.kernels.matrix_expansion.MEMORY", 32 * 6)
+            fresh = nl.KernelMachine(of_kernel, filter).fit(peer["x"], peer["y"])
+            parts = [fresh.predict(peer["z"], **{which: True})[1] for which in ("return_std", "return_cov")]
+            assert "prior" not in fresh._shared
+        for found, expected in zip(parts, whole, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_trained_networks_spread_as_predicted(peer, kernel):

@@ -24,9 +24,9 @@ from ntklens.machine import KernelMachine
 from ntklens.progress import Progress, Report
 
 _ENTRIES = 1 << 23
-"""Maximum number of entries of the kernel matrix that are in memory at a time."""
+"""Number of entries of the kernel matrix, about, that are computed together: of whole tiles of rows."""
 _PAIRS = 1 << 15
-"""Maximum number of kernel entries for the batch of images that new pairs of an image and a feature come from."""
+"""Number of kernel entries, about, for the batch of images that new pairs of an image and a feature come from."""
 _TILE = 256
 """Least capacity of the pool, in pairs: a matrix product with fewer rows takes about as long as with this many."""
 
@@ -77,7 +77,8 @@ def outcomes(
     pool = None if threat is None or threat.eps == 0 else _Pool(function, n, threat)
     clean = torch.zeros(k, len(x), dtype=torch.bool, device=x.device)
     attacked = clean.clone()
-    size = max(1, (_ENTRIES if pool is None else _PAIRS) // n)
+    # With many training inputs, images are taken as many together as fill a tile: the clean ones, or their new pairs.
+    size = max(_TILE, _ENTRIES // n) if pool is None else max(1, _PAIRS // n, _TILE // max(k, 1))
     for start in range(0, len(x), size):
         batch = slice(start, start + size)
         scalars, pullback = (function(x[batch]), None) if pool is None else function.vjp(x[batch])

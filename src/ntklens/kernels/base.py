@@ -1,4 +1,4 @@
-"""What every kernel offers, and how a kernel machine evaluates one."""
+"""What every kernel offers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ntklens.arguments import as_floats, as_images, as_tensor, check_finite, same_device
 from ntklens.errors import InputError
-from ntklens.kernels.expansion import Expansion, ExpansionPullback, Pullback
+from ntklens.kernels.expansion import Expansion, Pullback
+from ntklens.kernels.matrix_expansion import MatrixExpansion
 from ntklens.modules import without_autocast
 from ntklens.progress import Progress, Report
 
@@ -146,65 +147,11 @@ class Kernel(ABC):
         """Return the function f(x) = Σ_j K(x, z_j) A_j, by the shortest way that this kernel knows.
 
         Args:
-            z: (m, *shape) inputs in float64.
-            coefficients: A, (m, k) in float64.
+            z: (n, *shape) inputs in float64.
+            coefficients: A, (n, k) in float64.
             arithmetic: dtype of the kernel and its gradient.
         """
         return MatrixExpansion(self, z.to(arithmetic), coefficients)
-
-
-class MatrixExpansion:
-    """f(x) = K(x, Z) A through the kernel's matrix: the way that every kernel has.
-
-    Args:
-        kernel: K.
-        z: (m, *shape) inputs, in the dtype of the arithmetic.
-        coefficients: A, (m, k) in float64.
-    """
-
-    def __init__(self, kernel: Kernel, z: Tensor, coefficients: Tensor) -> None:
-        self.kernel = kernel
-        self.z = z
-        self.coefficients = coefficients.to(torch.float64)
-        self._transposed = coefficients.T.to(z.dtype).contiguous()  # (k, m): a column of A is a row in memory
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Compute the values, (n, k)."""
-        with torch.no_grad():
-            return self.kernel.between(x.to(self.z.dtype), self.z).to(torch.float64) @ self.coefficients
-
-    def vjp(self, x: Tensor) -> tuple[Tensor, ExpansionPullback]:
-        """Compute the values, and their pullback from the kernel's own."""
-        matrix, pullback = self.kernel.vjp_between(x.detach().to(self.z.dtype), self.z)
-        return matrix.to(torch.float64) @ self.coefficients, self._pullback(pullback, x.dtype)
-
-    def along(self, x: Tensor, columns: Tensor) -> tuple[Tensor, ExpansionPullback]:
-        """Compute f_c(x_i) with one inner product per input, not one for every column."""
-        matrix, pullback = self.kernel.vjp_between(x.detach().to(self.z.dtype), self.z)
-        values = torch.linalg.vecdot(matrix.to(torch.float64), self._transposed[columns].to(torch.float64))
-        return values, self._pullback(pullback, x.dtype)
-
-    def _pullback(self, of_matrix: Pullback, dtype: torch.dtype) -> ExpansionPullback:
-        return _MatrixPullback(of_matrix, self.coefficients, self._transposed, dtype)
-
-
-class _MatrixPullback:
-    """Gradients of f = K A from those of K: the cotangent W of f is W Aᵀ for K."""
-
-    def __init__(self, of_matrix: Pullback, coefficients: Tensor, transposed: Tensor, dtype: torch.dtype) -> None:
-        self._of_matrix = of_matrix
-        self._coefficients = coefficients
-        self._transposed = transposed
-        self._dtype = dtype
-
-    def __call__(self, weights: Tensor, rows: Tensor | None = None) -> Tensor:
-        # The sum over columns cancels, so it is in float64; its result is rounded once.
-        matrix_weights = weights.to(torch.float64) @ self._coefficients.T
-        return self._of_matrix(matrix_weights.to(self._transposed.dtype), rows).to(self._dtype)
-
-    def along(self, columns: Tensor, rows: Tensor) -> Tensor:
-        # One coefficient per pair of inputs: nothing is summed before the kernel, so its own arithmetic is enough.
-        return self._of_matrix(self._transposed[columns], rows).to(self._dtype)
 
 
 def checked_pair(x1: Any, x2: Any) -> tuple[Tensor, Tensor | None]:

@@ -9,7 +9,7 @@ from torch import Tensor
 def trained_covariance(
     prior: Float[Tensor, "m m"] | Float[Tensor, " m"],
     cross: Float[Tensor, "m n"],
-    train: Float[Tensor, "n n"],
+    through: Float[Tensor, "m n"],
     readout: Float[Tensor, "m n"],
     noise: float = 0.0,
 ) -> Float[Tensor, "m m"] | Float[Tensor, " m"]:
@@ -20,7 +20,7 @@ def trained_covariance(
     Args:
         prior: K(x, x), (m, m), or its diagonal alone, (m,).
         cross: K(x, X), (m, n).
-        train: K(X, X), (n, n).
+        through: A K(X, X), (m, n), which can be had without K(X, X) in memory.
         readout: A, (m, n).
         noise: ρ, the variance of Gaussian noise on the targets.
 
@@ -29,10 +29,10 @@ def trained_covariance(
     """
     # f is the linear map f_0(x) - A f_0(X) of the prior, plus the noise A ε, so with S = K(X, X) + ρ I its covariance is
     #     K(x, x) - A K(X, x) - K(x, X) Aᵀ + A S Aᵀ.
-    through = readout @ train + noise * readout  # A S
+    noisy = through + noise * readout  # A S
     if prior.ndim == 1:
         # The diagonal of A S Aᵀ is the row sum of (A S) ∘ A, and both mixed terms have the diagonal of K(x, X) Aᵀ. Where
         # the data fix f, the terms cancel, and rounding may leave a negative variance.
-        return (prior + ((through - 2 * cross) * readout).sum(1)).clamp(min=0)
+        return (prior + ((noisy - 2 * cross) * readout).sum(1)).clamp(min=0)
     mixed = readout @ cross.T
-    return prior + through @ readout.T - mixed - mixed.T
+    return prior + noisy @ readout.T - mixed - mixed.T
