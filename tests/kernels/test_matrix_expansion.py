@@ -10,10 +10,8 @@ from ntklens.kernels import matrix_expansion
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.matrix_expansion import MatrixExpansion
 
-N, COLUMNS = 90, 3
-PER_PAIR = 32
-"""Bytes that the limit counts per pair of a block; it counts half of them per pair that is kept."""
-KEPT, ANEW = 4, 11
+N, COLUMNS = 200, 3
+KEPT, ANEW = 5, 11
 """Numbers of inputs x whose pairs are kept from the values to the gradients within the limit below, and are not."""
 
 
@@ -60,8 +58,8 @@ def drawn(m: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, T
 
 @pytest.fixture
 def small_limit(monkeypatch):
-    """Memory for 200 pairs at a time: three spans of z, and groups of five x."""
-    monkeypatch.setattr(matrix_expansion, "MEMORY", 200 * PER_PAIR)
+    """Memory for 512 pairs at a time: four spans of z, and groups of two x where they are many."""
+    monkeypatch.setattr(matrix_expansion, "MEMORY", 512 * 32)
 
 
 def error(found: Tensor, truth: Tensor) -> float:
@@ -80,8 +78,8 @@ def test_blocks_add_up_to_the_whole(kernel, m, small_limit):
     x, z, a, w = drawn(m)
     f, matrix = MatrixExpansion(kernel, z, a), kernel.between(x, z)
     values, pull = f.vjp(x)
-    assert len(list(f.spans())) == 3
-    assert len(list(f.groups(m))) == -(-m // 5)
+    assert len(list(f.spans())) == 4
+    assert len(list(f.groups(m))) == -(-m // 2)
     for found in (f(x), values):
         assert error(found, matrix @ a) < 1e-12
     assert error(pull(w), kernel.gradient(x, z, w @ a.T)) < 1e-12
@@ -140,7 +138,7 @@ def test_no_more_pairs_at_a_time_than_the_limit_allows(m, small_limit):
     pull = f.vjp(x)[1]
     pull(w)
     pull.along(torch.zeros(m, dtype=torch.long), torch.arange(m))
-    assert max(kernel.pairs) <= 200
+    assert max(kernel.pairs) <= 512
 
 
 def test_without_inputs_there_are_no_values():

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from ntklens.kernels.base import Kernel
 
 MEMORY = 1 << 28
-"""Bytes of working memory, about, beside the inputs and the coefficients: of an expansion and, with it, of its pullback.
-
-A pair of inputs of the block at hand takes up to four numbers of 8 bytes: its inner product, its kernel value, its weight
-and the gradient in its inner product. A pair that is kept from the values to the gradient takes one.
-"""
-_PER_PAIR, _PER_KEPT_PAIR = 32, 16  # kept pairs have half of the memory; the other half is for the block at hand
-_SHAPE = 8
-"""Inputs z of a block for each input x: 8,192 by 1,024. Much wider blocks are slower, since they leave the caches;
-the fewer spans there are, the fewer of the kernels' tiles their borders cut."""
+"""Bytes of working memory, about, beside the inputs and the coefficients: of an expansion and, with it, of its pullback."""
+_PER_KEPT_PAIR, _PER_PAIR = 8, 32
+"""Bytes of a pair of inputs: one number where its inner product is kept from the values to the gradient; up to four in the
+block at hand, which are the inner product, the kernel value, its weight and the gradient in the inner product."""
+_SHARE = 4
+"""A block of many takes the memory's fourth part, so that what it frees is at hand for the next one."""
+_SHAPE = 32
+"""Inputs z of a block for each input x: 8,192 by 256. Wider blocks leave the caches; narrower ones have more borders, which
+cut the kernels' tiles."""
 _TILE = 256
 """A group of more rows than this has a multiple of it, because kernels compute in such tiles."""
 
@@ -91,16 +91,23 @@ class MatrixExpansion:
         for start in range(0, max(n, 1), width):
             yield slice(start, min(start + width, n))
 
-    def groups(self, m: int) -> Iterator[slice]:
-        """Yield groups of m rows that fit the memory with any span; one empty one where there are none."""
-        size = max(1, MEMORY // _PER_PAIR // min(max(len(self.z), 1), self._width()))
-        size = size - size % _TILE or size
+    def groups(self, m: int, least: int = 1) -> Iterator[slice]:
+        """Yield groups of rows: all m where they are few; one empty group where there are none.
+
+        Args:
+            m: number of rows.
+            least: rows of a group at least, but for the last one.
+        """
+        n = max(len(self.z), 1)
+        is_whole = n <= self._width() and _PER_PAIR * m * n <= MEMORY
+        of_many = MEMORY // (_SHARE * _PER_PAIR * min(n, self._width()))
+        size = max(1, m if is_whole else max(of_many - of_many % _TILE or of_many, least))
         for start in range(0, max(m, 1), size):
             yield slice(start, min(start + size, m))
 
     @staticmethod
     def _width() -> int:
-        return max(1, math.isqrt(_SHAPE * MEMORY // _PER_PAIR))
+        return max(1, math.isqrt(_SHAPE * MEMORY // (_SHARE * _PER_PAIR)))
 
     def _times(self, matrix: Tensor, rows: slice, span: slice) -> Tensor:
         return matrix.to(torch.float64) @ self.coefficients[span]
@@ -120,7 +127,9 @@ class MatrixExpansion:
 
     def _with_pullback(self, x: Tensor, of_block: _OfBlock) -> tuple[Tensor, ExpansionPullback]:
         """Compute the values and the pullback; the kernel's own pullbacks are kept where all of them fit the memory."""
-        if len(list(self.groups(len(x)))) > 1 or len(x) * len(self.z) > MEMORY // _PER_KEPT_PAIR:
+        n = len(self.z)
+        of_row = _PER_KEPT_PAIR * n + (_PER_PAIR - _PER_KEPT_PAIR) * min(n, self._width())
+        if len(x) * of_row > MEMORY:
             return self._values(x, of_block), _MatrixPullback(self, x, None)
         every_row, inside = slice(0, len(x)), x.to(self.z.dtype)
         kept: list[Pullback] = []
@@ -177,7 +186,8 @@ class _MatrixPullback:
             rows: which of x; all by default.
         """
         gradients = []
-        for group in self._function.groups(count):
+        # What is kept is of all x together, and so many rows fit the memory.
+        for group in self._function.groups(count, 1 if self._kept is None else len(self._x)):
             terms = self._terms(partial(weights, group), group, rows)
             gradients.append(_total(terms).to(self._x.dtype))
         return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
@@ -186,7 +196,6 @@ class _MatrixPullback:
         """Compute the gradients of a group from those of each span of z."""
         f = self._function
         if self._kept is not None:
-            # What is kept is of a single group of x: without `rows`, that is the group at hand.
             chosen = None if rows is None else rows[group]
             for span, pullback in zip(f.spans(), self._kept, strict=True):
                 yield pullback(weights(span), chosen)

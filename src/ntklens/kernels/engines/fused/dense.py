@@ -252,7 +252,9 @@ def _add_products(total: Tensor, k_bar: Tensor, x: Batch, z: Batch, square_bar: 
     def task(top: int, column: int) -> None:
         rows, columns = slice(top, top + TILE), slice(column, column + TILE)
         k_bar_rows = k_bar[rows]
-        padded = torch.nn.functional.pad(k_bar_rows, (0, 0, 0, TILE - len(k_bar_rows)))
+        padded = k_bar_rows
+        if len(k_bar_rows) < TILE:
+            padded = torch.nn.functional.pad(k_bar_rows, (0, 0, 0, TILE - len(k_bar_rows)))
         target = total[rows, columns]
         target += (padded @ z.rows[:, columns].to(k_bar.dtype))[: len(k_bar_rows)]
         target += (2 * square_bar[rows, None]) * x.rows[rows, columns]
