@@ -114,7 +114,7 @@ class KernelMachine(FittedState, Estimator):
         # A copy is fitted and its state taken over when it is done: what fails leaves this machine as it was.
         new: KernelMachine = self._twin()
         new._hold(x.detach().clone(), targets)
-        new._factorisation = factored(self.kernel, new.double_inputs, self.filter, home, progress)
+        new._factorisation = factored(self.kernel, new.train_inputs, self.filter, home, progress)
         coefficients = new._filtered(targets, progress)
         self._hold(new.train_inputs, targets, coefficients)
         self._factorisation, self._shared, self._home = new._factorisation, new._shared, home
@@ -175,7 +175,7 @@ class KernelMachine(FittedState, Estimator):
     @property
     def _factors(self) -> Factorisation | TiledFactorisation:
         if self._factorisation is None:
-            self._factorisation = factored(self.kernel, self.double_inputs, self.filter, self._home)
+            self._factorisation = factored(self.kernel, self.train_inputs, self.filter, self._home)
         return self._factorisation
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 
+import torch
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
@@ -28,7 +29,7 @@ def factored(
 
     Args:
         kernel: Θ.
-        inputs: X, (n, *shape), in float64.
+        inputs: X, (n, *shape).
         g: the filter that it is factored for.
         home: where its tiles are kept; None for the whole matrix where inputs are few, and tiles in memory where not.
         progress: called with the share of the time that is over, of the whole matrix and its factor. Tiles are computed
@@ -42,7 +43,7 @@ def factored(
     if home is None and (n <= DENSE or inputs.device.type != "cpu"):
         if progress is not None:
             progress = FirstOfTwo(progress, factor_seconds(n, by_cholesky=isinstance(g, Ridge) or inverts(g)))
-        return Factorisation(_whole(kernel, inputs, g, progress))
+        return Factorisation(_whole(kernel, inputs.to(torch.float64), g, progress))
     if inputs.device.type != "cpu":
         raise InputError(f"expected inputs on the cpu, where tiles are kept; got {inputs.device}.")
     groups = equal_rows(inputs.flatten(1))
@@ -59,7 +60,7 @@ def identity(kernel: Kernel, inputs: Tensor) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for start in range(0, len(inputs), 1024):
         digest.update(inputs[start : start + 1024].detach().cpu().contiguous().numpy().data)
-    values = kernel(inputs[:3]).flatten().tolist()
+    values = kernel(inputs[:3].to(torch.float64)).flatten().tolist()
     return f"{kernel.identity()} of {len(inputs)} inputs {digest.hexdigest()}, {' '.join(f'{v:.6g}' for v in values)}"
 
 

@@ -15,7 +15,7 @@ class KernelEntries:
 
     Args:
         kernel: Θ, with one value per pair of inputs.
-        inputs: X, (n, *shape), in float64.
+        inputs: X, (n, *shape), in any precision; blocks are brought into float64 one by one.
     """
 
     def __init__(self, kernel: Kernel, inputs: Float[Tensor, "n *shape"]) -> None:
@@ -28,9 +28,9 @@ class KernelEntries:
         Raises:
             InputError: the kernel has several values per pair.
         """
-        x1 = self.inputs[rows]
+        x1 = self.inputs[rows].to(torch.float64)
         is_diagonal = rows is columns or (isinstance(rows, slice) and isinstance(columns, slice) and rows == columns)
-        x2 = x1 if is_diagonal else self.inputs[columns]
+        x2 = x1 if is_diagonal else self.inputs[columns].to(torch.float64)
         block = self.kernel.gram(x1) if is_diagonal else self.kernel.between(x1, x2)
         if block.shape != (len(x1), len(x2)):
             raise InputError(
