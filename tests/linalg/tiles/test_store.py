@@ -200,6 +200,20 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_the_plan_tells_bytes_and_seconds_before_anything_is_written(tmp_path):
+    plan = StoreHome(tmp_path / "new", memory_limit=10**8).plan(LAYOUT)
+    stored(tmp_path / "new").write()
+    assert plan.tile_bytes == sum(file.stat().st_size for file in tiles(tmp_path / "new"))
+    assert plan.fits
+    assert plan.working_bytes == 10**8
+    assert plan.write_seconds > 0
+    assert plan.product_seconds > 0
+    assert "203 training inputs" in str(plan)
+    large = StoreHome(tmp_path).plan(Layout(10**7))
+    assert not large.fits
+    assert "too little" in str(large)
+
+
 def test_a_full_disk_is_told_before_any_work_is_done(small_disk):
     entries = Gaussian(N)
     with pytest.raises(InputError, match=r"too little room: the 28 tiles .* take 229,488 bytes, and [\d,]+ are free"):

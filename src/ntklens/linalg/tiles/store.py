@@ -23,6 +23,7 @@ from ntklens.linalg.tiles.iterative import rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
 from ntklens.linalg.tiles.products import add_tile, as_rows
+from ntklens.linalg.tiles.store_plan import StorePlan, store_plan
 from ntklens.progress import Progress, Report
 
 _AHEAD = 4
@@ -48,6 +49,10 @@ class StoreHome:
     def __post_init__(self) -> None:
         as_path(self.path, "path")
         as_count(self.memory_limit, "memory_limit")
+
+    def plan(self, layout: Layout) -> StorePlan:
+        """Return what a matrix of this layout takes on the disk, in memory and in time; the disk is measured for it."""
+        return store_plan(Path(self.path), layout, self.memory_limit)
 
     def matrix(self, layout: Layout, entries: Entries, identity: str) -> StoredMatrix:
         """Return the matrix with these entries; no tile is computed yet.
