@@ -105,12 +105,14 @@ def killed_workers(kills: int, random_: random.Random) -> None:
     dense = entries(slice(0, LAYOUT.n), slice(0, LAYOUT.n)) + RIDGE * torch.eye(LAYOUT.n, dtype=torch.float64)
     expected = torch.linalg.solve(dense, y)
     done = rounds = 0
+    killed: set[int] = set()
     with ClusterHome(workers=2) as home:
         start = time.perf_counter()
         home.matrix(LAYOUT, entries, "faults").solve(RIDGE, y)
         seconds = time.perf_counter() - start
         while done < kills:
-            victims = random_.sample(sorted(home.connect().run(os.getpid).values()), random_.choice((1, 1, 2)))
+            victims = random_.sample(_workers(home, killed), random_.choice((1, 1, 2)))
+            killed.update(victims)
             moment = random_.uniform(0.0, seconds)
             timers = [threading.Timer(moment, os.kill, (victim, signal.SIGKILL)) for victim in victims]
             for timer in timers:
@@ -123,9 +125,20 @@ def killed_workers(kills: int, random_: random.Random) -> None:
             print(f"cluster, round {rounds}: {len(victims)} killed after {moment:.1f} s, error {error:.1e}", flush=True)
             if not error < 1e-9:
                 raise SystemExit("the cluster lost something")
-            home.connect().wait_for_workers(2)
             rounds += 1
     print(f"cluster: {done} kills, nothing lost")
+
+
+def _workers(home: ClusterHome, killed: set[int]) -> list[int]:
+    """Wait until two workers answer that have not been killed, and return their processes."""
+    while True:
+        try:
+            found = sorted(home.connect().run(os.getpid).values())
+        except OSError:
+            continue
+        if len(found) == 2 and killed.isdisjoint(found):
+            return found
+        time.sleep(0.1)
 
 
 def main() -> None:

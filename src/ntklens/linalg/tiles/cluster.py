@@ -106,7 +106,7 @@ class ClusterHome:
                     threads_per_worker=1,
                     processes=True,
                     dashboard_address="127.0.0.1:0",
-                    silence_logs="ERROR",
+                    silence_logs="CRITICAL",  # lost workers are expected, and are made up for
                 )
             self._client = distributed.Client(self._cluster or self.address, timeout=self.timeout, set_as_default=False)
             self._check_workers()
