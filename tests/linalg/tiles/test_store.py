@@ -52,6 +52,17 @@ def test_solutions_are_those_of_the_dense_matrix(tmp_path, rho, outputs):
     assert not list(tmp_path.glob("solve-*"))
 
 
+def test_the_whole_matrix_and_a_second_ridge(tmp_path):
+    """The second solution takes over the preconditioner of the first."""
+    matrix, y = stored(tmp_path), targets(N)
+    assert torch.equal(matrix.dense(), Gaussian(N).dense())
+    for rho in (1.0, 0.1):
+        expected = Factorisation(Gaussian(N).dense()).solve(rho, y)
+        torch.testing.assert_close(matrix.solve(rho, y).coefficients, expected, rtol=1e-9, atol=1e-9)
+    matrix.release()
+    assert torch.equal(matrix.dense(), Gaussian(N).dense())
+
+
 def test_leading_eigenpairs_are_those_of_the_dense_matrix(tmp_path):
     found, exact = stored(tmp_path).leading(6), Factorisation(Gaussian(N).dense()).spectrum
     torch.testing.assert_close(found.eigenvalues, exact.eigenvalues[:6], rtol=1e-10, atol=0)
