@@ -44,6 +44,17 @@ def test_solutions_are_those_of_the_dense_matrix(home, rho):
     assert found.residual <= 1e-12
 
 
+def test_the_whole_matrix_and_a_second_ridge(home):
+    """The second solution takes over the preconditioner of the first."""
+    matrix, y = home.matrix(LAYOUT, Gaussian(N), "a"), targets(N)
+    assert torch.equal(matrix.dense(), Gaussian(N).dense())
+    for rho in (1.0, 0.1):
+        expected = Factorisation(Gaussian(N).dense()).solve(rho, y)
+        torch.testing.assert_close(matrix.solve(rho, y).coefficients, expected, rtol=1e-9, atol=1e-9)
+    matrix.release()
+    assert torch.equal(matrix.dense(), Gaussian(N).dense())
+
+
 def test_leading_eigenpairs_are_those_of_the_dense_matrix(home):
     found = home.matrix(LAYOUT, Gaussian(N), "a").leading(6)
     exact = Factorisation(Gaussian(N).dense()).spectrum

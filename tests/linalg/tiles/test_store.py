@@ -52,6 +52,17 @@ def test_solutions_are_those_of_the_dense_matrix(tmp_path, rho, outputs):
     assert not list(tmp_path.glob("solve-*"))
 
 
+def test_the_whole_matrix_and_a_second_ridge(tmp_path):
+    """The second solution takes over the preconditioner of the first."""
+    matrix, y = stored(tmp_path), targets(N)
+    assert torch.equal(matrix.dense(), Gaussian(N).dense())
+    for rho in (1.0, 0.1):
+        expected = Factorisation(Gaussian(N).dense()).solve(rho, y)
+        torch.testing.assert_close(matrix.solve(rho, y).coefficients, expected, rtol=1e-9, atol=1e-9)
+    matrix.release()
+    assert torch.equal(matrix.dense(), Gaussian(N).dense())
+
+
 def test_leading_eigenpairs_are_those_of_the_dense_matrix(tmp_path):
     found, exact = stored(tmp_path).leading(6), Factorisation(Gaussian(N).dense()).spectrum
     torch.testing.assert_close(found.eigenvalues, exact.eigenvalues[:6], rtol=1e-10, atol=0)
@@ -198,6 +209,20 @@ def small_disk(tmp_path):
         pytest.skip("a file system cannot be mounted here")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_the_plan_tells_bytes_and_seconds_before_anything_is_written(tmp_path):
+    plan = StoreHome(tmp_path / "new", memory_limit=10**8).plan(LAYOUT)
+    stored(tmp_path / "new").write()
+    assert plan.tile_bytes == sum(file.stat().st_size for file in tiles(tmp_path / "new"))
+    assert plan.fits
+    assert plan.working_bytes == 10**8
+    assert plan.write_seconds > 0
+    assert plan.product_seconds > 0
+    assert "203 training inputs" in str(plan)
+    large = StoreHome(tmp_path).plan(Layout(10**7))
+    assert not large.fits
+    assert "too little" in str(large)
 
 
 def test_a_full_disk_is_told_before_any_work_is_done(small_disk):

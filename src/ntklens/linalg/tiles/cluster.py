@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, TypeVar
@@ -22,9 +23,10 @@ from ntklens.files import first_line
 from ntklens.linalg.spectrum import Spectrum
 from ntklens.linalg.tiles import cluster_tasks as tasks
 from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
-from ntklens.linalg.tiles.iterative import rank_for, solve_by_products
+from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
+from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
 from ntklens.linalg.tiles.products import as_rows
 from ntklens.progress import Progress, Report
 
@@ -106,7 +108,7 @@ class ClusterHome:
                     threads_per_worker=1,
                     processes=True,
                     dashboard_address="127.0.0.1:0",
-                    silence_logs="ERROR",
+                    silence_logs="CRITICAL",  # lost workers are expected, and are made up for
                 )
             self._client = distributed.Client(self._cluster or self.address, timeout=self.timeout, set_as_default=False)
             self._check_workers()
@@ -206,6 +208,7 @@ class ClusterMatrix(TiledMatrix):
         self._groups = [places[start : start + size] for start in range(0, len(places), size)]
         self._sent: Any = None
         self._tiles: list[Any] = []
+        self._preconditioner: Preconditioner | None = None
 
     def __repr__(self) -> str:
         return f"ClusterMatrix({self.layout.n} x {self.layout.n} on {self._home!r})"
@@ -233,19 +236,35 @@ class ClusterMatrix(TiledMatrix):
             NumericalFailure: Θ + ρ I is singular to rounding, or the iteration does not converge.
         """
         self.write()
-        return solve_by_products(
-            self.multiply,
-            self._rows,
-            self._diagonal(),
-            rho,
-            y.to(torch.float64),
-            rank=rank_for(self.layout.n, self._home.memory_limit),
-            progress=progress,
-        )
+        if self._preconditioner is None:
+            rank = rank_for(self.layout.n, self._home.memory_limit)
+            self._preconditioner = preconditioner_of(self._rows, self._diagonal(), rank)
+        return solve_by_products(self.multiply, self._preconditioner, rho, y.to(torch.float64), progress=progress)
 
     def leading(self, count: int, progress: Report | None = None) -> Spectrum:
         """Return the `count` largest eigenvalues and their eigenvectors, by block Lanczos."""
         return leading_pairs(self.multiply, self.layout.n, count, progress=progress)[0]
+
+    def dense(self) -> Float[Tensor, "n n"]:
+        """Return the whole matrix in float64; its tiles come from the workers group by group."""
+        self.write()
+        whole = torch.empty(self.layout.n, self.layout.n, dtype=torch.float64)
+        for g, places in enumerate(self._groups):
+            tiles = self._with_recovery(partial(self._group, g))
+            for (i, j), tile in zip(places, tiles, strict=True):
+                whole[self.layout.span(i), self.layout.span(j)] = torch.from_numpy(tile.copy())
+                whole[self.layout.span(j), self.layout.span(i)] = torch.from_numpy(tile.T.copy())
+        return whole
+
+    def release(self) -> None:
+        """Let the workers forget the tiles, which are computed again when they are needed."""
+        self._sent, self._tiles, self._preconditioner = None, [], None
+
+    def _group(self, g: int) -> list[Any]:
+        self._submit_tiles()
+        self._wait(self._tiles[g : g + 1])
+        tiles: list[Any] = self._tiles[g].result(timeout=self._home.timeout)
+        return tiles
 
     def _submit_tiles(self) -> None:
         """Ask for the groups of tiles that are not there; the scheduler computes those again that it can."""

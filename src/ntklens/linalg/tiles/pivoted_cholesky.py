@@ -11,6 +11,7 @@ diagonal of what the earlier ones leave, so that large rows, and rows that are u
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -111,18 +112,30 @@ class Preconditioner:
     Attributes:
         mu: μ.
         rank: r.
+        largest: the largest entry on the diagonal of Θ.
     """
 
     def __init__(self, low_rank: LowRank, rho: float) -> None:
         diagonal = low_rank.residual + low_rank.rows.square().sum(dim=0)
-        n = len(diagonal)
-        self.mu = max(rho + float(low_rank.residual.mean()) / 2, rounding_floor(float(diagonal.max()), n))
+        self.largest = float(diagonal.max())
         self.rank = len(low_rank.rows)
+        self._left = float(low_rank.residual.mean())
         # The QR decomposition keeps the digits of small singular values, which the eigenvalues of FᵀF would lose.
         q, r = torch.linalg.qr(low_rank.rows.T)
         u, values, _ = torch.linalg.svd(r)
+        self._values: Tensor = values
         self._rows: Tensor = torch.matmul(u.T, q.T, out=low_rank.rows)  # Uᵀ
-        self._weights: Tensor = 1 / (values.square() + self.mu)
+        self._set(rho)
+
+    def with_ridge(self, rho: float) -> Preconditioner:
+        """Return the one of another ridge, which shares the singular vectors."""
+        other = copy.copy(self)
+        other._set(rho)
+        return other
+
+    def _set(self, rho: float) -> None:
+        self.mu = max(rho + self._left / 2, rounding_floor(self.largest, self._rows.shape[1]))
+        self._weights: Tensor = 1 / (self._values.square() + self.mu)
 
     def __call__(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         """Apply it to columns."""

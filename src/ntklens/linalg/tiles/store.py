@@ -19,10 +19,12 @@ from ntklens.linalg.spectrum import Spectrum
 from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
 from ntklens.linalg.tiles.checkpoint import Checkpoint, digest_of
 from ntklens.linalg.tiles.folder import TileFolder
-from ntklens.linalg.tiles.iterative import rank_for, solve_by_products
+from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
+from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
 from ntklens.linalg.tiles.products import add_tile, as_rows
+from ntklens.linalg.tiles.store_plan import StorePlan, store_plan
 from ntklens.progress import Progress, Report
 
 _AHEAD = 4
@@ -48,6 +50,10 @@ class StoreHome:
     def __post_init__(self) -> None:
         as_path(self.path, "path")
         as_count(self.memory_limit, "memory_limit")
+
+    def plan(self, layout: Layout) -> StorePlan:
+        """Return what a matrix of this layout takes on the disk, in memory and in time; the disk is measured for it."""
+        return store_plan(Path(self.path), layout, self.memory_limit)
 
     def matrix(self, layout: Layout, entries: Entries, identity: str) -> StoredMatrix:
         """Return the matrix with these entries; no tile is computed yet.
@@ -81,6 +87,7 @@ class StoredMatrix(TiledMatrix):
         self._identity = identity
         self._folder = TileFolder(Path(home.path), layout, identity)
         self._is_written = False
+        self._preconditioner: Preconditioner | None = None
 
     def __repr__(self) -> str:
         return f"StoredMatrix({self.layout.n} x {self.layout.n} in {self._folder.path})"
@@ -131,19 +138,16 @@ class StoredMatrix(TiledMatrix):
         """
         self.write()
         y = y.to(torch.float64)
-        diagonal = torch.empty(self.layout.n, dtype=torch.float64)
-        for i, _, tile in self._read([(i, i) for i in range(self.layout.blocks)]):
-            diagonal[self.layout.span(i)] = tile.diagonal()
         room = self._home.memory_limit - (self._ahead * _PER_TILE + 1) * self._folder.bytes_per_tile
         rank = rank_for(self.layout.n, room)
+        if self._preconditioner is None:
+            self._preconditioner = preconditioner_of(self.entries, self._diagonal(), rank)
         problem = f"{self._identity}\n{self.layout.n} {rho!r} {rank} {digest_of(y)}"
         return solve_by_products(
             self.multiply,
-            self.entries,
-            diagonal,
+            self._preconditioner,
             rho,
             y,
-            rank=rank,
             progress=progress,
             checkpoint=Checkpoint(self._folder.path, problem, self._home.checkpoint_seconds),
         )
@@ -152,6 +156,25 @@ class StoredMatrix(TiledMatrix):
         """Return the `count` largest eigenvalues and their eigenvectors, by block Lanczos."""
         self.write()
         return leading_pairs(self.multiply, self.layout.n, count, progress=progress)[0]
+
+    def dense(self) -> Float[Tensor, "n n"]:
+        """Return the whole matrix in float64."""
+        self.write()
+        whole = torch.empty(self.layout.n, self.layout.n, dtype=torch.float64)
+        for i, j, tile in self._read(list(self.layout.tiles())):
+            whole[self.layout.span(i), self.layout.span(j)] = tile
+            whole[self.layout.span(j), self.layout.span(i)] = tile.T
+        return whole
+
+    def release(self) -> None:
+        """Forget the preconditioner, which is computed again when it is needed; the tiles stay on the disk."""
+        self._preconditioner = None
+
+    def _diagonal(self) -> Float[Tensor, " n"]:
+        diagonal = torch.empty(self.layout.n, dtype=torch.float64)
+        for i, _, tile in self._read([(i, i) for i in range(self.layout.blocks)]):
+            diagonal[self.layout.span(i)] = tile.diagonal()
+        return diagonal
 
     @property
     def _ahead(self) -> int:

@@ -1,0 +1,106 @@
+"""What a matrix in a store on disk will take, told before any work is done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ntklens.linalg.tiles.layout import Layout
+from ntklens.linalg.tiles.products import add_tile
+
+_PROBE = 1 << 25
+"""Bytes that are written and read to measure the disk."""
+_COLUMNS = 10
+"""Right-hand sides for which a product is timed."""
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """What a matrix in a store takes.
+
+    Attributes:
+        n: rows.
+        tile_bytes: of all tiles, on the disk.
+        working_bytes: what products and solutions take in memory.
+        available: bytes that are free on the disk.
+        write_seconds: what the disk takes to write the tiles; computing them is not among it.
+        product_seconds: of one product with ten columns, all tiles read from the disk. A solution takes from some dozens to
+            some hundreds of them, the more the smaller the ridge is.
+    """
+
+    n: int
+    tile_bytes: int
+    working_bytes: int
+    available: int
+    write_seconds: float
+    product_seconds: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the disk has room for all tiles."""
+        return self.tile_bytes <= self.available
+
+    def __str__(self) -> str:
+        verdict = "" if self.fits else ", which is too little"
+        return (
+            f"{self.n:,} training inputs: the lower triangle of the kernel matrix takes {self.tile_bytes / 1e9:.2f} GB on "
+            f"the disk, where {self.available / 1e9:.2f} GB are free{verdict}, and {self.working_bytes / 1e9:.2f} GB of "
+            f"memory; writing it takes {self.write_seconds:.0f} s beside its computation, and one product "
+            f"{self.product_seconds:.1f} s, of which a solution takes dozens to hundreds."
+        )
+
+
+def store_plan(folder: Path, layout: Layout, memory_limit: int) -> StorePlan:
+    """Measure the disk and a product with one tile, which takes about a second, and return the plan.
+
+    Args:
+        folder: where the tiles will be; it need not be there yet.
+        layout: of the tiles.
+        memory_limit: bytes.
+    """
+    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    tile_bytes = layout.count * (8 * layout.side**2 + 4)
+    write_rate, read_rate = _rates(place)
+    return StorePlan(
+        n=layout.n,
+        tile_bytes=tile_bytes,
+        working_bytes=memory_limit,
+        available=shutil.disk_usage(place).free,
+        write_seconds=tile_bytes / write_rate,
+        # Tiles are read while others are multiplied.
+        product_seconds=max(tile_bytes / read_rate, layout.count * _tile_seconds(layout.side)),
+    )
+
+
+def _rates(place: Path) -> tuple[float, float]:
+    """Return bytes per second of writing and of reading, past the system's cache where it can be told to drop a file."""
+    content = os.urandom(_PROBE)
+    with tempfile.TemporaryFile(dir=place) as file:
+        start = time.perf_counter()
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        written = time.perf_counter() - start
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        file.seek(0)
+        start = time.perf_counter()
+        file.read()
+        read = time.perf_counter() - start
+    return _PROBE / max(written, 1e-9), _PROBE / max(read, 1e-9)
+
+
+def _tile_seconds(side: int) -> float:
+    tile, y = torch.ones(side, side, dtype=torch.float64), torch.ones(_COLUMNS, 2 * side, dtype=torch.float64)
+    total, best = torch.zeros_like(y), float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        add_tile(total, y, tile, slice(0, side), slice(side, 2 * side))
+        best = min(best, time.perf_counter() - start)
+    return best
