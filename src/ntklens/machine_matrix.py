@@ -66,7 +66,7 @@ def identity(kernel: Kernel, inputs: Tensor) -> str:
 
 def check_home(home: object) -> None:
     """Raise InputError unless this is a home of tiles, or None."""
-    if home is not None and not callable(getattr(home, "matrix", None)):
+    if home is not None and not isinstance(home, Home):
         raise InputError(
             f"expected home as nl.MemoryHome(), nl.StoreHome(folder) or nl.ClusterHome(address); got {home!r}."
         )

@@ -21,6 +21,7 @@ N = LAYOUT.n
 
 
 def stored(folder: Path, *, entries: Gaussian | None = None, identity: str = "a", **home) -> StoredMatrix:
+    home = {"method": "iterate"} | home
     return StoreHome(folder, **home).matrix(LAYOUT, entries or Gaussian(N), identity)
 
 
@@ -75,7 +76,7 @@ def test_a_singular_matrix_is_told(tmp_path):
     place = torch.arange(N)
     place[5] = 7
     dense = Gaussian(N).dense()[place][:, place]
-    matrix = StoreHome(tmp_path).matrix(LAYOUT, lambda rows, columns: dense[rows][:, columns], "a")
+    matrix = StoreHome(tmp_path, method="iterate").matrix(LAYOUT, lambda rows, columns: dense[rows][:, columns], "a")
     with pytest.raises(NumericalFailure, match=r"not positive definite to rounding.* ridge"):
         matrix.solve(0.0, targets(N))
     y = matrix.multiply(targets(N))

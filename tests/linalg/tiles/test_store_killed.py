@@ -23,7 +23,7 @@ import sys
 from tile_entries import LAYOUT, Gaussian, targets
 from ntklens.linalg.tiles.store import StoreHome
 entries = Gaussian(LAYOUT.n, seconds=float(sys.argv[2]))
-matrix = StoreHome(sys.argv[1], checkpoint_seconds=0.0).matrix(LAYOUT, entries, "a")
+matrix = StoreHome(sys.argv[1], checkpoint_seconds=0.0, method="iterate").matrix(LAYOUT, entries, "a")
 print("ready", flush=True)
 matrix.write()
 print("written", flush=True)
@@ -52,7 +52,7 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def matrix_in(folder: Path) -> StoredMatrix:
-    return StoreHome(folder, checkpoint_seconds=0.0).matrix(LAYOUT, Gaussian(N), "a")
+    return StoreHome(folder, checkpoint_seconds=0.0, method="iterate").matrix(LAYOUT, Gaussian(N), "a")
 
 
 @pytest.mark.parametrize("moment", [0.03, 0.31])
@@ -100,15 +100,18 @@ def interrupted(folder: Path, steps: int) -> None:
         if count > steps:
             raise KeyboardInterrupt
 
+    matrix = matrix_in(folder)
+    matrix.write()
     with pytest.raises(KeyboardInterrupt):
-        matrix_in(folder).solve(0.1, targets(N), report)
+        matrix.solve(0.1, targets(N), report)
     assert list(folder.glob("solve-*"))
 
 
 @pytest.mark.parametrize("what", ["another ridge", "other targets", "damage", "another memory limit"])
 def test_the_state_of_another_problem_is_not_continued(tmp_path, monkeypatch, what):
     interrupted(tmp_path, 9)
-    home = StoreHome(tmp_path, memory_limit=(1 << 30) if what != "another memory limit" else 1_000_000)
+    limit = 1_000_000 if what == "another memory limit" else 1 << 30
+    home = StoreHome(tmp_path, memory_limit=limit, method="iterate")
     matrix, starts = home.matrix(LAYOUT, Gaussian(N), "a"), []
     original = store.solve_by_products
     monkeypatch.setattr(

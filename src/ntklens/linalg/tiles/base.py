@@ -99,10 +99,10 @@ class TiledMatrix(ABC):
         """Give back what memory the matrix takes; what is needed later is computed again."""
 
 
-@runtime_checkable
-class Home(Protocol):
+class Home(ABC):
     """Where the tiles of a matrix are kept: in memory, in a store on disk, or on a cluster."""
 
+    @abstractmethod
     def matrix(self, layout: Layout, entries: Entries, identity: str) -> TiledMatrix:
         """Return the matrix with these entries; nothing is computed yet.
 
@@ -111,4 +111,8 @@ class Home(Protocol):
             entries: what computes them.
             identity: a text that no other matrix has, by which tiles that were kept are recognised.
         """
-        ...
+
+    def apart(self, name: str) -> Home:
+        """Return the home of a further matrix beside the first one: this one, where it has room for any number."""
+        del name
+        return self

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ntklens.errors import NtklensError
+from ntklens.errors import NtklensError, NumericalFailure
 from ntklens.linalg.tiles.blas import TileBlas
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.progress import Progress, Report
@@ -26,6 +26,14 @@ class SmallPivot(NtklensError):
     def __init__(self, row: int) -> None:
         super().__init__(f"the pivot of row {row} is zero to rounding.")
         self.row = row
+
+
+def singular(rho: float) -> NumericalFailure:
+    """Return the failure of a matrix with a pivot that is zero to rounding."""
+    return NumericalFailure(
+        f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): a training input is a combination of "
+        "others for the kernel. Use a larger ridge, such as Ridge(1e-6) or --ridge 1e-6, or a finite time."
+    )
 
 
 def factor_in_place(

@@ -22,7 +22,7 @@ from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.linalg.spectrum import Spectrum
 from ntklens.linalg.tiles import cluster_tasks as tasks
-from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
+from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
 from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
@@ -44,7 +44,7 @@ _POLL = 0.2
 T = TypeVar("T")
 
 
-class ClusterHome:
+class ClusterHome(Home):
     """Tiles on the workers of a Dask cluster; use it in a `with` statement, or call `close`.
 
     Args:

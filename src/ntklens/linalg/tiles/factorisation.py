@@ -184,6 +184,9 @@ class TiledFactorisation:
             nearer = equal_to_rounding(self.entries, self.groups, self.side)
             if nearer.count == self.groups.count:
                 raise
+            # The first matrix may be in a folder, which keeps it.
+            self.home = self.home.apart("merged")
+            self.tiled.release()
             self._take(nearer)
             solution = self.tiled.solve(rho, self.groups.merged(y), progress)
         rest = 1 / rho if rho > 0 else 0.0

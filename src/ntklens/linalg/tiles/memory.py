@@ -12,9 +12,9 @@ from torch import Tensor
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.linalg.filters import rounding_floor
 from ntklens.linalg.spectrum import Spectrum
-from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
+from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
 from ntklens.linalg.tiles.blas import fastest, limited_threads
-from ntklens.linalg.tiles.cholesky import SmallPivot, factor_in_place, multiply_tiles, solve_factored
+from ntklens.linalg.tiles.cholesky import SmallPivot, factor_in_place, multiply_tiles, singular, solve_factored
 from ntklens.linalg.tiles.conjugate_gradients import conjugate_gradients
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
@@ -28,7 +28,7 @@ _PROBES = 32
 
 
 @dataclass(frozen=True)
-class MemoryHome:
+class MemoryHome(Home):
     """Tiles in this process's memory.
 
     Attributes:
@@ -184,14 +184,14 @@ class PackedMatrix(TiledMatrix):
                 try:
                     pivot = self._decompose(rho + jitter, part)
                     break
-                except SmallPivot as failure:
+                except SmallPivot:
                     self._factored, self._holds_matrix = None, bool(self._factor)
                     if self.dtype == torch.float64:
-                        raise _singular(rho, failure.row) from None
+                        raise singular(rho) from None
                     # The factor in float32 is a preconditioner: what is added to its diagonal changes the speed alone.
                     jitter = max(1e-6 * self._largest_diagonal, 10 * jitter)
                     if jitter > self._largest_diagonal:
-                        raise _singular(rho, failure.row) from None
+                        raise singular(rho) from None
                     self.write()
         self._factored = rho, pivot, jitter
         return pivot, jitter
@@ -230,13 +230,6 @@ def _signs(n: int) -> Tensor:
 def _factor_share(n: int) -> float:
     """Return about how long the decomposition takes beside the kernel of a small network: n³/3 against 1,000 n²."""
     return n / 3000
-
-
-def _singular(rho: float, row: int) -> NumericalFailure:
-    return NumericalFailure(
-        f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): the training input {row} is a "
-        "combination of others for the kernel. Use a larger ridge, such as Ridge(1e-6) or --ridge 1e-6, or a finite time."
-    )
 
 
 def _refuse_what_is_not_finite(block: Tensor, row: int, column: int) -> None:

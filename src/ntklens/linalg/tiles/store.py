@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,38 +16,50 @@ from torch import Tensor
 from ntklens.arguments import as_count, as_path
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.linalg.spectrum import Spectrum
-from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
+from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
 from ntklens.linalg.tiles.checkpoint import Checkpoint, digest_of
+from ntklens.linalg.tiles.cholesky import SmallPivot, singular
 from ntklens.linalg.tiles.folder import TileFolder
 from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
 from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
 from ntklens.linalg.tiles.products import add_tile, as_rows
+from ntklens.linalg.tiles.reading import Places, read_ahead
 from ntklens.linalg.tiles.store_plan import StorePlan, store_plan
-from ntklens.progress import Progress, Report
+from ntklens.linalg.tiles.stored_factor import StoredFactor
+from ntklens.progress import Parts, Progress, Report
 
 _AHEAD = 4
 """Tiles that are read ahead at most."""
+_FACTOR = "factor"
+"""Name of the folder of the factor within that of the matrix."""
+_LARGE_RIDGE = 1e-5
+"""Ridges from this part of the trace on take a few dozen products by conjugate gradients, less time than a factor."""
 _PER_TILE = 2
 """A tile that is being read is in memory twice: as the bytes of its file, and as an array."""
 
 
 @dataclass(frozen=True)
-class StoreHome:
+class StoreHome(Home):
     """Tiles in a folder. A run that was interrupted continues from what is there.
 
     Attributes:
         path: the folder, which holds one matrix. It is a Zarr array, which other programs can read.
         memory_limit: bytes that products and solutions take beside the vectors that they are given and return.
         checkpoint_seconds: how often the state of a solution is kept in the folder.
+        method: "factor", an exact factor from disk to disk, which takes as much room on the disk again; "iterate",
+            conjugate gradients; or "auto", a factor where the ridge is below 1e-5 of the trace and the disk has room.
     """
 
     path: str | Path
     memory_limit: int = 1 << 30
     checkpoint_seconds: float = 60.0
+    method: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.method not in ("auto", "factor", "iterate"):
+            raise InputError(f'expected method "auto", "factor" or "iterate"; got {self.method!r}.')
         as_path(self.path, "path")
         as_count(self.memory_limit, "memory_limit")
 
@@ -69,6 +81,10 @@ class StoreHome:
             )
         return StoredMatrix(self, layout, entries, identity)
 
+    def apart(self, name: str) -> StoreHome:
+        """Return the home of a further matrix, a folder within this one."""
+        return replace(self, path=Path(self.path) / name)
+
 
 class StoredMatrix(TiledMatrix):
     """A matrix whose tiles are files. Those that are missing or damaged are computed again wherever they are met.
@@ -88,6 +104,7 @@ class StoredMatrix(TiledMatrix):
         self._folder = TileFolder(Path(home.path), layout, identity)
         self._is_written = False
         self._preconditioner: Preconditioner | None = None
+        self._factor: tuple[StoredFactor, float] | None = None  # with its smallest pivot
 
     def __repr__(self) -> str:
         return f"StoredMatrix({self.layout.n} x {self.layout.n} in {self._folder.path})"
@@ -131,17 +148,30 @@ class StoredMatrix(TiledMatrix):
         return total.T.contiguous()
 
     def solve(self, rho: float, y: Float[Tensor, "n O"], progress: Report | None = None) -> Solution:
-        """Compute (Θ + ρ I)⁻¹ y by conjugate gradients; a solution that was interrupted goes on from its last state.
+        """Compute (Θ + ρ I)⁻¹ y; what was interrupted goes on from where it was.
+
+        Where the ridge is small, conjugate gradients would take hundreds of products, each of which reads all tiles. An
+        exact factor, which is kept in the folder too, then takes less time where the disk has room for it; see
+        `StoreHome.method`.
 
         Raises:
+            InputError: `method` is "factor", and the factor fits neither on the disk nor by panels into memory.
             NumericalFailure: Θ + ρ I is singular to rounding, or the iteration does not converge.
         """
-        self.write()
+        parts = Parts(Progress(progress), {"tiles": 1.0, "solution": 3.0})
+        with parts("tiles") as part:
+            self.write(part)
         y = y.to(torch.float64)
-        room = self._home.memory_limit - (self._ahead * _PER_TILE + 1) * self._folder.bytes_per_tile
-        rank = rank_for(self.layout.n, room)
+        with parts("solution") as part:
+            diagonal = self._diagonal()
+            if self._takes_factor(rho, diagonal):
+                return self._by_factor(rho, y, float(diagonal.max()), part)
+            return self._by_products(rho, y, diagonal, part)
+
+    def _by_products(self, rho: float, y: Tensor, diagonal: Tensor, progress: Report) -> Solution:
+        rank = rank_for(self.layout.n, self._room)
         if self._preconditioner is None:
-            self._preconditioner = preconditioner_of(self.entries, self._diagonal(), rank)
+            self._preconditioner = preconditioner_of(self.entries, diagonal, rank)
         problem = f"{self._identity}\n{self.layout.n} {rho!r} {rank} {digest_of(y)}"
         return solve_by_products(
             self.multiply,
@@ -151,6 +181,53 @@ class StoredMatrix(TiledMatrix):
             progress=progress,
             checkpoint=Checkpoint(self._folder.path, problem, self._home.checkpoint_seconds),
         )
+
+    def _by_factor(self, rho: float, y: Tensor, largest: float, progress: Report) -> Solution:
+        if self._factor is None or self._factor[0].rho != rho:
+            factor = StoredFactor(
+                self._folder.path / _FACTOR,
+                self.layout,
+                self._identity,
+                rho,
+                self._read,
+                ahead=self._ahead,
+                columns=self._panel_columns,
+                largest=largest,
+            )
+            try:
+                self._factor = factor, factor.compute(progress)
+            except SmallPivot:
+                raise singular(rho) from None
+        factor, pivot = self._factor
+        a = factor.solve(y)
+        size = y.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+        residual = ((self.multiply(a) + rho * a - y).norm(dim=0) / size).max()
+        return Solution(a, f"Cholesky in float64 from disk to disk ({factor.library})", float(residual), pivot)
+
+    def _takes_factor(self, rho: float, diagonal: Tensor) -> bool:
+        """Whether the solution comes from a factor: as the home says, or by the size of the ridge and by the room."""
+        if self._home.method != "auto":
+            if self._home.method == "factor" and not self._panel_columns:
+                raise InputError(
+                    f"expected memory_limit of {9 * self.layout.n * self.layout.side:,} bytes or more for a factor of "
+                    f"{self.layout.n:,} rows; got {self._home.memory_limit:,}. Raise it, or use the method iterate."
+                )
+            return self._home.method == "factor"
+        if rho >= _LARGE_RIDGE * float(diagonal.sum()) or not self._panel_columns:
+            return False
+        there = sum(file.stat().st_size for file in (self._folder.path / _FACTOR).glob("c/*/*"))
+        free = shutil.disk_usage(self._folder.path).free
+        return self.layout.count * self._folder.bytes_per_tile < there + free
+
+    @property
+    def _room(self) -> int:
+        """Bytes of the memory limit beside the tiles that are being read."""
+        return self._home.memory_limit - (self._ahead * _PER_TILE + 1) * self._folder.bytes_per_tile
+
+    @property
+    def _panel_columns(self) -> int:
+        """Block columns of the factor that fit into memory, with one tile beside each of them."""
+        return max(0, self._room // (8 * self.layout.side * (self.layout.n + self.layout.side)))
 
     def leading(self, count: int, progress: Report | None = None) -> Spectrum:
         """Return the `count` largest eigenvalues and their eigenvectors, by block Lanczos."""
@@ -167,7 +244,7 @@ class StoredMatrix(TiledMatrix):
         return whole
 
     def release(self) -> None:
-        """Forget the preconditioner, which is computed again when it is needed; the tiles stay on the disk."""
+        """Forget the preconditioner, which is computed again when it is needed; what is on the disk stays there."""
         self._preconditioner = None
 
     def _diagonal(self) -> Float[Tensor, " n"]:
@@ -181,28 +258,18 @@ class StoredMatrix(TiledMatrix):
         """How many tiles may be read ahead within the memory limit, one being multiplied."""
         return min(_AHEAD, max(1, (self._home.memory_limit // self._folder.bytes_per_tile - 1) // _PER_TILE))
 
-    def _read(self, places: list[tuple[int, int]]) -> Iterator[tuple[int, int, Tensor]]:
+    def _read(self, places: Places) -> Iterator[tuple[int, int, Tensor]]:
         """Yield tiles in the order of their places, and read others in the meantime; repair what is damaged."""
         repaired = 0
-        with ThreadPoolExecutor(min(2, self._ahead)) as reader:
-            queue: deque[tuple[int, int, Future[Tensor | None]]] = deque()
-            ahead = iter(places)
-            for i, j in ahead:
-                queue.append((i, j, reader.submit(self._folder.read, i, j)))
-                if len(queue) == self._ahead:
-                    break
-            while queue:
-                i, j, future = queue.popleft()
-                tile = future.result()
-                del future
-                if tile is None:
-                    tile = self._compute(i, j)
-                    self._folder.write(i, j, tile)
-                    repaired += 1
-                following = next(ahead, None)
-                if following is not None:
-                    queue.append((*following, reader.submit(self._folder.read, *following)))
-                yield i, j, tile
+
+        def repair(i: int, j: int) -> Tensor:
+            nonlocal repaired
+            tile = self._compute(i, j)
+            self._folder.write(i, j, tile)
+            repaired += 1
+            return tile
+
+        yield from read_ahead(self._folder.read, places, self._ahead, repair)
         self._tell(repaired)
 
     def _compute(self, i: int, j: int) -> Tensor:
