@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from ntklens.arguments import as_count
 
 TILE = 1024
@@ -64,3 +67,17 @@ class Layout:
         for i in range(self.blocks):
             for j in range(i + 1):
                 yield i, j
+
+
+def allocated(layout: Layout, dtype: torch.dtype) -> dict[tuple[int, int], Tensor]:
+    """Return the tiles of a layout, not filled, as parts of one piece of memory.
+
+    Tiles of their own would leave gaps between them, from what is computed while they are filled, of up to their size.
+    """
+    memory, start = torch.empty(layout.entries, dtype=dtype), 0
+    tiles = {}
+    for i, j in layout.tiles():
+        rows, columns = layout.shape(i, j)
+        tiles[i, j] = memory[start : start + rows * columns].view(rows, columns)
+        start += rows * columns
+    return tiles

@@ -16,7 +16,7 @@ from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
 from ntklens.linalg.tiles.blas import fastest, limited_threads
 from ntklens.linalg.tiles.cholesky import SmallPivot, factor_in_place, multiply_tiles, singular, solve_factored
 from ntklens.linalg.tiles.conjugate_gradients import conjugate_gradients
-from ntklens.linalg.tiles.layout import Layout
+from ntklens.linalg.tiles.layout import Layout, allocated
 from ntklens.linalg.tiles.leading import leading_pairs
 from ntklens.linalg.tiles.plan import memory_plan
 from ntklens.progress import Parts, Progress, Report
@@ -89,6 +89,8 @@ class PackedMatrix(TiledMatrix):
             return
         start = time.perf_counter()
         layout, done = self.layout, 0
+        if not self._tiles:
+            self._tiles = allocated(layout, self.dtype)
         self._factored, self._factor = None, {}
         omega = _signs(layout.n)
         through = torch.zeros_like(omega)
@@ -103,8 +105,6 @@ class PackedMatrix(TiledMatrix):
             else:
                 through[columns] += block.T @ omega[rows]
             through[rows] += block @ omega[columns]
-            if (i, j) not in self._tiles:
-                self._tiles[i, j] = torch.empty(block.shape, dtype=self.dtype)
             self._tiles[i, j].copy_(block)
             done += block.numel()
             Progress(progress)(done / layout.entries if done < layout.entries else 1.0)
