@@ -28,7 +28,7 @@ from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
 from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
 from ntklens.linalg.tiles.products import as_rows
-from ntklens.progress import Progress, Report
+from ntklens.progress import Parts, Progress, Report
 
 _GROUPS = 256
 """Groups of tiles at most. A product has one task per group, and the scheduler takes about a millisecond per task."""
@@ -230,16 +230,15 @@ class ClusterMatrix(TiledMatrix):
         return self._whole(self._with_recovery(lambda: self._product(rows))).T.contiguous()
 
     def solve(self, rho: float, y: Float[Tensor, "n O"], progress: Report | None = None) -> Solution:
-        """Compute (Θ + ρ I)⁻¹ y by conjugate gradients, whose vectors are in this process.
-
-        Raises:
-            NumericalFailure: Θ + ρ I is singular to rounding, or the iteration does not converge.
-        """
-        self.write()
+        """Compute (Θ + ρ I)⁻¹ y by conjugate gradients, whose vectors are in this process."""
+        parts = Parts(Progress(progress), {"tiles": 1.0, "solution": 3.0})
+        with parts("tiles") as part:
+            self.write(part)
         if self._preconditioner is None:
             rank = rank_for(self.layout.n, self._home.memory_limit)
             self._preconditioner = preconditioner_of(self._rows, self._diagonal(), rank)
-        return solve_by_products(self.multiply, self._preconditioner, rho, y.to(torch.float64), progress=progress)
+        with parts("solution") as part:
+            return solve_by_products(self.multiply, self._preconditioner, rho, y.to(torch.float64), progress=part)
 
     def leading(self, count: int, progress: Report | None = None) -> Spectrum:
         """Return the `count` largest eigenvalues and their eigenvectors, by block Lanczos."""

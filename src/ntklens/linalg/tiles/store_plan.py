@@ -27,6 +27,7 @@ class StorePlan:
     Attributes:
         n: rows.
         tile_bytes: of all tiles, on the disk.
+        missing_bytes: of those that are not there yet.
         working_bytes: what products and solutions take in memory.
         available: bytes that are free on the disk.
         write_seconds: what the disk takes to write the tiles; computing them is not among it.
@@ -36,6 +37,7 @@ class StorePlan:
 
     n: int
     tile_bytes: int
+    missing_bytes: int
     working_bytes: int
     available: int
     write_seconds: float
@@ -43,8 +45,8 @@ class StorePlan:
 
     @property
     def fits(self) -> bool:
-        """Whether the disk has room for all tiles."""
-        return self.tile_bytes <= self.available
+        """Whether the disk has room for the tiles that are missing."""
+        return self.missing_bytes <= self.available
 
     def __str__(self) -> str:
         verdict = "" if self.fits else ", which is too little"
@@ -59,17 +61,25 @@ class StorePlan:
 def store_plan(folder: Path, layout: Layout, memory_limit: int) -> StorePlan:
     """Measure the disk and a product with one tile, which takes about a second, and return the plan.
 
+    A disk that is too full to be measured is taken to read and write a gigabyte per second.
+
     Args:
         folder: where the tiles will be; it need not be there yet.
         layout: of the tiles.
         memory_limit: bytes.
     """
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-    tile_bytes = layout.count * (8 * layout.side**2 + 4)
-    write_rate, read_rate = _rates(place)
+    one_tile = 8 * layout.side**2 + 4
+    tile_bytes = layout.count * one_tile
+    there = sum(1 for file in folder.glob("c/*/*") if file.stat().st_size == one_tile)
+    try:
+        write_rate, read_rate = _rates(place)
+    except OSError:
+        write_rate = read_rate = 1e9
     return StorePlan(
         n=layout.n,
         tile_bytes=tile_bytes,
+        missing_bytes=max(0, layout.count - there) * one_tile,
         working_bytes=memory_limit,
         available=shutil.disk_usage(place).free,
         write_seconds=tile_bytes / write_rate,
