@@ -13,6 +13,7 @@ import ntklens as nl
 HEAVY = {
     *("torch", "numpy", "numba", "scipy", "sklearn", "matplotlib"),
     *("PIL", "pooch", "pydantic", "safetensors", "rich"),
+    *("zarr", "dask", "distributed"),
 }
 
 
@@ -63,6 +64,10 @@ def test_importing_the_package_loads_nothing_heavy():
     ("code", "absent"),
     [
         ("import ntklens; ntklens.InputError", HEAVY),
+        (
+            "import ntklens; ntklens.StoreHome, ntklens.ClusterHome, ntklens.MemoryHome",
+            HEAVY - {"torch", "numpy", "safetensors"},
+        ),
         ("import ntklens; ntklens.fgsm", HEAVY - {"torch", "numpy"}),
         ("from ntklens import *", {"scipy", "numba", "sklearn", "matplotlib", "pydantic"}),
     ],

@@ -38,7 +38,16 @@ if TYPE_CHECKING:
         analytic_kernel,
         empirical_kernel,
     )
-    from ntklens.linalg import Band, Filter, GradientDescent, GradientFlow, Ridge
+    from ntklens.linalg import (
+        Band,
+        ClusterHome,
+        Filter,
+        GradientDescent,
+        GradientFlow,
+        MemoryHome,
+        Ridge,
+        StoreHome,
+    )
     from ntklens.machine import KernelMachine
     from ntklens.networks import linearize, load_network, ntk_parametrize
     from ntklens.statistics import Estimate
@@ -56,6 +65,7 @@ else:
         "AttackResult": "attacks",
         "Band": "linalg",
         "Check": "attacks",
+        "ClusterHome": "linalg",
         "Dataset": "data",
         "EmpiricalKernel": "kernels",
         "Estimate": "statistics",
@@ -68,6 +78,7 @@ else:
         "KernelMachine": "machine",
         "KernelTracker": "dynamics",
         "LinearKernel": "kernels",
+        "MemoryHome": "linalg",
         "NNGPKernel": "kernels",
         "NTKFeatures": "features",
         "NtklensError": "errors",
@@ -75,6 +86,7 @@ else:
         "Parametrisation": "kernels",
         "RBFKernel": "kernels",
         "Ridge": "linalg",
+        "StoreHome": "linalg",
         "Threat": "attacks",
         "UnsupportedLayer": "errors",
         "accuracy": "attacks",
@@ -123,6 +135,7 @@ __all__ = [
     "AttackResult",
     "Band",
     "Check",
+    "ClusterHome",
     "Dataset",
     "EmpiricalKernel",
     "Estimate",
@@ -135,6 +148,7 @@ __all__ = [
     "KernelMachine",
     "KernelTracker",
     "LinearKernel",
+    "MemoryHome",
     "NNGPKernel",
     "NTKFeatures",
     "NtklensError",
@@ -142,6 +156,7 @@ __all__ = [
     "Parametrisation",
     "RBFKernel",
     "Ridge",
+    "StoreHome",
     "Threat",
     "UnsupportedLayer",
     "accuracy",

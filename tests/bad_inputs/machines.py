@@ -196,4 +196,26 @@ ROWS = [
         lambda: {"kernel": nl.RBFKernel(), "filter": nl.Ridge(0.1)},
         {"kernel": KERNEL, "filter": FILTER},
     ),
+    Callee(
+        "MemoryHome",
+        lambda **arguments: nl.MemoryHome(**arguments).precision,
+        lambda: {"precision": "float32"},
+        {"precision": k.refused(nothing=None, unknown="half", number=32, dtype=torch.float32)},
+    ),
+    Callee(
+        "StoreHome",
+        lambda **arguments: nl.StoreHome(**arguments).memory_limit,
+        lambda: {"path": "tiles", "memory_limit": 1 << 30, "method": "auto"},
+        {
+            "path": k.refused(nothing=None, number=1),
+            "memory_limit": k.COUNT,
+            "method": k.refused(nothing=None, unknown="solve", number=1),
+        },
+    ),
+    Callee(
+        "ClusterHome",
+        lambda **arguments: nl.ClusterHome(**arguments).memory_limit,
+        lambda: {"workers": 2, "memory_limit": 1 << 30},
+        {"workers": k.COUNT, "memory_limit": k.COUNT},
+    ),
 ]

@@ -19,17 +19,21 @@ from ntklens.linalg.filters import (
 )
 from ntklens.linalg.gaussian import trained_covariance
 from ntklens.linalg.spectrum import Spectrum
+from ntklens.linalg.tiles import ClusterHome, MemoryHome, StoreHome
 
 __all__ = [
     "Applied",
     "Band",
+    "ClusterHome",
     "Factorisation",
     "Filter",
     "GradientDescent",
     "GradientFlow",
     "Indices",
+    "MemoryHome",
     "Ridge",
     "Spectrum",
+    "StoreHome",
     "check_filter",
     "check_indices",
     "describe",
