@@ -18,7 +18,7 @@ from ntklens.progress import FirstOfTwo, Report
 
 DENSE = 4096
 """Training inputs up to which the matrix is kept whole; beyond, its lower triangle is kept in tiles."""
-_MATRICES = {True: 3.3, False: 4.5}
+MATRICES = {True: 3.3, False: 4.5}
 """Matrices (n, n) that a fit holds at its peak, measured: by Cholesky for a ridge, by an eigendecomposition otherwise."""
 
 
@@ -76,7 +76,7 @@ def _whole(kernel: Kernel, inputs: Tensor, g: Filter, progress: Report | None) -
     """Compute Θ(X, X), (n, n) in float64, if there is room for it and for its factors."""
     n = len(inputs)
     if inputs.device.type == "cpu":
-        check_room(n, _MATRICES[isinstance(g, Ridge)])
+        check_room(n, MATRICES[isinstance(g, Ridge)])
     try:
         theta = kernel.gram(inputs, progress)
     except RuntimeError as error:

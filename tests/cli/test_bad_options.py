@@ -38,6 +38,13 @@ VALUES = {
     "--test": [*COUNT, "99999"],
     "--size": COUNT,
     "--arch": ["", "nope", "fc", "fc0", "net:fc1"],
+    "network": ["", "nope", "fc", "fc0", "net:fc1"],
+    "--store": ["", "{files}", "{files}/text.txt", "/proc/tiles"],
+    "--scheduler": ["", "host:8786"],
+    "--workers": COUNT,
+    "--memory-limit": ["", "x", "0", "-1", "nan", "4XB", "1kB"],
+    "--precision": ["", "half", "64"],
+    "--kind": ["", "rbf", "ntk,nngp"],
     "--w-std": [*NUMBER, "0"],
     "--b-std": NUMBER,
     "--ridge": NUMBER,
@@ -119,7 +126,19 @@ BESIDE = {
 }
 """Options without which another one is refused for that reason alone."""
 
+BESIDE_OF = {
+    ("fit", "--steps"): ["--learning-rate", "0.01"],
+    ("fit", "--learning-rate"): ["--time", "1"],
+    ("fit", "--memory-limit"): ["--store", "tiles"],
+    ("kernel", "--memory-limit"): ["--store", "tiles"],
+    ("fit", "--weights"): ["{files}/model.py:build", "--kernel", "empirical"],
+    ("kernel", "--weights"): ["{files}/model.py:build", "--kernel", "empirical"],
+}
+"""The same of single commands."""
+
 NAMES = {
+    "network": r"architecture|network|\S*\.py",
+    "--store": r"\S*/\S+|--store",
     "--data": r"data set|\S+\.npz|\S*/\S+|images",
     "--data-dir": r"\S*text.txt|mnist|missing",
     "--classes": "class",
@@ -152,6 +171,8 @@ LEFT_OUT = {
     ("compare", "second"): "needs the first beside it; see test_compare",
 }
 """Options of commands that take any value, or that are tested elsewhere."""
+FITS = {("kernel", "{files}/one_class.npz")}
+"""Values that fit a command."""
 
 
 def option_of(parameter) -> str:
@@ -164,6 +185,7 @@ ROWS = [
     for parameter in command.params
     if (name, option_of(parameter)) not in LEFT_OUT
     for value in VALUES.get(option_of(parameter), ())
+    if (name, value) not in FITS
 ]
 
 
@@ -221,9 +243,12 @@ def test_one_sentence_exit_code_2_and_nothing_left_behind(command, option, value
         arguments += ["--data", str(files / "small.npz")]
     if command in ("attack", "features", "dynamics") or option == "--data-dir":
         arguments += BESIDE.get(option, [])
+    arguments += BESIDE_OF.get((command, option), [])
     if "experiment" in has and option != "experiment":
         arguments += ["transfer" if command == "paper" else "{files}/small.toml"]
-    if "--out" in has and option != "--out" and command != "report":
+    if command == "kernel" and option not in ("--out", "--store", "--memory-limit"):
+        arguments += ["--out", "out.npz"]
+    elif "--out" in has and option != "--out" and command not in ("report", "kernel"):
         arguments += ["--out", "out"]
     if option.startswith("--"):
         arguments.append(f"{option}={value}")

@@ -9,12 +9,27 @@ import typer
 from cli.process import ntklens
 from ntklens.cli import app
 
-VERBS = {"Attack", "Compare", "Find", "List", "Measure", "Render", "Run", "Test"}
+VERBS = {"Attack", "Compare", "Find", "Fit", "List", "Measure", "Render", "Run", "Test", "Write"}
 """First words of the commands' descriptions."""
 
 
 @pytest.mark.parametrize(
-    "verb", [None, "demo", "data", "attack", "transfer", "features", "dynamics", "paper", "run", "report", "compare"]
+    "verb",
+    [
+        None,
+        "demo",
+        "data",
+        "fit",
+        "kernel",
+        "attack",
+        "transfer",
+        "features",
+        "dynamics",
+        "paper",
+        "run",
+        "report",
+        "compare",
+    ],
 )
 def test_help_has_an_example(verb):
     process = ntklens(*([verb] if verb else []), "--help")
@@ -40,6 +55,8 @@ def test_every_help_text_is_a_sentence(verb):
         (["attack", "--surrogate", "fc3"], 2),
         (["dynamics", "--linear-from", "x"], 2),
         (["transfer", "--nonsense"], 2),
+        (["fit", "--steps", "3"], 2),
+        (["kernel", "--out", "kernel.txt"], 2),
     ],
 )
 def test_help_and_refused_options_load_no_library(arguments, code):

@@ -20,6 +20,8 @@ from ntklens.cli.data import data
 from ntklens.cli.demo import demo
 from ntklens.cli.dynamics import dynamics
 from ntklens.cli.features import features
+from ntklens.cli.fit import fit
+from ntklens.cli.kernel import kernel
 from ntklens.cli.paper import paper
 from ntklens.cli.report import report
 from ntklens.cli.run import run
@@ -39,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (demo, data, attack, transfer, features, dynamics, paper, run, report, compare):
+for verb in (demo, data, fit, kernel, attack, transfer, features, dynamics, paper, run, report, compare):
     app.command()(verb)
 
 
@@ -85,7 +87,7 @@ def _finish(code: int, error: str) -> NoReturn:
 
 def _takes_a_kernel() -> bool:
     """Return whether the command that was given has the option --kernel, and it was left out."""
-    return sys.argv[1:2] in (["attack"], ["features"], ["transfer"]) and "--kernel" not in sys.argv
+    return sys.argv[1:2] in (["attack"], ["features"], ["transfer"], ["fit"], ["kernel"]) and "--kernel" not in sys.argv
 
 
 def _command() -> list[str]:

@@ -1,10 +1,12 @@
 """Options that several commands share, the parsers of their values, and the parts of a Spec that they describe.
 
-One rule holds for all commands: `--steps` is the number of steps of every attack in the command.
+One rule holds for all commands: `--steps` is the number of steps of every attack in the command; `fit`, which attacks
+nothing, has it for those of gradient descent.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,6 +99,29 @@ Device = Annotated[str, typer.Option("--device", help="Device that computes: cpu
 Out = Annotated[Path, typer.Option("--out", help="Folder to write the run to.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder of --out.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in the folder of --out.")]
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="[NETWORK]",
+        help="Network whose kernel is taken: a name such as fc1 (the default), fc3 or conv2; your own as file.py:factory; "
+        "or a saved kernel machine (.safetensors), for its kernel.",
+    ),
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Keep the kernel matrix in this folder on disk, for one that is larger than memory; the same command "
+        "continues what was interrupted.",
+    ),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit",
+        help="Memory that a matrix in a --store or on a cluster may take in this process, such as 4GB (default: 1 GiB).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output, for programs.")]
 
 
@@ -166,3 +191,28 @@ def data_part(
 def kernel_part(w_std: float, b_std: float, ridge: float, kind: str = "analytic") -> dict[str, Any]:
     """Return the `kernel` part of a Spec without its network."""
     return {"w_std": w_std, "b_std": b_std, "ridge": ridge, "kind": kind}
+
+
+_UNITS = {
+    "": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+
+def size(text: str, option: str) -> int:
+    """Return a number of bytes that is written as 4GB, 500 MB or 2GiB.
+
+    Raises:
+        InputError: none of these.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.strip().lower())
+    if found is None or found[2] not in _UNITS or not float(found[1]) > 0:
+        raise InputError(f'{option}: expected a size such as 4GB, 500MB or 2GiB; got "{text}".')
+    return max(1, round(float(found[1]) * _UNITS[found[2]]))
