@@ -138,6 +138,45 @@ def test_a_fit_in_a_store_that_was_killed_continues(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    store = tmp_path / "tiles"
+    options = ["fit", "fc3", "--train", "6000", "--test", "50", "--store", str(store), "--out", str(tmp_path / "run")]
+    script = "from ntklens.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", script, *options], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(store.glob("c/*/*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=300)[1]
+    assert process.returncode == 130, printed
+    assert f"interrupted; what is in {store} is kept, and the same command continues from it." in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of Unix")
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["fit", "--train", "1500", "--store", "tiles", "--out", "run"], "the disk is full: the 3 tiles of the kernel"),
+        (["fit", "--train", "900", "--test", "50", "--out", "run"], "machine.next.safetensors cannot be written"),
+        (["kernel", "--train", "900", "--test", "50", "--out", "kernel.npz"], "kernel.npz cannot be written"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(command, sentence, tmp_path):
+    script = (
+        "import os, resource; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))\n"
+        f"os.chdir({str(tmp_path)!r})\nfrom ntklens.cli import main; main()"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert process.returncode == 2, process.stderr
+    assert sentence in process.stderr
+    assert "Traceback" not in process.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"tiles"}
+
+
 def test_processes_of_this_machine(tmp_path):
     process = ntklens("fit", *SMALL, "--workers", "1", "--ridge", "0.01", "--out", tmp_path / "run")
     assert process.returncode == 0, process.stderr
