@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,8 @@ from ntklens.progress import Parts, Progress, Report
 
 _KEPT = 8192
 """Rows up to which Θ stays in memory beside its factor; larger ones are computed again when they are asked for."""
+_AT_ONCE = 8
+"""Tiles that are computed at once: 64 MB of entries."""
 _PROBES = 32
 """Random vectors by which a residual is estimated after Θ is gone: the estimate is right to a quarter of itself."""
 
@@ -95,9 +98,8 @@ class PackedMatrix(TiledMatrix):
         omega = _signs(layout.n)
         through = torch.zeros_like(omega)
         self._largest_diagonal = 0.0
-        for i, j in layout.tiles():
+        for i, j, block in self._blocks():
             rows, columns = layout.span(i), layout.span(j)
-            block = self.entries(rows, columns)
             if not bool(torch.isfinite(block.sum())):
                 _refuse_what_is_not_finite(block, rows.start, columns.start)
             if i == j:
@@ -119,9 +121,8 @@ class PackedMatrix(TiledMatrix):
             self.write()
             return multiply_tiles(self._tiles, self.layout, y)
         result = torch.zeros_like(y)
-        for i, j in self.layout.tiles():
+        for i, j, block in self._blocks():
             rows, columns = self.layout.span(i), self.layout.span(j)
-            block = self.entries(rows, columns)
             result[rows] += block @ y[columns]
             if i != j:
                 result[columns] += block.T @ y[rows]
@@ -170,6 +171,17 @@ class PackedMatrix(TiledMatrix):
     def release(self) -> None:
         """Forget the tiles and the factor, which are computed again when they are asked for."""
         self._tiles, self._factor, self._factored, self._holds_matrix = {}, {}, None, False
+
+    def _blocks(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Compute the entries of each tile, several tiles of a row at once: many threads have little to do in one."""
+        layout = self.layout
+        for i in range(layout.blocks):
+            for start in range(0, i, _AT_ONCE):
+                places = range(start, min(i, start + _AT_ONCE))
+                strip = self.entries(layout.span(i), slice(layout.span(start).start, layout.span(places[-1]).stop))
+                for j, block in zip(places, strip.split(layout.side, 1), strict=True):  # type: ignore[no-untyped-call]
+                    yield i, j, block
+            yield i, i, self.entries(layout.span(i), layout.span(i))
 
     def _ensure_factor(self, rho: float, progress: Report | None) -> tuple[float, float]:
         """Make the factor of Θ + ρ I; return its smallest pivot and the jitter that a factor in float32 needs."""
