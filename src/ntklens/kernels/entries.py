@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.errors import InputError
+from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels.base import Kernel
 
 
@@ -27,6 +27,7 @@ class KernelEntries:
 
         Raises:
             InputError: the kernel has several values per pair.
+            NumericalFailure: a value is not a finite number.
         """
         x1 = self.inputs[rows].to(torch.float64)
         is_diagonal = rows is columns or (isinstance(rows, slice) and isinstance(columns, slice) and rows == columns)
@@ -36,5 +37,12 @@ class KernelEntries:
             raise InputError(
                 f"expected a kernel with one value per pair of inputs, ({len(x1)}, {len(x2)}); got {tuple(block.shape)}. "
                 'An empirical kernel takes outputs="trace" or "pseudo".'
+            )
+        if not bool(block.sum().isfinite()) and not bool(block.isfinite().all()):
+            i, j = (~block.isfinite()).nonzero()[0].tolist()
+            numbers = torch.arange(len(self.inputs))
+            raise NumericalFailure(
+                f"the kernel of the training inputs {int(numbers[rows][i])} and {int(numbers[columns][j])} is "
+                f"{float(block[i, j])}, not a finite number. Are the network's weights finite?"
             )
         return block.to(torch.float64)

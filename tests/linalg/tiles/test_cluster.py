@@ -72,7 +72,7 @@ def test_progress_and_the_number_of_workers(home):
 
 
 def test_an_error_in_the_entries_is_told(home):
-    with pytest.raises(NumericalFailure, match="no finite numbers"):
+    with pytest.raises(NumericalFailure, match="not a finite number"):
         home.matrix(LAYOUT, Gaussian(N, nugget=float("nan")), "a").write()
 
 

@@ -169,11 +169,42 @@ def test_descent_that_diverges_is_refused():
         tiled(positive()).apply(GradientDescent(10, 0.03), targets())
 
 
-def test_values_that_are_not_finite_are_told_with_their_place():
+def test_values_that_are_not_finite_are_told():
     matrix = positive()
     matrix[40, 7] = matrix[7, 40] = float("nan")
-    with pytest.raises(NumericalFailure, match="the training inputs 40 and 7 is nan"):
+    with pytest.raises(NumericalFailure, match="an entry of the kernel matrix is not a finite number"):
         tiled(matrix).apply(Ridge(0.1), targets())
+
+
+def test_values_of_a_kernel_that_are_not_finite_are_told_with_their_inputs():
+    class Broken(nl.RBFKernel):
+        def between(self, x1, x2):
+            return torch.where(x1[:, :1] + x2[:, :1].T > 100, torch.nan, super().between(x1, x2))
+
+    x = torch.rand(80, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[5] = x[3]
+    x[7, 0], x[70, 0] = 0.5, 100.0
+    entries = KernelEntries(Broken(1.0), x)
+    factors = TiledFactorisation(MemoryHome(), entries, equal_rows(x), "test", side=SIDE)
+    with pytest.raises(NumericalFailure, match=r"the training inputs 70 and \d+ is nan, not a finite number"):
+        factors.apply(Ridge(0.1), targets(80))
+
+
+@pytest.mark.parametrize("kept", [0, 8192])
+def test_a_decomposition_that_was_interrupted_is_not_taken_for_a_whole_one(monkeypatch, kept):
+    monkeypatch.setattr("ntklens.linalg.tiles.memory._KEPT", kept)
+    matrix = positive()
+    tiles, dense = tiled(matrix), Factorisation(matrix)
+    tiles.apply(Ridge(0.1), targets())
+
+    def stop(share):
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiles.tiled.solve(1.0, targets(), stop)
+    for rho in (0.1, 1.0):
+        assert close(tiles.apply(Ridge(rho), targets()), dense.apply(Ridge(rho), targets()), 1e-9)
 
 
 def test_the_plan_takes_float32_where_float64_does_not_fit_and_refuses_the_rest(monkeypatch):

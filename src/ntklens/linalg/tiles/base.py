@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ntklens.errors import NumericalFailure
 from ntklens.linalg.spectrum import Spectrum
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.progress import Report
@@ -97,6 +98,15 @@ class TiledMatrix(ABC):
 
     def release(self) -> None:  # noqa: B027
         """Give back what memory the matrix takes; what is needed later is computed again."""
+
+
+def check_finite_block(block: Tensor) -> None:
+    """Raise NumericalFailure unless all entries of a block are finite numbers."""
+    # The sum of finite numbers may overflow, so that each of them is looked at only where the sum is not finite.
+    if not bool(block.sum().isfinite()) and not bool(block.isfinite().all()):
+        raise NumericalFailure(
+            "an entry of the kernel matrix is not a finite number. Are the network's weights finite?"
+        )
 
 
 class Home(ABC):

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ntklens.errors import NumericalFailure
-from ntklens.linalg.tiles.base import Entries
+from ntklens.linalg.tiles.base import Entries, check_finite_block
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.products import add_tile
 
@@ -26,12 +25,7 @@ def compute_tiles(entries: Entries, layout: Layout, places: Sequence[tuple[int, 
     tiles = []
     for i, j in places:
         tile = entries(layout.span(i), layout.span(j)).to(torch.float64)
-        if not bool(tile.isfinite().all()):
-            raise NumericalFailure(
-                f"the kernel of the training inputs {layout.span(i).start} to {layout.span(i).stop - 1} and "
-                f"{layout.span(j).start} to {layout.span(j).stop - 1} has entries that are no finite numbers. Are the "
-                "network's weights finite?"
-            )
+        check_finite_block(tile)
         tiles.append(tile.contiguous().numpy())
     return tiles
 

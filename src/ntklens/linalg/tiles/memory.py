@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.errors import InputError, NumericalFailure
+from ntklens.errors import InputError
 from ntklens.linalg.filters import rounding_floor
 from ntklens.linalg.spectrum import Spectrum
-from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
+from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix, check_finite_block
 from ntklens.linalg.tiles.blas import fastest, limited_threads
 from ntklens.linalg.tiles.cholesky import SmallPivot, factor_in_place, multiply_tiles, singular, solve_factored
 from ntklens.linalg.tiles.conjugate_gradients import conjugate_gradients
@@ -100,8 +100,7 @@ class PackedMatrix(TiledMatrix):
         self._largest_diagonal = 0.0
         for i, j, block in self._blocks():
             rows, columns = layout.span(i), layout.span(j)
-            if not bool(torch.isfinite(block.sum())):
-                _refuse_what_is_not_finite(block, rows.start, columns.start)
+            check_finite_block(block)
             if i == j:
                 self._largest_diagonal = max(self._largest_diagonal, float(block.diagonal().max()))
             else:
@@ -210,7 +209,7 @@ class PackedMatrix(TiledMatrix):
 
     def _decompose(self, shift: float, progress: Report | None) -> float:
         layout, eps = self.layout, torch.finfo(self.dtype).eps
-        tiles = self._tiles
+        tiles, self._factored = self._tiles, None
         if layout.n <= _KEPT:
             tiles = self._factor = {place: tile.clone() for place, tile in self._tiles.items()}
         else:
@@ -242,13 +241,3 @@ def _signs(n: int) -> Tensor:
 def _factor_share(n: int) -> float:
     """Return about how long the decomposition takes beside the kernel of a small network: n³/3 against 1,000 n²."""
     return n / 3000
-
-
-def _refuse_what_is_not_finite(block: Tensor, row: int, column: int) -> None:
-    bad = (~block.isfinite()).nonzero()
-    if len(bad):
-        i, j = bad[0].tolist()
-        raise NumericalFailure(
-            f"the kernel of the training inputs {row + i} and {column + j} is {float(block[i, j])}, not a finite number. "
-            "Are the network's weights finite?"
-        )

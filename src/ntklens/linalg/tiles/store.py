@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntklens.arguments import as_count, as_path
-from ntklens.errors import InputError, NumericalFailure
+from ntklens.errors import InputError
 from ntklens.linalg.spectrum import Spectrum
-from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
+from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix, check_finite_block
 from ntklens.linalg.tiles.checkpoint import Checkpoint, digest_of
 from ntklens.linalg.tiles.cholesky import SmallPivot, singular
 from ntklens.linalg.tiles.folder import TileFolder
@@ -274,12 +274,7 @@ class StoredMatrix(TiledMatrix):
 
     def _compute(self, i: int, j: int) -> Tensor:
         tile = self.entries(self.layout.span(i), self.layout.span(j))
-        if not bool(torch.isfinite(tile.sum())) and not bool(tile.isfinite().all()):
-            raise NumericalFailure(
-                f"the kernel of the training inputs {self.layout.span(i).start} to {self.layout.span(i).stop - 1} and "
-                f"{self.layout.span(j).start} to {self.layout.span(j).stop - 1} has entries that are no finite numbers. "
-                "Are the network's weights finite?"
-            )
+        check_finite_block(tile)
         return tile.to(torch.float64)
 
     def _tell(self, repaired: int) -> None:
