@@ -50,7 +50,7 @@ def test_the_file_says_how_the_machine_was_found(fitted):
     assert kept["smallest_pivot"] > 0
     assert kept["merged_duplicates"] == 0
     assert kept["data_fingerprint"] == kept["provenance"]["data"]
-    assert set(kept["seconds"]) == {"fit", "saving"}
+    assert set(kept["seconds"]) == {"fit", "accuracy", "saving"}
     assert kept["peak_memory_bytes"] > 1e7
 
 

@@ -92,7 +92,9 @@ def run_fit(settings: Settings) -> None:
         try:
             with console.progress(stages) as watch, opened(settings.home), _heard() as heard:
                 machine, facts = _fitted(context, settings, is_whole, watch)
+                scored_from = time.perf_counter()
                 facts |= _scored(context, machine, watch)
+                facts["seconds"]["accuracy"] = time.perf_counter() - scored_from
         except KeyboardInterrupt:
             console.note(how_to_go_on(settings.store))
             raise
