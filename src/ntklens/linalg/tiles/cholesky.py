@@ -14,6 +14,7 @@ from torch import Tensor
 from ntklens.errors import NtklensError, NumericalFailure
 from ntklens.linalg.tiles.blas import TileBlas
 from ntklens.linalg.tiles.layout import Layout
+from ntklens.linalg.tiles.products import add_tile
 from ntklens.progress import Progress, Report
 
 Tiles = Mapping[tuple[int, int], Tensor]
@@ -83,26 +84,25 @@ def solve_factored(tiles: Tiles, layout: Layout, y: Tensor) -> Tensor:
         layout: of the tiles.
         y: (n, O).
     """
-    x = y.to(tiles[0, 0].dtype).clone(memory_format=torch.contiguous_format)
+    # Vectors are rows here, as in `add_tile`: L Lᵀ X = Y is Xᵀ L Lᵀ = Yᵀ.
+    x = y.T.to(tiles[0, 0].dtype).clone(memory_format=torch.contiguous_format)
     for i in range(layout.blocks):
-        part = x[layout.span(i)]
+        part = x[:, layout.span(i)]
         for j in range(i):
-            part -= tiles[i, j] @ x[layout.span(j)]
-        part.copy_(torch.linalg.solve_triangular(tiles[i, i].tril(), part, upper=False))
+            part -= x[:, layout.span(j)] @ tiles[i, j].T
+        part.copy_(torch.linalg.solve_triangular(tiles[i, i].T, part, upper=True, left=False))
     for i in reversed(range(layout.blocks)):
-        part = x[layout.span(i)]
-        part.copy_(torch.linalg.solve_triangular(tiles[i, i].tril().T, part, upper=True))
+        part = x[:, layout.span(i)]
+        part.copy_(torch.linalg.solve_triangular(tiles[i, i], part, upper=False, left=False))
         for j in range(i):
-            x[layout.span(j)] -= tiles[i, j].T @ part
-    return x
+            x[:, layout.span(j)] -= part @ tiles[i, j]
+    return x.T.contiguous()
 
 
 def multiply_tiles(tiles: Tiles, layout: Layout, y: Tensor) -> Tensor:
     """Compute Θ y from the tiles of Θ; each tile is read once, for its own place and for its mirror image."""
-    result = torch.zeros_like(y)
+    vectors = y.T.contiguous()
+    total = torch.zeros_like(vectors)
     for i, j in layout.tiles():
-        tile = tiles[i, j]
-        result[layout.span(i)] += tile @ y[layout.span(j)]
-        if i != j:
-            result[layout.span(j)] += tile.T @ y[layout.span(i)]
-    return result
+        add_tile(total, vectors, tiles[i, j], layout.span(i), layout.span(j))
+    return total.T.contiguous()

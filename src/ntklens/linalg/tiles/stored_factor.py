@@ -22,6 +22,7 @@ from ntklens.linalg.tiles.blas import fastest, limited_threads
 from ntklens.linalg.tiles.cholesky import SmallPivot
 from ntklens.linalg.tiles.folder import TileFolder
 from ntklens.linalg.tiles.layout import Layout
+from ntklens.linalg.tiles.products import as_rows
 from ntklens.linalg.tiles.reading import Places, read_ahead
 from ntklens.progress import Progress, Report
 
@@ -94,21 +95,21 @@ class StoredFactor:
 
     def solve(self, y: Float[Tensor, "n O"]) -> Float[Tensor, "n O"]:
         """Compute (L Lᵀ)⁻¹ y in two passes over the tiles."""
-        layout, x = self.layout, y.to(torch.float64).clone()
+        layout, x = self.layout, as_rows(y).clone()
         for i, j, tile in self._tiles(list(layout.tiles())):
-            part = x[layout.span(i)]
+            part = x[:, layout.span(i)]
             if i != j:
-                part -= tile @ x[layout.span(j)]
+                part -= x[:, layout.span(j)] @ tile.T
             else:
-                part.copy_(torch.linalg.solve_triangular(tile, part, upper=False))
+                part.copy_(torch.linalg.solve_triangular(tile.T, part, upper=True, left=False))
         backwards = [(i, j) for i in reversed(range(layout.blocks)) for j in reversed(range(i + 1))]
         for i, j, tile in self._tiles(backwards):
-            part = x[layout.span(i)]
+            part = x[:, layout.span(i)]
             if i == j:
-                part.copy_(torch.linalg.solve_triangular(tile.T, part, upper=True))
+                part.copy_(torch.linalg.solve_triangular(tile, part, upper=False, left=False))
             else:
-                x[layout.span(j)] -= tile.T @ part
-        return x
+                x[:, layout.span(j)] -= part @ tile
+        return x.T.contiguous()
 
     def _is_written(self, start: int, stop: int) -> bool:
         """Whether all tiles of a panel are there, and have the size that they should have."""
