@@ -67,7 +67,7 @@ class FittedState(nn.Module):
     ) -> None:
         """Take over training data and forget what was computed from earlier ones."""
         self._buffers.update(train_inputs=train_inputs, targets=targets, coefficients=coefficients)
-        self._factorisation = self._spectrum = self._expanded = self._solution = None
+        self._factorisation = self._spectrum = self._expanded = self._solution = self._home = None
         self._shared = {}
 
     def _twin(self) -> Any:

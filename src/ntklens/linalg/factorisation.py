@@ -113,7 +113,7 @@ class Factorisation:
             place = groups.new_zeros(count).index_copy(0, groups, torch.arange(len(groups), device=groups.device))
             self._merged = _cholesky(self.matrix[place][:, place], 0.0)
         solution = (torch.cholesky_solve(means, self._merged) / copies)[groups]
-        return self._solution(solution, means[groups], 0.0, self._merged)
+        return self._solution(solution, y, 0.0, self._merged)
 
     def equal_to_rounding(self) -> Int[Tensor, " n"]:
         """Return which rows are equal to the rounding of float64: for each the number of the distinct row that it is."""

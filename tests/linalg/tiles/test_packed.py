@@ -1,5 +1,7 @@
 """Tiles in memory against the dense reference."""
 
+import copy
+
 import pytest
 import torch
 
@@ -149,6 +151,61 @@ def test_inputs_that_are_equal_for_the_kernel_alone_are_found_and_merged():
     assert tiles.groups.numbers[150] == tiles.groups.numbers[3]
 
 
+def test_inputs_that_are_parallel_for_the_kernel_are_not_taken_for_equal():
+    """An image and its half are parallel for a network without biases, and their targets are not the same."""
+    scales = torch.ones(N + 1, dtype=torch.float64)
+    scales[N] = 0.5
+    repeated = torch.cat([torch.arange(N), torch.tensor([3])])
+    whole = scales[:, None] * positive()[repeated][:, repeated] * scales
+    for factors in (tiled(whole), Factorisation(whole)):
+        with pytest.raises(NumericalFailure, match="not positive definite to rounding"):
+            factors.apply(Ridge(0.0), targets(N + 1))
+    assert len(set(Factorisation(whole).equal_to_rounding().tolist())) == N + 1
+
+
+@pytest.mark.parametrize("kind", ["tiles", "dense"])
+def test_the_residual_of_merged_inputs_is_that_of_all_targets(kind):
+    repeated = torch.cat([torch.arange(N), torch.tensor([3, 3, 50])])
+    whole, y = positive()[repeated][:, repeated], targets(N + 3)
+    factors = tiled(whole, groups=repeated) if kind == "tiles" else Factorisation(whole)
+    a = factors.apply(Ridge(0.0), y) if kind == "tiles" else factors.solve_merged(repeated, y)
+    true = float(((whole @ a - y).norm(dim=0) / y.norm(dim=0)).max())
+    assert true > 0.01
+    assert factors.last.residual == pytest.approx(true, rel=1e-6)
+
+
+@pytest.mark.parametrize("duration", [1.0, 1e3, 1e6])
+def test_the_estimated_error_bounds_what_is_predicted_for_the_training_inputs(duration):
+    """Over eight orders of magnitude, and for labels as targets."""
+    basis, _ = torch.linalg.qr(torch.randn(N, N, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    matrix = (basis * (1e6 * torch.arange(1, N + 1, dtype=torch.float64) ** -4)) @ basis.T
+    y = torch.nn.functional.one_hot(torch.arange(N) % 3).double()
+    tiles, g = tiled(matrix), GradientFlow(duration)
+    a, b = tiles.apply(g, y), Factorisation(matrix).apply(g, y)
+    predicted, expected = matrix @ a, matrix @ b
+    error = max(
+        float(((a - b).norm(dim=0) / b.norm(dim=0)).max()),
+        float(((predicted - expected).norm(dim=0) / expected.norm(dim=0)).max()),
+    )
+    assert error <= 20 * (tiles.last.error or 1e-8)
+    assert error < 1e-5
+
+
+def test_a_machine_in_tiles_is_copied_without_its_tiles():
+    tiles = tiled(positive())
+    expected = tiles.apply(GradientFlow(0.3), targets())
+    twin = copy.deepcopy(tiles)
+    assert twin._spaces == {}
+    assert torch.equal(twin.apply(GradientFlow(0.3), targets()), expected)
+
+
+def test_many_columns_and_times_near_zero():
+    dense, tiles = Factorisation(positive()), tiled(positive())
+    y = torch.randn(N, 70, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert close(tiles.apply(GradientFlow(0.3), y), dense.apply(GradientFlow(0.3), y), 1e-8)
+    assert close(tiles.apply(GradientFlow(1e-300), y), 1e-300 * y, 1e-12)
+
+
 def test_a_matrix_without_full_rank_is_refused_at_ridge_0():
     low = targets()
     tiles = tiled(low @ low.T)
@@ -237,7 +294,7 @@ def test_a_machine_in_tiles_is_the_machine_of_the_whole_matrix():
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert close(machine.coefficients, dense.coefficients, 1e-10)
-    assert machine.solution.residual < 1e-12
+    assert machine.solution.residual == pytest.approx(dense.solution.residual)  # copies with other targets
     assert machine.solution.smallest_pivot == pytest.approx(dense.solution.smallest_pivot, rel=1e-3)
     assert "smallest pivot" in str(machine.solution)
     test = data.x[200:230].flatten(1)

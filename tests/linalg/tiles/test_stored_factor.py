@@ -23,7 +23,7 @@ def stored(folder: Path, method: str = "factor", limit: int = 1 << 30) -> Stored
 
 
 def factor_tiles(folder: Path) -> list[Path]:
-    return sorted((folder / "factor").glob("c/*/*"))
+    return sorted(folder.glob("factor-*/c/*/*"))
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -75,11 +75,13 @@ def test_a_factor_that_was_interrupted_goes_on_with_its_panel(tmp_path, monkeypa
 @pytest.mark.parametrize("place", [(0, 0), (3, 1), (6, 6)])
 def test_a_damaged_tile_of_the_factor_is_computed_again(tmp_path, place):
     first = stored(tmp_path, limit=LIMITS["two columns"]).solve(0.0, targets(N))
-    file = tmp_path / "factor" / "c" / str(place[0]) / str(place[1])
+    (folder,) = tmp_path.glob("factor-*")
+    file = folder / "c" / str(place[0]) / str(place[1])
     content = bytearray(file.read_bytes())
     content[100] ^= 1
     file.write_bytes(content)
-    again = stored(tmp_path, limit=LIMITS["two columns"]).solve(0.0, targets(N))
+    with pytest.warns(UserWarning, match="of the factor in .* is damaged or gone"):
+        again = stored(tmp_path, limit=LIMITS["two columns"]).solve(0.0, targets(N))
     assert torch.equal(again.coefficients, first.coefficients)
 
 
@@ -114,3 +116,23 @@ def test_filters_and_equal_inputs_in_a_store(tmp_path):
             expected = dense.solve_merged(repeated, y) if g == Ridge(0.0) else dense.apply(g, y)
             torch.testing.assert_close(tiles.apply(g, y), expected, rtol=1e-7, atol=1e-7)
         assert tiles.groups.count == N
+
+
+def test_matrices_of_one_folder_do_not_take_each_others_factor(tmp_path):
+    first, second = stored(tmp_path), stored(tmp_path)
+    expected = first.solve(0.1, targets(N)).coefficients
+    second.solve(0.5, targets(N))
+    with pytest.warns(UserWarning, match="is damaged or gone"):
+        assert torch.equal(first.solve(0.1, targets(N)).coefficients, expected)
+
+
+def test_a_factor_that_fails_leaves_the_others_right(tmp_path):
+    low = Gaussian(N).dense()
+    low[:, 150:] = low[:, :53]
+    low[150:] = low[:53]
+    tiles = TiledFactorisation(
+        StoreHome(tmp_path, method="factor"), lambda rows, columns: low[rows][:, columns], torch.arange(N), "t", side=32
+    )
+    expected = tiles.apply(Ridge(0.1), targets(N))
+    assert tiles.smallest == 0
+    assert torch.equal(tiles.apply(Ridge(0.1), targets(N)), expected)

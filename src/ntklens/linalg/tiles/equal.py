@@ -126,28 +126,27 @@ class MergedEntries:
 def equal_to_rounding(entries: Entries, groups: Groups, side: int) -> Groups:
     """Return the groups of inputs that are equal for the kernel, to the rounding of float64.
 
-    Two of them leave a pivot Θ_ii - Θ_ij² / Θ_jj that is zero to rounding.
+    Their distance in the kernel's feature space is zero: Θ_ii + Θ_jj - 2 Θ_ij. Inputs that are parallel there, such as an
+    image and its half for a network without biases, leave a singular matrix too, and are not equal.
 
     Args:
         entries: of Θ.
         groups: those that are known already.
         side: rows of the blocks that are looked at.
     """
-    merged = MergedEntries(entries, Groups(torch.arange(len(groups))) if groups.are_alone else groups)
-    layout = Layout(groups.count, side)
-    diagonal = torch.cat(
-        [merged(layout.span(i), layout.span(i)).diagonal() for i in range(layout.blocks)]
-    )  # of the scaled matrix: a pair is judged by its correlation, which scaling does not change
+    places, layout = groups.places, Layout(groups.count, side)
+    spans = [places[layout.span(i)] for i in range(layout.blocks)]
+    diagonals = [entries(span, span).diagonal() for span in spans]
     floor = rounding_floor(1.0, groups.count)
     joined = list(range(groups.count))
     for i, j in layout.tiles():
-        rows, columns = layout.span(i), layout.span(j)
-        block = merged(rows, columns)
-        left = 1 - block.square() / (diagonal[rows][:, None] * diagonal[columns]).clamp(min=1e-300)
+        block = entries(spans[i], spans[i] if i == j else spans[j])
+        left, right = diagonals[i][:, None], diagonals[j]
+        is_equal = left + right - 2 * block <= floor * torch.maximum(left, right)
         if i == j:
-            left = left + torch.ones_like(left).triu()
-        for row, column in (left <= floor).nonzero().tolist():
-            _join(joined, rows.start + row, columns.start + column)
+            is_equal &= torch.ones_like(is_equal).tril(-1)
+        for row, column in is_equal.nonzero().tolist():
+            _join(joined, i * side + row, j * side + column)
     roots = torch.tensor([_root(joined, i) for i in range(len(joined))])
     _, numbers = torch.unique(roots, return_inverse=True)
     return Groups(numbers[groups.numbers])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +25,8 @@ from ntklens.progress import Progress, Report
 
 _DENSE_MATRICES = 4.5
 """Matrices (n, n) that an eigendecomposition holds at its peak, measured."""
+_COLUMNS = 32
+"""Right-hand sides of a Krylov space at most."""
 _STEPS = 200
 """Steps of gradient descent up to which they are taken one by one."""
 
@@ -69,6 +72,10 @@ class TiledFactorisation:
     def __len__(self) -> int:
         return len(self.groups)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes over: not the Krylov spaces, which belong to the matrix of this one."""
+        return self.__dict__ | {"_spaces": {}}
+
     def __repr__(self) -> str:
         merged = "" if self.groups.are_alone else f", {self.groups.count} distinct"
         return f"TiledFactorisation({len(self)} x {len(self)}{merged})"
@@ -84,13 +91,17 @@ class TiledFactorisation:
     def smallest(self) -> float:
         """The smallest eigenvalue, to three digits: the inverse of the largest one of Θ⁻¹; 0 where Θ is singular."""
         if self._smallest is None:
-            self._smallest = 0.0
+            smallest = 0.0
             if self.groups.are_alone:
-                with contextlib.suppress(NumericalFailure):
+                try:
                     inverse, _ = leading_pairs(
                         lambda v: self.tiled.solve(0.0, v).coefficients, len(self), 1, tolerance=1e-3
                     )
-                    self._smallest = 1 / float(inverse.eigenvalues[0])
+                    smallest = 1 / float(inverse.eigenvalues[0])
+                except NumericalFailure as failure:
+                    if "not positive definite" not in str(failure):
+                        raise
+            self._smallest = smallest
         return self._smallest
 
     @property
@@ -172,10 +183,6 @@ class TiledFactorisation:
         Progress(progress)(1.0)
         return self.last.coefficients
 
-    def solve_merged(self, groups: Int[Tensor, " n"], y: Float[Tensor, "n O"]) -> Float[Tensor, "n O"]:
-        """Compute Θ⁺ y where inputs are repeated, which is what `apply` does for them."""
-        return self.apply(Ridge(0.0), y)
-
     def _solved(self, rho: float, y: Tensor, progress: Report | None) -> Applied:
         try:
             solution = self.tiled.solve(rho, self.groups.merged(y), progress)
@@ -185,14 +192,26 @@ class TiledFactorisation:
             if nearer.count == self.groups.count:
                 raise
             # The first matrix may be in a folder, which keeps it.
-            self.home = self.home.apart("merged")
+            before, self.home = self.home, self.home.apart("merged")
             self.tiled.release()
-            self._take(nearer)
+            try:
+                self._take(nearer)
+            except InputError:
+                self.home = before
+                raise
             solution = self.tiled.solve(rho, self.groups.merged(y), progress)
-        rest = 1 / rho if rho > 0 else 0.0
-        a = self.groups.spread(solution.coefficients) + rest * self.groups.orthogonal(y)
+        apart = self.groups.orthogonal(y)
+        a = self.groups.spread(solution.coefficients) + (apart / rho if rho > 0 else 0.0)
         fields = {f.name: getattr(solution, f.name) for f in dataclasses.fields(Solution)}
-        return Applied(**fields | {"coefficients": a})
+        return Applied(**fields | {"coefficients": a, "residual": self._residual(solution.residual, rho, y, apart)})
+
+    def _residual(self, merged: float, rho: float, y: Tensor, apart: Tensor) -> float:
+        """Return the residual of the whole system: at ridge 0 no solution fits targets of equal inputs that differ."""
+        if self.groups.are_alone or rho > 0:
+            return merged
+        sizes = y.norm(dim=0)
+        missed = (apart.norm(dim=0) / sizes)[sizes > 0].tolist()
+        return math.hypot(merged, max(missed, default=0.0))
 
     def _stopped(self, g: Filter, y: Tensor, progress: Report | None) -> Applied:
         """Apply a filter that stops early, and whose value at the eigenvalue 0 is τ."""
@@ -207,8 +226,24 @@ class TiledFactorisation:
             if g.steps <= _STEPS:
                 a = self.groups.spread(descend(self.tiled.multiply, g, merged)) + rest
                 return Applied(a, f"{g.steps} steps of gradient descent", error=0.0, iterations=g.steps)
+        if y.shape[1] > _COLUMNS:
+            # A Krylov space keeps a block per application: many columns are taken a few at a time.
+            parts = [self._stopped(g, y[:, i : i + _COLUMNS], None) for i in range(0, y.shape[1], _COLUMNS)]
+            a = torch.cat([part.coefficients for part in parts], 1)
+            return dataclasses.replace(parts[0], coefficients=a, error=max(part.error or 0.0 for part in parts))
+        if duration * self.largest < 1e-17:
+            return Applied(duration * y, "the first order in a time near zero", error=1e-17)
         cell = cell_of(duration)
-        found, error, applications = apply_in(self._space(cell, merged, progress), g)
+        try:
+            space = self._space(cell, merged, progress)
+            found, error, applications = apply_in(space, g)
+        except NumericalFailure as failure:
+            # Targets that lie in few eigenvectors are found by the spectrum alone, where it fits.
+            try:
+                chosen = self.spectrum
+            except InputError:
+                raise failure from None
+            return Applied(applied(chosen, g, y), f"{len(chosen.eigenvalues):,} eigenpairs")
         a = self.groups.spread(found) + rest
         method = f"a rational Krylov space with the shift {1 / gamma_of(cell):.2g}"
         return Applied(a, method, error=error, iterations=applications)
@@ -219,7 +254,12 @@ class TiledFactorisation:
             if key[0] == cell and targets.shape == merged.shape and torch.equal(targets, merged):
                 return space
         largest, rho = self.largest, 1 / gamma_of(cell)
-        space = space_of(cell, lambda v: rho * self.tiled.solve(rho, v).coefficients, merged, largest, progress)
+
+        def shifted_inverse(v: Tensor) -> tuple[Tensor, float]:
+            solution = self.tiled.solve(rho, v)
+            return rho * solution.coefficients, solution.residual
+
+        space = space_of(cell, shifted_inverse, merged, largest, progress)
         if len(self._spaces) >= 4:
             self._spaces.pop(next(iter(self._spaces)))
         self._spaces[cell, len(self._spaces)] = merged, space

@@ -32,19 +32,21 @@ _MOST = 100
 """Blocks of a Krylov space at most."""
 
 
+Apply = Callable[[Tensor], tuple[Tensor, float]]
+"""Applies the shifted inverse, and tells the relative residual."""
+
+
 class Space:
     """A block Krylov space of B = (I + γΘ)⁻¹ that starts at y, and B within it.
 
     Args:
-        apply: computes B v for v of shape (n, k).
+        apply: computes B v for v of shape (n, k), and returns the relative residual of the system with it.
         y: (n, O).
         gamma: γ.
         largest: λ_1, beyond which no eigenvalue of Θ is.
     """
 
-    def __init__(
-        self, apply: Callable[[Tensor], Tensor], y: Float[Tensor, "n O"], gamma: float, largest: float
-    ) -> None:
+    def __init__(self, apply: Apply, y: Float[Tensor, "n O"], gamma: float, largest: float) -> None:
         self.gamma = gamma
         self.largest = largest
         self._apply = apply
@@ -53,6 +55,7 @@ class Space:
         self._blocks = [block]
         self._projected = torch.zeros(0, 0, dtype=torch.float64)  # Qᵀ B Q of the blocks that B was applied to
         self.applications = 0
+        self.inexact = 0.0
         self.is_complete = block.shape[1] == 0
 
     def copy(self) -> Space:
@@ -64,7 +67,8 @@ class Space:
     def grow(self) -> None:
         """Apply B to the last block, and add to the space what is new in the result."""
         last = self._blocks[-1]
-        image = self._apply(last)
+        image, residual = self._apply(last)
+        self.inexact = max(self.inexact, residual)
         self.applications += 1
         size = float(image.norm())
         # Orthogonalise against all blocks, twice: rounding would lose orthogonality after a few of them.
@@ -86,14 +90,14 @@ class Space:
         if not self.is_complete:
             self._blocks.append(block)
 
-    def coordinates(self, g: Filter, without: int = 0) -> Float[Tensor, "size O"]:
-        """Return g(Θ) y in the basis of the space, as it is known without the last few blocks."""
+    def coordinates(self, g: Filter, without: int = 0) -> tuple[Float[Tensor, "size O"], Float[Tensor, "size O"]]:
+        """Return g(Θ) y and Θ g(Θ) y in the basis of the space, as they are known without the last few blocks."""
         size = sum(block.shape[1] for block in self._blocks[: self.applications - without])
         values, vectors = torch.linalg.eigh(self._projected[:size, :size])
         # b = 1 / (1 + γλ) ascends, so that λ descends. Rounding moves b by 1e-16, and λ beyond its range.
         eigenvalues = ((1 / values.clamp(min=1e-300) - 1) / self.gamma).clamp(min=0, max=self.largest)
-        result: Tensor = vectors @ (g(eigenvalues)[:, None] * (vectors[: len(self._start)].T @ self._start))
-        return result
+        weights, start = g(eigenvalues)[:, None], vectors[: len(self._start)].T @ self._start
+        return vectors @ (weights * start), vectors @ (weights * eigenvalues[:, None] * start)
 
     def combine(self, coordinates: Tensor) -> Float[Tensor, "n O"]:
         """Return Q c for coordinates c in the basis."""
@@ -106,12 +110,23 @@ class Space:
         return result
 
     def error(self, filters: Sequence[Filter]) -> float:
-        """Return by how much the last three blocks have changed the results, relative; infinite with fewer blocks."""
+        """Return by how much the last three blocks have changed the results; infinite with fewer blocks.
+
+        The change is relative, that of the worst column, of the coefficients and of what they predict for the training
+        inputs.
+        """
         if self.is_complete:
             return 0.0
         if self.applications <= _LOOK_BACK:
             return math.inf
-        return max(map(float, (_change(self.coordinates(g, _LOOK_BACK), self.coordinates(g)) for g in filters)))
+        return max(
+            change for g in filters for change in map(_change, self.coordinates(g, _LOOK_BACK), self.coordinates(g))
+        )
+
+    @property
+    def rounding(self) -> float:
+        """What rounding may add to the error: that of b, 1e-16, beside the smallest b, and that of the applications."""
+        return 4 * torch.finfo(torch.float64).eps * (1 + self.gamma * self.largest) + self.inexact
 
     def until(self, filters: Sequence[Filter], progress: Report | None = None) -> float:
         """Grow until the error of every filter's result is below the tolerance; return it.
@@ -152,7 +167,7 @@ def gamma_of(cell: int) -> float:
 
 def space_of(
     cell: int,
-    apply: Callable[[Tensor], Tensor],
+    apply: Apply,
     y: Float[Tensor, "n O"],
     largest: float,
     progress: Report | None = None,
@@ -163,7 +178,7 @@ def space_of(
 
     Args:
         cell: number of the range of times.
-        apply: computes (I + γΘ)⁻¹ v, for the γ of the cell.
+        apply: computes (I + γΘ)⁻¹ v, for the γ of the cell, and the residual.
         y: (n, O).
         largest: λ_1.
         progress: called with the share of the digits that are found.
@@ -181,7 +196,7 @@ def apply_in(space: Space, g: Filter) -> tuple[Float[Tensor, "n O"], float, int]
     """
     own = space.copy()
     error = own.until([g])
-    return own.combine(own.coordinates(g)), error, own.applications
+    return own.combine(own.coordinates(g)[0]), max(error, own.rounding), own.applications
 
 
 def descend(multiply: Callable[[Tensor], Tensor], g: GradientDescent, y: Float[Tensor, "n O"]) -> Tensor:
@@ -193,9 +208,11 @@ def descend(multiply: Callable[[Tensor], Tensor], g: GradientDescent, y: Float[T
 
 
 def _change(before: Tensor, after: Tensor) -> float:
+    """Return the change of the worst column, relative to the column."""
     difference = after.clone()
     difference[: len(before)] -= before
-    return float(difference.norm() / after.norm().clamp(min=torch.finfo(torch.float64).tiny))
+    sizes = after.norm(dim=0)
+    return max((difference.norm(dim=0) / sizes)[sizes > 0].tolist(), default=0.0)
 
 
 def _orthonormal(block: Tensor, size: float) -> tuple[Tensor, Tensor]:

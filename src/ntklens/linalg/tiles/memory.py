@@ -211,6 +211,7 @@ class PackedMatrix(TiledMatrix):
         layout, eps = self.layout, torch.finfo(self.dtype).eps
         tiles, self._factored = self._tiles, None
         if layout.n <= _KEPT:
+            self._factor = {}  # that of another ridge makes room
             tiles = self._factor = {place: tile.clone() for place, tile in self._tiles.items()}
         else:
             self._holds_matrix = False

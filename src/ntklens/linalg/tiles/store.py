@@ -14,11 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntklens.arguments import as_count, as_path
-from ntklens.errors import InputError
+from ntklens.errors import InputError, NumericalFailure
 from ntklens.linalg.spectrum import Spectrum
 from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix, check_finite_block
 from ntklens.linalg.tiles.checkpoint import Checkpoint, digest_of
 from ntklens.linalg.tiles.cholesky import SmallPivot, singular
+from ntklens.linalg.tiles.conjugate_gradients import ACCEPTED
 from ntklens.linalg.tiles.folder import TileFolder
 from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
@@ -27,13 +28,11 @@ from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
 from ntklens.linalg.tiles.products import add_tile, as_rows
 from ntklens.linalg.tiles.reading import Places, read_ahead
 from ntklens.linalg.tiles.store_plan import StorePlan, store_plan
-from ntklens.linalg.tiles.stored_factor import StoredFactor
+from ntklens.linalg.tiles.stored_factor import PREFIX, StoredFactor
 from ntklens.progress import Parts, Progress, Report
 
 _AHEAD = 4
 """Tiles that are read ahead at most."""
-_FACTOR = "factor"
-"""Name of the folder of the factor within that of the matrix."""
 _LARGE_RIDGE = 1e-5
 """Ridges from this part of the trace on take a few dozen products by conjugate gradients, less time than a factor."""
 _PER_TILE = 2
@@ -184,8 +183,9 @@ class StoredMatrix(TiledMatrix):
 
     def _by_factor(self, rho: float, y: Tensor, largest: float, progress: Report) -> Solution:
         if self._factor is None or self._factor[0].rho != rho:
+            self._factor = None  # its folder makes room for that of this ridge
             factor = StoredFactor(
-                self._folder.path / _FACTOR,
+                self._folder.path,
                 self.layout,
                 self._identity,
                 rho,
@@ -201,8 +201,13 @@ class StoredMatrix(TiledMatrix):
         factor, pivot = self._factor
         a = factor.solve(y)
         size = y.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
-        residual = ((self.multiply(a) + rho * a - y).norm(dim=0) / size).max()
-        return Solution(a, f"Cholesky in float64 from disk to disk ({factor.library})", float(residual), pivot)
+        residual = float(((self.multiply(a) + rho * a - y).norm(dim=0) / size).max())
+        if not residual <= ACCEPTED:
+            raise NumericalFailure(
+                f"the factor of the kernel matrix gives a solution with a residual of {residual:.1e} of the targets. Use a "
+                "larger ridge, such as Ridge(1e-6) or --ridge 1e-6, or delete the folder of the store and start again."
+            )
+        return Solution(a, f"Cholesky in float64 from disk to disk ({factor.library})", residual, pivot)
 
     def _takes_factor(self, rho: float, diagonal: Tensor) -> bool:
         """Whether the solution comes from a factor: as the home says, or by the size of the ridge and by the room."""
@@ -215,7 +220,7 @@ class StoredMatrix(TiledMatrix):
             return self._home.method == "factor"
         if rho >= _LARGE_RIDGE * float(diagonal.sum()) or not self._panel_columns:
             return False
-        there = sum(file.stat().st_size for file in (self._folder.path / _FACTOR).glob("c/*/*"))
+        there = sum(file.stat().st_size for file in self._folder.path.glob(f"{PREFIX}*/c/*/*"))
         free = shutil.disk_usage(self._folder.path).free
         return self.layout.count * self._folder.bytes_per_tile < there + free
 

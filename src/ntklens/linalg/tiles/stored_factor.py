@@ -8,7 +8,9 @@ tiles. A run that is interrupted goes on with the panel that it was at.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,12 +28,15 @@ from ntklens.linalg.tiles.products import as_rows
 from ntklens.linalg.tiles.reading import Places, read_ahead
 from ntklens.progress import Progress, Report
 
+PREFIX = "factor-"
+"""How the name of a factor's folder begins."""
+
 
 class StoredFactor:
-    """L with L Lᵀ = Θ + ρ I in a folder of its own, which holds the factor for one ρ at a time.
+    """L with L Lᵀ = Θ + ρ I in a folder of its own, whose name says which matrix and which ρ it is for.
 
     Args:
-        path: the folder.
+        parent: the folder that the factor's folder is in; those of other factors are removed from it, to make room.
         layout: of the tiles.
         identity: of the matrix.
         rho: ρ.
@@ -43,7 +48,7 @@ class StoredFactor:
 
     def __init__(
         self,
-        path: Path,
+        parent: Path,
         layout: Layout,
         identity: str,
         rho: float,
@@ -61,12 +66,11 @@ class StoredFactor:
         self._floor = rounding_floor(largest + rho, layout.n)
         self._blas = fastest(torch.float64, torch.get_num_threads())
         identity = f"the factor of {identity} with the ridge {rho!r}"
-        try:
-            self._folder = TileFolder(path, layout, identity)
-        except InputError:
-            # The folder is this package's own, and has the factor for another ridge.
-            shutil.rmtree(path)
-            self._folder = TileFolder(path, layout, identity)
+        name = f"{PREFIX}{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
+        for other in parent.glob(f"{PREFIX}*"):
+            if other.name != name:
+                shutil.rmtree(other, ignore_errors=True)
+        self._folder = TileFolder(parent / name, layout, identity)
 
     @property
     def library(self) -> str:
@@ -160,6 +164,11 @@ class StoredFactor:
         """Yield tiles of the factor; where one is damaged, its panel is computed again."""
 
         def repair(i: int, j: int) -> Tensor:
+            warnings.warn(
+                f"the tile ({i}, {j}) of the factor in {self._folder.path} is damaged or gone, and is computed again. Is "
+                "the disk sound?",
+                stacklevel=4,
+            )
             start = j - j % self._columns
             self._panel(start, min(self.layout.blocks, start + self._columns))
             tile = self._folder.read(i, j)
