@@ -11,7 +11,14 @@ import ntklens as nl
 from ntklens.cli import app
 
 ROOT = Path(__file__).parents[1]
-TEXTS = ("README.md", "docs/tutorial.md", "docs/own_modules.md", "docs/my_resnet.md", "docs/from_neural_tangents.md")
+TEXTS = (
+    "README.md",
+    "docs/tutorial.md",
+    "docs/own_modules.md",
+    "docs/my_resnet.md",
+    "docs/from_neural_tangents.md",
+    "docs/large_data_sets.md",
+)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)

@@ -149,7 +149,7 @@ class KernelMachine(FittedState, Estimator):
             groups = factors.groups
             if inverts(self.filter) and not groups.are_alone and "equal" not in self._shared:
                 self._shared["equal"] = groups.numbers
-                warn_of_copies(groups.numbers, self.targets)
+                warn_of_copies(groups.numbers, self.train_inputs, self.targets)
             return coefficients
         if "equal" not in self._shared:
             try:
@@ -161,7 +161,7 @@ class KernelMachine(FittedState, Estimator):
                 if int(groups_of.max()) + 1 == len(groups_of):
                     raise
                 self._shared["equal"] = groups_of
-                warn_of_copies(groups_of, self.targets)
+                warn_of_copies(groups_of, self.train_inputs, self.targets)
         elif self._spectrum is not None or not inverts(self.filter):
             return factors.apply(self.filter, columns, self._spectrum)
         return factors.solve_merged(self._shared["equal"], columns)

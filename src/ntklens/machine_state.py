@@ -21,6 +21,10 @@ TENSORS = ("train_inputs", "targets", "coefficients")
 """The tensors of a fitted machine, which are its buffers; None before it is fitted."""
 
 
+FOR_THE_KERNEL_ALONE = "for the kernel alone"
+"""What a warning says of training inputs that are not equal pixel by pixel."""
+
+
 class FittedState(nn.Module):
     """Training data and coefficients as buffers, and what is computed from them when it is first needed."""
 
@@ -158,11 +162,12 @@ class FittedState(nn.Module):
         return self
 
 
-def warn_of_copies(groups: Tensor, targets: Tensor) -> None:
+def warn_of_copies(groups: Tensor, inputs: Tensor, targets: Tensor) -> None:
     """Warn of training inputs that are equal, and of those whose targets differ.
 
     Args:
         groups: (n,), the number of the distinct input that each input is.
+        inputs: (n, *shape); some may be equal for the kernel alone.
         targets: (n, O).
     """
     first: dict[int, int] = {}
@@ -172,11 +177,13 @@ def warn_of_copies(groups: Tensor, targets: Tensor) -> None:
             copies.append((i, first[group]))
         else:
             first[group] = i
+    unlike = sum(not torch.equal(inputs[i], inputs[j]) for i, j in copies)
+    alone = f", {unlike} of them {FOR_THE_KERNEL_ALONE}" if unlike else ""
     conflicts = sum(not torch.equal(targets[i], targets[j]) for i, j in copies)
     listed = ", ".join(f"{i} of {j}" for i, j in copies[:5]) + (", ..." if len(copies) > 5 else "")
     differing = f"{conflicts} of them with another target than the first" if conflicts else "all with equal targets"
     warnings.warn(
-        f"{len(copies):,} of {len(groups):,} training inputs are copies of others, pixel by pixel or for the kernel "
-        f"({listed}), {differing}. At ridge 0 equal inputs are fitted as one, to the mean of their targets.",
+        f"{len(copies):,} of {len(groups):,} training inputs are copies of others ({listed}){alone}, {differing}. At ridge "
+        "0 equal inputs are fitted as one, to the mean of their targets.",
         stacklevel=4,
     )

@@ -119,7 +119,7 @@ def test_a_fit_in_a_store_that_was_killed_continues(tmp_path):
     options += ["--out", str(tmp_path / "run")]
     script = "from ntklens.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", script, *options], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(store.glob("c/*/*")):
+    while process.poll() is None and not any(path.name.isdecimal() for path in store.glob("c/*/*")):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

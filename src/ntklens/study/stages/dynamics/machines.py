@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ntklens.features import Threat, eigenfeatures
 from ntklens.kernels import empirical_kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
+from ntklens.machine_state import FOR_THE_KERNEL_ALONE
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows
 from ntklens.study.rows import over_both
@@ -59,7 +61,12 @@ def _measured(context: Context, spec: DynamicsSpec, network: nn.Module) -> tuple
     threat = context.threat
     x_train, y_train = (tensor[: spec.machine_train] for tensor in context.train)
     x, y = (tensor[: spec.machine_test] for tensor in context.test)
-    machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x_train, y_train)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=f".*{FOR_THE_KERNEL_ALONE}")
+        try:
+            machine = KernelMachine(empirical_kernel(network), Ridge(spec.machine_ridge)).fit(x_train, y_train)
+        except UserWarning as warning:
+            raise NumericalFailure(f"the network does not tell all images apart: {warning}") from None
     features = eigenfeatures(machine, min(spec.top_k, len(x_train)))
     indices = range(len(features))
     usefulness = features.usefulness(x, y, indices).values
