@@ -27,6 +27,7 @@ from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.leading import leading_pairs
 from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
+from ntklens.linalg.tiles.plan import WORKER_SHARE
 from ntklens.linalg.tiles.products import as_rows
 from ntklens.progress import Parts, Progress, Report
 
@@ -36,8 +37,6 @@ _FAN = 8
 """Sums that are added at once."""
 _ATTEMPTS = 6
 """How often a computation is started again after workers were lost together with what cannot be computed from the rest."""
-_SHARE = 0.6
-"""Of its memory, what a worker may hold in tiles; Dask moves data to disk from there on."""
 _POLL = 0.2
 """Seconds between two looks at what is done, and before a computation is started again."""
 
@@ -143,12 +142,12 @@ class ClusterHome(Home):
         """
         del identity  # nothing is kept beyond this matrix
         limits = [worker["memory"] for worker in self._described().values()]
-        needed, room = 8 * layout.entries, _SHARE * sum(limits)
+        needed, room = 8 * layout.entries, WORKER_SHARE * sum(limits)
         if all(limits) and needed > room:
             raise InputError(
                 f"the lower triangle of the kernel matrix takes {needed / 1e9:.2f} GB, and {len(limits)} workers can hold "
-                f"{room / 1e9:.2f} GB of tiles, {_SHARE:.0%} of their memory. Start more workers, or keep the matrix in a "
-                "store on disk."
+                f"{room / 1e9:.2f} GB of tiles, {WORKER_SHARE:.0%} of their memory. Start more workers, or keep the matrix "
+                "in a store on disk."
             )
         return ClusterMatrix(self, layout, entries)
 

@@ -22,8 +22,8 @@ _WORKING = 1 << 28
 """Bytes beside the tiles: blocks of kernel values, probes, right-hand sides."""
 _TRIAL_SIDE = 16
 """Rows of the first block that is timed for it."""
-_WORKER_SHARE = 0.6
-"""Of its memory, what a worker of a cluster may hold in tiles, as in `ClusterHome`."""
+WORKER_SHARE = 0.6
+"""Of its memory, what a worker of a cluster may hold in tiles; Dask moves data to disk from there on."""
 _TRIAL_SECONDS = 0.2
 """Seconds of the block from which the time of all tiles is estimated."""
 
@@ -39,7 +39,7 @@ class Plan:
         working_bytes: beside them.
         available: bytes that this process may still take; None where the system does not tell.
         factor_seconds: of a Cholesky decomposition.
-        library: the BLAS that it runs on.
+        blas: the name of the library that it runs on.
         matrix_seconds: of the tiles; None where it was not measured.
     """
 
@@ -49,7 +49,7 @@ class Plan:
     working_bytes: int
     available: int | None
     factor_seconds: float
-    library: str
+    blas: str
     matrix_seconds: float | None = None
 
     @property
@@ -78,7 +78,7 @@ class Plan:
         return (
             f"{self.n:,} training inputs: the lower triangle of the kernel matrix takes {self.tile_bytes / 1e9:.2f} GB in "
             f"{self.precision} and {self.working_bytes / 1e9:.2f} GB beside it{room}{matrix}; its Cholesky "
-            f"decomposition in place takes about {duration(self.factor_seconds)} ({self.library}){refined}."
+            f"decomposition in place takes about {duration(self.factor_seconds)} ({self.blas}){refined}."
         )
 
 
@@ -105,7 +105,7 @@ def _plan(layout: Layout, precision: str) -> Plan:
         working_bytes=_WORKING,
         available=available_memory(),
         factor_seconds=seconds,
-        library=library.name,
+        blas=library.name,
     )
 
 
@@ -236,7 +236,7 @@ def cluster_plan(
         n=layout.n,
         tile_bytes=8 * layout.entries,
         workers=len(limits),
-        room=round(_WORKER_SHARE * sum(limits)) if limits and all(limits) else None,
+        room=round(WORKER_SHARE * sum(limits)) if limits and all(limits) else None,
         working_bytes=working_bytes,
         available=available_memory(),
         matrix_seconds=None if seconds is None else seconds / max(1, len(limits)),

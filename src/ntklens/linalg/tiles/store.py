@@ -207,7 +207,7 @@ class StoredMatrix(TiledMatrix):
                 f"the factor of the kernel matrix gives a solution with a residual of {residual:.1e} of the targets. Use a "
                 "larger ridge, such as Ridge(1e-6) or --ridge 1e-6, or delete the folder of the store and start again."
             )
-        return Solution(a, f"Cholesky in float64 from disk to disk ({factor.library})", residual, pivot)
+        return Solution(a, f"Cholesky in float64 from disk to disk ({factor.blas})", residual, pivot)
 
     def _takes_factor(self, rho: float, diagonal: Tensor) -> bool:
         """Whether the solution comes from a factor: as the home says, or by the size of the ridge and by the room."""

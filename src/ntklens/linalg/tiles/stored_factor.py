@@ -73,8 +73,8 @@ class StoredFactor:
         self._folder = TileFolder(parent / name, layout, identity)
 
     @property
-    def library(self) -> str:
-        """The library that multiplies tiles."""
+    def blas(self) -> str:
+        """The name of the library that multiplies tiles."""
         return self._blas.name
 
     def compute(self, progress: Report | None = None) -> float:
