@@ -21,7 +21,7 @@ import ntklens as nl
 from benchmarks.common import cpu, megabytes, network, reset_peak
 from ntklens.linalg.tiles import ClusterHome, Home, MemoryHome, StoreHome
 from ntklens.linalg.tiles.blas import fastest, limited_threads
-from ntklens.linalg.tiles.memory import PackedMatrix
+from ntklens.linalg.tiles.memory.packed import PackedMatrix
 from ntklens.statistics import proportion
 
 

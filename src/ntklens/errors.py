@@ -15,3 +15,7 @@ class UnsupportedLayer(NtklensError):
 
 class NumericalFailure(NtklensError, ArithmeticError):
     """A computation that floating point cannot complete as asked; the message names a remedy."""
+
+
+class NotPositiveDefinite(NumericalFailure):
+    """A matrix that was to be inverted, and that rounding does not tell from a singular one."""

@@ -11,6 +11,7 @@ import ntklens as nl
 from cli.process import ntklens
 from ntklens.cli import matrices
 from ntklens.errors import InputError
+from ntklens.linalg import whole_plan
 from ntklens.linalg.tiles import plan
 
 SMALL = ["--classes", "2,4", "--train", "50", "--test", "20"]
@@ -87,8 +88,8 @@ def test_what_does_not_fit_into_memory_names_the_store(tmp_path, monkeypatch):
     from ntklens.study import Spec
     from ntklens.study.context import Context
 
-    monkeypatch.setattr(plan, "available_memory", lambda: 10**6)
-    monkeypatch.setattr(plan, "_SMALL", 0)
+    monkeypatch.setattr(whole_plan, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(plan, "SMALL", 0)
     context = Context(Spec.parse({"data": {"train": 400, "test": 20}}))
     with pytest.raises(
         InputError, match=r"the kernel matrix of 400 inputs takes 1.28 MB .* in a store on disk: --store"

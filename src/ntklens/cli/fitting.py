@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ntklens.cli.bars import StageProgress
     from ntklens.cli.homes import AnyHome
     from ntklens.linalg import Filter
+    from ntklens.linalg.tiles import Plan
     from ntklens.machine import KernelMachine
     from ntklens.study import Spec
     from ntklens.study.context import Context
@@ -70,7 +71,7 @@ def run_fit(settings: Settings) -> None:
         InputError: something does not fit, there is no room, or the folder is taken.
     """
     from ntklens.linalg import MemoryHome
-    from ntklens.linalg.tiles.plan import faster_blas_advice
+    from ntklens.linalg.tiles.blas import faster_blas_advice
     from ntklens.machine_matrix import DENSE
     from ntklens.study.context import Context
 
@@ -113,7 +114,7 @@ def _fitted(
     from ntklens.kernels.entries import KernelEntries
     from ntklens.linalg import MemoryHome, Ridge, equal_rows, factor_seconds, inverts
     from ntklens.linalg.tiles import TiledFactorisation
-    from ntklens.linalg.tiles.plan import whole_plan
+    from ntklens.linalg.whole_plan import whole_plan
     from ntklens.machine import KernelMachine
     from ntklens.machine_matrix import MATRICES
 
@@ -138,16 +139,16 @@ def _fitted(
         seconds["fit"] = time.perf_counter() - start
     else:
 
-        def tell(text: str, matrix: float | None, factor: float | None) -> None:
-            known = {"kernel matrix": matrix, "solution": factor}
-            watch.expect(text, {name: value for name, value in known.items() if value is not None})
+        def tell(plan: Plan) -> None:
+            known = {"kernel matrix": plan.matrix_seconds, "solution": plan.factor_seconds}
+            watch.expect(str(plan), {name: value for name, value in known.items() if value is not None})
             watch("kernel matrix", 0.0)
 
         home = PlannedHome(settings.home or MemoryHome(), tell, partial(watch, "kernel matrix"))
         start = time.perf_counter()
         machine = unfitted.fit(x, y, home=home, progress=rescaled(partial(watch, "solution")))
         seconds |= {"kernel matrix": home.seconds, "solution": time.perf_counter() - start - home.seconds}
-        sentence = home.plan
+        sentence = home.told
     factors = machine.factorisation
     if isinstance(factors, TiledFactorisation):
         distinct = factors.groups.count

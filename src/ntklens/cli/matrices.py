@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ntklens.kernels import Kernel
     from ntklens.linalg import StoreHome
+    from ntklens.linalg.tiles import Plan
     from ntklens.study.context import Context
 
 _ROWS = 256
@@ -38,7 +39,7 @@ def write_file(context: Context, kind: str, out: Path, *, json: bool) -> None:
     import torch
 
     from ntklens.kernels.entries import KernelEntries
-    from ntklens.linalg.tiles.plan import whole_plan
+    from ntklens.linalg.whole_plan import whole_plan
 
     kernel, (x, y), (x_test, y_test) = _kernel(context, kind), context.train, context.test
     started = time.perf_counter()
@@ -103,8 +104,9 @@ def write_store(context: Context, kind: str, home: StoreHome, *, json: bool) -> 
     try:
         with console.progress(["kernel matrix"]) as watch:
 
-            def tell(text: str, matrix: float | None, factor: float | None) -> None:
-                watch.expect(text, {} if matrix is None else {"kernel matrix": matrix})
+            def tell(plan: Plan) -> None:
+                seconds = plan.matrix_seconds
+                watch.expect(str(plan), {} if seconds is None else {"kernel matrix": seconds})
                 watch("kernel matrix", 0.0)
 
             planned = PlannedHome(home, tell, partial(watch, "kernel matrix"))
@@ -113,7 +115,7 @@ def write_store(context: Context, kind: str, home: StoreHome, *, json: bool) -> 
         console.note(how_to_go_on(Path(home.path)))
         raise
     about = _about(context, kernel, kind)
-    result = about | {"store": str(home.path), "tiles": layout.count, "plan": planned.plan, "seconds": _since(started)}
+    result = about | {"store": str(home.path), "tiles": layout.count, "plan": planned.told, "seconds": _since(started)}
     if json:
         console.as_json(result)
     else:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.errors import InputError, NumericalFailure
+from ntklens.errors import InputError, NotPositiveDefinite
 from ntklens.linalg.applied import Applied
 from ntklens.linalg.filters import Filter, Ridge, inverts, rounding_floor
 from ntklens.linalg.spectrum import Spectrum, applied
@@ -83,7 +83,7 @@ class Factorisation:
         a sweep over ridges needs each of them once.
 
         Raises:
-            NumericalFailure: Θ + ρ I is singular to rounding.
+            NotPositiveDefinite: Θ + ρ I is singular to rounding.
         """
         if self._cholesky is None or self._cholesky[0] != rho:
             self._cholesky = None  # frees the earlier factor before the next one is computed
@@ -102,7 +102,7 @@ class Factorisation:
             y: targets.
 
         Raises:
-            NumericalFailure: Θ_u is singular to rounding.
+            NotPositiveDefinite: Θ_u is singular to rounding.
         """
         count = int(groups.max()) + 1
         y = y.to(torch.float64)
@@ -172,7 +172,7 @@ def _cholesky(matrix: Tensor, rho: float) -> Tensor:
     """Compute L with L Lᵀ = Θ + ρ I.
 
     Raises:
-        NumericalFailure: a pivot is not above what rounding leaves of zero.
+        NotPositiveDefinite: a pivot is not above what rounding leaves of zero.
     """
     shifted = matrix.clone()
     shifted.diagonal().add_(rho)
@@ -183,7 +183,7 @@ def _cholesky(matrix: Tensor, rho: float) -> Tensor:
     smallest_pivot = float(factor.diagonal().min()) ** 2
     floor = rounding_floor(float(shifted.diagonal().max()), len(shifted))
     if int(info) or not smallest_pivot > floor:
-        raise NumericalFailure(
+        raise NotPositiveDefinite(
             f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): {_reason(matrix)}. Use a larger "
             "ridge, such as Ridge(1e-6) or --ridge 1e-6, or a finite time."
         )

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from ntklens.errors import InputError
-from ntklens.linalg.tiles import Layout, plan
+from ntklens.linalg import whole_plan
+from ntklens.linalg.tiles import Layout, blas, plan
+from ntklens.linalg.tiles.cluster.plan import cluster_plan
 
 
 def test_plans_of_whole_matrices_and_of_clusters_say_what_they_take(monkeypatch):
-    monkeypatch.setattr(plan, "available_memory", lambda: int(2e9))
-    whole = plan.whole_plan(4000, 3.3, factor_seconds=200.0)
+    monkeypatch.setattr(whole_plan, "available_memory", lambda: int(2e9))
+    whole = whole_plan.whole_plan(4000, 3.3, factor_seconds=200.0)
     assert str(whole) == (
         "4,000 inputs: the whole kernel matrix takes 128 MB and 294 MB beside it, of 2 GB that are available; its "
         "decomposition takes about 3 min."
@@ -18,13 +20,13 @@ def test_plans_of_whole_matrices_and_of_clusters_say_what_they_take(monkeypatch)
     with pytest.raises(
         InputError, match=r"takes 3\.2 GB and 7\.36 GB beside it, and 2 GB are available.* --store folder"
     ):
-        plan.whole_plan(20_000, 3.3).check()
-    cluster = plan.cluster_plan(Layout(20_000), [10**9] * 4, 10**9, seconds=400.0)
+        whole_plan.whole_plan(20_000, 3.3).check()
+    cluster = cluster_plan(Layout(20_000), [10**9] * 4, 10**9, seconds=400.0)
     assert "1.68 GB on 4 workers, which can hold 2.4 GB" in str(cluster)
     assert cluster.matrix_seconds == 100.0
-    with pytest.raises(InputError, match=r"2 workers can hold 1\.2 GB of tiles\. Start more workers"):
-        plan.cluster_plan(Layout(20_000), [10**9] * 2, 10**9).check()
-    assert plan.cluster_plan(Layout(20_000), [10**9, 0], 10**9).fits
+    with pytest.raises(InputError, match=r"2 workers can hold 1\.2 GB of tiles, 60% of their memory\. Start more workers"):
+        cluster_plan(Layout(20_000), [10**9] * 2, 10**9).check()
+    assert cluster_plan(Layout(20_000), [10**9, 0], 10**9).fits
 
 
 def test_the_time_of_all_tiles_follows_from_a_block():
@@ -48,9 +50,9 @@ def test_advice_on_a_blas_that_does_not_know_the_processor(flags, architecture, 
 
     libraries = [{"internal_api": "openblas", "architecture": architecture}, {"internal_api": "openmp"}]
     monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: libraries)
-    monkeypatch.setattr(plan, "_processor", lambda: f"flags : {flags}\n")
+    monkeypatch.setattr(blas, "_processor", lambda: f"flags : {flags}\n")
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    advice = plan.faster_blas_advice()
+    advice = blas.faster_blas_advice()
     assert (advice is not None) == is_advised
     if is_advised:
         assert "as OPENBLAS_CORETYPE=Haswell in the environment says: with OPENBLAS_CORETYPE=SkylakeX" in advice

@@ -5,7 +5,7 @@ from ntklens.linalg.tiles.cluster import ClusterHome
 from ntklens.linalg.tiles.factorisation import TiledFactorisation
 from ntklens.linalg.tiles.layout import TILE, Layout
 from ntklens.linalg.tiles.memory import MemoryHome
-from ntklens.linalg.tiles.plan import Plan, memory_plan
+from ntklens.linalg.tiles.plan import Plan
 from ntklens.linalg.tiles.store import StoreHome
 
 __all__ = [
@@ -20,5 +20,4 @@ __all__ = [
     "StoreHome",
     "TiledFactorisation",
     "TiledMatrix",
-    "memory_plan",
 ]

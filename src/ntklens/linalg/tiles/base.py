@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,9 @@ from ntklens.errors import NumericalFailure
 from ntklens.linalg.spectrum import Spectrum
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.progress import Report
+
+if TYPE_CHECKING:
+    from ntklens.linalg.tiles.plan import Plan
 
 
 @runtime_checkable
@@ -120,6 +123,18 @@ class Home(ABC):
             layout: its tiles.
             entries: what computes them.
             identity: a text that no other matrix has, by which tiles that were kept are recognised.
+        """
+
+    @abstractmethod
+    def plan(self, layout: Layout, entries: Entries | None = None) -> Plan:
+        """Return what a matrix of this layout takes, before any work.
+
+        Args:
+            layout: its tiles.
+            entries: what computes them; a block is timed, for the time of all. Without them it is not told.
+
+        Raises:
+            InputError: the place cannot be reached.
         """
 
     def apart(self, name: str) -> Home:

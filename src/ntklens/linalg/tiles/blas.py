@@ -6,10 +6,12 @@ never on these.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -159,3 +161,35 @@ def limited_threads(threads: int) -> Iterator[None]:
 
     with threadpool_limits(threads, user_api="blas"):
         yield
+
+
+def faster_blas_advice() -> str | None:
+    """Return a line of advice where OpenBLAS runs its kernels for Haswell on a processor with AVX-512; None elsewhere.
+
+    It does so where it does not know the processor, which happens on virtual ones, and where the environment tells it to.
+    With those for AVX-512 a decomposition has been 1.6 times as fast.
+    """
+    if "avx512f" not in _processor():
+        return None
+    from threadpoolctl import threadpool_info
+
+    ScipyBlas()  # which loads its library
+    if not any(
+        library.get("internal_api") == "openblas" and library.get("architecture") == "Haswell"
+        for library in threadpool_info()
+    ):
+        return None
+    chosen = os.environ.get("OPENBLAS_CORETYPE")
+    reason = "" if chosen is None else f", as OPENBLAS_CORETYPE={chosen} in the environment says"
+    return (
+        f"this processor has AVX-512, and OpenBLAS runs its kernels for Haswell{reason}: with OPENBLAS_CORETYPE=SkylakeX "
+        "the factor is faster."
+    )
+
+
+def _processor() -> str:
+    """Return what Linux tells of the processor; nothing elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

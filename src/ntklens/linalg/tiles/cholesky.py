@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ntklens.errors import NtklensError, NumericalFailure
+from ntklens.errors import NotPositiveDefinite, NtklensError
 from ntklens.linalg.tiles.blas import TileBlas
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.products import add_tile
@@ -29,9 +29,9 @@ class SmallPivot(NtklensError):
         self.row = row
 
 
-def singular(rho: float) -> NumericalFailure:
+def singular(rho: float) -> NotPositiveDefinite:
     """Return the failure of a matrix with a pivot that is zero to rounding."""
-    return NumericalFailure(
+    return NotPositiveDefinite(
         f"the kernel matrix is not positive definite to rounding (ridge {rho:g}): a training input is a combination of "
         "others for the kernel. Use a larger ridge, such as Ridge(1e-6) or --ridge 1e-6, or a finite time."
     )

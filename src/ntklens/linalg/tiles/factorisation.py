@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.errors import InputError, NumericalFailure
+from ntklens.errors import InputError, NotPositiveDefinite, NumericalFailure
 from ntklens.linalg.applied import Applied
 from ntklens.linalg.filters import Band, Filter, GradientDescent, Ridge, check_indices, inverts
 from ntklens.linalg.spectrum import Spectrum, applied
 from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
 from ntklens.linalg.tiles.equal import Groups, MergedEntries, equal_to_rounding
-from ntklens.linalg.tiles.krylov import Space, apply_in, cell_of, descend, duration_of, gamma_of, space_of
+from ntklens.linalg.tiles.iterative.krylov import Space, apply_in, cell_of, descend, duration_of, gamma_of, space_of
+from ntklens.linalg.tiles.iterative.leading import leading_pairs
 from ntklens.linalg.tiles.layout import TILE, Layout
-from ntklens.linalg.tiles.leading import leading_pairs
-from ntklens.linalg.tiles.memory import PackedMatrix
+from ntklens.linalg.tiles.memory.packed import PackedMatrix
 from ntklens.memory import available_memory
 from ntklens.progress import Progress, Report
 
@@ -91,17 +92,13 @@ class TiledFactorisation:
     def smallest(self) -> float:
         """The smallest eigenvalue, to three digits: the inverse of the largest one of Θ⁻¹; 0 where Θ is singular."""
         if self._smallest is None:
-            smallest = 0.0
+            self._smallest = 0.0
             if self.groups.are_alone:
-                try:
+                with suppress(NotPositiveDefinite):
                     inverse, _ = leading_pairs(
                         lambda v: self.tiled.solve(0.0, v).coefficients, len(self), 1, tolerance=1e-3
                     )
-                    smallest = 1 / float(inverse.eigenvalues[0])
-                except NumericalFailure as failure:
-                    if "not positive definite" not in str(failure):
-                        raise
-            self._smallest = smallest
+                    self._smallest = 1 / float(inverse.eigenvalues[0])
         return self._smallest
 
     @property

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from ntklens.errors import InputError, NumericalFailure
-from ntklens.linalg.tiles import leading
-from ntklens.linalg.tiles.leading import leading_pairs
+from ntklens.linalg.tiles.iterative import leading
+from ntklens.linalg.tiles.iterative.leading import leading_pairs
 
 N = 240
 

@@ -22,10 +22,10 @@ from ntklens.errors import InputError
 from ntklens.linalg.filters import rounding_floor
 from ntklens.linalg.tiles.blas import fastest, limited_threads
 from ntklens.linalg.tiles.cholesky import SmallPivot
-from ntklens.linalg.tiles.folder import TileFolder
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.products import as_rows
-from ntklens.linalg.tiles.reading import Places, read_ahead
+from ntklens.linalg.tiles.store.folder import TileFolder
+from ntklens.linalg.tiles.store.reading import Places, read_ahead
 from ntklens.progress import Progress, Report
 
 PREFIX = "factor-"

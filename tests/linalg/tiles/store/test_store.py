@@ -12,8 +12,8 @@ import torch
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.linalg import Factorisation
 from ntklens.linalg.tiles import Layout
-from ntklens.linalg.tiles.folder import TileFolder
 from ntklens.linalg.tiles.store import StoredMatrix, StoreHome
+from ntklens.linalg.tiles.store.folder import TileFolder
 from tile_entries import LAYOUT, Gaussian, targets
 
 zarr = pytest.importorskip("zarr")
@@ -252,7 +252,7 @@ def test_a_disk_with_no_room_for_a_checkpoint_does_not_stop_a_solution(tmp_path,
 
     matrix = stored(tmp_path, checkpoint_seconds=0.0)
     matrix.write()
-    monkeypatch.setattr("ntklens.linalg.tiles.checkpoint.save_file", full)
+    monkeypatch.setattr("ntklens.linalg.tiles.iterative.checkpoint.save_file", full)
     with pytest.warns(UserWarning, match="it starts anew"):
         assert matrix.solve(0.1, targets(N)).residual <= 1e-12
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ntklens.errors import NumericalFailure
+from ntklens.errors import NotPositiveDefinite, NumericalFailure
 from ntklens.progress import Report
 
 ACCEPTED = 1e-8
@@ -150,7 +150,7 @@ def _step(
     # pᵀAp / pᵀp is no less than the smallest eigenvalue. One that is zero to rounding makes every further step noise.
     least = float((curvature / p.square().sum(dim=0)).min())
     if not least > floor:
-        raise NumericalFailure(
+        raise NotPositiveDefinite(
             f"the kernel matrix is not positive definite to rounding: conjugate gradients met the curvature {least:.1e}. "
             "Use a larger ridge, such as Ridge(1e-6) or --ridge 1e-6, or a finite time."
         )

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ntklens.errors import InputError
-from ntklens.linalg.tiles import store
 from ntklens.linalg.tiles.store import StoredMatrix, StoreHome
+from ntklens.linalg.tiles.store import matrix as stored
 from tile_entries import LAYOUT, Gaussian, targets
 
 pytest.importorskip("zarr")
@@ -113,9 +113,9 @@ def test_the_state_of_another_problem_is_not_continued(tmp_path, monkeypatch, wh
     limit = 1_000_000 if what == "another memory limit" else 1 << 30
     home = StoreHome(tmp_path, memory_limit=limit, method="iterate")
     matrix, starts = home.matrix(LAYOUT, Gaussian(N), "a"), []
-    original = store.solve_by_products
+    original = stored.solve_by_products
     monkeypatch.setattr(
-        store,
+        stored,
         "solve_by_products",
         lambda *args, **rest: starts.append(rest["checkpoint"].load()) or original(*args, **rest),
     )

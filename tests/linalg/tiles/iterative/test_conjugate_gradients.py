@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ntklens.errors import NumericalFailure
-from ntklens.linalg.tiles.conjugate_gradients import State, conjugate_gradients
+from ntklens.linalg.tiles.iterative.conjugate_gradients import State, conjugate_gradients
 
 N = 120
 

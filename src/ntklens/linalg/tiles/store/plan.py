@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ntklens.linalg.tiles.layout import Layout
+from ntklens.linalg.tiles.plan import Plan, duration, size
 from ntklens.linalg.tiles.products import add_tile
 
 _PROBE = 1 << 25
@@ -20,46 +21,67 @@ _COLUMNS = 10
 """Right-hand sides for which a product is timed."""
 
 
-@dataclass(frozen=True)
-class StorePlan:
-    """What a matrix in a store takes.
+@dataclass(frozen=True, kw_only=True)
+class StorePlan(Plan):
+    """What a matrix in a store takes; what is available is on its disk.
 
     Attributes:
-        n: rows.
+        folder: where the tiles are.
+        tiles: number of them.
+        present: those that are there.
         tile_bytes: of all tiles, on the disk.
-        missing_bytes: of those that are not there yet.
-        working_bytes: what products and solutions take in memory.
-        available: bytes that are free on the disk.
         write_seconds: what the disk takes to write the tiles; computing them is not among it.
         product_seconds: of one product with ten columns, all tiles read from the disk. A solution takes from some dozens to
             some hundreds of them, the more the smaller the ridge is.
     """
 
-    n: int
+    folder: Path
+    tiles: int
+    present: int
     tile_bytes: int
-    missing_bytes: int
-    working_bytes: int
-    available: int
     write_seconds: float
     product_seconds: float
 
     @property
+    def missing_bytes(self) -> int:
+        """Of the tiles that are not there yet."""
+        return (self.tiles - self.present) * self.tile_bytes // self.tiles
+
+    @property
     def fits(self) -> bool:
         """Whether the disk has room for the tiles that are missing."""
-        return self.missing_bytes <= self.available
+        return self.available is None or self.missing_bytes <= self.available
 
-    def __str__(self) -> str:
-        verdict = "" if self.fits else ", which is too little"
+    def refusal(self) -> str:
+        """Return why it does not fit, and what to do."""
         return (
-            f"{self.n:,} training inputs: the lower triangle of the kernel matrix takes {self.tile_bytes / 1e9:.2f} GB on "
-            f"the disk, where {self.available / 1e9:.2f} GB are free{verdict}, and {self.working_bytes / 1e9:.2f} GB of "
-            f"memory; writing it takes {self.write_seconds:.0f} s beside its computation, and one product "
-            f"{self.product_seconds:.1f} s. A solution takes dozens of products, or for a ridge below 1e-5 of the trace an "
-            "exact factor, which takes as much room on the disk again where it is free."
+            f"the disk has too little room: the {self.tiles - self.present:,} tiles of the kernel matrix that are missing "
+            f"in {self.folder} take {self.missing_bytes:,} bytes, and {self.available:,} are free. Make room, or give a "
+            "folder on another disk; tiles that are there are kept, and the same call continues from them."
         )
 
+    def __str__(self) -> str:
+        assert self.available is not None
+        verdict = "" if self.fits else ", which is too little"
+        return (
+            f"{self.n:,} training inputs: the lower triangle of the kernel matrix takes {size(self.tile_bytes)} on "
+            f"the disk, where {size(self.available)} are free{verdict}, and {size(self.working_bytes)} of "
+            f"memory; writing it takes {duration(self.write_seconds)} beside its computation, and one product "
+            f"{self.product_seconds:.1f} s. A solution takes dozens of products, or for a ridge below 1e-5 of the trace an "
+            f"exact factor, which takes as much room on the disk again where it is free.{self._tiles_there()}"
+        )
 
-def store_plan(folder: Path, layout: Layout, memory_limit: int) -> StorePlan:
+    def _tiles_there(self) -> str:
+        there = f" {self.present:,} of {self.tiles:,} tiles are there" if self.present else ""
+        if self.present == self.tiles:
+            return f"{there}; none is computed."
+        if self.matrix_seconds is None:
+            return f"{there}." if there else ""
+        rest = f"omputing the tiles takes about {duration(self.matrix_seconds)}."
+        return f"{there}; c{rest}" if there else f" C{rest}"
+
+
+def store_plan(folder: Path, layout: Layout, memory_limit: int, matrix_seconds: float | None = None) -> StorePlan:
     """Measure the disk and a product with one tile, which takes about a second, and return the plan.
 
     A disk that is too full to be measured is taken to read and write a gigabyte per second.
@@ -68,21 +90,26 @@ def store_plan(folder: Path, layout: Layout, memory_limit: int) -> StorePlan:
         folder: where the tiles will be; it need not be there yet.
         layout: of the tiles.
         memory_limit: bytes.
+        matrix_seconds: what all tiles take to compute, those included that are there.
     """
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
     one_tile = 8 * layout.side**2 + 4
     tile_bytes = layout.count * one_tile
-    there = sum(1 for file in folder.glob("c/*/*") if file.stat().st_size == one_tile)
+    # Whether their content is right is checked when they are read.
+    present = sum(1 for file in folder.glob("c/*/*") if file.stat().st_size == one_tile)
     try:
         write_rate, read_rate = _rates(place)
     except OSError:
         write_rate = read_rate = 1e9
     return StorePlan(
         n=layout.n,
+        folder=folder,
+        tiles=layout.count,
+        present=present,
         tile_bytes=tile_bytes,
-        missing_bytes=max(0, layout.count - there) * one_tile,
         working_bytes=memory_limit,
         available=shutil.disk_usage(place).free,
+        matrix_seconds=None if matrix_seconds is None else matrix_seconds * (1 - present / layout.count),
         write_seconds=tile_bytes / write_rate,
         # Tiles are read while others are multiplied.
         product_seconds=max(tile_bytes / read_rate, layout.count * _tile_seconds(layout.side)),

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ntklens.linalg.filters import rounding_floor
 from ntklens.linalg.tiles.base import Entries, Solution
-from ntklens.linalg.tiles.checkpoint import Checkpoint
-from ntklens.linalg.tiles.conjugate_gradients import conjugate_gradients
-from ntklens.linalg.tiles.pivoted_cholesky import PROPOSED, Preconditioner, pivoted_cholesky
+from ntklens.linalg.tiles.iterative.checkpoint import Checkpoint
+from ntklens.linalg.tiles.iterative.conjugate_gradients import conjugate_gradients
+from ntklens.linalg.tiles.iterative.pivoted_cholesky import PROPOSED, Preconditioner, pivoted_cholesky
 from ntklens.progress import Progress, Report
 
 MOST = 2000

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.errors import InputError
 from ntklens.linalg.filters import rounding_floor
 from ntklens.linalg.spectrum import Spectrum
-from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix, check_finite_block
+from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix, check_finite_block
 from ntklens.linalg.tiles.blas import fastest, limited_threads
 from ntklens.linalg.tiles.cholesky import SmallPivot, factor_in_place, multiply_tiles, singular, solve_factored
-from ntklens.linalg.tiles.conjugate_gradients import conjugate_gradients
+from ntklens.linalg.tiles.iterative.conjugate_gradients import conjugate_gradients
+from ntklens.linalg.tiles.iterative.leading import leading_pairs
 from ntklens.linalg.tiles.layout import Layout, allocated
-from ntklens.linalg.tiles.leading import leading_pairs
-from ntklens.linalg.tiles.plan import memory_plan
 from ntklens.progress import Parts, Progress, Report
 
 _KEPT = 8192
@@ -28,32 +25,6 @@ _AT_ONCE = 8
 """Tiles that are computed at once: 64 MB of entries."""
 _PROBES = 32
 """Random vectors by which a residual is estimated after Θ is gone: the estimate is right to a quarter of itself."""
-
-
-@dataclass(frozen=True)
-class MemoryHome(Home):
-    """Tiles in this process's memory.
-
-    Attributes:
-        precision: of the tiles: "float64"; "float32", which takes half the memory, and whose solutions are refined to
-            residuals of float64 by conjugate gradients; or "auto", float64 where it fits into memory.
-    """
-
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("auto", "float64", "float32"):
-            raise InputError(f'expected precision "auto", "float64" or "float32"; got {self.precision!r}.')
-
-    def matrix(self, layout: Layout, entries: Entries, identity: str) -> PackedMatrix:
-        """Return the matrix with these entries; nothing is computed yet.
-
-        Raises:
-            InputError: it does not fit into memory.
-        """
-        plan = memory_plan(layout, self.precision)
-        plan.check()
-        return PackedMatrix(layout, entries, torch.float64 if plan.precision == "float64" else torch.float32)
 
 
 class PackedMatrix(TiledMatrix):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ntklens.files import first_line, written_whole
-from ntklens.linalg.tiles.conjugate_gradients import State
+from ntklens.linalg.tiles.iterative.conjugate_gradients import State
 
 
 class Checkpoint:

@@ -9,9 +9,11 @@ import ntklens as nl
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels.entries import KernelEntries
 from ntklens.linalg import Band, Factorisation, GradientDescent, GradientFlow, Ridge, equal_rows
-from ntklens.linalg.tiles import Layout, MemoryHome, TiledFactorisation, memory_plan, plan
+from ntklens.linalg.tiles import Layout, MemoryHome, TiledFactorisation
 from ntklens.linalg.tiles.blas import ScipyBlas, TorchBlas
 from ntklens.linalg.tiles.cholesky import SmallPivot, factor_in_place, multiply_tiles, solve_factored
+from ntklens.linalg.tiles.memory import plan
+from ntklens.linalg.tiles.memory.plan import memory_plan
 
 N, SIDE = 150, 32  # five block rows, the last of 22
 FILTERS = {
@@ -103,7 +105,7 @@ def test_every_filter_is_that_of_the_dense_matrix(name, precision):
 
 
 def test_large_matrices_are_factored_in_place_and_computed_again(monkeypatch):
-    monkeypatch.setattr("ntklens.linalg.tiles.memory._KEPT", 0)
+    monkeypatch.setattr("ntklens.linalg.tiles.memory.packed._KEPT", 0)
     matrix = positive()
     dense, tiles = Factorisation(matrix), tiled(matrix)
     for g in (Ridge(0.0), Ridge(0.1), GradientFlow(0.3), Band([1]), Ridge(0.0)):
@@ -249,7 +251,7 @@ def test_values_of_a_kernel_that_are_not_finite_are_told_with_their_inputs():
 
 @pytest.mark.parametrize("kept", [0, 8192])
 def test_a_decomposition_that_was_interrupted_is_not_taken_for_a_whole_one(monkeypatch, kept):
-    monkeypatch.setattr("ntklens.linalg.tiles.memory._KEPT", kept)
+    monkeypatch.setattr("ntklens.linalg.tiles.memory.packed._KEPT", kept)
     matrix = positive()
     tiles, dense = tiled(matrix), Factorisation(matrix)
     tiles.apply(Ridge(0.1), targets())

@@ -9,181 +9,38 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.arguments import as_count
 from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.linalg.spectrum import Spectrum
-from ntklens.linalg.tiles import cluster_tasks as tasks
-from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix
-from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by_products
+from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix
+from ntklens.linalg.tiles.cluster import tasks
+from ntklens.linalg.tiles.iterative.leading import leading_pairs
+from ntklens.linalg.tiles.iterative.pivoted_cholesky import Preconditioner
+from ntklens.linalg.tiles.iterative.solve import preconditioner_of, rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
-from ntklens.linalg.tiles.leading import leading_pairs
-from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
-from ntklens.linalg.tiles.plan import WORKER_SHARE
 from ntklens.linalg.tiles.products import as_rows
 from ntklens.progress import Parts, Progress, Report
+
+if TYPE_CHECKING:
+    from ntklens.linalg.tiles.cluster.home import ClusterHome
 
 _GROUPS = 256
 """Groups of tiles at most. A product has one task per group, and the scheduler takes about a millisecond per task."""
 _FAN = 8
 """Sums that are added at once."""
-_ATTEMPTS = 6
+ATTEMPTS = 6
 """How often a computation is started again after workers were lost together with what cannot be computed from the rest."""
-_POLL = 0.2
+POLL = 0.2
 """Seconds between two looks at what is done, and before a computation is started again."""
 
 T = TypeVar("T")
-
-
-class ClusterHome(Home):
-    """Tiles on the workers of a Dask cluster; use it in a `with` statement, or call `close`.
-
-    Args:
-        address: of the scheduler, such as "tcp://host:8786"; None starts a cluster of processes on this machine. A script
-            that does so needs the guard `if __name__ == "__main__":`, because the processes import it.
-        workers: number of processes of a cluster on this machine; as many as torch has threads by default.
-        memory_limit: bytes that a solution takes in this process beside the vectors that it is given and returns.
-        timeout: seconds to wait for the scheduler, for workers, and for those that were lost to come back.
-
-    Raises:
-        InputError: Dask is not installed.
-    """
-
-    def __init__(
-        self,
-        address: str | None = None,
-        *,
-        workers: int | None = None,
-        memory_limit: int = 1 << 30,
-        timeout: float = 60.0,
-    ) -> None:
-        if address is not None and workers is not None:
-            raise InputError(f"expected an address or a number of workers; got {address!r} and {workers!r}.")
-        self.address = address
-        self.workers = None if workers is None else as_count(workers, "workers")
-        self.memory_limit = as_count(memory_limit, "memory_limit")
-        self.timeout = timeout
-        self._client: Any = None
-        self._cluster: Any = None
-
-    def __repr__(self) -> str:
-        return f"ClusterHome({self.address or 'processes on this machine'})"
-
-    def __enter__(self) -> ClusterHome:
-        self.connect()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def connect(self) -> Any:
-        """Return the client of the cluster, which is started or looked for at the first call.
-
-        Raises:
-            InputError: Dask is not installed, the scheduler cannot be reached, or the workers have other versions.
-        """
-        if self._client is not None:
-            return self._client
-        try:
-            distributed: Any = importlib.import_module("distributed")
-        except ImportError as error:
-            raise InputError(
-                "a kernel matrix on a cluster needs Dask, which is not installed. Run pip install 'ntklens[distributed]'."
-            ) from error
-        try:
-            if self.address is None:
-                self._cluster = distributed.LocalCluster(
-                    n_workers=self.workers or torch.get_num_threads(),
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs="CRITICAL",  # lost workers are expected, and are made up for
-                )
-            self._client = distributed.Client(self._cluster or self.address, timeout=self.timeout, set_as_default=False)
-            self._check_workers()
-        except (OSError, ValueError) as error:
-            # InputError is a ValueError, and says more than this.
-            self.close()
-            if isinstance(error, InputError):
-                raise
-            place = "the cluster on this machine" if self.address is None else f"the scheduler at {self.address}"
-            raise InputError(
-                f"{place} cannot be reached, or has no workers ({first_line(error)}). Start dask scheduler and dask "
-                "worker, and give the address that the scheduler prints."
-            ) from error
-        except BaseException:
-            self.close()
-            raise
-        return self._client
-
-    def close(self) -> None:
-        """Leave the cluster, and end the processes of one that was started here."""
-        client, cluster, self._client, self._cluster = self._client, self._cluster, None, None
-        if client is not None:
-            client.close()
-        if cluster is not None:
-            cluster.close()
-
-    def matrix(self, layout: Layout, entries: Entries, identity: str) -> ClusterMatrix:
-        """Return the matrix with these entries; no tile is computed yet.
-
-        Raises:
-            InputError: the cluster cannot be reached, or its workers have too little memory.
-        """
-        del identity  # nothing is kept beyond this matrix
-        limits = [worker["memory"] for worker in self._described().values()]
-        needed, room = 8 * layout.entries, WORKER_SHARE * sum(limits)
-        if all(limits) and needed > room:
-            raise InputError(
-                f"the lower triangle of the kernel matrix takes {needed / 1e9:.2f} GB, and {len(limits)} workers can hold "
-                f"{room / 1e9:.2f} GB of tiles, {WORKER_SHARE:.0%} of their memory. Start more workers, or keep the matrix "
-                "in a store on disk."
-            )
-        return ClusterMatrix(self, layout, entries)
-
-    def addresses(self) -> list[str]:
-        """Return the workers, each as often as it has threads."""
-        threads = self.connect().nthreads()
-        return [address for address in sorted(threads) for _ in range(threads[address])]
-
-    def _described(self) -> dict[str, Any]:
-        client, found = self.connect(), {}
-        for attempt in range(_ATTEMPTS):
-            try:
-                client.wait_for_workers(1, timeout=self.timeout)
-                found = client.run(tasks.describe_worker)
-                break
-            except ImportError as error:
-                raise InputError(
-                    f"the workers of the cluster cannot import ntklens ({first_line(error)}). Install the same version "
-                    "on all."
-                ) from error
-            except OSError:
-                # A worker that has just been lost does not answer.
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(_POLL)
-        return found
-
-    def _check_workers(self) -> None:
-        here = tasks.versions()
-        for address, worker in self._described().items():
-            for name, version in here.items():
-                if worker["versions"][name] != version:
-                    raise InputError(
-                        f"the worker {address} has {name} {worker['versions'][name]}, and this process {version}. Install "
-                        "the same versions on all machines."
-                    )
 
 
 class ClusterMatrix(TiledMatrix):
@@ -362,7 +219,7 @@ class ClusterMatrix(TiledMatrix):
         seen = time.monotonic()
         while True:
             with suppress(TimeoutError), self._home.connect().as_current():
-                distributed.wait(futures, timeout=_POLL)
+                distributed.wait(futures, timeout=POLL)
             states = [future.status for future in futures]
             for future, state in zip(futures, states, strict=True):
                 if state not in ("pending", "finished"):
@@ -385,14 +242,14 @@ class ClusterMatrix(TiledMatrix):
         from distributed import KilledWorker
 
         lost: BaseException | None = None
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             try:
                 return work()
             except (CancelledError, KilledWorker, OSError) as error:
                 lost = error
                 self._sent = None
-                time.sleep(_POLL)
+                time.sleep(POLL)
         raise InputError(
-            f"the cluster lost its workers {_ATTEMPTS} times in a row ({first_line(lost or OSError())}). Have they enough "
+            f"the cluster lost its workers {ATTEMPTS} times in a row ({first_line(lost or OSError())}). Have they enough "
             "memory? Look into their logs."
         ) from lost

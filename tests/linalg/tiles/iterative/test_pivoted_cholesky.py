@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner, pivoted_cholesky
+from ntklens.linalg.tiles.iterative.pivoted_cholesky import Preconditioner, pivoted_cholesky
 
 
 def kernel(n: int = 150, width: float = 0.5, seed: int = 0) -> Tensor:

@@ -6,83 +6,38 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ntklens.arguments import as_count, as_path
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.linalg.spectrum import Spectrum
-from ntklens.linalg.tiles.base import Entries, Home, Solution, TiledMatrix, check_finite_block
-from ntklens.linalg.tiles.checkpoint import Checkpoint, digest_of
+from ntklens.linalg.tiles.base import Entries, Solution, TiledMatrix, check_finite_block
 from ntklens.linalg.tiles.cholesky import SmallPivot, singular
-from ntklens.linalg.tiles.conjugate_gradients import ACCEPTED
-from ntklens.linalg.tiles.folder import TileFolder
-from ntklens.linalg.tiles.iterative import preconditioner_of, rank_for, solve_by_products
+from ntklens.linalg.tiles.iterative.checkpoint import Checkpoint, digest_of
+from ntklens.linalg.tiles.iterative.conjugate_gradients import ACCEPTED
+from ntklens.linalg.tiles.iterative.leading import leading_pairs
+from ntklens.linalg.tiles.iterative.pivoted_cholesky import Preconditioner
+from ntklens.linalg.tiles.iterative.solve import preconditioner_of, rank_for, solve_by_products
 from ntklens.linalg.tiles.layout import Layout
-from ntklens.linalg.tiles.leading import leading_pairs
-from ntklens.linalg.tiles.pivoted_cholesky import Preconditioner
 from ntklens.linalg.tiles.products import add_tile, as_rows
-from ntklens.linalg.tiles.reading import Places, read_ahead
-from ntklens.linalg.tiles.store_plan import StorePlan, store_plan
-from ntklens.linalg.tiles.stored_factor import PREFIX, StoredFactor
+from ntklens.linalg.tiles.store.factor import PREFIX, StoredFactor
+from ntklens.linalg.tiles.store.folder import TileFolder
+from ntklens.linalg.tiles.store.reading import Places, read_ahead
 from ntklens.progress import Parts, Progress, Report
+
+if TYPE_CHECKING:
+    from ntklens.linalg.tiles.store.home import StoreHome
 
 _AHEAD = 4
 """Tiles that are read ahead at most."""
 _LARGE_RIDGE = 1e-5
 """Ridges from this part of the trace on take a few dozen products by conjugate gradients, less time than a factor."""
-_PER_TILE = 2
+PER_TILE = 2
 """A tile that is being read is in memory twice: as the bytes of its file, and as an array."""
-
-
-@dataclass(frozen=True)
-class StoreHome(Home):
-    """Tiles in a folder. A run that was interrupted continues from what is there.
-
-    Attributes:
-        path: the folder, which holds one matrix. It is a Zarr array, which other programs can read.
-        memory_limit: bytes that products and solutions take beside the vectors that they are given and return.
-        checkpoint_seconds: how often the state of a solution is kept in the folder.
-        method: "factor", an exact factor from disk to disk, which takes as much room on the disk again; "iterate",
-            conjugate gradients; or "auto", a factor where the ridge is below 1e-5 of the trace and the disk has room.
-    """
-
-    path: str | Path
-    memory_limit: int = 1 << 30
-    checkpoint_seconds: float = 60.0
-    method: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.method not in ("auto", "factor", "iterate"):
-            raise InputError(f'expected method "auto", "factor" or "iterate"; got {self.method!r}.')
-        as_path(self.path, "path")
-        as_count(self.memory_limit, "memory_limit")
-
-    def plan(self, layout: Layout) -> StorePlan:
-        """Return what a matrix of this layout takes on the disk, in memory and in time; the disk is measured for it."""
-        return store_plan(Path(self.path), layout, self.memory_limit)
-
-    def matrix(self, layout: Layout, entries: Entries, identity: str) -> StoredMatrix:
-        """Return the matrix with these entries; no tile is computed yet.
-
-        Raises:
-            InputError: the folder holds something else, or the memory limit has no room for a few tiles.
-        """
-        least = (1 + _PER_TILE) * 8 * layout.side**2
-        if self.memory_limit < least:
-            raise InputError(
-                f"expected memory_limit as {least:,} bytes or more, three tiles of {layout.side} rows; got "
-                f"{self.memory_limit:,}."
-            )
-        return StoredMatrix(self, layout, entries, identity)
-
-    def apart(self, name: str) -> StoreHome:
-        """Return the home of a further matrix, a folder within this one."""
-        return replace(self, path=Path(self.path) / name)
 
 
 class StoredMatrix(TiledMatrix):
@@ -227,7 +182,7 @@ class StoredMatrix(TiledMatrix):
     @property
     def _room(self) -> int:
         """Bytes of the memory limit beside the tiles that are being read."""
-        return self._home.memory_limit - (self._ahead * _PER_TILE + 1) * self._folder.bytes_per_tile
+        return self._home.memory_limit - (self._ahead * PER_TILE + 1) * self._folder.bytes_per_tile
 
     @property
     def _panel_columns(self) -> int:
@@ -261,7 +216,7 @@ class StoredMatrix(TiledMatrix):
     @property
     def _ahead(self) -> int:
         """How many tiles may be read ahead within the memory limit, one being multiplied."""
-        return min(_AHEAD, max(1, (self._home.memory_limit // self._folder.bytes_per_tile - 1) // _PER_TILE))
+        return min(_AHEAD, max(1, (self._home.memory_limit // self._folder.bytes_per_tile - 1) // PER_TILE))
 
     def _read(self, places: Places) -> Iterator[tuple[int, int, Tensor]]:
         """Yield tiles in the order of their places, and read others in the meantime; repair what is damaged."""

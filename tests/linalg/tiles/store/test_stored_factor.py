@@ -9,7 +9,7 @@ from ntklens.errors import InputError, NumericalFailure
 from ntklens.linalg import Factorisation, GradientFlow, Ridge
 from ntklens.linalg.tiles import TiledFactorisation
 from ntklens.linalg.tiles.store import StoredMatrix, StoreHome
-from ntklens.linalg.tiles.stored_factor import StoredFactor
+from ntklens.linalg.tiles.store.factor import StoredFactor
 from tile_entries import LAYOUT, Gaussian, targets
 
 pytest.importorskip("zarr")
