@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import ntklens as nl
-from bad_inputs import attacks, features, kernels, machines, others
+from bad_inputs import attacks, certificates, features, kernels, machines, others
 from bad_inputs.callee import numbers_of, rows
 from bad_inputs.kinds import REFUSED
 
-CALLEES = [*attacks.ROWS, *kernels.ROWS, *machines.ROWS, *features.ROWS, *others.ROWS]
+CALLEES = [*attacks.ROWS, *kernels.ROWS, *machines.ROWS, *features.ROWS, *certificates.ROWS, *others.ROWS]
 ROWS = [row for callee in CALLEES for row in rows(callee)]
 
 
@@ -47,7 +47,9 @@ def test_the_right_result_or_one_sentence_that_names_the_argument(row, untyped):
 
 WITHOUT_DATA = {
     "AttackResult": "what `attack` returns",
+    "Certificates": "what `certify` returns",
     "Check": "what `diagnose` returns",
+    "CollectiveFlips": "what `collective_flips` returns",
     "Filter": "a protocol; the filters are in the table",
     "InputError": "an error",
     "Kernel": "abstract; the kernels are in the table",

@@ -18,6 +18,7 @@ TEXTS = (
     "docs/my_resnet.md",
     "docs/from_neural_tangents.md",
     "docs/large_data_sets.md",
+    "docs/certificates.md",
 )
 
 

@@ -6,6 +6,7 @@ import ntklens as nl
 from bad_inputs import kinds as k
 from bad_inputs import machines
 from bad_inputs.callee import Callee
+from bad_inputs.certificates import dense
 from bad_inputs.machines import NAMES
 from bad_inputs.objects import classes, features, images, machine
 from ntklens import features as of_features
@@ -74,6 +75,14 @@ ROWS = [
         lambda: {**_scored(), "threat": nl.Threat(0.1)},
         {**SCORED, "threat": k.refused(text="x", number=0.1)},
         names=NAMES,
+        empty=(("x", "y"), k.REFUSED),
+    ),
+    Callee(
+        "NTKFeatures.certified",
+        lambda **a: nl.eigenfeatures(dense()).certified(**a).values,
+        lambda: {**_scored(), "threat": 0.1, "tiers": "both"},
+        {**SCORED, "threat": k.RADIUS, "tiers": k.CHOICE},
+        names={**NAMES, "threat": "ε|threat"},
         empty=(("x", "y"), k.REFUSED),
     ),
     *(

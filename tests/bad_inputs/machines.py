@@ -109,7 +109,7 @@ ROWS = [
             names=NAMES,
             empty=(("x",), k.RIGHT),
         )
-        for name in ("outputs", "forward", "predict", "predict_proba")
+        for name in ("outputs", "forward", "predict", "predict_proba", "readout")
     ),
     *(
         Callee(

@@ -72,7 +72,7 @@ def run_fit(settings: Settings) -> None:
     """
     from ntklens.linalg import MemoryHome
     from ntklens.linalg.tiles.blas import faster_blas_advice
-    from ntklens.machine_matrix import DENSE
+    from ntklens.machine.matrix import DENSE
     from ntklens.study.context import Context
 
     context = Context(settings.spec)
@@ -116,7 +116,7 @@ def _fitted(
     from ntklens.linalg.tiles import TiledFactorisation
     from ntklens.linalg.whole_plan import whole_plan
     from ntklens.machine import KernelMachine
-    from ntklens.machine_matrix import MATRICES
+    from ntklens.machine.matrix import MATRICES
 
     g, (x, y) = settings.filter, context.train
     unfitted = KernelMachine(context.kernel(), g)
@@ -234,7 +234,7 @@ def _save(out: Path, machine: KernelMachine, facts: dict[str, Any], start: float
 
 def _tell(settings: Settings, machine: KernelMachine, facts: dict[str, Any]) -> None:
     """Print the result, as JSON or as sentences."""
-    from ntklens.machine_file import holds_its_kernel
+    from ntklens.machine.file import holds_its_kernel
     from ntklens.wording import duration, share
 
     if not holds_its_kernel(settings.out / MACHINE):

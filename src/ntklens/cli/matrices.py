@@ -94,7 +94,7 @@ def write_store(context: Context, kind: str, home: StoreHome, *, json: bool) -> 
     from ntklens.kernels.entries import KernelEntries
     from ntklens.linalg.tiles import Layout
     from ntklens.linalg.tiles.equal import Groups
-    from ntklens.machine_matrix import identity
+    from ntklens.machine.matrix import identity
 
     kernel, (x, _) = _kernel(context, kind), context.train
     started = time.perf_counter()

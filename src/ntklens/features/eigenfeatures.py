@@ -15,11 +15,12 @@ from ntklens.attacks import Threat, correct
 from ntklens.attacks.balls import Bounds, per_sample
 from ntklens.attacks.checks import check_attack
 from ntklens.errors import InputError
+from ntklens.features.proved import proved
 from ntklens.features.scores import FeatureScores
 from ntklens.features.under_attack import Outcomes, outcomes
 from ntklens.linalg import Band, Filter, Indices, check_filter, check_indices, rounding_floor, whole_indices
 from ntklens.machine import KernelMachine
-from ntklens.progress import Progress, Report
+from ntklens.progress import Parts, Progress, Report
 
 FeatureAttack = Callable[[KernelMachine, Tensor, Tensor], Tensor]
 """(the feature as a machine, images, classes) -> attacked images."""
@@ -144,6 +145,49 @@ class NTKFeatures:
             progress.step(place + 1, len(index))
         return FeatureScores.of(index, right)
 
+    def certified(
+        self,
+        x: Float[Tensor, "m *shape"],
+        y: Int[Tensor, " m"],
+        threat: Threat | float,
+        indices: Indices | None = None,
+        *,
+        tiers: str = "both",
+        progress: Report | None = None,
+    ) -> FeatureScores:
+        """Compute a lower bound of each feature's robustness: the share of images on which it is proved right in the ball.
+
+        `robustness` of the same threat is the upper bound: the robustness itself lies between the two.
+
+        Args:
+            x: test images.
+            y: their classes.
+            threat: the ball, and the steps of the attack that finds out which images need a second bound; or a number ε
+                for 10 steps in linf.
+            indices: features to certify; all by default.
+            tiers: "both", or "linear" for the bound that takes milliseconds per image for all features together. The other
+            tiers: "both", or "linear" for the bound that takes milliseconds per image for all features at once. The other
+            progress: called with the share of the work that is done, from 0 to 1.
+
+        Raises:
+            InputError: arguments that do not fit.
+            UnsupportedLayer: no bound is known for the machine's kernel.
+        """
+        if tiers not in ("both", "linear"):
+            raise InputError(f'expected tiers "both" or "linear"; got {tiers!r}.')
+        index = self.chosen(indices)
+        threat = threat if isinstance(threat, Threat) else Threat(threat, steps=10)
+        x, y = self._checked(x, y, threat.bounds)
+        parts = Parts(Progress(progress), {"attack": 1.0, "proof": 4.0})
+        with parts("attack") as part:
+            found = self.outcomes(x, y, threat if tiers == "both" else None, index, progress=part)
+        with parts("proof") as part:
+            right = proved(
+                self.machine, self.eigenvectors[:, index], self._class_weights(index), x, found.clean, found.attacked,
+                threat, quadratic=tiers == "both", progress=part,
+            )  # fmt: skip
+        return FeatureScores.of(index, right)
+
     def outcomes(
         self,
         x: Float[Tensor, "m *shape"],
@@ -166,11 +210,10 @@ class NTKFeatures:
         if threat is not None and not isinstance(threat, Threat):
             raise InputError(f"expected threat as a Threat, such as Threat(8 / 255); got {threat!r}.")
         x, y = self._checked(x, y, (0, 1) if threat is None else threat.bounds)
-        weights = self.weights[index]
-        if weights.shape[1] == 1:  # one scalar output f stands for the logits (-f, f), up to their scale
-            weights = torch.cat([-weights, weights], 1)
         with torch.no_grad():
-            return outcomes(self.machine, self.eigenvectors[:, index], weights, x, y, threat, progress)
+            return outcomes(
+                self.machine, self.eigenvectors[:, index], self._class_weights(index), x, y, threat, progress
+            )
 
     def picture(self, x: Float[Tensor, "m *shape"], index: Indices, y: Int[Tensor, " m"] | None = None) -> Tensor:
         """Compute ∇_x f^(i)(x) as signed images in the shape of x: which pixels the feature depends on.
@@ -211,6 +254,12 @@ class NTKFeatures:
             raise InputError("expected x as at least one image to score the features on; got none.")
         check_range(y, self._class_count())
         return x, y
+
+    def _class_weights(self, index: list[int]) -> Tensor:
+        """Return the factors from the features' scalars to logits, up to their scale: (k, classes)."""
+        weights = self.weights[index]
+        # One scalar output f stands for the logits (-f, f).
+        return torch.cat([-weights, weights], 1) if weights.shape[1] == 1 else weights
 
     def _class_count(self) -> int:
         return max(2, self.weights.shape[1])

@@ -24,7 +24,9 @@ def test_plans_of_whole_matrices_and_of_clusters_say_what_they_take(monkeypatch)
     cluster = cluster_plan(Layout(20_000), [10**9] * 4, 10**9, seconds=400.0)
     assert "1.68 GB on 4 workers, which can hold 2.4 GB" in str(cluster)
     assert cluster.matrix_seconds == 100.0
-    with pytest.raises(InputError, match=r"2 workers can hold 1\.2 GB of tiles, 60% of their memory\. Start more workers"):
+    with pytest.raises(
+        InputError, match=r"2 workers can hold 1\.2 GB of tiles, 60% of their memory\. Start more workers"
+    ):
         cluster_plan(Layout(20_000), [10**9] * 2, 10**9).check()
     assert cluster_plan(Layout(20_000), [10**9, 0], 10**9).fits
 

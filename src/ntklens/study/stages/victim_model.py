@@ -15,7 +15,7 @@ from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
-from ntklens.machine_file import holds_its_kernel
+from ntklens.machine.file import holds_its_kernel
 from ntklens.networks import BinaryLogits, OrderedOutputs, network_source
 from ntklens.networks.outputs import check_is_no_probability
 from ntklens.study.class_outputs import class_outputs

@@ -13,7 +13,7 @@ from ntklens.features import Threat, eigenfeatures
 from ntklens.kernels import empirical_kernel
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
-from ntklens.machine_state import FOR_THE_KERNEL_ALONE
+from ntklens.machine.state import FOR_THE_KERNEL_ALONE
 from ntklens.progress import Progress
 from ntklens.study.context import Context, Rows
 from ntklens.study.rows import over_both

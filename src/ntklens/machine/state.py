@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ntklens import machine_file
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
 from ntklens.linalg import Applied, Factorisation, Filter, Spectrum
 from ntklens.linalg.tiles import Home, TiledFactorisation
+from ntklens.machine import file as machine_file
 
 TENSORS = ("train_inputs", "targets", "coefficients")
 """The tensors of a fitted machine, which are its buffers; None before it is fitted."""

@@ -9,17 +9,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens import machine_file
 from ntklens.arguments import as_classes, as_floats, as_images, as_path, check_range, same_device
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.estimator import Estimator
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import Applied, Factorisation, Filter, Ridge, Spectrum, check_filter, inverts, trained_covariance
+from ntklens.linalg import Applied, Factorisation, Filter, Ridge, Spectrum, check_filter, inverts
 from ntklens.linalg.tiles import Home, TiledFactorisation
-from ntklens.machine_matrix import DENSE, check_home, factored, merged_groups
-from ntklens.machine_outputs import ExpansionOutputs
-from ntklens.machine_state import TENSORS, FittedState, warn_of_copies
+from ntklens.machine import file as machine_file
+from ntklens.machine.matrix import check_home, factored, merged_groups
+from ntklens.machine.outputs import ExpansionOutputs
+from ntklens.machine.spread import spread
+from ntklens.machine.state import TENSORS, FittedState, warn_of_copies
 from ntklens.modules import without_autocast
 from ntklens.progress import Report
 from ntklens.targets import class_logits, regression_targets
@@ -224,6 +225,12 @@ class KernelMachine(FittedState, Estimator):
             return result
         return self.expansion(x.detach()).to(x.dtype)
 
+    @torch.no_grad()
+    def readout(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m n"]:
+        """Return Θ(x, X) V g(Λ) Vᵀ: the weights of the training targets in the outputs, which are these times Y."""
+        # The filter acts on columns, and V g(Λ) Vᵀ is symmetric.
+        return self._filtered(self.kernel(self.checked(x).to(torch.float64), self.double_inputs).T).T
+
     @property
     def treats_inputs_alone(self) -> bool:
         """Whether an output depends on one input by construction: a kernel of this package, and nothing hooked on."""
@@ -355,39 +362,23 @@ class KernelMachine(FittedState, Estimator):
 
     def __repr__(self) -> str:
         kernel, filter = (
-            shortened(repr(self.kernel), 48, keep_start=1.0),
-            shortened(repr(self.filter), 18, keep_start=1.0),
+            shortened(repr(part), width, keep_start=1.0) for part, width in ((self.kernel, 48), (self.filter, 18))
         )
         fitted = f"fitted on {len(self.train_inputs):,}" if self.is_fitted else "not fitted"
         return f"KernelMachine({kernel}, {filter}, {fitted})"
 
     def extra_repr(self) -> str:
         """Return the kernel, the filter and the number of training inputs."""
-        n = f", n={len(self.train_inputs)}" if self.is_fitted else ", not fitted"
-        return f"{self.kernel!r}, {self.filter!r}{n}"
+        return f"{self.kernel!r}, {self.filter!r}" + (
+            f", n={len(self.train_inputs)}" if self.is_fitted else ", not fitted"
+        )
 
     def _spread(self, x: Tensor, *, diagonal: bool) -> Tensor:
-        """Compute the covariance of the trained networks at x, (m, m), or its diagonal, (m,), in the dtype of x.
-
-        A network that starts at f_0 ends at f_0(x) + A (Y - f_0(X)) with A = Θ(x, X) V g(Λ) Vᵀ. That is a linear function
-        of f_0, whose covariance is the prior K; `trained_covariance` has the formula.
-        """
-        prior, z, train = self.kernel.prior, x.to(torch.float64), self.double_inputs
-        # Where the kernel is the prior, Θ = K, a machine with a ridge is not a trained network but a Gaussian process that
-        # is conditioned on noisy targets: Y has the covariance K(X, X) + ρ I.
-        bayesian = id(prior) == id(self.kernel)
-        noise = self.filter.rho if bayesian and isinstance(self.filter, Ridge) else 0.0
-        # A = Θ(x, X) V g(Λ) Vᵀ, (m, n). The filter acts on columns, and V g(Λ) Vᵀ is symmetric: Aᵀ = V g(Λ) Vᵀ Θ(X, x).
-        readout = self._filtered(self.kernel(z, train).T).T
-        if len(train) <= DENSE:
-            if "prior" not in self._shared:
-                self._shared["prior"] = prior(train)
-            through = readout @ self._shared["prior"]
-        else:
-            # A K(X, X) is the transpose of f(X) for f(x) = K(x, X) Aᵀ, which has a block of the matrix in memory at a time.
-            through = prior.expansion(train, readout.T, torch.float64)(train).T
-        before = prior.diagonal(z) if diagonal else prior(z)
-        return trained_covariance(before, prior(z, train), through, readout, noise).to(x.dtype)
+        """Compute the covariance of the trained networks at x, (m, m), or its diagonal, (m,)."""
+        return spread(
+            x, kernel=self.kernel, filter=self.filter, train=self.double_inputs, readout=self.readout(x),
+            kept=self._shared, diagonal=diagonal,
+        )  # fmt: skip
 
     def _check_fitted(self) -> None:
         if not self.is_fitted:

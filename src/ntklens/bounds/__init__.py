@@ -1,0 +1,5 @@
+"""Rigorous bounds of what kernel machines return over balls around images."""
+
+from ntklens.bounds.kernel_bounds import BallBounds, KernelBounds
+
+__all__ = ["BallBounds", "KernelBounds"]

@@ -1,0 +1,257 @@
+"""The NTK of a dense network as a function of three numbers: the terms of which a kernel machine's output is a sum.
+
+The first layer maps an input x to x̂ = (w x / √d, b), for its standard deviations w and b, so that its NNGP is <x̂, ẑ>. Let e
+be a unit vector, and x̂ = ρ (e + ω) with ω ⊥ e. Then every kernel of a network of dense layers and leaky rectifiers is
+
+    Θ(x, z) = |ẑ| ρ H(y, r, β) + const,    y = <ẑ/|ẑ|, e + ω>,    r = |ω|²,    β = 1/ρ,
+
+where H depends on β only through the biases of the middle layers, and weakly: without them the network is homogeneous. This
+module computes H and its derivatives by the network's recursion, in points and over boxes.
+
+For fixed norms of both inputs K and Θ are power series in the cosine of x̂ and ẑ with coefficients that are not negative:
+the NNGP of any activation is one, and sums, products and compositions of such series are (Daniely, Frostig & Singer 2016).
+So for y in [0, 1), H(y, 0, β) and all its derivatives in y are not negative, and grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ntklens.bounds.intervals import Interval, Number
+from ntklens.bounds.jets import Jet, constant, variable
+from ntklens.errors import UnsupportedLayer
+from ntklens.kernels.rules.duals import LeakyReLU
+from ntklens.kernels.rules.graph import Graph, Node
+from ntklens.kernels.rules.operations import Activation, Dense, Flatten, Input, Scale, Scales, Sum
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the recursion knows of one node: K / |ẑ|ρ and Θ / |ẑ|ρ, and the variances q_x / ρ² and q_z / |ẑ|²."""
+
+    nngp: Jet
+    ntk: Jet
+    q_x: Jet
+    q_z: Tensor
+
+
+class Profile:
+    """H of a network of dense layers.
+
+    Args:
+        graph: the traced network.
+        kind: "ntk", or "nngp" for K in place of Θ.
+
+    Attributes:
+        first: standard deviations of the first layer.
+        offset: the constant that the biases of the last layer add to Θ.
+        is_homogeneous: no middle layer has biases, so that H does not depend on β.
+
+    Raises:
+        UnsupportedLayer: the network has an operation for which H is not known.
+    """
+
+    def __init__(self, graph: Graph, kind: str = "ntk") -> None:
+        self.kind = kind
+        self._nodes = graph.nodes
+        self._start = _first_layer(graph)
+        operation = graph.nodes[self._start].operation
+        assert isinstance(operation, Dense)
+        self.first = operation.scales
+        last = graph.nodes[-1].operation
+        self.offset = 0.0
+        if isinstance(last, Dense) and len(graph.nodes) - 1 > self._start:
+            self.offset = last.scales.bias_share if kind == "ntk" else last.scales.b_std**2
+        self.is_homogeneous = not any(
+            node.operation.scales.b_std or node.operation.scales.bias_share
+            for node in graph.nodes[self._start + 1 : -1]
+            if isinstance(node.operation, Dense)
+        )
+        # Θ of the first layer is <x̂, ẑ> times a factor, and a constant where biases have another share than weights have.
+        self._share = self.first.weight_share / self.first.w_std**2
+        self._rest = self.first.bias_share - self._share * self.first.b_std**2
+        if abs(self._rest) <= 1e-15 * self.first.bias_share:
+            self._rest = 0.0
+        if self._rest < 0:
+            raise UnsupportedLayer(
+                f"no certificate for `{graph.nodes[self._start].path}` (Dense): its biases count for less in the NTK "
+                'than its weights do. Use the parametrisation "ntk", or nl.smooth.'
+            )
+        self.is_homogeneous = self.is_homogeneous and self._rest == 0
+
+    def along(self, y: Tensor, norm_x: Tensor, norm_z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute H(y, 0, 1/ρ) with its first two derivatives in y; all three in the shape of y.
+
+        Args:
+            y: cosines.
+            norm_x: ρ, which broadcasts against y.
+            norm_z: |ẑ|, likewise.
+        """
+        start = variable(y, 0, 1)
+        one = constant(torch.ones_like(y), start)
+        inverse = constant((1 / norm_x).expand_as(y), start)
+        jet = self._run(start, one, inverse, norm_z)
+        assert isinstance(jet.value, Tensor)
+        return jet.value, *jet.first, *jet.second  # type: ignore[return-value]
+
+    def about(self, y: Tensor, norm_x: Tensor, norm_z: Tensor, reach: tuple[Tensor, Tensor, Tensor]) -> tuple[Jet, Jet]:
+        """Compute H and its derivatives in (y, r, β) in a point with r = 0, and enclose them in a box about it.
+
+        Every cosine on the way is enclosed in the mean-value form too, by its derivatives in the box and its value in the
+        point: what intervals alone lose, because K and the variances vary together, is then of second order.
+
+        Args:
+            y: cosines.
+            norm_x: ρ in the point, which broadcasts against y.
+            norm_z: |ẑ|, likewise.
+            reach: how far y and β go to both sides, and r upwards, in the order (y, r, β); each broadcasts against y.
+        """
+        y, beta, by_y, by_r, by_beta = torch.broadcast_tensors(y, 1 / norm_x, *reach)  # type: ignore[no-untyped-call]
+        cosines: list[Jet] = []
+
+        def remember(cosine: Jet) -> Jet:
+            cosines.append(cosine)
+            return cosine
+
+        in_point = (y, torch.zeros_like(y), beta)
+        point = self._run(*_inputs(in_point), norm_z, remember)
+        remembered = iter(cosines)
+        in_box = (
+            Interval(y - by_y, y + by_y),
+            Interval(torch.zeros_like(y), by_r),
+            Interval(beta - by_beta, beta + by_beta),
+        )
+        box = self._run(
+            *_inputs(in_box), norm_z, lambda cosine: cosine.tightened(next(remembered), (by_y, by_r, by_beta))
+        )
+        return point, box
+
+    def enclosed(self, y: Interval, r: Interval, beta: Interval, norm_z: Tensor) -> Interval:
+        """Enclose H over boxes, by intervals alone, which may reach the cosine 1."""
+        value = self._run(*_inputs((y, r, beta)), norm_z).value
+        assert isinstance(value, Interval)
+        return value
+
+    def _run(self, y: Jet, growth: Jet, inverse: Jet, norm_z: Tensor, seen: Callable[[Jet], Jet] | None = None) -> Jet:
+        """Run the recursion from the first layer on.
+
+        Args:
+            y: <ẑ/|ẑ|, x̂/ρ>.
+            growth: |x̂|² / ρ².
+            inverse: 1 / ρ.
+            norm_z: |ẑ|, which broadcasts against y.
+            seen: is shown the cosine of every activation, and returns the one that is used.
+        """
+        per_z = (1 / norm_z).expand_as(_middle(y.value))
+        ones = torch.ones_like(per_z)
+        # What a constant in K or Θ becomes after the division by |ẑ|ρ.
+        both, square = inverse.times(per_z), inverse * inverse
+        ntk = y.times(self._share)
+        if self._rest:
+            ntk = ntk + both.times(self._rest)
+        states = {self._start: _State(y, ntk, growth, ones)}
+        for index, node in enumerate(self._nodes[self._start + 1 :], self._start + 1):
+            inputs = [states[i] for i in node.inputs]
+            states[index] = self._step(node, inputs, both, square, per_z.square(), seen)
+        last = states[len(self._nodes) - 1]
+        return last.ntk if self.kind == "ntk" else last.nngp
+
+    def _step(
+        self,
+        node: Node,
+        inputs: list[_State],
+        both: Jet,
+        square: Jet,
+        per_z: Tensor,
+        seen: Callable[[Jet], Jet] | None,
+    ) -> _State:
+        operation, state = node.operation, inputs[0]
+        if isinstance(operation, Dense):
+            scales = operation.scales
+            if node is self._nodes[-1]:  # whose biases are in `offset`
+                scales = replace(scales, b_std=0.0, bias_share=0.0)
+            return _dense(state, scales, both, square, per_z)
+        if isinstance(operation, Activation) and isinstance(operation.dual, LeakyReLU):
+            return _leaky_relu(state, operation.dual.slope, seen)
+        if isinstance(operation, Scale):
+            factor = operation.factor**2
+            return _each(state, lambda jet: jet.times(factor), state.q_z * factor)
+        if isinstance(operation, Sum):
+            total = state
+            for other in inputs[1:]:
+                total = _State(
+                    total.nngp + other.nngp, total.ntk + other.ntk, total.q_x + other.q_x, total.q_z + other.q_z
+                )
+            return total
+        return state  # Flatten without positions
+
+
+def _inputs(values: tuple[Number, Number, Number]) -> tuple[Jet, Jet, Jet]:
+    """Return y, |x̂|²/ρ² = 1 + r and β as functions of (y, r, β)."""
+    y, r, beta = (variable(value, index, 3) for index, value in enumerate(values))
+    return y, r.plus(1.0), beta
+
+
+def _dense(state: _State, scales: Scales, both: Jet, square: Jet, per_z: Tensor) -> _State:
+    """Compute K <- w² K + b² and Θ <- weight_share K + bias_share + w² Θ; see `ntklens.kernels.rules.operations.affine`."""
+    w, b = scales.w_std**2, scales.b_std**2
+    ntk = state.nngp.times(scales.weight_share) + state.ntk.times(w)
+    nngp, q_x, q_z = state.nngp.times(w), state.q_x.times(w), state.q_z * w
+    if scales.bias_share:
+        ntk = ntk + both.times(scales.bias_share)
+    if b:
+        nngp, q_x, q_z = nngp + both.times(b), q_x + square.times(b), q_z + b * per_z
+    return _State(nngp, ntk, q_x, q_z)
+
+
+def _leaky_relu(state: _State, slope: float, seen: Callable[[Jet], Jet] | None) -> _State:
+    """Compute K <- (1 - a)² s κ1(K/s) + a K and Θ <- Θ ((1 - a)² κ0(K/s) + a) with s = √(q_x q_z)."""
+    root_x, root_z = state.q_x.sqrt(), state.q_z.sqrt()
+    cosine = (state.nngp * root_x.reciprocal()).times(1 / root_z)
+    if seen is not None:
+        cosine = seen(cosine)
+    factor = (1 - slope) ** 2
+    nngp = (root_x * cosine.kappa1()).times(root_z * factor)
+    derivative = cosine.kappa0().times(factor)
+    if slope:
+        nngp, derivative = nngp + state.nngp.times(slope), derivative.plus(slope)
+    variance = (1 + slope**2) / 2
+    return _State(nngp, state.ntk * derivative, state.q_x.times(variance), state.q_z * variance)
+
+
+def _each(state: _State, rule: Callable[[Jet], Jet], q_z: Tensor) -> _State:
+    return _State(rule(state.nngp), rule(state.ntk), rule(state.q_x), q_z)
+
+
+def _middle(value: Number) -> Tensor:
+    return value.low if isinstance(value, Interval) else value
+
+
+def _first_layer(graph: Graph) -> int:
+    """Return the index of the dense layer that reads the data; check that the rest is known."""
+    for node in graph.nodes:
+        operation = node.operation
+        known = isinstance(operation, (Input, Dense, Flatten, Scale, Sum)) or (
+            isinstance(operation, Activation) and isinstance(operation.dual, LeakyReLU)
+        )
+        # Positions are only allowed before the first layer reads all of them.
+        if not known or (node.size != (1, 1) and not isinstance(operation, (Input, Flatten))):
+            raise _unsupported(node)
+    first = next((i for i, node in enumerate(graph.nodes) if isinstance(node.operation, Dense)), None)
+    if first is None or any(not isinstance(node.operation, (Input, Flatten)) for node in graph.nodes[:first]):
+        raise _unsupported(graph.nodes[1 if len(graph.nodes) > 1 else 0])
+    if any(i < first for node in graph.nodes[first + 1 :] for i in node.inputs):
+        raise _unsupported(graph.nodes[-1])
+    return first
+
+
+def _unsupported(node: Node) -> UnsupportedLayer:
+    where = f"`{node.path}` " if node.path else ""
+    return UnsupportedLayer(
+        f"no certificate for {where}({node.operation}): proofs are known for networks of dense layers with ReLU, LeakyReLU "
+        "or absolute values. Use nl.smooth, which certifies a smoothed classifier with a stated probability."
+    )
