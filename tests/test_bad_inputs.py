@@ -51,6 +51,7 @@ WITHOUT_DATA = {
     "Check": "what `diagnose` returns",
     "CollectiveFlips": "what `collective_flips` returns",
     "Filter": "a protocol; the filters are in the table",
+    "FilterChoice": "what `choose_filter` returns",
     "InputError": "an error",
     "Kernel": "abstract; the kernels are in the table",
     "NtklensError": "an error",

@@ -92,6 +92,15 @@ ROWS = [
         {"spectrum": k.refused(text="x", number=3)},
     ),
     Callee(
+        "KernelMachine.with_coefficients",
+        lambda **a: machine().with_coefficients(**a).outputs(images()),
+        lambda: {"coefficients": torch.ones(6, 1), "filter": nl.Ridge(0.1)},
+        {
+            "coefficients": (*k.NUMBERS, *k.refused(too_few=lambda v: v[:-1], one_axis=lambda v: v[:, 0])),
+            "filter": (*FILTER, *k.refused(nothing=None)),
+        },
+    ),
+    Callee(
         "KernelMachine.expand",
         lambda coefficients, arithmetic: machine().expand(coefficients, arithmetic)(images()),
         lambda: {"coefficients": torch.ones(6, 2), "arithmetic": torch.float64},

@@ -126,7 +126,7 @@ def _near(natural: Number, centre: Number, slopes: Sequence[Number], reach: Sequ
 
 
 def variable(value: Number, index: int, count: int) -> Jet:
-    """Return one of `count` variables as a function of them."""
+    """Return one of `count` variables as a function of them; with a count of 0 no derivatives are kept."""
     zero = _like(value, 0.0)
     first = tuple(_like(value, 1.0) if i == index else zero for i in range(count))
     return Jet(value, first, (zero,) * (count * (count + 1) // 2))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ntklens.arguments import as_count
 from ntklens.attacks import Threat
 from ntklens.bounds.balls import Balls, balls
 from ntklens.bounds.lower import linear_bounds, quadratic_bound
@@ -43,7 +44,7 @@ class KernelBounds:
 
     def __init__(self, kernel: Kernel, inputs: Tensor, memory_limit: int = 1 << 30) -> None:
         self.inputs = inputs.to(torch.float64)
-        self.memory_limit = memory_limit
+        self.memory_limit = as_count(memory_limit, "memory_limit")
         self.profile: Profile | None = None
         if isinstance(kernel, LinearKernel):
             return

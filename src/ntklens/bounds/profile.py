@@ -132,7 +132,7 @@ class Profile:
 
     def enclosed(self, y: Interval, r: Interval, beta: Interval, norm_z: Tensor) -> Interval:
         """Enclose H over boxes, by intervals alone, which may reach the cosine 1."""
-        value = self._run(*_inputs((y, r, beta)), norm_z).value
+        value = self._run(*_inputs((y, r, beta), derivatives=0), norm_z).value
         assert isinstance(value, Interval)
         return value
 
@@ -190,9 +190,9 @@ class Profile:
         return state  # Flatten without positions
 
 
-def _inputs(values: tuple[Number, Number, Number]) -> tuple[Jet, Jet, Jet]:
-    """Return y, |x̂|²/ρ² = 1 + r and β as functions of (y, r, β)."""
-    y, r, beta = (variable(value, index, 3) for index, value in enumerate(values))
+def _inputs(values: tuple[Number, Number, Number], derivatives: int = 3) -> tuple[Jet, Jet, Jet]:
+    """Return y, |x̂|²/ρ² = 1 + r and β as functions of (y, r, β), with derivatives in all three or in none."""
+    y, r, beta = (variable(value, index, derivatives) for index, value in enumerate(values))
     return y, r.plus(1.0), beta
 
 

@@ -3,5 +3,19 @@
 from ntklens.certificates.evasion import certify
 from ntklens.certificates.labels import CollectiveFlips, LabelFlips, collective_flips, label_flips
 from ntklens.certificates.result import Certificates
+from ntklens.certificates.smoothing import Smoothed, smooth
+from ntklens.certificates.training import FilterChoice, certified_fit, choose_filter
 
-__all__ = ["Certificates", "CollectiveFlips", "LabelFlips", "certify", "collective_flips", "label_flips"]
+__all__ = [
+    "Certificates",
+    "CollectiveFlips",
+    "FilterChoice",
+    "LabelFlips",
+    "Smoothed",
+    "certified_fit",
+    "certify",
+    "choose_filter",
+    "collective_flips",
+    "label_flips",
+    "smooth",
+]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.arguments import as_count, check_range
+from ntklens.arguments import check_range
 from ntklens.attacks import Threat, pgd
 from ntklens.attacks.balls import Bounds
 from ntklens.attacks.checks import check_attack, check_reach
@@ -76,7 +76,6 @@ def certify(
     threat = _checked_threat(eps, norm, bounds, attack)
     if tiers not in ("both", "linear"):
         raise InputError(f'expected tiers "both" or "linear"; got {tiers!r}.')
-    as_count(memory_limit, "memory_limit")
     if not isinstance(machine, KernelMachine):
         raise InputError(
             f"expected machine as a KernelMachine; got {type(machine).__name__}. nl.smooth certifies any classifier."

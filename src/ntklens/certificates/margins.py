@@ -42,11 +42,7 @@ class Margins:
 
     def rivals(self, label: int) -> Float[Tensor, "n F"]:
         """Return the coefficients whose functions are all positive where this class is predicted."""
-        a = self._coefficients
-        if a.shape[1] == 1:
-            return a if label else -a
-        others = [c for c in range(a.shape[1]) if c != label]
-        return a[:, label, None] - a[:, others]
+        return rivals(self._coefficients, label)
 
     def linear(
         self,
@@ -102,3 +98,16 @@ class Margins:
                 if found[rival] <= 0:
                     break
         return float(found.min())
+
+
+def rivals(outputs: Float[Tensor, "n O"], label: int) -> Float[Tensor, "n F"]:
+    """Return the differences between a class's column and each other one; for one column, which is f, f or -f.
+
+    Args:
+        outputs: coefficients or values of a machine's outputs.
+        label: the class.
+    """
+    if outputs.shape[1] == 1:
+        return outputs if label else -outputs
+    others = [c for c in range(outputs.shape[1]) if c != label]
+    return outputs[:, label, None] - outputs[:, others]

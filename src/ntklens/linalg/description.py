@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ntklens.errors import InputError
-from ntklens.linalg.filters import Band, Filter, GradientDescent, GradientFlow, Ridge, whole_indices
+from ntklens.linalg.filters import Band, Filter, GradientDescent, GradientFlow, Ridge, Trained, whole_indices
 
 _FIELDS: dict[type, dict[str, Callable[[Any], Any]]] = {
     Ridge: {"rho": float},
     GradientFlow: {"time": float, "learning_rate": float},
     GradientDescent: {"steps": int, "learning_rate": float},
+    Trained: {"objective": str},
     Band: {"indices": lambda indices: list(whole_indices(indices))},
 }
 """The fields of each filter with the plain type that a file has them in."""

@@ -164,6 +164,24 @@ class Band:
         return torch.zeros_like(eigenvalues).index_copy(0, index, 1 / chosen)
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The place of a filter in a machine whose coefficients are no function of the spectrum, because they were trained.
+
+    Attributes:
+        objective: how they were trained, in words.
+    """
+
+    objective: str
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        """Raise InputError: there are no weights of eigenvectors."""
+        raise InputError(
+            f"the coefficients of this machine were trained ({self.objective}), and no filter gives them. "
+            "For another machine take another filter: machine.refilter(nl.Ridge(0.1))."
+        )
+
+
 def inverts(g: Filter) -> bool:
     """Return whether a filter is g(λ) = 1/λ, training for infinite time."""
     return (isinstance(g, Ridge) and g.rho == 0) or (isinstance(g, GradientFlow) and math.isinf(g.time))

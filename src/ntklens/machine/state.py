@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from ntklens.arguments import as_floats
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import Applied, Factorisation, Filter, Spectrum
+from ntklens.linalg import Applied, Factorisation, Filter, Spectrum, check_filter
 from ntklens.linalg.tiles import Home, TiledFactorisation
 from ntklens.machine import file as machine_file
 
@@ -73,6 +75,22 @@ class FittedState(nn.Module):
         self._buffers.update(train_inputs=train_inputs, targets=targets, coefficients=coefficients)
         self._factorisation = self._spectrum = self._expanded = self._solution = self._home = None
         self._shared = {}
+
+    def with_coefficients(self, coefficients: Float[Tensor, "n O"], filter: Filter) -> Any:
+        """Return a machine with other coefficients on the same training data, which shares its matrix and spectrum.
+
+        Args:
+            coefficients: α of f(x) = Θ(x, X) α, one column per target.
+            filter: what stands in a filter's place, such as `Trained`.
+        """
+        a = as_floats(coefficients, "coefficients").detach().to(torch.float64)
+        if a.shape != self.targets.shape:
+            raise InputError(f"expected coefficients of shape {tuple(self.targets.shape)}; got {tuple(a.shape)}.")
+        check_filter(filter)
+        twin = self._twin()
+        twin.__dict__.update(filter=filter, _spectrum=None)
+        twin.coefficients, twin._solution = a, Applied(a, repr(filter))
+        return twin
 
     def _twin(self) -> Any:
         """Return a copy that shares everything, and whose tensors can be replaced without a change of this machine."""
