@@ -48,6 +48,7 @@ VALUES = {
     "--w-std": [*NUMBER, "0"],
     "--b-std": NUMBER,
     "--ridge": NUMBER,
+    "--top": [*COUNT, "99999"],
     "--eps": [*NUMBER, "8", "1/0", "8/255/2"],
     "--norm": ["", "l1", "2"],
     "--steps": COUNT,
@@ -128,6 +129,7 @@ BESIDE = {
 
 BESIDE_OF = {
     ("fit", "--steps"): ["--learning-rate", "0.01"],
+    ("certify", "--steps"): [],
     ("fit", "--learning-rate"): ["--time", "1"],
     ("fit", "--memory-limit"): ["--store", "tiles"],
     ("kernel", "--memory-limit"): ["--store", "tiles"],
@@ -161,7 +163,20 @@ NAMES = {
 }
 """What the sentence calls an option, as a regular expression, where that is not its name."""
 
-NO_VALUE = {"--all", "--grey", "--rgb", "--overwrite", "--resume", "--json", "--checks", "--strict", "--png", "--help"}
+NO_VALUE = {
+    "--all",
+    "--grey",
+    "--rgb",
+    "--overwrite",
+    "--resume",
+    "--json",
+    "--checks",
+    "--strict",
+    "--png",
+    "--quick",
+    "--radius",
+    "--help",
+}
 """Options that are switches."""
 LEFT_OUT = {
     ("data", "--data-dir"): "a list of what is there, in any folder",

@@ -9,13 +9,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ntklens.cli import console
+from ntklens.cli.folders import folder_of
 from ntklens.cli.homes import how_to_go_on, opened, rescaled
 from ntklens.cli.planned import PlannedHome
 from ntklens.errors import InputError
@@ -85,7 +86,7 @@ def run_fit(settings: Settings) -> None:
         *(["fit"] if is_whole else ["kernel matrix", "solution"]),
         *(["accuracy"] if len(context.data.test) else []),
     ]
-    with folder_of(settings.out, overwrite=settings.overwrite):
+    with folder_of(settings.out, RESULT, _OURS, "fit", overwrite=settings.overwrite):
         is_factored = not is_whole and isinstance(settings.home, MemoryHome | None)
         advice = faster_blas_advice() if is_factored else None
         if advice:
@@ -256,32 +257,6 @@ def _tell(settings: Settings, machine: KernelMachine, facts: dict[str, Any]) -> 
         f"took {spent or 'less than a second'}" + ("" if peak is None else f"; at most {peak / 1e9:.2f} GB of memory")
     )
     console.say(f"machine: {settings.out / MACHINE}")
-
-
-@contextmanager
-def folder_of(out: Path, *, overwrite: bool) -> Iterator[None]:
-    """Make the folder of a fit; if nothing is written to it, remove it again.
-
-    Raises:
-        InputError: it holds a finished fit that is not to be replaced, or something else, or cannot be written.
-    """
-    if (out / RESULT).is_file() and not overwrite:
-        raise InputError(f"{out} holds a finished fit; choose another --out, or pass --overwrite to replace it.")
-    if out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} - _OURS - {RESULT}):
-        raise InputError(f"{out} is not the folder of a fit, so nothing is written to it; choose another --out.")
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror or error}); choose another --out.") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # a folder that is not empty stays
-            for folder in made:
-                folder.rmdir()
 
 
 @contextmanager
