@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from ntklens.linalg import (
         Band,
         ClusterHome,
+        CrossEntropy,
         Filter,
         GradientDescent,
         GradientFlow,
@@ -81,6 +82,7 @@ else:
         "Check": "attacks",
         "ClusterHome": "linalg",
         "CollectiveFlips": "certificates",
+        "CrossEntropy": "linalg",
         "Dataset": "data",
         "EmpiricalKernel": "kernels",
         "Estimate": "statistics",
@@ -162,6 +164,7 @@ __all__ = [
     "Check",
     "ClusterHome",
     "CollectiveFlips",
+    "CrossEntropy",
     "Dataset",
     "EmpiricalKernel",
     "Estimate",

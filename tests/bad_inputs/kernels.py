@@ -261,6 +261,13 @@ ROWS = [
         names={"learning_rate": "learning rate"},
     ),
     Callee(
+        "CrossEntropy",
+        nl.CrossEntropy,
+        lambda: {"time": 2.0, "learning_rate": 0.5},
+        {"time": k.LENGTH, "learning_rate": k.POSITIVE},
+        names={"learning_rate": "learning rate"},
+    ),
+    Callee(
         "GradientDescent",
         nl.GradientDescent,
         lambda: {"steps": 2, "learning_rate": 0.5},

@@ -2,6 +2,7 @@
 
 from ntklens.linalg.applied import Applied
 from ntklens.linalg.cost import factor_seconds
+from ntklens.linalg.cross_entropy import CrossEntropy, cross_entropy_flow
 from ntklens.linalg.description import describe, described
 from ntklens.linalg.factorisation import Factorisation, equal_rows
 from ntklens.linalg.filters import (
@@ -12,6 +13,7 @@ from ntklens.linalg.filters import (
     Indices,
     Ridge,
     Trained,
+    Unfiltered,
     check_filter,
     check_indices,
     inverts,
@@ -26,6 +28,7 @@ __all__ = [
     "Applied",
     "Band",
     "ClusterHome",
+    "CrossEntropy",
     "Factorisation",
     "Filter",
     "GradientDescent",
@@ -36,8 +39,10 @@ __all__ = [
     "Spectrum",
     "StoreHome",
     "Trained",
+    "Unfiltered",
     "check_filter",
     "check_indices",
+    "cross_entropy_flow",
     "describe",
     "described",
     "equal_rows",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ntklens.errors import InputError
+from ntklens.linalg.cross_entropy import CrossEntropy
 from ntklens.linalg.filters import Band, Filter, GradientDescent, GradientFlow, Ridge, Trained, whole_indices
 
 _FIELDS: dict[type, dict[str, Callable[[Any], Any]]] = {
@@ -14,6 +15,7 @@ _FIELDS: dict[type, dict[str, Callable[[Any], Any]]] = {
     GradientFlow: {"time": float, "learning_rate": float},
     GradientDescent: {"steps": int, "learning_rate": float},
     Trained: {"objective": str},
+    CrossEntropy: {"time": float, "learning_rate": float},
     Band: {"indices": lambda indices: list(whole_indices(indices))},
 }
 """The fields of each filter with the plain type that a file has them in."""

@@ -45,7 +45,8 @@ def check_filter(value: Any) -> None:
         raise InputError(f"expected a filter, such as nl.Ridge(0.1); got {value!r}.")
 
 
-def _checked(value: float, name: str, *, positive: bool = False, finite: bool = True) -> float:
+def checked_number(value: float, name: str, *, positive: bool = False, finite: bool = True) -> float:
+    """Return a number that a filter takes: of 0 or more, or positive, and mostly finite; InputError for another."""
     value = as_number(value, name)
     in_range = value > 0 if positive else value >= 0
     if not in_range or (finite and not math.isfinite(value)):
@@ -61,7 +62,7 @@ class Ridge:
     rho: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rho", _checked(self.rho, "ridge"))
+        object.__setattr__(self, "rho", checked_number(self.rho, "ridge"))
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Compute 1 / (λ + ρ)."""
@@ -84,8 +85,8 @@ class GradientFlow:
     learning_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "time", _checked(self.time, "time", finite=False))
-        rate = _checked(self.learning_rate, "learning rate", positive=True)
+        object.__setattr__(self, "time", checked_number(self.time, "time", finite=False))
+        rate = checked_number(self.learning_rate, "learning rate", positive=True)
         object.__setattr__(self, "learning_rate", rate)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ class GradientDescent:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", as_count(self.steps, "steps", least=0))
-        rate = _checked(self.learning_rate, "learning rate", positive=True)
+        rate = checked_number(self.learning_rate, "learning rate", positive=True)
         object.__setattr__(self, "learning_rate", rate)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
@@ -164,9 +165,25 @@ class Band:
         return torch.zeros_like(eigenvalues).index_copy(0, index, 1 / chosen)
 
 
+class Unfiltered:
+    """What stands in the place of a filter where the coefficients are no function of the spectrum."""
+
+    @property
+    def how(self) -> str:
+        """How the coefficients are found, in words."""
+        raise NotImplementedError
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        """Raise InputError: there are no weights of eigenvectors."""
+        raise InputError(
+            f"the coefficients of this machine were trained ({self.how}), and no filter gives them. "
+            "For another machine take another filter: machine.refilter(nl.Ridge(0.1))."
+        )
+
+
 @dataclass(frozen=True)
-class Trained:
-    """The place of a filter in a machine whose coefficients are no function of the spectrum, because they were trained.
+class Trained(Unfiltered):
+    """Coefficients that were trained outside of a machine; see `KernelMachine.with_coefficients`.
 
     Attributes:
         objective: how they were trained, in words.
@@ -174,12 +191,10 @@ class Trained:
 
     objective: str
 
-    def __call__(self, eigenvalues: Tensor) -> Tensor:
-        """Raise InputError: there are no weights of eigenvectors."""
-        raise InputError(
-            f"the coefficients of this machine were trained ({self.objective}), and no filter gives them. "
-            "For another machine take another filter: machine.refilter(nl.Ridge(0.1))."
-        )
+    @property
+    def how(self) -> str:
+        """How they were trained."""
+        return self.objective
 
 
 def inverts(g: Filter) -> bool:

@@ -14,10 +14,20 @@ from ntklens.errors import InputError, NumericalFailure
 from ntklens.estimator import Estimator
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
-from ntklens.linalg import Applied, Factorisation, Filter, Ridge, Spectrum, check_filter, inverts
+from ntklens.linalg import (
+    Applied,
+    CrossEntropy,
+    Factorisation,
+    Filter,
+    Ridge,
+    Spectrum,
+    Unfiltered,
+    check_filter,
+    inverts,
+)
 from ntklens.linalg.tiles import Home, TiledFactorisation
 from ntklens.machine import file as machine_file
-from ntklens.machine.matrix import check_home, factored, merged_groups
+from ntklens.machine.matrix import check_home, factored, merged_groups, trained_on_cross_entropy
 from ntklens.machine.outputs import ExpansionOutputs
 from ntklens.machine.spread import spread
 from ntklens.machine.state import TENSORS, FittedState, warn_of_copies
@@ -145,6 +155,8 @@ class KernelMachine(FittedState, Estimator):
     def _filtered(self, columns: Tensor, progress: Report | None = None) -> Tensor:
         """Compute V g(Λ) Vᵀ columns, with equal training inputs taken as one where g inverts Θ."""
         factors = self._factors
+        if isinstance(self.filter, CrossEntropy):
+            return trained_on_cross_entropy(factors, self.filter, columns, progress)
         if isinstance(factors, TiledFactorisation):
             coefficients = factors.apply(self.filter, columns, self._spectrum, progress)
             groups = factors.groups
@@ -228,6 +240,8 @@ class KernelMachine(FittedState, Estimator):
     @torch.no_grad()
     def readout(self, x: Float[Tensor, "m *shape"]) -> Float[Tensor, "m n"]:
         """Return Θ(x, X) V g(Λ) Vᵀ: the weights of the training targets in the outputs, which are these times Y."""
+        if isinstance(self.filter, Unfiltered):
+            self.filter(self.double_inputs)  # which raises: the outputs are not linear in the targets
         # The filter acts on columns, and V g(Λ) Vᵀ is symmetric.
         return self._filtered(self.kernel(self.checked(x).to(torch.float64), self.double_inputs).T).T
 

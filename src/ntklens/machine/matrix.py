@@ -11,7 +11,17 @@ from torch import Tensor
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.entries import KernelEntries
-from ntklens.linalg import Factorisation, Filter, Ridge, equal_rows, factor_seconds, inverts
+from ntklens.linalg import (
+    Applied,
+    CrossEntropy,
+    Factorisation,
+    Filter,
+    Ridge,
+    cross_entropy_flow,
+    equal_rows,
+    factor_seconds,
+    inverts,
+)
 from ntklens.linalg.tiles import Home, MemoryHome, TiledFactorisation
 from ntklens.memory import check_room
 from ntklens.progress import FirstOfTwo, Report
@@ -99,6 +109,36 @@ def _whole(kernel: Kernel, inputs: Tensor, g: Filter, progress: Report | None) -
             "network's weights finite?"
         )
     return theta
+
+
+def trained_on_cross_entropy(
+    factors: Factorisation | TiledFactorisation, g: CrossEntropy, targets: Tensor, progress: Report | None = None
+) -> Tensor:
+    """Return the coefficients of gradient flow on the cross-entropy, (n, O).
+
+    Raises:
+        InputError: the targets are no classes.
+    """
+    is_class = (targets.abs() == 1) if targets.shape[1] == 1 else (targets.sum(1, keepdim=True) == 1) & (targets >= 0)
+    if not bool(is_class.all()) or (targets.shape[1] > 1 and not bool(((targets == 0) | (targets == 1)).all())):
+        raise InputError(
+            "expected y as class indices, on which a cross-entropy is defined; got float targets. Fit with y.long(), or "
+            "use GradientFlow."
+        )
+    if isinstance(factors, TiledFactorisation):
+        tiles = factors
+
+        def multiply(a: Tensor) -> Tensor:
+            return tiles.groups.spread(tiles.tiled.multiply(tiles.groups.merged(a)))
+    else:
+        theta = factors.matrix
+
+        def multiply(a: Tensor) -> Tensor:
+            return theta @ a
+
+    a, error, products = cross_entropy_flow(multiply, targets, factors.largest, g.learning_rate * g.time, progress)
+    factors.last = Applied(a, f"gradient flow {g.how}", error=error, iterations=products)
+    return a
 
 
 def merged_groups(factors: Factorisation, inputs: Tensor) -> Tensor:
