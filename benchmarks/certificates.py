@@ -1,7 +1,7 @@
 """Certificates beside attacks on Fashion-MNIST or MNIST: soundness, shares of images, and time.
 
-Run it with `python -m benchmarks.certificates sound FOLDER` or `python -m benchmarks.certificates table FOLDER [TRAIN] [TEST]
-[ten | PAIR ...]` (minutes to hours): the folder with the data sets' files.
+Run it with `python -m benchmarks.certificates sound FOLDER` or `python -m benchmarks.certificates table FOLDER [TRAIN]
+[TEST] [ten | PAIR ...]` (minutes to hours): the folder with the data sets' files.
 
 `sound` sets every bound of many machines against the least margin that PGD-100 from three starts, 1,000 corners and 1,000
 random points of the ball have: dense ReLU networks of one and three layers, with and without biases; all features, few, a
@@ -77,7 +77,7 @@ def sound(folder: str) -> None:
     data = nl.load_dataset("fashion-mnist", data_dir=folder)
     x, y = pair(data.train, (0, 6), 300)
     x, y = torch.cat([x, x[5:6]]).double(), torch.cat([y, y[5:6]])
-    tests, labels = pair(data.test, (0, 6), 4)
+    tests, _ = pair(data.test, (0, 6), 4)
     noise = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     images = torch.cat([tests.double(), noise, torch.zeros(1, 1, 28, 28).double(), x[:1], x[5:6]])
     total = above = 0

@@ -5,6 +5,7 @@ each of them is, and what follows. The modules, in the order to read them:
 
 - `eigenfeatures`: the features, their outputs, accuracies and input gradients.
 - `under_attack`: every feature attacked at every image, all of them at once.
+- `proved`: every feature certified at every image, the lower end of its robustness.
 - `scores`: accuracies with intervals, and the categories robust, partly robust, non-robust, not useful.
 - `subsets`: sets of features by category and by bands of the spectrum, and what of the labels they carry.
 - `head_tail`: the first features, as many as half of the images choose, and all the rest.
@@ -12,6 +13,7 @@ each of them is, and what follows. The modules, in the order to read them:
 - `consistency`: whether the kernels of two architectures have the same features.
 - `held_out`: whether they are the same functions, by their outputs at images that neither was fitted on.
 - `robust_data`: a training set that keeps chosen features only.
+- `shortcuts`: which features rely on an attribute that is no part of the class.
 """
 
 from ntklens.attacks import Threat
@@ -46,6 +48,7 @@ from ntklens.features.scores import (
     above_majority,
     categories,
 )
+from ntklens.features.shortcuts import ShortcutAudit, shortcut_audit
 from ntklens.features.subsets import attribution, bands, class_shares, subsets
 from ntklens.features.under_attack import Outcomes
 
@@ -59,6 +62,7 @@ __all__ = [
     "NTKFeatures",
     "Outcomes",
     "ProjectedData",
+    "ShortcutAudit",
     "Threat",
     "above_majority",
     "attribution",
@@ -87,6 +91,7 @@ __all__ = [
     "robust_dataset",
     "scalar_pictures",
     "share_learned",
+    "shortcut_audit",
     "subsets",
     "subspace_overlap",
 ]
