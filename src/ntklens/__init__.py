@@ -135,7 +135,7 @@ else:
     }
     """The module of each public name."""
 
-    _SUBMODULES = {*_MODULE_OF.values(), "record", "report", "study"}
+    _SUBMODULES = {*_MODULE_OF.values(), "audits", "record", "report", "study"}
     """Submodules that `ntklens.NAME` loads, as in `ntklens.attacks.accuracy`."""
 
     def __getattr__(name: str) -> object:
