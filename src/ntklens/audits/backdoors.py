@@ -1,8 +1,8 @@
 """Backdoor audit: how many bad training images does it take before a trigger decides the class?
 
 A backdoor is a trigger, such as a patch, that makes a model predict a chosen class wherever it is seen, while its accuracy
-on clean images stays what it was. Whoever can add images to a training set can plant one (Hayase & Oh 2023 choose them through
-the NTK). The audit plants one in a copy of a machine, image by image, and counts. It returns figures, not images.
+on clean images stays what it was. Whoever can add images to a training set can plant one; Hayase & Oh (2023) choose them
+through the NTK. The audit plants one in a copy of a machine, image by image, and counts. It returns figures, not images.
 
 Adding the training image p with the target y_p to a ridge machine changes its outputs by
 

@@ -30,7 +30,7 @@ from ntklens.machine import file as machine_file
 from ntklens.machine.matrix import check_home, factored, merged_groups, trained_on_cross_entropy
 from ntklens.machine.outputs import ExpansionOutputs
 from ntklens.machine.spread import spread
-from ntklens.machine.state import TENSORS, FittedState, warn_of_copies
+from ntklens.machine.state import FittedState, warn_of_copies
 from ntklens.modules import without_autocast
 from ntklens.progress import Report
 from ntklens.targets import class_logits, regression_targets
@@ -339,20 +339,6 @@ class KernelMachine(FittedState, Estimator):
             inputs = self._shared["inputs"] = self.train_inputs.to(torch.float64)
         return inputs
 
-    def save(self, path: str | Path) -> None:
-        """Write the training data and the coefficients to a safetensors file.
-
-        The filter, the arithmetic and an analytic kernel are saved with them. A kernel that depends on weights or on code
-        of yours is not: `load` takes it again.
-
-        Raises:
-            InputError: the machine is not fitted, or the file cannot be written.
-        """
-        self._check_fitted()
-        path = as_path(path, "path")
-        tensors = {name: getattr(self, name) for name in TENSORS}
-        machine_file.write(path, tensors, self.kernel, self.filter, self.arithmetic)
-
     @classmethod
     def load(cls, path: str | Path, kernel: Kernel | None = None, filter: Filter | None = None) -> KernelMachine:
         """Return a machine that was saved.
@@ -393,10 +379,6 @@ class KernelMachine(FittedState, Estimator):
             x, kernel=self.kernel, filter=self.filter, train=self.double_inputs, readout=self.readout(x),
             kept=self._shared, diagonal=diagonal,
         )  # fmt: skip
-
-    def _check_fitted(self) -> None:
-        if not self.is_fitted:
-            raise InputError("the machine has no training data yet. Call fit(x, y) or KernelMachine.load first.")
 
 
 def _check_arithmetic(dtype: torch.dtype) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ntklens.arguments import as_floats
+from ntklens.arguments import as_floats, as_path
 from ntklens.errors import InputError
 from ntklens.kernels.base import Kernel
 from ntklens.kernels.expansion import Expansion
@@ -35,6 +36,7 @@ class FittedState(nn.Module):
     train_inputs: Tensor
     targets: Tensor
     coefficients: Tensor
+    arithmetic: torch.dtype
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,6 +93,24 @@ class FittedState(nn.Module):
         twin.__dict__.update(filter=filter, _spectrum=None)
         twin.coefficients, twin._solution = a, Applied(a, repr(filter))
         return twin
+
+    def save(self, path: str | Path) -> None:
+        """Write the training data and the coefficients to a safetensors file.
+
+        The filter, the arithmetic and an analytic kernel are saved with them. A kernel that depends on weights or on code
+        of yours is not: `load` takes it again.
+
+        Raises:
+            InputError: the machine is not fitted, or the file cannot be written.
+        """
+        self._check_fitted()
+        path = as_path(path, "path")
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        machine_file.write(path, tensors, self.kernel, self.filter, self.arithmetic)
+
+    def _check_fitted(self) -> None:
+        if not self.is_fitted:
+            raise InputError("the machine has no training data yet. Call fit(x, y) or KernelMachine.load first.")
 
     def _twin(self) -> Any:
         """Return a copy that shares everything, and whose tensors can be replaced without a change of this machine."""
