@@ -8,7 +8,7 @@ import ntklens as nl
 from ntklens.attacks import Threat
 from ntklens.bounds import KernelBounds
 from ntklens.certificates import certified_fit, certify, choose_filter
-from ntklens.certificates.training import _Basis, _groups
+from ntklens.certificates.training import Basis, _groups
 from ntklens.errors import InputError
 from ntklens.kernels import analytic_kernel
 from ntklens.linalg import Trained
@@ -34,7 +34,7 @@ def fitted(classes):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_loss_is_convex_and_has_the_gradient_of_its_differences(classes, norm):
     machine, y = fitted(classes), labels(classes)[0]
-    basis = _Basis(machine.factorisation.spectrum)
+    basis = Basis(machine.factorisation.spectrum)
     known = KernelBounds(machine.kernel, machine.double_inputs)
     groups = _groups(known, X[:20], y[:20], Threat(EPS if norm == "linf" else 0.3, norm), lambda share: None)
 
@@ -58,7 +58,7 @@ def test_the_loss_is_convex_and_has_the_gradient_of_its_differences(classes, nor
 def test_training_proves_more_than_its_start(classes):
     machine, (y, held, test) = fitted(classes), labels(classes)
     start = machine.refilter(nl.Ridge(0.03 * machine.factorisation.largest))
-    trained = certified_fit(machine, X, y, EPS, steps=30)
+    trained = certified_fit(machine, X, y, EPS, steps=20)
     before, after = (certify(m, X, y, EPS, tiers="linear") for m in (start, trained))
     loss = [torch.nn.functional.softplus(-5 * found.bound).mean() for found in (before, after)]
     assert loss[1] < 0.9 * loss[0]

@@ -1,5 +1,6 @@
 """Proofs beside attacks: certificates of kernel machines against changed images and changed labels."""
 
+from ntklens.certificates.adversarial import adversarial_flow, adversarial_ridge
 from ntklens.certificates.evasion import certify
 from ntklens.certificates.labels import CollectiveFlips, LabelFlips, collective_flips, label_flips
 from ntklens.certificates.result import Certificates
@@ -12,6 +13,8 @@ __all__ = [
     "FilterChoice",
     "LabelFlips",
     "Smoothed",
+    "adversarial_flow",
+    "adversarial_ridge",
     "certified_fit",
     "certify",
     "choose_filter",

@@ -113,7 +113,7 @@ def choose_filter(
         raise InputError("expected at least one filter to choose from; got an empty list.")
     for g in chosen:
         check_filter(g)
-    x, y, threat = _checked(machine, x, y, eps, norm, bounds)
+    x, y, threat = checked_images(machine, x, y, eps, norm, bounds)
     machines = [machine.refilter(g) for g in chosen]
     columns = [m.coefficients.to(torch.float64) for m in machines]
     known = KernelBounds(machine.kernel, machine.double_inputs, memory_limit)
@@ -218,7 +218,7 @@ def certified_fit(
     """
     steps, temperature = as_count(steps, "steps", least=0), _positive(temperature, "temperature")
     penalty, learning_rate = _positive(penalty, "penalty", zero=True), _positive(learning_rate, "learning_rate")
-    x, y, threat = _checked(machine, x, y, eps, norm, bounds)
+    x, y, threat = checked_images(machine, x, y, eps, norm, bounds)
     n = len(machine.train_inputs)
     needed = 8 * _NUMBERS_PER_TERM * len(x) * n
     if needed > as_count(memory_limit, "memory_limit"):
@@ -230,7 +230,7 @@ def certified_fit(
     with work("start") as part:
         start, validation = _start(machine, held_out, threat, part)
     spectrum = start.factorisation.spectrum
-    basis = _Basis(spectrum)
+    basis = Basis(spectrum)
     known = KernelBounds(machine.kernel, machine.double_inputs, memory_limit)
     with work("terms") as part:
         groups = _groups(known, x, y, threat, part)
@@ -260,7 +260,7 @@ def certified_fit(
     return trained
 
 
-class _Basis:
+class Basis:
     """Coefficients A = V Λ^(-1/2) β, for which |f|² in the kernel's norm is |β|².
 
     Args:
@@ -278,6 +278,10 @@ class _Basis:
     def coefficients(self, weights: Tensor) -> Tensor:
         """Return A for β."""
         return self._vectors @ (weights / self._roots[:, None])
+
+    def values(self, matrix: Tensor) -> Tensor:
+        """Return ψ(x) = Λ^(-1/2) Vᵀ Θ(X, x), whose products with β are the outputs, for Θ(x, X): (m, k)."""
+        return matrix @ self._vectors / self._roots
 
     def coordinates(self, coefficients: Tensor) -> Tensor:
         """Return β for A."""
@@ -340,7 +344,7 @@ def _start(
         return machine.refilter(Ridge(_START * largest)), None
     if not isinstance(held_out, tuple) or len(held_out) != 2:
         raise InputError(f"expected held_out as images and their classes, (x, y); got {type(held_out).__name__}.")
-    x, y, _ = _checked(machine, *held_out, threat.eps, threat.norm, threat.bounds)
+    x, y, _ = checked_images(machine, *held_out, threat.eps, threat.norm, threat.bounds)
     ridges = [Ridge(share * largest) for share in _STARTS]
     choice = choose_filter(machine, ridges, x, y, threat.eps, threat.norm, bounds=threat.bounds, progress=progress)
     known = KernelBounds(machine.kernel, machine.double_inputs)
@@ -351,9 +355,10 @@ def _start(
     return choice.machine, _Validation(x, y, threat, machine, kept)
 
 
-def _checked(
+def checked_images(
     machine: KernelMachine, x: Tensor, y: Tensor, eps: float, norm: str, bounds: Bounds
 ) -> tuple[Tensor, Tensor, Threat]:
+    """Return images, their classes and the ball; InputError for what does not fit the machine."""
     if not isinstance(machine, KernelMachine):
         raise InputError(f"expected machine as a KernelMachine; got {type(machine).__name__}.")
     threat = Threat(eps, norm, bounds=bounds)
