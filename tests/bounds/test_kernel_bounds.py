@@ -9,7 +9,7 @@ from torch import nn
 
 import ntklens as nl
 from ntklens.attacks import Threat
-from ntklens.bounds import KernelBounds, lower
+from ntklens.bounds import KernelBounds, linear
 from ntklens.errors import NumericalFailure, UnsupportedLayer
 from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel
 from ntklens.machine import KernelMachine
@@ -89,7 +89,7 @@ def test_no_bound_is_above_what_attacks_find(key, name, norm):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("key", KERNELS)
 def test_a_small_ball_has_the_slope_of_the_gradient(key, norm, monkeypatch):
-    monkeypatch.setattr(lower, "_SLACK", 0.0)  # which a small radius would divide
+    monkeypatch.setattr(linear, "_SLACK", 0.0)  # which a small radius would divide
     machine = machines(KERNELS[key])["few features"]
     bounds, x = KernelBounds(KERNELS[key], machine.double_inputs), DATA.test.x[:3].double()
     # Away from the pixels' bounds nothing is clipped.

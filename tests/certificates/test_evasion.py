@@ -93,6 +93,16 @@ def test_a_linear_machine_has_its_exact_radius():
     assert found.radius.numpy() == pytest.approx(exact.numpy(), rel=2e-3)
 
 
+def test_rounding_of_the_attacked_images_raises_no_alarm():
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(200, 400, generator=g)
+    machine = KernelMachine(LinearKernel(), nl.Ridge(1e-3)).fit(x, (x.mean(1) > 0.5).long())
+    at = 0.3 + 0.4 * torch.rand(50, 400, generator=g)
+    # The bound is exact here, so that an image outside of the ball by rounding would be below it.
+    found = certify(machine, at, machine.predict(at), 0.1)
+    assert (found.attacked_margin - found.bound).abs().max() < 1e-6
+
+
 def test_half_precision_of_the_arithmetic_changes_no_proof(two):
     y = (DATA.test.y % 2).long()
     rough = two.refilter(two.filter)

@@ -110,7 +110,10 @@ def test_filters_are_priced_together_as_they_are_alone(classes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"memory_limit": 1000}, r"120 images against 120 training images take .* raise memory_limit"),
+        (
+            {"memory_limit": 1000},
+            r"120 images against 120 training images take .* bytes, and memory_limit is 1,000.* raise memory_limit",
+        ),
         ({"temperature": 0.0}, r"temperature above 0"),
         ({"penalty": -1.0}, r"penalty of 0 or more"),
         ({"held_out": 3}, r"held_out as images and their classes"),

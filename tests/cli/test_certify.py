@@ -44,7 +44,8 @@ def test_a_saved_machine_is_certified_as_it_is(tmp_path):
     fitted = ntklens("fit", "fc1", *SMALL, "--ridge", "0.5", "--out", tmp_path / "fit")
     assert fitted.returncode == 0, fitted.stderr
     machine = tmp_path / "fit" / "machine.safetensors"
-    process = ntklens("certify", machine, *SMALL, "--eps", "2/255", "--out", tmp_path / "run", "--json")
+    same = [*SMALL[:2], *SMALL[4:]]  # without --train, which cannot change a machine
+    process = ntklens("certify", machine, *same, "--eps", "2/255", "--out", tmp_path / "run", "--json")
     assert process.returncode == 0, process.stderr
     printed = json.loads(process.stdout)
     data = nl.load_dataset("fashion-mnist-mini", classes=["2", "4"], train=60, test=12, size=14)
@@ -52,13 +53,21 @@ def test_a_saved_machine_is_certified_as_it_is(tmp_path):
     assert printed["certified_accuracy"] == found.certified_accuracy.value
     assert printed["attacked_accuracy"] == found.attacked_accuracy.value
     assert printed["filter"] == "Ridge(rho=0.5)"
-    refused = ntklens("certify", machine, *SMALL, "--ridge", "0.1", "--out", tmp_path / "other")
+    refused = ntklens("certify", machine, *same, "--ridge", "0.1", "--out", tmp_path / "other")
     assert refused.returncode == 2
     assert "--ridge cannot change a saved machine" in refused.stderr
     of_ten = ntklens("certify", machine, "--size", "14", "--out", tmp_path / "other")
     assert of_ten.returncode == 2
     assert "expected a machine of 10 classes" in of_ten.stderr
     assert not (tmp_path / "other").exists()
+    # Other classes than those of the fit, of which a machine's own file knows the number alone.
+    shirts = ["--classes", "0,6", *SMALL[2:]]
+    other = ntklens("certify", machine, *shirts, "--eps", "2/255", "--quick", "--out", tmp_path / "shirts")
+    assert other.returncode == 2
+    assert "--train cannot change a saved machine" in other.stderr
+    other = ntklens("certify", machine, *shirts[:2], *shirts[4:], "--quick", "--out", tmp_path / "shirts")
+    assert other.returncode == 0, other.stderr
+    assert "the machine was fitted on the classes Pullover, Coat, and the data has T-shirt/top, Shirt" in other.stderr
 
 
 def test_sentences_say_what_is_proved_and_about_what(tmp_path):

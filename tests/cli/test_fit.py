@@ -208,3 +208,10 @@ def test_other_folders_are_left_alone(tmp_path):
     assert process.returncode == 2
     assert "is not the folder of a fit" in process.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_store_within_the_folder_of_the_run_is_refused_before_any_work(tmp_path):
+    process = ntklens("fit", "fc1", *SMALL, "--store", tmp_path / "run" / "tiles", "--out", tmp_path / "run")
+    assert process.returncode == 2
+    assert "--store: expected a folder outside of --out" in process.stderr
+    assert not (tmp_path / "run").exists()

@@ -10,8 +10,9 @@ from torch import Tensor
 from ntklens.arguments import as_count
 from ntklens.attacks import Threat
 from ntklens.bounds.balls import Balls, balls
-from ntklens.bounds.lower import linear_bounds, quadratic_bound
+from ntklens.bounds.linear import linear_bounds
 from ntklens.bounds.profile import Profile
+from ntklens.bounds.quadratic import quadratic_bound
 from ntklens.bounds.terms import Training, terms
 from ntklens.errors import NumericalFailure, UnsupportedLayer
 from ntklens.kernels.analytic import AnalyticKernel
@@ -151,7 +152,10 @@ class BallBounds:
             return self._exact(column[:, None])[row, 0]
         alpha, offset = self._scaled(column[:, None])
         found = self._terms.of(one)
-        return quadratic_bound(found, self._kernel.training, self._area[one], alpha[:, 0], offset[0])
+        assert self._kernel.profile is not None
+        return quadratic_bound(
+            self._kernel.profile, found, self._kernel.training, self._area[one], alpha[:, 0], offset[0]
+        )
 
     def _scaled(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
         """Return α = a |ẑ|, and what the constant part of the kernel adds to each function."""

@@ -13,6 +13,7 @@ bound takes what it needs:
     k(y) ≤ the chord through c - s and c + s
     k(c) + k'(c) t + R(-s) t²/2 ≤ k(y) ≤ k(c) + k'(c) t + R(s) t²/2,   R(t) = 2 (k(c+t) - k(c) - k'(c) t) / t²
     k(y) + b⁻ r ≤ H(y, r, 1/N) ≤ k(y) + b⁺ r
+    H(y, r, 1/N) = k(y) + r (b + b' t + error)            for the second bound, in which the b' t cancel
     H(y, r, β) = H(y, r, 1/N) + (β - 1/N) (p + p' t + p'' (β - 1/N) + error),   |error| ≤ doubt
 
 The last line is in β, because ρ (β - 1/N) = -<e, δ̂> / N is linear in δ.
@@ -83,9 +84,9 @@ class Terms:
         chord_slope: of the chord.
         curvature_low: R(-s).
         curvature_high: R(s).
-        rise_low: b⁻.
-        rise_high: b⁺.
+        rise: how H changes with r.
         drift: how H changes with β; None where it does not depend on it.
+        reach: s.
         low: the interval of H for terms that are enclosed by it; 0 for the others.
         high: likewise.
     """
@@ -102,9 +103,9 @@ class Terms:
     chord_slope: Tensor
     curvature_low: Tensor
     curvature_high: Tensor
-    rise_low: Tensor
-    rise_high: Tensor
+    rise: Rise
     drift: Drift | None
+    reach: Tensor
     low: Tensor
     high: Tensor
 
@@ -115,6 +116,39 @@ class Terms:
             part = getattr(self, field.name)
             parts[field.name] = None if part is None else part[rows]
         return Terms(**parts)
+
+
+@dataclass(frozen=True)
+class Rise:
+    """How H changes with r, as r b with b between two ends, and as r (b + b' t + error); (m, n) each.
+
+    Attributes:
+        low: b⁻.
+        high: b⁺.
+        value: b = ∂H/∂r in the centre.
+        slope: b', the derivative of b in y there.
+        error_low: the least error.
+        error_high: the largest one.
+    """
+
+    low: Tensor
+    high: Tensor
+    value: Tensor
+    slope: Tensor
+    error_low: Tensor
+    error_high: Tensor
+
+    def __getitem__(self, rows: slice) -> Rise:
+        return Rise(*(part[rows] for part in self.parts))
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """All of it."""
+        return self.low, self.high, self.value, self.slope, self.error_low, self.error_high
+
+    def only(self, wanted: Tensor) -> Rise:
+        """Return this with zeros where it is not wanted."""
+        return Rise(*(torch.where(wanted, part, 0.0) for part in self.parts))
 
 
 @dataclass(frozen=True)
@@ -167,7 +201,7 @@ def terms(profile: Profile, training: Training, area: Balls) -> Terms:
     curvature_low = torch.where(tiny, curve_down, 2 * (down - value + slope * s) / s.square())
     curvature_high = torch.where(tiny, curve_up, 2 * (up - value - slope * s) / s.square())
     rise, drift = _rises_and_drifts(profile, c, s, growth, length, safe, norm_z)
-    plain &= rise.low.isfinite() & rise.high.isfinite()
+    plain &= torch.stack([part.isfinite() for part in rise.parts]).all(0)
     if drift is not None:
         plain &= drift.doubt.isfinite()
     low, high = _intervals(profile, training, area, ~plain, length, safe, away, growth)
@@ -188,12 +222,42 @@ def terms(profile: Profile, training: Training, area: Balls) -> Terms:
         chord_slope=kept((up - down) / (2 * s)),
         curvature_low=kept(curvature_low),
         curvature_high=kept(curvature_high),
-        rise_low=kept(rise.low),
-        rise_high=kept(rise.high),
+        rise=rise.only(plain),
         drift=None if drift is None else drift.only(plain),
+        reach=kept(s),
         low=low,
         high=high,
     )
+
+
+def secant_curvatures(
+    profile: Profile, found: Terms, training: Training, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Bound the secant curvatures R(t) of all terms for t between two ends: (m, n) each, 0 for terms without a use.
+
+    R is 2 (k(c+t) - k(c) - k'(c) t) / t² = 2 ∫ (1-u) k''(c + u t) du, and grows with t.
+
+    Args:
+        profile: of the kernel.
+        found: the terms.
+        training: the training inputs.
+        low: the least t, -s or more.
+        high: the largest t, s or less.
+    """
+    used = found.reach > 0
+    c = torch.where(used, found.cosines, 0.5)
+    norm_x = found.length[:, None]
+    ends = torch.stack([low, high])
+    at_ends = torch.where(used, c + ends, 0.5)
+    value, slope, _ = profile.along(c, norm_x, training.norms)
+    there, _, _ = profile.along(at_ends, norm_x, training.norms)
+    # Near t = 0 the difference cancels, and k'' further out is a bound.
+    outer = torch.stack([low.clamp(max=0.0), high.clamp(min=0.0)])
+    _, _, curve = profile.along(torch.where(used, c + outer, 0.5), norm_x, training.norms)
+    tiny = ends.abs() < _SMALL
+    secant = 2 * (there - value - slope * ends) / torch.where(tiny, 1.0, ends.square())
+    found_curvatures = torch.where(used, torch.where(tiny, curve, secant), 0.0)
+    return found_curvatures[0], found_curvatures[1]
 
 
 def _reach_across(units: Tensor, cosines: Tensor, directions: Tensor, area: Balls) -> Tensor:
@@ -214,22 +278,22 @@ def _rises_and_drifts(
     length: Tensor,
     least: Tensor,
     norm_z: Tensor,
-) -> tuple[Interval, Drift | None]:
+) -> tuple[Rise, Drift | None]:
     """Enclose ∂H/∂r, and ∂H/∂β where H depends on β; each (m, n)."""
     shrink = (1 / (1 + growth).sqrt())[:, None]
     if profile.is_homogeneous:
-        # H = √(1+r) k(y/√(1+r)) has ∂H/∂r = m(C) / 2√(1+r) with m(C) = k - C k', which falls, at C = y/√(1+r).
-        ends = torch.stack([c + s, (c - s) * shrink])
-        value, slope, _ = profile.along(ends, length[:, None], norm_z)
-        halves = (value - ends * slope) / 2
-        least_rise = torch.minimum(halves[0], halves[0] * shrink)
-        most_rise = torch.maximum(halves[1], halves[1] * shrink)
-        slack = 1e-12 * (value.abs() + slope.abs()).amax(0)  # the difference m may cancel
-        return Interval(least_rise - slack, most_rise + slack), None
+        return _rise_without_biases(profile, c, s, shrink, length, norm_z), None
     reach = (s, growth[:, None], (1 / least - 1 / length)[:, None] * (1 + 1e-12))
     point, box = profile.about(c, length[:, None], norm_z, reach)
     # The derivatives in the box, cut down by what they are in its centre and by how much they may change from there.
-    rise = _in_box(box.tightened(point, reach).first[1])
+    ends = _in_box(box.tightened(point, reach).first[1])
+    centre, tilt = _in_point(point.first[1]), _in_point(point.derivative(0, 1))
+    error = (
+        _distance(_in_box(box.derivative(0, 1)), tilt) * reach[0]
+        + _in_box(box.derivative(1, 1)).magnitude * reach[1]
+        + 1e-12 * (centre.abs() + tilt.abs())
+    )
+    rise = Rise(ends.low, ends.high, centre, tilt, -error, error)
     value, slope, curvature = (_in_point(n) for n in (point.first[2], point.derivative(0, 2), point.derivative(2, 2)))
     across, by_r, bent = (_in_box(box.derivative(i, 2)) for i in range(3))
     doubt = (
@@ -239,6 +303,37 @@ def _rises_and_drifts(
         + 1e-12 * (value.abs() + slope.abs() + curvature.abs())
     )
     return rise, Drift(value, slope, curvature / 2, doubt)
+
+
+def _rise_without_biases(
+    profile: Profile, c: Tensor, s: Tensor, shrink: Tensor, length: Tensor, norm_z: Tensor
+) -> Rise:
+    """Enclose ∂H/∂r of H = √(1+r) k(y/√(1+r)), which is m(C) / 2√(1+r) with m(C) = k(C) - C k'(C) at C = y/√(1+r).
+
+    For C ≥ 0 the first two derivatives of m are not positive, because m' = -C k'' and k'' grows: m falls and is concave, so
+    that it is below its tangent, and least below it at the ends.
+
+    Args:
+        profile: of the kernel.
+        c: cosines.
+        s: the reach of y.
+        shrink: 1 / √(1 + r_max).
+        length: N, (m,).
+        norm_z: |ẑ|, (n,).
+    """
+    ends = torch.stack([c + s, (c - s) * shrink, c - s, c])
+    value, slope, curve = profile.along(ends, length[:, None], norm_z)
+    m = value - ends * slope
+    slack = 1e-12 * (value.abs() + slope.abs()).amax(0)  # the difference m may cancel
+    low, high = torch.minimum(m[0], m[0] * shrink) / 2, torch.maximum(m[1], m[1] * shrink) / 2
+    tilt = -c * curve[3]
+    below = torch.minimum(m[0] - m[3] - tilt * s, m[2] - m[3] + tilt * s)
+    # The factor 1/√(1+r), and C being less than y by as much.
+    factor = (1 - shrink) * m.abs().amax(0)
+    nearer = (1 - shrink) * (c + s).square() * curve[0]
+    return Rise(
+        low - slack, high + slack, m[3] / 2, tilt / 2, (below - factor) / 2 - slack, (nearer + factor) / 2 + slack
+    )
 
 
 def _distance(box: Interval, point: Tensor) -> Tensor:

@@ -96,6 +96,8 @@ def certify(
                     machine, x, y, threat.eps, norm, threat.steps, threat.step_length, bounds=threat.bounds,
                     loss="margin", progress=part,
                 )  # fmt: skip
+            # In float32 an attack may leave the ball by rounding, and find what the proof is not about.
+            x_adv = threat.project(x_adv.to(torch.float64), x.to(torch.float64))
         attacked_margin = torch.minimum(margins.at(x_adv, y), clean_margin)
         attacked = clean & (margins.predicted(x_adv) == y) & (attacked_margin >= 0)
     with work("linear") as part:

@@ -223,8 +223,8 @@ def certified_fit(
     needed = 8 * _NUMBERS_PER_TERM * len(x) * n
     if needed > as_count(memory_limit, "memory_limit"):
         raise InputError(
-            f"the enclosures of {len(x):,} images against {n:,} training images take {needed / 1e9:.1f} GB, and "
-            f"memory_limit is {memory_limit / 1e9:.1f} GB. Train the bounds of fewer images, or raise memory_limit."
+            f"the enclosures of {len(x):,} images against {n:,} training images take {needed:,} bytes, and "
+            f"memory_limit is {memory_limit:,}. Train the bounds of fewer images, or raise memory_limit."
         )
     work = Parts(Progress(progress), {"start": 1.0, "terms": 2.0, "steps": 10.0})
     with work("start") as part:

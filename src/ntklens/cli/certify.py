@@ -28,7 +28,12 @@ Quick = Annotated[
     ),
 ]
 Radius = Annotated[
-    bool, typer.Option("--radius", help="Find for each image a radius up to which it is proved right, too; seconds.")
+    bool,
+    typer.Option(
+        "--radius",
+        help="Find for each image a radius up to which it is proved right, too; this takes seconds for each image, and "
+        "with --quick a part of one.",
+    ),
 ]
 
 
@@ -73,6 +78,7 @@ def certify(
     ]
     if len(chosen) > 1:
         raise InputError(f"{chosen[0]} and {chosen[1]} exclude each other; give one of them.")
+    chosen += ["--train"] if train is not None and Path(network).suffix == ".safetensors" else []
     if Path(network).suffix == ".safetensors" and (chosen or (w_std, b_std) != (2**0.5, 0.1)):
         raise InputError(
             f"{', '.join(chosen) or '--w-std and --b-std'} cannot change a saved machine, which is certified as it is; "

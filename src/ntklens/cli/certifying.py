@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ntklens.cli import console
+from ntklens.cli.fitting import RESULT as FIT
 from ntklens.cli.folders import folder_of
 from ntklens.errors import InputError
 from ntklens.files import first_line, written_whole
@@ -114,10 +116,11 @@ def _machine(context: Context, settings: Settings) -> KernelMachine:
         outputs = machine.targets.shape[1]
         if max(2, outputs) != classes:
             raise InputError(
-                f"expected a machine of {classes} classes, as the data has; got one of {max(2, outputs)}. Choose the "
-                "machine's own classes by --classes."
+                f"expected a machine of {classes} classes, as the data has; got one of {max(2, outputs)}. Give "
+                "--classes that the machine was fitted on, or leave the option out."
             )
         machine.checked(context.test[0])
+        _note_other_classes(Path(settings.spec.kernel.architecture), context.data.classes)
         return machine
     x, y = context.train
     # The kernel is refused before the work of a fit, if it cannot be certified.
@@ -132,6 +135,19 @@ def _machine(context: Context, settings: Settings) -> KernelMachine:
     if not 1 <= settings.top <= len(x):
         raise InputError(f"--top: expected 1 to {len(x)} features, one per training image; got {settings.top}.")
     return eigenfeatures(machine, settings.top).keep(range(settings.top))
+
+
+def _note_other_classes(path: Path, classes: Sequence[str]) -> None:
+    """Say so where the machine's `fit.json` beside it names other classes than the data has."""
+    try:
+        fitted = json.loads(path.with_name(FIT).read_text(encoding="utf-8"))["classes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if list(fitted) != list(classes):
+        console.note(
+            f"warning: the machine was fitted on the classes {', '.join(map(str, fitted))}, and the data has "
+            f"{', '.join(map(str, classes))}."
+        )
 
 
 def _facts(

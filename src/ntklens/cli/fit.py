@@ -91,6 +91,8 @@ def fit(
     from ntklens.cli.homes import check_places
 
     check_places(store, scheduler, workers, memory_limit, precision)
+    if store is not None and store.absolute().is_relative_to(out.absolute()):
+        raise InputError(f"--store: expected a folder outside of --out, which is {out}; got {store}. Give another one.")
     _check_filter(ridge, time, steps, learning_rate)
     data_part = o.data_part(data, data_dir, classes, train, test, size, grey, rgb)
 

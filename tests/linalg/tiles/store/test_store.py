@@ -89,7 +89,7 @@ def test_a_memory_limit_changes_the_way_and_not_the_result(tmp_path):
     small, large = stored(tmp_path, memory_limit=3 * 8 * 32**2), stored(tmp_path)
     assert torch.equal(small.multiply(y), large.multiply(y))
     torch.testing.assert_close(small.solve(0.1, y).coefficients, large.solve(0.1, y).coefficients, rtol=1e-9, atol=1e-9)
-    with pytest.raises(InputError, match="memory_limit as 24,576 bytes or more"):
+    with pytest.raises(InputError, match=r"memory_limit \(--memory-limit\) as 24,576 bytes or more"):
         stored(tmp_path, memory_limit=24_575)
 
 
@@ -217,7 +217,7 @@ def test_the_plan_tells_bytes_and_seconds_before_anything_is_written(tmp_path):
     stored(tmp_path / "new").write()
     assert plan.tile_bytes == sum(file.stat().st_size for file in tiles(tmp_path / "new"))
     assert plan.fits
-    assert plan.working_bytes == 10**8
+    assert plan.working_bytes <= 10**8
     assert plan.write_seconds > 0
     assert plan.product_seconds > 0
     assert "203 training inputs" in str(plan)

@@ -88,11 +88,16 @@ class ClusterHome(Home):
                 )
             self._client = distributed.Client(self._cluster or self.address, timeout=self.timeout, set_as_default=False)
             self._check_workers()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             # InputError is a ValueError, and says more than this.
             self.close()
             if isinstance(error, InputError):
                 raise
+            if self.address is None and isinstance(error, RuntimeError):
+                raise InputError(
+                    "the processes of a cluster on this machine do not start. A script that starts one needs the guard "
+                    '`if __name__ == "__main__":` around it, because the processes import the script.'
+                ) from error
             place = "the cluster on this machine" if self.address is None else f"the scheduler at {self.address}"
             raise InputError(
                 f"{place} cannot be reached, or has no workers ({first_line(error)}). Start dask scheduler and dask "

@@ -44,6 +44,7 @@ class StoreHome(Home):
         Raises:
             InputError: the disk cannot be written to.
         """
+        self._check_limit(layout)
         seconds = None if entries is None else entries_seconds(entries, layout)
         try:
             return store_plan(Path(self.path), layout, self.memory_limit, seconds)
@@ -56,13 +57,16 @@ class StoreHome(Home):
         Raises:
             InputError: the folder holds something else, or the memory limit has no room for a few tiles.
         """
+        self._check_limit(layout)
+        return StoredMatrix(self, layout, entries, identity)
+
+    def _check_limit(self, layout: Layout) -> None:
         least = (1 + PER_TILE) * 8 * layout.side**2
         if self.memory_limit < least:
             raise InputError(
-                f"expected memory_limit as {least:,} bytes or more, three tiles of {layout.side} rows; got "
-                f"{self.memory_limit:,}."
+                f"expected memory_limit (--memory-limit) as {least:,} bytes or more, three tiles of {layout.side} rows; "
+                f"got {self.memory_limit:,}."
             )
-        return StoredMatrix(self, layout, entries, identity)
 
     def apart(self, name: str) -> StoreHome:
         """Return the home of a further matrix, a folder within this one."""

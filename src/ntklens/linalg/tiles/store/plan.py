@@ -107,7 +107,8 @@ def store_plan(folder: Path, layout: Layout, memory_limit: int, matrix_seconds: 
         tiles=layout.count,
         present=present,
         tile_bytes=tile_bytes,
-        working_bytes=memory_limit,
+        # A matrix that is smaller than the limit takes no more than itself and the tiles that are read.
+        working_bytes=min(memory_limit, tile_bytes + 9 * one_tile),
         available=shutil.disk_usage(place).free,
         matrix_seconds=None if matrix_seconds is None else matrix_seconds * (1 - present / layout.count),
         write_seconds=tile_bytes / write_rate,
