@@ -1,9 +1,10 @@
 """Kill processes at random moments while they write a kernel matrix in tiles or solve with it, and check what follows.
 
 Run it with `python -m benchmarks.faults [--kills 20]`. For a store on disk, a process of its own writes and solves, is
-killed by SIGKILL, and the next one continues, until one comes to its end; the tiles and the solution must then be those of
-an undisturbed run, bit for bit. For a cluster of two processes, one worker or both are killed, and the solution must agree
-with a dense one to 1e-9. It prints a line per round, and what was found at the end.
+killed by SIGKILL, and the next one continues, until one comes to its end. The tiles must then be those of an undisturbed
+run, bit for bit, and the solution too, to rounding where the library that a trial found faster is another one. For a cluster
+of two processes, one worker or both are killed, and the solution must agree with a dense one to 1e-9. It prints a line per
+round, and what was found at the end.
 """
 
 import argparse
@@ -62,6 +63,8 @@ def killed_store(kills: int, random_: random.Random) -> None:
     with tempfile.TemporaryDirectory() as name:
         seconds, _ = _run(Path(name) / "reference", None)
         expected = load_file(str(Path(name) / "reference.safetensors"))["a"]
+        reference = Path(name) / "reference"
+        whole = {file.relative_to(reference): file.read_bytes() for file in reference.glob("c/*/*")}
         done = rounds = 0
         while done < kills:
             folder = Path(name) / f"round{rounds}"
@@ -72,9 +75,15 @@ def killed_store(kills: int, random_: random.Random) -> None:
                     break
                 done, in_round = done + 1, in_round + 1
             tiles = len([file for file in folder.glob("c/*/*") if not file.name.endswith(".partial")])
-            same = torch.equal(load_file(str(folder.with_suffix(".safetensors")))["a"], expected)
-            print(f"store, round {rounds}: killed {in_round} times, {tiles} tiles, the same bits: {same}", flush=True)
-            if not same or tiles != LAYOUT.count:
+            same = all((folder / place).read_bytes() == bits for place, bits in whole.items())
+            found = load_file(str(folder.with_suffix(".safetensors")))["a"]
+            difference = float((found - expected).norm() / expected.norm())
+            print(
+                f"store, round {rounds}: killed {in_round} times, {tiles} tiles, the same bits: {same}; the solution differs "
+                f"by {difference:.1e}",
+                flush=True,
+            )
+            if not same or tiles != LAYOUT.count or difference > 1e-11:
                 raise SystemExit("the store lost something")
             rounds += 1
     print(f"store: {done} kills, nothing lost")

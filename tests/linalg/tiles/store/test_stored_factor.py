@@ -136,3 +136,18 @@ def test_a_factor_that_fails_leaves_the_others_right(tmp_path):
     expected = tiles.apply(Ridge(0.1), targets(N))
     assert tiles.smallest == 0
     assert torch.equal(tiles.apply(Ridge(0.1), targets(N)), expected)
+
+
+def test_a_factor_goes_on_with_the_library_that_it_was_begun_with(tmp_path, monkeypatch):
+    from ntklens.linalg.tiles.blas import ScipyBlas, TorchBlas
+    from ntklens.linalg.tiles.store import factor
+
+    def begun(library):
+        monkeypatch.setattr(factor, "fastest", lambda *_: library)
+        home = StoreHome(tmp_path, method="factor")
+        return home.matrix(LAYOUT, Gaussian(LAYOUT.n), "a").solve(0.1, targets(LAYOUT.n))
+
+    first, again = begun(ScipyBlas()), begun(TorchBlas())
+    assert "SciPy" in first.method
+    assert "SciPy" in again.method
+    assert torch.equal(first.coefficients, again.coefficients)

@@ -19,8 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ntklens.errors import InputError
+from ntklens.files import written_whole
 from ntklens.linalg.filters import rounding_floor
-from ntklens.linalg.tiles.blas import fastest, limited_threads
+from ntklens.linalg.tiles.blas import ScipyBlas, TileBlas, TorchBlas, fastest, limited_threads
 from ntklens.linalg.tiles.cholesky import SmallPivot
 from ntklens.linalg.tiles.layout import Layout
 from ntklens.linalg.tiles.products import as_rows
@@ -30,6 +31,29 @@ from ntklens.progress import Progress, Report
 
 PREFIX = "factor-"
 """How the name of a factor's folder begins."""
+
+
+_LIBRARY = ".library"
+"""The file in a factor's folder that names the library by which its first panel was computed."""
+
+
+def _library(note: Path) -> TileBlas:
+    """Return the library that a factor was begun with, or the faster one for a new factor, whose name is noted.
+
+    A factor that is continued by another library would be right to rounding, and have other bits than one that was never
+    interrupted.
+    """
+    try:
+        begun_with = note.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        begun_with = ""
+    libraries: dict[str, type[TorchBlas] | type[ScipyBlas]] = {"torch": TorchBlas, "SciPy": ScipyBlas}
+    if begun_with in libraries:
+        return libraries[begun_with]()
+    chosen = fastest(torch.float64, torch.get_num_threads())
+    with written_whole(note) as part:
+        part.write_text(chosen.name, encoding="ascii")
+    return chosen
 
 
 class StoredFactor:
@@ -64,13 +88,13 @@ class StoredFactor:
         self._ahead = ahead
         self._columns = columns
         self._floor = rounding_floor(largest + rho, layout.n)
-        self._blas = fastest(torch.float64, torch.get_num_threads())
         identity = f"the factor of {identity} with the ridge {rho!r}"
         name = f"{PREFIX}{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
         for other in parent.glob(f"{PREFIX}*"):
             if other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
         self._folder = TileFolder(parent / name, layout, identity)
+        self._blas = _library(parent / name / _LIBRARY)
 
     @property
     def blas(self) -> str:
