@@ -2,9 +2,9 @@
 
 Run it with `python -m benchmarks.faults [--kills 20]`. For a store on disk, a process of its own writes and solves, is
 killed by SIGKILL, and the next one continues, until one comes to its end. The tiles must then be those of an undisturbed
-run, bit for bit, and the solution too, to rounding where the library that a trial found faster is another one. For a cluster
-of two processes, one worker or both are killed, and the solution must agree with a dense one to 1e-9. It prints a line per
-round, and what was found at the end.
+run, bit for bit, and the solution too, to rounding where the library that a trial found faster is another one. For a
+cluster of two processes, one worker or both are killed, and the solution must agree with a dense one to 1e-9. It prints a
+line per round, and what was found at the end.
 """
 
 import argparse
@@ -79,8 +79,8 @@ def killed_store(kills: int, random_: random.Random) -> None:
             found = load_file(str(folder.with_suffix(".safetensors")))["a"]
             difference = float((found - expected).norm() / expected.norm())
             print(
-                f"store, round {rounds}: killed {in_round} times, {tiles} tiles, the same bits: {same}; the solution differs "
-                f"by {difference:.1e}",
+                f"store, round {rounds}: killed {in_round} times, {tiles} tiles, the same bits: {same}; the solution "
+                f"differs by {difference:.1e}",
                 flush=True,
             )
             if not same or tiles != LAYOUT.count or difference > 1e-11:
