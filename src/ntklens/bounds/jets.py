@@ -16,6 +16,10 @@ _ROUNDING = 1e-12
 """Relative to a value in a point, more than its rounding."""
 
 
+Slope = Number | None
+"""A derivative; None where it is zero everywhere, so that nothing is computed with it."""
+
+
 @dataclass(frozen=True)
 class Jet:
     """A function of a few variables in a point, or over a box: its value, gradient and second derivatives.
@@ -27,8 +31,8 @@ class Jet:
     """
 
     value: Number
-    first: tuple[Number, ...]
-    second: tuple[Number, ...]
+    first: tuple[Slope, ...]
+    second: tuple[Slope, ...]
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -38,8 +42,8 @@ class Jet:
     def __add__(self, other: Jet) -> Jet:
         return Jet(
             self.value + other.value,
-            tuple(a + b for a, b in zip(self.first, other.first, strict=True)),
-            tuple(a + b for a, b in zip(self.second, other.second, strict=True)),
+            tuple(_sum(a, b) for a, b in zip(self.first, other.first, strict=True)),
+            tuple(_sum(a, b) for a, b in zip(self.second, other.second, strict=True)),
         )
 
     def plus(self, constant: Tensor | float) -> Jet:
@@ -50,26 +54,41 @@ class Jet:
         """Multiply by a constant."""
         return Jet(
             self.value * constant,
-            tuple(a * constant for a in self.first),
-            tuple(a * constant for a in self.second),
+            tuple(None if a is None else a * constant for a in self.first),
+            tuple(None if a is None else a * constant for a in self.second),
         )
 
     def __mul__(self, other: Jet) -> Jet:
-        first = tuple(a * other.value + self.value * b for a, b in zip(self.first, other.first, strict=True))
+        first = tuple(
+            _sum(_product(a, other.value), _product(b, self.value))
+            for a, b in zip(self.first, other.first, strict=True)
+        )
         second = tuple(
-            ab * other.value + self.value * ab_other + self.first[a] * other.first[b] + self.first[b] * other.first[a]
+            _sum(
+                _sum(_product(ab, other.value), _product(ab_other, self.value)),
+                _sum(_product(self.first[a], other.first[b]), _product(self.first[b], other.first[a])),
+            )
             for (a, b), ab, ab_other in zip(self.pairs, self.second, other.second, strict=True)
         )
         return Jet(self.value * other.value, first, second)
 
     def composed(self, f: Number, slope: Number, curvature: Number) -> Jet:
         """Apply a function of one variable, given by its value and derivatives where this one has its value."""
-        first = tuple(slope * a for a in self.first)
+        first = tuple(_product(a, slope) for a in self.first)
         second = tuple(
-            curvature * (self.first[a] * self.first[b]) + slope * ab
+            _sum(_product(_product(self.first[a], self.first[b]), curvature), _product(ab, slope))
             for (a, b), ab in zip(self.pairs, self.second, strict=True)
         )
         return Jet(f, first, second)
+
+    def filled(self) -> Jet:
+        """Return this with numbers of the value's shape for all derivatives."""
+        zero = _like(self.value, 0.0)
+        return Jet(
+            self.value,
+            tuple(zero if a is None else a + zero for a in self.first),
+            tuple(zero if a is None else a + zero for a in self.second),
+        )
 
     def tightened(self, centre: Jet, reach: Sequence[Tensor]) -> Jet:
         """Return this enclosure over a box, cut down by the mean-value form about a point of it.
@@ -79,13 +98,14 @@ class Jet:
             reach: how far the box goes from there at most, in each variable.
         """
         value = _near(self.value, centre.value, self.first, reach)
+        assert value is not None
         first = tuple(
             _near(self.first[a], centre.first[a], [self.derivative(a, b) for b in range(len(self.first))], reach)
             for a in range(len(self.first))
         )
         return Jet(value, first, self.second)
 
-    def derivative(self, a: int, b: int) -> Number:
+    def derivative(self, a: int, b: int) -> Slope:
         """Return the second derivative in two variables."""
         return self.second[self.pairs.index((min(a, b), max(a, b)))]
 
@@ -112,12 +132,26 @@ class Jet:
         return self.composed(intervals.kappa1(c), intervals.kappa0(c), intervals.kappa0_slope(c))
 
 
-def _near(natural: Number, centre: Number, slopes: Sequence[Number], reach: Sequence[Tensor]) -> Interval:
+def _sum(a: Slope, b: Slope) -> Slope:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+def _product(a: Slope, b: Slope) -> Slope:
+    return None if a is None or b is None else a * b
+
+
+def _near(natural: Slope, centre: Slope, slopes: Sequence[Slope], reach: Sequence[Tensor]) -> Interval | None:
     """Return the part of an enclosure that is no further from the centre than its derivatives let it come."""
+    if natural is None or centre is None:
+        return None
     assert isinstance(natural, Interval)
     assert isinstance(centre, Tensor)
     change = _ROUNDING * centre.abs()
     for slope, distance in zip(slopes, reach, strict=True):
+        if slope is None:
+            continue
         assert isinstance(slope, Interval)
         change = change + slope.magnitude * distance
     # A derivative that is not bounded leaves what intervals alone give.
@@ -127,16 +161,14 @@ def _near(natural: Number, centre: Number, slopes: Sequence[Number], reach: Sequ
 
 def variable(value: Number, index: int, count: int) -> Jet:
     """Return one of `count` variables as a function of them; with a count of 0 no derivatives are kept."""
-    zero = _like(value, 0.0)
-    first = tuple(_like(value, 1.0) if i == index else zero for i in range(count))
-    return Jet(value, first, (zero,) * (count * (count + 1) // 2))
+    first = tuple(_like(value, 1.0) if i == index else None for i in range(count))
+    return Jet(value, first, (None,) * (count * (count + 1) // 2))
 
 
 def constant(value: Tensor, like: Jet) -> Jet:
     """Return a constant as a function of the same variables as another one, in its kind of numbers."""
     number = Interval(value, value) if isinstance(like.value, Interval) else value
-    zero = _like(number, 0.0)
-    return Jet(number, (zero,) * len(like.first), (zero,) * len(like.second))
+    return Jet(number, (None,) * len(like.first), (None,) * len(like.second))
 
 
 def _like(value: Number, content: float) -> Number:

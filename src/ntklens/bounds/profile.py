@@ -92,9 +92,10 @@ class Profile:
             norm_z: |ẑ|, likewise.
         """
         start = variable(y, 0, 1)
-        one = constant(torch.ones_like(y), start)
-        inverse = constant((1 / norm_x).expand_as(y), start)
-        jet = self._run(start, one, inverse, norm_z)
+        # Constants of an image alone keep their own shape.
+        one = constant(torch.ones(1, dtype=torch.float64), start)
+        inverse = constant(1 / norm_x, start)
+        jet = self._run(start, one, inverse, norm_z).filled()
         assert isinstance(jet.value, Tensor)
         return jet.value, *jet.first, *jet.second  # type: ignore[return-value]
 
@@ -110,25 +111,26 @@ class Profile:
             norm_z: |ẑ|, likewise.
             reach: how far y and β go to both sides, and r upwards, in the order (y, r, β); each broadcasts against y.
         """
-        y, beta, by_y, by_r, by_beta = torch.broadcast_tensors(y, 1 / norm_x, *reach)  # type: ignore[no-untyped-call]
+        # r and β belong to an image alone, and keep their own shape: most of what is computed from them does.
+        beta, (by_y, by_r, by_beta) = 1 / norm_x, reach
         cosines: list[Jet] = []
 
         def remember(cosine: Jet) -> Jet:
             cosines.append(cosine)
             return cosine
 
-        in_point = (y, torch.zeros_like(y), beta)
+        in_point = (y, torch.zeros_like(beta), beta)
         point = self._run(*_inputs(in_point), norm_z, remember)
         remembered = iter(cosines)
         in_box = (
             Interval(y - by_y, y + by_y),
-            Interval(torch.zeros_like(y), by_r),
+            Interval(torch.zeros_like(by_r), by_r),
             Interval(beta - by_beta, beta + by_beta),
         )
         box = self._run(
             *_inputs(in_box), norm_z, lambda cosine: cosine.tightened(next(remembered), (by_y, by_r, by_beta))
         )
-        return point, box
+        return point.filled(), box.filled()
 
     def enclosed(self, y: Interval, r: Interval, beta: Interval, norm_z: Tensor) -> Interval:
         """Enclose H over boxes, by intervals alone, which may reach the cosine 1."""
@@ -147,7 +149,7 @@ class Profile:
             seen: is shown the cosine of every activation, and returns the one that is used.
         """
         per_z = (1 / norm_z).expand_as(_middle(y.value))
-        ones = torch.ones_like(per_z)
+        ones = torch.ones(1, dtype=torch.float64)
         # What a constant in K or Θ becomes after the division by |ẑ|ρ.
         both, square = inverse.times(per_z), inverse * inverse
         ntk = y.times(self._share)

@@ -341,12 +341,12 @@ def _distance(box: Interval, point: Tensor) -> Tensor:
     return torch.maximum(box.high - point, point - box.low)
 
 
-def _in_point(number: Number) -> Tensor:
+def _in_point(number: Number | None) -> Tensor:
     assert isinstance(number, Tensor)
     return number
 
 
-def _in_box(number: Number) -> Interval:
+def _in_box(number: Number | None) -> Interval:
     assert isinstance(number, Interval)
     return number
 
