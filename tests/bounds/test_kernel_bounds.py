@@ -192,3 +192,24 @@ def test_a_kernel_that_is_not_what_its_graph_says_is_refused(monkeypatch):
     monkeypatch.setattr(type(k), "__call__", lambda self, a, b: 1.01 * KERNELS[3, 0.1].between(a, b))
     with pytest.raises(NumericalFailure, match=r"differs by .* nothing can be certified"):
         KernelBounds(k, DATA.train.x[:10].double())
+
+
+def test_the_second_bound_nearly_meets_the_attack_where_the_first_order_is_positive():
+    """Of images that an attack leaves right, next to all are proved, those with a margin near zero included."""
+    machine = machines(KERNELS[1, 0.1])["few features"]
+    bounds, column = KernelBounds(KERNELS[1, 0.1], machine.double_inputs), machine.coefficients
+    x = DATA.test.x.double()
+    sign = torch.sign(machine.outputs(x)[:, 0])
+    open_ = proved = 0
+    for eps in (0.06, 0.09, 0.12, 0.15):
+        threat = Threat(eps)
+        both = bounds.linear(x, threat, torch.cat([column, -column], 1))
+        first = torch.where(sign > 0, both[:, 0], both[:, 1])
+        found = torch.stack([least_found(machine, s * column, x, threat) for s in (1.0, -1.0)], 1)
+        found = torch.where(sign > 0, found[:, 0], found[:, 1])
+        for i in ((found > 0) & (first <= 0)).nonzero().flatten().tolist():
+            bound = float(bounds.quadratic(x[i : i + 1], threat, sign[i] * column[:, 0]))
+            assert bound <= found[i] + 1e-9
+            open_, proved = open_ + 1, proved + (bound > 0)
+    assert open_ >= 3
+    assert proved >= 0.3 * open_

@@ -1,10 +1,14 @@
-"""The second bound: parabolas, whose curvatures cancel in the sum, over the part of the ball where the output is small.
+"""The second bound: parabolas, whose curvatures cancel in the sum, over the part of the ball where the output can be small.
 
-With T the sum of the curvatures, an output is at least C + <g, δ> + δᵀ T δ / ρ on the ball, and δᵀ T δ / ρ at least -q. Let
-v be a level. Wherever the output is below v, <g, δ> is below v - C + q: a small part of the ball, near the perturbation
-that lowers the first order most. There every t_j has a shorter range than in the whole ball, so that its secant curvatures,
-and with them T, are known better. The bound with the new T holds on that part, and outside of it the output is at least v.
-This is repeated while it helps.
+With T the sum of the curvatures, an output is at least F(δ) = C + <g, δ> + δᵀ T δ / ρ on the ball, and δᵀ T δ / ρ at least
+-q. Let v > 0 be a level below C - max <g, ·>. Wherever the output is below v, <g, δ> is below v - C + q: a small part of
+the ball, near the perturbation that lowers the first order most, and the smaller the less a first bound lacks. There
+
+- every t_j has a shorter range than in the whole ball, so that its secant curvatures, and with them T, are known better;
+- in linf, F is compared with its value in a corner: with d = δ - corner, dᵀ T d = Σ d_i (T d)_i, and the range of each
+  (T d)_i there is known, so that F is at least a linear function of |d|.
+
+What is proved on that part holds on the ball up to the level v. This is repeated while it helps.
 """
 
 from __future__ import annotations
@@ -24,8 +28,12 @@ _ROWS = 4096
 """Training inputs whose squares are summed at once."""
 _PASSES = 4
 """Bounds that are computed at most, the first one included."""
-_HELPS = 0.9
-"""A further pass is worth its time while the last one has lowered q to less than this part of itself."""
+_HELPS = 0.95
+"""A further pass is worth its time while the last one has left less than this part of the slack of the one before."""
+_LEVEL = 0.02
+"""The level v that is asked for, over C - max <g, ·>: a smaller one leaves a smaller part of the ball."""
+_SWEEPS = 20
+"""Corners that are tried for the least value of a parabola."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +70,22 @@ def quadratic_bound(
     if not float(found.least) > 0:
         return torch.tensor(-torch.inf, dtype=torch.float64)
     moving = torch.arange(training.units.shape[1]) if area.half is None else (area.half[0] > 0).nonzero().flatten()
-    best, curving, passes = -torch.inf, torch.inf, 0
+    best, asked, last, passes = -torch.inf, torch.inf, torch.inf, 0
     while True:
         parabola = _parabola(found, training, area, alpha, offset, moving)
         bound, level, curved = _least(parabola, found, area, moving)
-        # Outside of the part that this pass looked at, the output is at least the level of the pass before it, which is
-        # never below the new bound.
-        best = max(best, min(bound, level))
+        # On the part that this pass looked at, which is the whole ball at first. Elsewhere the output is at least `asked`.
+        best = max(best, min(bound, asked))
         passes += 1
-        if best > 0 or passes == _PASSES or curved >= _HELPS * curving or not curved > 0:
+        asked = min(asked, _LEVEL * level if level > 0 else level)
+        slack = (curved - (level - asked)) * (1 + 1e-9)
+        if best <= 0 < slack and passes > 1 and area.half is not None:
+            corner = _near_a_corner(parabola, found, area.half[0, moving], min(last, slack))
+            best = max(best, min(corner, asked))
+        if best > 0 or passes == _PASSES or slack >= _HELPS * last or not level > 0:
             return torch.tensor(best, dtype=torch.float64)
-        curving = curved
-        found = _narrowed(profile, found, training, area, parabola, curved, moving)
+        last = slack
+        found = _narrowed(profile, found, training, area, parabola, slack, moving)
 
 
 def _rise(found: Terms, training: Training, area: Balls, alpha: Tensor) -> float:
@@ -129,19 +141,49 @@ def _least(parabola: _Parabola, found: Terms, area: Balls, moving: Tensor) -> tu
     return parabola.constant + lowest, level, radius**2 * max(0.0, -float(values[0])) / least
 
 
+def _near_a_corner(parabola: _Parabola, found: Terms, half: Tensor, slack: float) -> float:
+    """Return a lower bound of a parabola over a part of a box, from its value in a corner.
+
+    Args:
+        parabola: C, g and T.
+        found: the enclosures of the terms, for the range of ρ.
+        half: the half-widths of the box, (d,).
+        slack: how far <g, δ> may be above its least value.
+    """
+    bounds = []
+    # F is linear in 1/ρ, so that its least value for each δ is at an end of the range.
+    for rho in (float(found.least), float(found.length + found.away)):
+        g, matrix = parabola.gradient, parabola.matrix / rho
+        corner = least = -half * torch.where(g > 0, 1.0, -1.0)
+        lowest = torch.inf
+        for _ in range(_SWEEPS):
+            image = matrix @ corner
+            value = float(corner @ (g + image))
+            if value >= lowest:
+                break
+            lowest, least = value, corner
+            corner = -half * torch.where(g + 2 * image > 0, 1.0, -1.0)
+        image = matrix @ least
+        low, high = ranges_in_box(matrix, half, g, slack)
+        side = torch.where(least > 0, -1.0, 1.0)  # where a pixel can go from the corner
+        slopes = side * (g + 2 * image) + torch.minimum(side * (low - image), side * (high - image))
+        bounds.append(parabola.constant + lowest - float((2 * half * slopes.clamp(max=0.0).abs()).sum()))
+    return min(bounds)
+
+
 def _narrowed(
     profile: Profile,
     found: Terms,
     training: Training,
     area: Balls,
     parabola: _Parabola,
-    curved: float,
+    slack: float,
     moving: Tensor,
 ) -> Terms:
-    """Return the terms with curvatures over the part of the ball where <g, δ> is within q of its least value."""
+    """Return the terms with curvatures over the part of the ball where <g, δ> is within a slack of its least value."""
     e = found.direction[0, moving]
     across = torch.addmm(training.units[:, moving], found.cosines[0, :, None], e[None], alpha=-1.0)
-    g, slack = parabola.gradient, curved * (1 + 1e-9)
+    g = parabola.gradient
     if area.half is not None:
         low, high = ranges_in_box(across, area.half[0, moving], g, slack)
     else:
