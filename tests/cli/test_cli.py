@@ -9,7 +9,7 @@ import typer
 from cli.process import ntklens
 from ntklens.cli import app
 
-VERBS = {"Attack", "Compare", "Find", "Fit", "List", "Measure", "Render", "Run", "Test", "Write"}
+VERBS = {"Attack", "Compare", "Find", "Fit", "List", "Measure", "Prove", "Render", "Run", "Test", "Write"}
 """First words of the commands' descriptions."""
 
 

@@ -142,7 +142,10 @@ def test_a_fit_in_a_store_that_was_killed_continues(tmp_path):
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     store = tmp_path / "tiles"
     options = ["fit", "fc3", "--train", "6000", "--test", "50", "--store", str(store), "--out", str(tmp_path / "run")]
-    script = "from ntklens.cli import main; main()"
+    # A process that was started in the background may ignore the signal.
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom ntklens.cli import main; main()"
+    )
     process = subprocess.Popen([sys.executable, "-c", script, *options], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(store.glob("c/*/*")):
         time.sleep(0.01)

@@ -94,7 +94,7 @@ def test_the_spread_is_the_same_without_the_priors_matrix(peer, kernel, filter, 
         machine = nl.KernelMachine(of_kernel, filter).fit(peer["x"], peer["y"])
         whole = [machine.predict(peer["z"], **{which: True})[1] for which in ("return_std", "return_cov")]
         with monkeypatch.context() as limits:
-            limits.setattr("ntklens.machine.DENSE", 4)
+            limits.setattr("ntklens.machine.spread.DENSE", 4)
             limits.setattr("ntklens.kernels.matrix_expansion.MEMORY", 32 * 6)
             fresh = nl.KernelMachine(of_kernel, filter).fit(peer["x"], peer["y"])
             parts = [fresh.predict(peer["z"], **{which: True})[1] for which in ("return_std", "return_cov")]
