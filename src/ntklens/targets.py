@@ -31,6 +31,18 @@ def class_targets(y: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n O"]:
     return torch.nn.functional.one_hot(y.long(), classes).to(torch.float64)
 
 
+def class_labels(targets: Float[Tensor, "n O"]) -> Int[Tensor, " n"] | None:
+    """Return the class indices that `class_targets` has made targets of; None for other targets.
+
+    Args:
+        targets: (n, O), as a machine keeps them.
+    """
+    labels = (targets[:, 0] > 0).long() if targets.shape[1] == 1 else targets.argmax(1)
+    if targets.shape[1] == 2 or not torch.equal(class_targets(labels, max(2, targets.shape[1])), targets):
+        return None
+    return labels
+
+
 def regression_targets(y: Tensor | NDArray[Any] | Sequence[int], n: int) -> Float[Tensor, "n O"]:
     """Return the targets of a regression on n inputs, in float64.
 

@@ -29,7 +29,7 @@ from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, proportion
-from ntklens.targets import class_targets
+from ntklens.targets import class_labels, class_targets
 
 _LEAST_RIDGE = 1e-6
 """Ridge, over λ_1, with which candidates are compared where the machine has a smaller one or another filter."""
@@ -106,8 +106,8 @@ def backdoor_audit(
         raise InputError(f"expected machine as a KernelMachine; got {type(machine).__name__}.")
     targets = machine.targets
     classes = max(2, targets.shape[1])
-    labels = (targets[:, 0] > 0).long() if classes == 2 else targets.argmax(1)
-    if targets.shape[1] == 2 or not torch.equal(class_targets(labels, classes), targets):
+    labels = class_labels(targets)
+    if labels is None:
         raise InputError("expected a machine that was fitted on class indices; got one on other targets.")
     target = int(as_classes(torch.tensor([as_count(target, "target", least=0)]), 1)[0])
     check_range(torch.tensor([target]), classes)

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.arguments import as_count, as_number, check_generator
+from ntklens.arguments import as_count, check_generator
 from ntklens.attacks import pgd
 from ntklens.attacks.balls import Bounds
 from ntklens.attacks.threat import Threat
-from ntklens.certificates.training import Basis, checked_images
+from ntklens.certificates.training import Basis, checked_images, positive
 from ntklens.errors import InputError
-from ntklens.linalg import Ridge, Trained
+from ntklens.linalg import Factorisation, Ridge, Trained
 from ntklens.machine import KernelMachine
 from ntklens.progress import Progress, Report
 from ntklens.targets import class_targets
@@ -62,7 +62,7 @@ def adversarial_ridge(
     """
     x, y, threat = checked_images(machine, x, y, eps, norm, bounds)
     rounds, steps = as_count(rounds, "rounds"), as_count(steps, "steps")
-    ridge = _above_zero(ridge, "ridge")
+    ridge = positive(ridge, "ridge")
     largest = machine.factorisation.largest
     basis = Basis(machine.factorisation.spectrum)
     targets = class_targets(y, max(2, machine.targets.shape[1]))
@@ -123,7 +123,7 @@ def adversarial_flow(
     """
     x, y, threat = checked_images(machine, x, y, eps, norm, bounds)
     steps, attack_steps = as_count(steps, "steps", least=0), as_count(attack_steps, "attack_steps")
-    batch_size, step_size = as_count(batch_size, "batch_size"), _above_zero(step_size, "step_size")
+    batch_size, step_size = as_count(batch_size, "batch_size"), positive(step_size, "step_size")
     check_generator(generator)
     theta = _whole(machine)
     targets = class_targets(y, max(2, machine.targets.shape[1]))
@@ -207,8 +207,6 @@ def _attacked(machine: KernelMachine, x: Tensor, y: Tensor, threat: Threat, step
 
 def _whole(machine: KernelMachine) -> Tensor:
     """Return Θ(X, X) as a whole."""
-    from ntklens.linalg import Factorisation
-
     factors = machine.factorisation
     if isinstance(factors, Factorisation):
         return factors.matrix
@@ -216,10 +214,3 @@ def _whole(machine: KernelMachine) -> Tensor:
         f"expected a machine on up to 4,096 training inputs, whose matrix is kept whole; got one on "
         f"{len(machine.train_inputs):,}."
     )
-
-
-def _above_zero(value: float, name: str) -> float:
-    number = float(as_number(value, name))
-    if not 0 < number < float("inf"):
-        raise InputError(f"expected {name} above 0; got {value}.")
-    return number

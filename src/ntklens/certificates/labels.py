@@ -20,7 +20,7 @@ from ntklens.arguments import as_classes, as_count, check_range
 from ntklens.errors import InputError, NumericalFailure
 from ntklens.machine import KernelMachine
 from ntklens.statistics import Estimate, proportion
-from ntklens.targets import class_logits, class_targets
+from ntklens.targets import class_labels, class_logits
 
 _SLACK = 1e-12
 """Part of Σ|b| |Y| that a margin may be smaller by, for rounding."""
@@ -201,8 +201,8 @@ class _Problem:
             raise InputError(f"expected machine as a KernelMachine; got {type(machine).__name__}.")
         weights, targets = machine.readout(x), machine.targets
         classes = max(2, targets.shape[1])
-        labels = (targets[:, 0] > 0).long() if classes == 2 else targets.argmax(1)
-        if targets.shape[1] == 2 or not torch.equal(class_targets(labels, classes), targets):
+        labels = class_labels(targets)
+        if labels is None:
             raise InputError(
                 "expected a machine that was fitted on class indices, whose labels can change; got one on other targets."
             )

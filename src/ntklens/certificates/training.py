@@ -216,8 +216,8 @@ def certified_fit(
         InputError: arguments that do not fit, or images whose terms exceed the memory limit.
         UnsupportedLayer: no bound is known for the machine's kernel.
     """
-    steps, temperature = as_count(steps, "steps", least=0), _positive(temperature, "temperature")
-    penalty, learning_rate = _positive(penalty, "penalty", zero=True), _positive(learning_rate, "learning_rate")
+    steps, temperature = as_count(steps, "steps", least=0), positive(temperature, "temperature")
+    penalty, learning_rate = positive(penalty, "penalty", zero=True), positive(learning_rate, "learning_rate")
     x, y, threat = checked_images(machine, x, y, eps, norm, bounds)
     n = len(machine.train_inputs)
     needed = 8 * _NUMBERS_PER_TERM * len(x) * n
@@ -370,7 +370,8 @@ def checked_images(
     return x, y, threat
 
 
-def _positive(value: float, name: str, *, zero: bool = False) -> float:
+def positive(value: float, name: str, *, zero: bool = False) -> float:
+    """Return a finite number above 0, or of 0 or more; InputError for another."""
     number = float(as_number(value, name))
     if not (0 <= number < float("inf")) or (number == 0 and not zero):
         raise InputError(f"expected {name} {'of 0 or more' if zero else 'above 0'}; got {value}.")

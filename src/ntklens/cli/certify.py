@@ -10,12 +10,6 @@ import typer
 from ntklens.cli import options as o
 from ntklens.errors import InputError
 
-Time = Annotated[
-    float | None,
-    typer.Option(
-        "--time", help="Stop the training at this time of gradient flow, t (default: trained for infinite time)."
-    ),
-]
 Top = Annotated[
     int | None,
     typer.Option("--top", help="Keep this many leading features, those of largest eigenvalue (default: all)."),
@@ -50,7 +44,7 @@ def certify(
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
     ridge: o.Ridge = 0.0,
-    time: Time = None,
+    time: o.FlowTime = None,
     top: Top = None,
     eps: o.Eps = "8/255",
     norm: o.Norm = "linf",

@@ -13,12 +13,6 @@ from ntklens.errors import InputError
 if TYPE_CHECKING:
     from ntklens.linalg import Filter
 
-Time = Annotated[
-    float | None,
-    typer.Option(
-        "--time", help="Stop the training at this time of gradient flow, t (default: trained for infinite time)."
-    ),
-]
 Steps = Annotated[int | None, typer.Option("--steps", help="Stop after so many steps of gradient descent.")]
 LearningRate = Annotated[
     float | None,
@@ -62,7 +56,7 @@ def fit(
     w_std: o.WStd = 2**0.5,
     b_std: o.BStd = 0.1,
     ridge: o.Ridge = 0.0,
-    time: Time = None,
+    time: o.FlowTime = None,
     steps: Steps = None,
     learning_rate: LearningRate = None,
     store: o.Store = None,

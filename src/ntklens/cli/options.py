@@ -80,6 +80,12 @@ Ridge = Annotated[
     float,
     typer.Option("--ridge", help="Ridge added to the kernel matrix; 0 is a kernel machine trained for infinite time."),
 ]
+FlowTime = Annotated[
+    float | None,
+    typer.Option(
+        "--time", help="Stop the training at this time of gradient flow, t (default: trained for infinite time)."
+    ),
+]
 Eps = Annotated[
     str,
     typer.Option("--eps", help="Radius ε of the attacks, for pixels in [0, 1], such as 8/255 or 0.03."),

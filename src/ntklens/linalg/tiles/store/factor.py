@@ -33,7 +33,7 @@ PREFIX = "factor-"
 """How the name of a factor's folder begins."""
 
 
-_LIBRARY = ".library"
+_LIBRARY = ".blas"
 """The file in a factor's folder that names the library by which its first panel was computed."""
 
 
