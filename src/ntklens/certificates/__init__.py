@@ -1,13 +1,14 @@
 """Proofs beside attacks: certificates of kernel machines against changed images and changed labels."""
 
 from ntklens.certificates.adversarial import adversarial_flow, adversarial_ridge
-from ntklens.certificates.evasion import certify
+from ntklens.certificates.evasion import ATTACK_STEPS, certify
 from ntklens.certificates.labels import CollectiveFlips, LabelFlips, collective_flips, label_flips
 from ntklens.certificates.result import Certificates
 from ntklens.certificates.smoothing import Smoothed, smooth
 from ntklens.certificates.training import FilterChoice, certified_fit, choose_filter
 
 __all__ = [
+    "ATTACK_STEPS",
     "Certificates",
     "CollectiveFlips",
     "FilterChoice",

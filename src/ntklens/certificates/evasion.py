@@ -18,7 +18,7 @@ from ntklens.errors import InputError, NumericalFailure
 from ntklens.machine import KernelMachine
 from ntklens.progress import Parts, Progress, Report
 
-STEPS = 40
+ATTACK_STEPS = 40
 """Steps of the attack beside the proof."""
 
 
@@ -131,7 +131,7 @@ def certify(
 
 
 def _checked_threat(eps: float, norm: str, bounds: Bounds, attack: Threat | None) -> Threat:
-    threat = Threat(eps, norm, STEPS, bounds=bounds)
+    threat = Threat(eps, norm, ATTACK_STEPS, bounds=bounds)
     if attack is None:
         return threat
     if not isinstance(attack, Threat):

@@ -165,8 +165,7 @@ class NTKFeatures:
             threat: the ball, and the steps of the attack that finds out which images need a second bound; or a number ε
                 for 10 steps in linf.
             indices: features to certify; all by default.
-            tiers: "both", or "linear" for the bound that takes milliseconds per image for all features together. The other
-            tiers: "both", or "linear" for the bound that takes milliseconds per image for all features at once. The other
+            tiers: "both", or "linear" for the bound that takes milliseconds per image for all features at once.
             progress: called with the share of the work that is done, from 0 to 1.
 
         Raises:

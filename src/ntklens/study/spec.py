@@ -260,6 +260,14 @@ class FeaturesSpec(Part):
     robust_seeds: int = Field(default=3, ge=1)
     robust_epochs: int = Field(default=60, ge=1)
     robust_width: int = Field(default=32, ge=1)
+    certified: int = Field(default=0, ge=0)
+    """Test images, of those that did not choose the head, on which machines and features are certified; 0 for none."""
+    certified_radii: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.125, 0.25, 0.5, 1.0), min_length=1
+    )
+    """Radii at which machines are certified, as parts of the radius of the attack."""
+    certified_features: int = Field(default=20, ge=1)
+    """Single features that are certified, those of largest eigenvalue."""
 
 
 class Spec(Part):
