@@ -22,8 +22,8 @@ def certificates_section(record: Record) -> Section | None:
         Plate(
             lambda: certificates.curves(rows, meta, named),
             "How many test images each machine has right in the whole ball. The true share lies in the orange band: no "
-            f"more than PGD of {meta['steps']} steps leaves right, and no fewer than are proved; where no band can be seen, the two meet. Compare "
-            "machines whose lines fall slowly with those whose lines fall to zero.",
+            f"more than PGD of {meta['steps']} steps leaves right, and no fewer than are proved; where no band can be "
+            "seen, the two meet. Compare machines whose lines fall slowly with those whose lines fall to zero.",
             "Line plots of attacked and certified accuracy against the radius, one panel per machine.",
         ),
         Plate(
