@@ -17,10 +17,17 @@ from ntklens.machine import KernelMachine
 DATA = nl.load_dataset("fashion-mnist-mini", train=120, test=12, size=14)
 
 
-def network(depth, bias=True):
+class Erf(nn.Module):
+    """The error function."""
+
+    def forward(self, x):
+        return torch.erf(x)
+
+
+def network(depth, bias=True, activation=nn.ReLU):
     layers = [nn.Flatten()]
     for place in range(depth):
-        layers += [nn.Linear(196 if place == 0 else 8, 8, bias=bias), nn.ReLU()]
+        layers += [nn.Linear(196 if place == 0 else 8, 8, bias=bias), activation()]
     return nn.Sequential(*layers, nn.Linear(8, 1, bias=bias))
 
 
@@ -29,6 +36,10 @@ def kernel(depth, b_std):
 
 
 KERNELS = {(1, 0.1): kernel(1, 0.1), (3, 0.0): kernel(3, 0.0), (3, 0.1): kernel(3, 0.1), (2, 0.5): kernel(2, 0.5)}
+KERNELS |= {
+    ("erf", 0.3): analytic_kernel(network(2, activation=Erf), b_std=0.3),
+    ("GELU", 0.1): analytic_kernel(network(1, activation=nn.GELU), b_std=0.1),
+}
 
 
 def training():

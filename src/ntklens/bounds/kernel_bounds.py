@@ -34,7 +34,7 @@ class KernelBounds:
     """Bounds of all functions Σ_j a_j K(x, x_j) of one kernel and its training inputs.
 
     Args:
-        kernel: the NTK or the NNGP of a network of dense layers with leaky rectifiers, or a linear kernel.
+        kernel: the NTK or the NNGP of a network of dense layers with leaky rectifiers, erf or GELU, or a linear kernel.
         inputs: (n, *shape), in float64.
         memory_limit: bytes of working memory, about.
 
@@ -56,7 +56,7 @@ class KernelBounds:
         else:
             raise UnsupportedLayer(
                 f"no certificate for a machine on {kernel!r}: proofs are known for the analytic kernels of dense networks "
-                "with ReLU. Use nl.smooth, which certifies a smoothed classifier with a stated probability."
+                "with ReLU, erf or GELU. Use nl.smooth, which certifies a smoothed classifier with a stated probability."
             )
         self.training = Training.of(self.inputs, self.profile)
         self._compare(kernel)

@@ -40,9 +40,9 @@ def certify(
 
     Each image is attacked by projected gradient steps on the margin. A first bound, of tangents and chords of the kernel,
     takes milliseconds per image. Images that neither decides take a second one, which lets the curvatures of the training
-    inputs cancel (docs/certificates.md). Machines of analytic kernels of dense networks with ReLU, LeakyReLU or absolute
-    values, with or without biases, at any depth and with any filter are covered, and machines of a linear kernel. An l2
-    ball is not clipped to the bounds, so that the proof is about a larger set than the attack sees.
+    inputs cancel (docs/certificates.md). Machines of analytic kernels of dense networks with ReLU, LeakyReLU, absolute
+    values, erf or GELU, with or without biases, at any depth and with any filter are covered, and machines of a linear
+    kernel. An l2 ball is not clipped to the bounds, so that the proof is about a larger set than the attack sees.
 
     What is certified is the machine in float64, whatever its arithmetic.
 
