@@ -78,6 +78,20 @@ def test_a_set_of_predictions_lies_between_the_exact_number_and_that_of_single_o
         assert bound.certified_accuracy == (int(right.sum()) - bound.changed) / 6
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_how_many_predictions_change_together_does_not_depend_on_the_size_of_the_outputs(exact):
+    g, found = torch.Generator().manual_seed(0), []
+    x, tests = (torch.rand(count, 2, generator=g, dtype=torch.float64) for count in (15, 10))
+    machine = KernelMachine(RBFKernel(0.2), nl.Ridge(0.1)).fit(x, torch.arange(15) % 2)
+    for time in (1e-3, 1e-10):
+        # For a short time the outputs are it times Θ(x, X) Y.
+        early = machine.refilter(nl.GradientFlow(time=time))
+        y = early.predict(tests)
+        found.append([collective_flips(early, tests, y, flips, exact=exact).changed for flips in (1, 2, 3)])
+    assert found[0] == found[1]
+    assert found[0] != [int((~label_flips(early, tests).certified(flips)).sum()) for flips in (1, 2, 3)]
+
+
 def test_more_flips_certify_less_and_no_flips_the_prediction():
     machine, _, tests = drawn(0, 3)
     found, y = label_flips(machine, tests), machine.predict(tests)

@@ -10,10 +10,12 @@ successor, have certificates of this kind for support vector machines and throug
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ntklens.arguments import as_classes, as_count, check_range
@@ -139,8 +141,6 @@ def collective_flips(
         InputError: more than two classes, or arguments that do not fit.
         NumericalFailure: the program is not solved.
     """
-    from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import
-
     flips = as_count(flips, "flips", least=0)
     problem = _Problem.of(machine, x)
     if problem.classes > 2:
@@ -156,25 +156,78 @@ def collective_flips(
         return CollectiveFlips(flips, int(right.sum()), len(y), changed, is_exact=True)
     falls = torch.where(problem.predictions[:, None] == 0, problem.falls(1)[0], problem.falls(0)[0])[open_].numpy()
     gaps = torch.where(problem.predictions == 0, problem.falls(1)[1], problem.falls(0)[1])[open_].numpy()
-    n = falls.shape[1]
     # Σ_i fall_ti w_i + L_t ≥ (gap_t + L_t) z_t, where L_t is what the changes may add to a margin at most.
     added = -np.sort(falls.clip(max=0.0), axis=1)[:, :flips].sum(1)
-    rows = np.hstack([falls, -np.diag(gaps + added)])
-    budget = np.concatenate([np.ones(n), np.zeros(count)])
-    found = milp(
-        c=np.concatenate([np.zeros(n), -np.ones(count)]),
-        constraints=[
-            LinearConstraint(rows, lb=-added, ub=np.inf),
-            LinearConstraint(budget[None], lb=0, ub=flips),
-        ],
-        bounds=Bounds(0, 1),
-        integrality=np.full(n + count, int(exact)),
-    )
-    if found.x is None:
-        raise NumericalFailure(f"the program of {count} predictions is not solved: {found.message}.")
-    # The relaxation's value is an upper bound, and whole predictions change.
-    changed = int(np.floor(-found.fun + 1e-6))
+    # The solver's tolerances are absolute, and outputs may be small.
+    sizes = np.maximum(np.abs(falls).max(axis=1), np.abs(gaps) + added)[:, None]
+    program = _Program(falls / sizes, gaps / sizes[:, 0], added / sizes[:, 0], flips)
+    changed = program.solved() if exact else program.bounded()
     return CollectiveFlips(flips, int(right.sum()), len(y), min(changed, count), is_exact=exact)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """max Σ_t z_t with Σ_i fall_ti w_i + L_t ≥ (gap_t + L_t) z_t and Σ_i w_i ≤ r, for w and z in {0, 1}.
+
+    Attributes:
+        falls: (T, n).
+        gaps: (T,).
+        added: L, (T,).
+        flips: r.
+    """
+
+    falls: NDArray[np.float64]
+    gaps: NDArray[np.float64]
+    added: NDArray[np.float64]
+    flips: int
+
+    def solved(self) -> int:
+        """Solve the integer program."""
+        from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import
+
+        count, n = self.falls.shape
+        found = milp(
+            c=np.concatenate([np.zeros(n), -np.ones(count)]),
+            constraints=[
+                LinearConstraint(np.hstack([self.falls, -np.diag(self.gaps + self.added)]), lb=-self.added, ub=np.inf),
+                LinearConstraint(np.concatenate([np.ones(n), np.zeros(count)])[None], lb=0, ub=self.flips),
+            ],
+            bounds=Bounds(0, 1),
+            integrality=np.ones(n + count),
+            options={"mip_rel_gap": 0.0},
+        )
+        self._check(found)
+        return round(-float(found.fun))
+
+    def bounded(self) -> int:
+        """Bound the program from above by the multipliers of its linear relaxation.
+
+        Any λ ≥ 0 for the first constraints is a proof: Σ_t (1 - λ_t (gap_t + L_t))₊ + Σ_t λ_t L_t + the r largest
+        (Σ_t λ_t fall_ti)₊. So nothing depends on how exactly the relaxation is solved.
+        """
+        from scipy.optimize import linprog  # slow to import
+
+        count, n = self.falls.shape
+        found = linprog(
+            c=np.concatenate([np.zeros(n), -np.ones(count)]),
+            A_ub=np.vstack([
+                np.hstack([-self.falls, np.diag(self.gaps + self.added)]),
+                np.concatenate([np.ones(n), np.zeros(count)]),
+            ]),
+            b_ub=np.append(self.added, self.flips),
+            bounds=(0, 1),
+            method="highs",
+        )  # fmt: skip
+        self._check(found)
+        multipliers = np.clip(-found.ineqlin.marginals[:count], 0.0, None)
+        worth = np.sort((multipliers @ self.falls).clip(min=0.0))[::-1][: self.flips].sum()
+        bound = (1 - multipliers * (self.gaps + self.added)).clip(min=0.0).sum() + multipliers @ self.added + worth
+        # Whole predictions change; the rest is for the rounding of the sums.
+        return int(np.floor(bound + 1e-6))
+
+    def _check(self, found: Any) -> None:
+        if found.status != 0:
+            raise NumericalFailure(f"the program of {len(self.falls)} predictions is not solved: {found.message}.")
 
 
 @dataclass(frozen=True)
