@@ -10,7 +10,8 @@ filter below has a form without such a difference. Gradient flow and gradient de
     h(λ) = ηt Φ(s),   Φ = (1 - e⁻ˢ) / s   or   (1 - (1 - s/T)^T) / s,
 
 is itself the divided difference -E[0, s] of E(s) = e⁻ˢ, or (1 - s/T)^T, so that Φ's divided difference is the one of second
-order, -E[0, a, b]. For a ≥ b it is (E[0, b] - E[a, b]) / a, which is exact but for small a, where the power series is summed.
+order, -E[0, a, b]. For a ≥ b it is (E[0, b] - E[a, b]) / a, which is exact but for small a, where the power series is
+summed.
 """
 
 from __future__ import annotations
