@@ -24,6 +24,12 @@ _SHARES = {
     "feature_robustness",
     "agreement",
     "fooled",
+    "aligned",
+    "conflicting",
+    "success",
+    "clean",
+    "noise",
+    "perturbed",
 }
 """Columns that are written in per cent."""
 

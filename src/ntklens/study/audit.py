@@ -22,7 +22,7 @@ from ntklens.data import Dataset
 from ntklens.errors import InputError
 from ntklens.features import shortcut_audit
 from ntklens.features.eigenfeatures import eigenfeatures
-from ntklens.linalg import Band, Filter, Ridge
+from ntklens.linalg import Band, Filter, Ridge, inverts
 from ntklens.machine import KernelMachine
 from ntklens.networks import network_source
 from ntklens.progress import Progress, Report
@@ -144,7 +144,7 @@ class Audit:
             raise InputError("expected data with test images to audit with; got none.")
         train, held_out = _numbers(plan, len(data.train))
         self.x, self.y = data.train.x[:train], data.train.y[:train]
-        if len(self.y.unique()) < 2:
+        if len(torch.unique(self.y)) < 2:
             raise InputError(
                 f"expected training images of two or more classes; got {train} of one. Give more by --train."
             )
@@ -185,8 +185,10 @@ class Audit:
         share = self.plan.planted
         if share is None:
             return self.x, None
-        draws = torch.rand(len(self.y), generator=torch.Generator().manual_seed(self.context.spec.seed))
-        has_patch = (self.y == self.target) == (draws < share)
+        order = torch.randperm(len(self.y), generator=torch.Generator().manual_seed(self.context.spec.seed))
+        agrees = torch.zeros(len(self.y), dtype=torch.bool)
+        agrees[order[: round(share * len(self.y))]] = True
+        has_patch = (self.y == self.target) == agrees
         return self._with_patch(self.x, has_patch), has_patch
 
     def _with_patch(self, x: Tensor, where: Tensor) -> Tensor:
@@ -265,7 +267,8 @@ class Audit:
 
     def _unlearnable(self, machine_progress: Report, progress: Report) -> _Found:
         machine = self._machine(self.x, machine_progress, top=False)
-        more = [] if self.plan.top is None else [Band(range(self.plan.top))]
+        more: list[Filter] = [] if self.plan.top is None else [Band(range(self.plan.top))]
+        names = [_label(machine.filter), *(f"top {self.plan.top}" for _ in more)]
         found = unlearnable_audit(
             machine,
             self.x_test,
@@ -291,7 +294,10 @@ class Audit:
             ({"training_images": name}, x, self.y) for name, x in images.items()
         ]
         tests = [("accuracy", self.x_test, self.y_test)]
-        return _Found(facts, found.rows(), trainings, tests, (1, 2, "cost"), found.images)
+        rows = [{"machine": name} | row for name, row in zip(names, found.rows(), strict=True)]
+        for row in rows:
+            del row["filter"]
+        return _Found(facts, rows, trainings, tests, (1, 2, "cost"), found.images)
 
     def _builder(self, name: str) -> Callable[[int], nn.Module]:
         """Return what makes a network from a seed, once it is known to fit the images."""
@@ -331,6 +337,13 @@ class Audit:
                 one, other, column = found.difference
                 rows[-1] |= difference_over_seeds(outcomes[one][0], outcomes[other][0]).row(column)
         return rows
+
+
+def _label(g: Filter) -> str:
+    """Return what a machine of this filter is called in tables."""
+    if inverts(g):
+        return "all features"
+    return f"ridge {g.rho:g}" if isinstance(g, Ridge) else f"time {getattr(g, 'time', g)}"
 
 
 def _right(machine: KernelMachine, x: Tensor, y: Tensor) -> Estimate:
