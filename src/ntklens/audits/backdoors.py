@@ -59,7 +59,10 @@ class BackdoorAudit:
     training: int
 
     def needed(self, share: float = 0.9) -> int | None:
-        """Return the fewest bad images with which this share of triggered images succeeds; None if no number does."""
+        """Return the fewest bad images with which this share of triggered images succeeds; None if no number does.
+
+        The images are chosen one after the other, so that others may do with fewer.
+        """
         share = as_number(share, "share")
         if not 0 < share <= 1:
             raise InputError(f"expected share above 0 and up to 1; got {share}.")
@@ -75,9 +78,9 @@ class BackdoorAudit:
     def __repr__(self) -> str:
         needed = self.needed()
         tried = len(self.success) - 1
-        number = f"not even {tried}" if needed is None else str(needed)
-        found = f"{number} bad of {self.training + (tried if needed is None else needed):,} training images"
-        return f"BackdoorAudit(class {self.target}: 90 % of triggered images succeed with {found})"
+        number = tried if needed is None else needed
+        found = "are not enough for 90 % success" if needed is None else "are enough for 90 % success"
+        return f"BackdoorAudit(class {self.target}: {number:,} bad of {self.training + number:,} images {found})"
 
 
 def backdoor_audit(

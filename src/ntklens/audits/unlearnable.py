@@ -107,8 +107,8 @@ class UnlearnableAudit:
         shares = [100 * e[0].value for e in (self.clean, self.noise, self.perturbed)]
         found = "" if self.is_worse_than_noise[0] else ", no worse than noise"
         return (
-            f"UnlearnableAudit(ε = {self.eps:.4g}, {self.training:,} images: {shares[0]:.1f} % right clean, "
-            f"{shares[1]:.1f} % noise, {shares[2]:.1f} % perturbed{found})"
+            f"UnlearnableAudit(ε = {self.eps:.4g}: {shares[0]:.1f} % right clean, {shares[1]:.1f} % noise, "
+            f"{shares[2]:.1f} % perturbed{found})"
         )
 
 

@@ -78,8 +78,8 @@ def _backdoor(facts: Facts) -> None:
     needed = facts["needed"]
     if needed is None:
         console.say(
-            f"{_images(most)} of {facts['n'] + most:,} {'is' if most == 1 else 'are'} not enough for 90 % of the "
-            "triggered test images of other classes."
+            f"{_images(most)} of {facts['n'] + most:,}, chosen one after the other, {'is' if most == 1 else 'are'} not "
+            "enough for 90 % of the triggered test images of other classes; others may do with fewer."
         )
         return
     row = rows[needed]
