@@ -47,6 +47,33 @@ def test_intervals_are_over_seeds_and_images():
     assert difference_over_seeds(right, right).high == 0
 
 
+def test_perturbed_images_cost_finite_networks_more_than_noise():
+    data = nl.load_dataset("fashion-mnist-mini", classes=[0, 6], train=280, test=400, size=14)
+    x, y = data.train.x[:140], data.train.y[:140]
+
+    def dense(seed):
+        return seeded_network(
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(196, 64), nn.ReLU(), nn.Linear(64, 2)), seed
+        )
+
+    kernel = nl.analytic_kernel(nn.Sequential(nn.Flatten(), nn.Linear(196, 8), nn.ReLU(), nn.Linear(8, 1)))
+    found = nl.unlearnable_audit(
+        nl.KernelMachine(kernel, nl.GradientFlow(10.0)).fit(x, y),
+        data.test.x,
+        data.test.y,
+        16 / 255,
+        held_out=(data.train.x[140:], data.train.y[140:]),
+        generator=torch.Generator().manual_seed(0),
+        steps=4,
+        keep_images=True,
+    )
+    noise, perturbed = (
+        trained_predictions(dense, images, y, [data.test.x], seeds=4)[0] == data.test.y
+        for images in (found.noisy, found.images)
+    )
+    assert difference_over_seeds(noise, perturbed).low > 0.1
+
+
 @pytest.mark.usefixtures("untyped")
 def test_outcomes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"shape \(seeds, images\)"):

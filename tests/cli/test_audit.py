@@ -56,7 +56,7 @@ def test_unlearnable_has_the_figures_of_the_library_and_exports_on_demand(tmp_pa
     )
     assert [row["machine"] for row in printed["rows"]] == ["time 4.0", "top 5"]
     for row, clean, perturbed, cost in zip(printed["rows"], found.clean, found.perturbed, found.cost, strict=True):
-        assert (row["clean"], row["perturbed"]) == (clean.value, perturbed.value)
+        assert (row["clean_accuracy"], row["perturbed_accuracy"]) == (clean.value, perturbed.value)
         assert (row["cost_low"], row["cost_high"]) == (cost.low, cost.high)
     assert printed["losses"] == pytest.approx(found.losses)
     with np.load(tmp_path / "worse.npz", allow_pickle=False) as arrays:
@@ -138,6 +138,7 @@ REFUSED = {
     "an invisible patch": (["backdoor", *SMALL, "--brightness", "0", "--patch", "1"], "changes no image"),
     "no class": (["backdoor", *SMALL, "--target", "Coat"], "--target: expected one of the classes T-shirt/top, Shirt"),
     "more than is there": (["backdoor", "--classes", "0,6", "--train", "9999"], "--train: expected 2 to"),
+    "more than fit": (["backdoor", "--train", "5000"], "--train: expected up to 4,096"),
     "too many held out": (["shortcut", *SMALL[:4], "--held-out", "9999"], "--held-out: expected 1 to"),
     "more bad images than candidates": (["backdoor", *SMALL, "--bad", "60"], "--bad: expected at most"),
     "more features than images": (["unlearnable", *SMALL, "--top", "91"], "--top: expected 1 to 90"),

@@ -93,9 +93,9 @@ class UnlearnableAudit:
         return [
             {
                 "filter": repr(g),
-                **clean.row("clean"),
-                **with_noise.row("noise"),
-                **perturbed.row("perturbed"),
+                **clean.row("clean_accuracy"),
+                **with_noise.row("noise_accuracy"),
+                **perturbed.row("perturbed_accuracy"),
                 **cost.row("cost"),
             }
             for g, clean, with_noise, perturbed, cost in zip(
@@ -105,9 +105,9 @@ class UnlearnableAudit:
 
     def __repr__(self) -> str:
         shares = [100 * e[0].value for e in (self.clean, self.noise, self.perturbed)]
-        found = "" if self.is_worse_than_noise[0] else ", no worse than noise"
+        found = "" if self.is_worse_than_noise[0] else "; like noise"
         return (
-            f"UnlearnableAudit(ε = {self.eps:.4g}: {shares[0]:.1f} % right clean, {shares[1]:.1f} % noise, "
+            f"UnlearnableAudit(ε = {self.eps:.3g}: {shares[0]:.1f} % right clean, {shares[1]:.1f} % noise, "
             f"{shares[2]:.1f} % perturbed{found})"
         )
 

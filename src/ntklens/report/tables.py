@@ -27,9 +27,9 @@ _SHARES = {
     "aligned",
     "conflicting",
     "success",
-    "clean",
-    "noise",
-    "perturbed",
+    "clean_accuracy",
+    "noise_accuracy",
+    "perturbed_accuracy",
 }
 """Columns that are written in per cent."""
 
@@ -42,6 +42,9 @@ _HEADINGS = {
     "pgd_accuracy": "under PGD alone",
     "one_step_accuracy": "under one step",
     "one_step": "under one step",
+    "clean_accuracy": "clean images",
+    "noise_accuracy": "with noise",
+    "perturbed_accuracy": "perturbed",
 }
 """Headings of columns whose names do not say what they are."""
 

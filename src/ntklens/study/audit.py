@@ -24,6 +24,7 @@ from ntklens.features import shortcut_audit
 from ntklens.features.eigenfeatures import eigenfeatures
 from ntklens.linalg import Band, Filter, Ridge, inverts
 from ntklens.machine import KernelMachine
+from ntklens.machine.matrix import DENSE
 from ntklens.networks import network_source
 from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, proportion
@@ -143,6 +144,10 @@ class Audit:
         if not len(data.test):
             raise InputError("expected data with test images to audit with; got none.")
         train, held_out = _numbers(plan, len(data.train))
+        if train > DENSE:
+            raise InputError(
+                f"--train: expected up to {DENSE:,} training images, whose matrix is kept whole; got {train:,}."
+            )
         self.x, self.y = data.train.x[:train], data.train.y[:train]
         if len(torch.unique(self.y)) < 2:
             raise InputError(
