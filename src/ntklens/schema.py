@@ -52,6 +52,7 @@ def _estimate(column: str = "value") -> tuple[str, ...]:
 
 _ACCURACY = _estimate("accuracy")
 _ROBUST_ACCURACY = _estimate("robust_accuracy")
+_CERTIFIED = _estimate("certified_accuracy")
 _VALUE = _estimate()
 _COSINE = _estimate("cosine")
 _EXAMPLE = ("index", "label", "prediction", "adversarial_prediction", "eps", "norm")
@@ -149,6 +150,11 @@ TABLES: dict[str, dict[str, Table]] = {
         "learning_meta": Table(("width", "learning_rate", *_VALUE, "n")),
         "attribution": Table(("class", "images", ROBUST, FRAGILE)),
         "carriers": Table(("features", "index", "label", "share")),
+        "certified": Table(("machine", "eps", *_ACCURACY, *_ROBUST_ACCURACY, *_CERTIFIED, "undecided", "n")),
+        "certified_features": Table(
+            ("index", *_estimate("usefulness"), *_estimate("robustness"), *_estimate("certified"), "n")
+        ),
+        "certified_meta": Table(("majority", "eps", "norm", "steps", "n", "head", "about")),
         "robust_data": Table(
             ("network", "trained_on", "projected", "rank", *_ACCURACY, *_ROBUST_ACCURACY, "seeds", "n")
         ),

@@ -44,6 +44,8 @@ TAIL = "tail"
 """All other features."""
 ALL = "all"
 """All features together."""
+RIDGE = "ridge 1e-2 λ_1"
+"""All features, damped by a ridge, among machines that are certified."""
 OUTPUT_COSINE = "cosine of the outputs at held-out images"
 """The measure of agreement between the features of two kernels that claim C4 is judged by."""
 

@@ -3,6 +3,7 @@
 import itertools
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,8 @@ from torch import nn
 import ntklens as nl
 from ntklens.attacks import Threat
 from ntklens.bounds import KernelBounds, linear
+from ntklens.bounds.balls import balls
+from ntklens.bounds.terms import secant_curvatures, terms
 from ntklens.errors import NumericalFailure, UnsupportedLayer
 from ntklens.kernels import LinearKernel, RBFKernel, analytic_kernel
 from ntklens.machine import KernelMachine
@@ -17,10 +20,17 @@ from ntklens.machine import KernelMachine
 DATA = nl.load_dataset("fashion-mnist-mini", train=120, test=12, size=14)
 
 
-def network(depth, bias=True):
+class Erf(nn.Module):
+    """The error function."""
+
+    def forward(self, x):
+        return torch.erf(x)
+
+
+def network(depth, bias=True, activation=nn.ReLU):
     layers = [nn.Flatten()]
     for place in range(depth):
-        layers += [nn.Linear(196 if place == 0 else 8, 8, bias=bias), nn.ReLU()]
+        layers += [nn.Linear(196 if place == 0 else 8, 8, bias=bias), activation()]
     return nn.Sequential(*layers, nn.Linear(8, 1, bias=bias))
 
 
@@ -29,6 +39,10 @@ def kernel(depth, b_std):
 
 
 KERNELS = {(1, 0.1): kernel(1, 0.1), (3, 0.0): kernel(3, 0.0), (3, 0.1): kernel(3, 0.1), (2, 0.5): kernel(2, 0.5)}
+KERNELS |= {
+    ("erf", 0.3): analytic_kernel(network(2, activation=Erf), b_std=0.3),
+    ("GELU", 0.1): analytic_kernel(network(1, activation=nn.GELU), b_std=0.1),
+}
 
 
 def training():
@@ -163,6 +177,63 @@ def test_a_ball_about_the_origin_has_no_bound():
     black = torch.zeros(1, 1, 14, 14, dtype=torch.float64)
     assert bounds.linear(black, Threat(0.1), machine.coefficients) == -torch.inf
     assert bounds.quadratic(black, Threat(0.1, "l2"), machine.coefficients[:, 0]) == -torch.inf
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_ball_of_one_point_has_its_value(norm):
+    machine = machines(KERNELS[3, 0.1])["ridge"]
+    bounds, x = KernelBounds(KERNELS[3, 0.1], machine.double_inputs), DATA.test.x[:2].double()
+    values = machine.expand(machine.coefficients, torch.float64)(x)[:, 0]
+    found = bounds.quadratic(x, Threat(0.0, norm), machine.coefficients[:, 0])
+    assert (found <= values).all()
+    assert found.numpy() == pytest.approx(values.numpy(), abs=1e-5)
+
+
+def test_a_black_training_input_adds_nothing_without_biases():
+    x, black = DATA.train.x[:9].double(), torch.zeros(1, 1, 14, 14, dtype=torch.float64)
+    column = torch.linspace(-1, 1, 10, dtype=torch.float64)
+    with_it = KernelBounds(KERNELS[3, 0.0], torch.cat([x[:4], black, x[4:]]))
+    alone, at = KernelBounds(KERNELS[3, 0.0], x), DATA.test.x[:2].double()
+    others = column[[0, 1, 2, 3, 5, 6, 7, 8, 9]]
+    for norm in ("linf", "l2"):
+        found, expected = (b.quadratic(at, Threat(0.02, norm), c) for b, c in ((with_it, column), (alone, others)))
+        assert torch.equal(found, expected)
+        assert found.isfinite().all()
+    late = analytic_kernel(network(2), b_std=[0.0, 0.3, 0.3])
+    with pytest.raises(UnsupportedLayer, match="training input 9 is black, and the first layer has no biases"):
+        KernelBounds(late, torch.cat([x, black]))
+
+
+def test_opposite_training_inputs_have_bounds():
+    x = torch.linspace(-0.9, 0.8, 7, dtype=torch.float64)[:, None] * torch.tensor([0.3, 0.7, 0.9], dtype=torch.float64)
+    net = nn.Sequential(nn.Linear(3, 8, bias=False), nn.LeakyReLU(-0.5), nn.Linear(8, 1, bias=False))
+    bounds = KernelBounds(analytic_kernel(net, b_std=0.0), x)
+    at, column = torch.full((1, 3), 0.5, dtype=torch.float64), torch.ones(7, dtype=torch.float64)
+    value = float(analytic_kernel(net, b_std=0.0)(at, x).sum())
+    assert value - 0.3 < float(bounds.quadratic(at, Threat(0.01, bounds=(-1, 1)), column)) < value
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.9])
+def test_rounding_leaves_secant_curvatures_in_a_part_of_a_ball(slope):
+    """R(t) is 2 ∫ (1-u) k''(c + u t) du; what it is above that, t² makes the larger the farther the part reaches."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(300, 4, generator=g, dtype=torch.float64)
+    net = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(slope), nn.Linear(8, 1))
+    bounds = KernelBounds(analytic_kernel(net), x)
+    centre = torch.full((1, 4), 0.5, dtype=torch.float64)
+    found = terms(bounds.profile, bounds.training, balls(centre, Threat(0.15)))
+    used = found.reach > 0
+    nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(12))
+    for t in (2.1e-4, -2.1e-4, 1e-3, 0.01):
+        low = torch.minimum(torch.full_like(found.reach, t), found.reach)
+        lowest, _ = secant_curvatures(bounds.profile, found, bounds.training, low, found.reach)
+        exact = torch.zeros_like(low)
+        for u, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+            at = torch.where(used, found.cosines + u * low, 0.5)
+            _, _, curve = bounds.profile.along(at, found.length[:, None], bounds.training.norms)
+            exact += 2 * weight * (1 - u) * curve
+        above = (lowest - exact)[used] * found.reach[used].square() / 2
+        assert (above < 1e-11 * found.value[used]).all()
 
 
 def test_no_images_have_no_bounds():

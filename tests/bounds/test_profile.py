@@ -23,6 +23,13 @@ class Residual(nn.Module):
         return self.last(torch.relu(0.5 * (h + self.second(torch.relu(h)))))
 
 
+class Erf(nn.Module):
+    """The error function."""
+
+    def forward(self, x):
+        return torch.erf(x)
+
+
 def dense(depth, activation=nn.ReLU, bias=True):
     sizes = [12] + [8] * depth
     layers = [layer for a in sizes[:-1] for layer in (nn.Linear(a, 8, bias=bias), activation())]
@@ -35,6 +42,13 @@ NETWORKS = {
     "three layers with biases": (dense(3), {"b_std": 0.3}),
     "LeakyReLU": (dense(2, lambda: nn.LeakyReLU(0.2)), {"w_std": 1.1}),
     "a layer of its own standard deviations": (dense(2), {"w_std": [1.0, 1.4, 0.7], "b_std": [0.2, 0.0, 0.5]}),
+    "erf": (dense(2, Erf), {"b_std": 0.3}),
+    "erf, without biases": (dense(1, Erf, bias=False), {"b_std": 0.0, "w_std": 1.0}),
+    "GELU": (dense(2, nn.GELU), {"b_std": 0.3}),
+    "ReLU, erf and GELU": (
+        nn.Sequential(*dense(1)[:2], nn.Linear(8, 8), Erf(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 1)),
+        {},
+    ),
     "residual": (Residual(), {"b_std": 0.2}),
     "standard parametrisation": (dense(2), {"parametrisation": "standard"}),
     "images": (nn.Sequential(nn.Flatten(), dense(2)), {}),

@@ -7,6 +7,7 @@ from torch import nn
 
 import ntklens as nl
 from ntklens.attacks import Threat
+from ntklens.bounds import KernelBounds
 from ntklens.certificates import certify, evasion
 from ntklens.certificates.result import TIERS
 from ntklens.errors import InputError, NumericalFailure, UnsupportedLayer
@@ -119,7 +120,7 @@ def test_progress_reaches_the_end(two):
 
 def test_a_bound_above_an_attack_is_an_error_and_not_a_result(two, monkeypatch):
     monkeypatch.setattr(evasion.Margins, "linear", lambda self, x, *_: torch.full((len(x),), 9.0).double())
-    with pytest.raises(NumericalFailure, match="above the margin that an attack finds"):
+    with pytest.raises(NumericalFailure, match="above what an attack finds"):
         certify(two, DATA.test.x, (DATA.test.y % 2).long(), EPS)
 
 
@@ -169,6 +170,36 @@ def test_features_are_bracketed_by_attack_and_proof(two):
     assert features.certified(DATA.test.x[:4], y[:4], 0.001, [0]).indices == (0,)
     with pytest.raises(InputError, match="tiers"):
         features.certified(DATA.test.x, y, threat, [0], tiers="cubic")
+
+
+def test_a_feature_is_proved_about_float64_whatever_the_arithmetic():
+    """Where float32 has the sign of a feature wrong, that it is right in float32 is no proof."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.rand(30, 5, generator=g, dtype=torch.float64), torch.arange(30) % 2
+    net = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 1))
+    machine = KernelMachine(analytic_kernel(net), nl.Ridge(0.1), arithmetic=torch.float32).fit(x, y)
+    features, where = nl.eigenfeatures(machine), 2
+    column = features.eigenvectors[:, where, None]
+    scalar, in_float32 = (machine.expand(column, dtype) for dtype in (torch.float64, torch.float32))
+    # Images that are just beside the zero of the scalar, by less than the rounding of float32.
+    low, high = (x[(sign * scalar(x)[:, 0] > 0).nonzero()[:8, 0]] for sign in (-1, 1))
+    shift, a = 3e-8, low.clone()
+    for _ in range(60):
+        middle = (a + high) / 2
+        below = scalar(middle) < shift
+        a, high = torch.where(below, middle, a), torch.where(below, high, middle)
+    exact, rough = (((f(high) * features.weights[where])[:, 0] > 0).long() for f in (scalar, in_float32))
+    assert (exact != rough).any()
+    for image, wrong in zip(high, 1 - exact, strict=True):
+        assert features.certified(image[None], wrong[None], Threat(0.0), [where]).values == [0.0]
+    assert features.certified(high, exact, Threat(0.0), [where]).values == [1.0]
+
+
+def test_a_bound_of_a_feature_above_an_attack_is_an_error_and_not_a_result(two, monkeypatch):
+    features, y = nl.eigenfeatures(two), (DATA.test.y % 2).long()
+    monkeypatch.setattr(KernelBounds, "linear", lambda self, x, _, a: torch.full((len(x), a.shape[1]), 9.0).double())
+    with pytest.raises(NumericalFailure, match="above what an attack finds"):
+        features.certified(DATA.test.x, y, Threat(0.1, steps=10), [0, 1])
 
 
 def test_features_of_many_classes_are_bracketed_too(ten):

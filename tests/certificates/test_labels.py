@@ -78,6 +78,42 @@ def test_a_set_of_predictions_lies_between_the_exact_number_and_that_of_single_o
         assert bound.certified_accuracy == (int(right.sum()) - bound.changed) / 6
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_set_of_predictions_of_three_classes(seed):
+    machine, labels, tests = drawn(seed, 3)
+    y = machine.predict(tests)
+    y[seed] = (y[seed] + 1) % 3
+    b, before = machine.readout(tests), machine.predict(tests)
+    right, count = before == y, dict.fromkeys((1, 2, 3), 0)
+    for other in itertools.product(range(3), repeat=N):
+        changes = int((torch.tensor(other) != labels).sum())
+        if changes <= 3:
+            outputs = b @ torch.nn.functional.one_hot(torch.tensor(other), 3).double()
+            own = outputs.gather(1, before[:, None])[:, 0]
+            lost = int((right & (own <= outputs.scatter(1, before[:, None], -torch.inf).amax(1))).sum())
+            for flips in range(max(1, changes), 4):
+                count[flips] = max(count[flips], lost)
+    for flips, worst in count.items():
+        exact, bound = (collective_flips(machine, tests, y, flips, exact=e) for e in (True, False))
+        alone = int((right & ~label_flips(machine, tests).certified(flips)).sum())
+        assert exact.changed == worst
+        assert worst <= bound.changed <= alone
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_how_many_predictions_change_together_does_not_depend_on_the_size_of_the_outputs(exact):
+    g, found = torch.Generator().manual_seed(0), []
+    x, tests = (torch.rand(count, 2, generator=g, dtype=torch.float64) for count in (15, 10))
+    machine = KernelMachine(RBFKernel(0.2), nl.Ridge(0.1)).fit(x, torch.arange(15) % 2)
+    for time in (1e-3, 1e-10):
+        # For a short time the outputs are it times Θ(x, X) Y.
+        early = machine.refilter(nl.GradientFlow(time=time))
+        y = early.predict(tests)
+        found.append([collective_flips(early, tests, y, flips, exact=exact).changed for flips in (1, 2, 3)])
+    assert found[0] == found[1]
+    assert found[0] != [int((~label_flips(early, tests).certified(flips)).sum()) for flips in (1, 2, 3)]
+
+
 def test_more_flips_certify_less_and_no_flips_the_prediction():
     machine, _, tests = drawn(0, 3)
     found, y = label_flips(machine, tests), machine.predict(tests)
@@ -94,13 +130,11 @@ def test_the_label_of_a_training_image_decides_where_nothing_is_smoothed():
     assert label_flips(sharp, sharp.train_inputs).needed.tolist() == [1] * N
 
 
-def test_other_targets_and_more_classes_are_refused():
+def test_other_targets_are_refused():
     x = torch.rand(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     soft = KernelMachine(RBFKernel()).fit(x, torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None])
     with pytest.raises(InputError, match="fitted on class indices, whose labels can change"):
         label_flips(soft, x)
     machine, _, tests = drawn(0, 3)
-    with pytest.raises(InputError, match="two classes; got 3"):
-        collective_flips(machine, tests, torch.zeros(6).long(), 1)
     with pytest.raises(InputError, match="flips"):
         label_flips(machine, tests).certified(-1)

@@ -89,6 +89,7 @@ VALUES = {
     "--robust-ranks": ["", "x", "0", "-1", "1.5", "99999"],
     "--export": ["{files}/text.txt/robust.npz", "{files}/nan.npz", "missing/robust.npz"],
     "--pictured": ["", "x", "-1", "1.5"],
+    "--certified": ["", "x", "-1", "1.5"],
     "--frames": ["", "x", "-1", "1.5"],
     "--trainings": ["", "TRADES", "standard,standard"],
     "--learning-rate": [*NUMBER, "0"],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 
-from ntklens.report.figures import attack, dynamics, feature_sets, features, lazy, style
+from ntklens.report.figures import attack, certificates, dynamics, feature_sets, features, lazy, style
 from ntklens.report.figures.pictures import channels, pictures
 from ntklens.report.sections import opening_plate, sections
 
@@ -24,7 +24,7 @@ def drawn(figure):
 def test_every_axis_of_every_figure_is_named(make_record, colours, norm):
     record = make_record(channels=colours, norm=norm)
     plates = [opening_plate(record), *(p for s in sections(record) for p in s.plates)]
-    assert len(plates) == (33 if colours == 1 else 34)
+    assert len(plates) == (36 if colours == 1 else 37)
     for plate in plates:
         figure = drawn(plate.make())
         assert plate.caption.endswith(".")
@@ -220,3 +220,17 @@ def test_class_names_are_text_and_not_mathematics(make_record, name):
     title = drawn(attack.gallery(record.table("gallery"), x, found)).axes[0].get_title()
     assert len(title.splitlines()) == 2
     assert len(title) < 60
+
+
+def test_certificates_are_drawn_with_both_ends(record):
+    rows, (meta,) = record.table("certified"), record.table("certified_meta")
+    axes = drawn(certificates.curves(rows, meta, {"head": "the head", "all": "all"})).axes[0]
+    found = lines(axes)
+    own = [r for r in rows if r["machine"] == "head"]
+    assert found["right under PGD"] == pytest.approx([85.0, *(100 * r["robust_accuracy"] for r in own)])
+    assert found["proved right"] == pytest.approx([85.0, *(100 * r["certified_accuracy"] for r in own)])
+    assert axes.get_title() == "the head"
+    axes = drawn(certificates.features(record.table("certified_features"), meta)).axes[0]
+    assert lines(axes)["proved right"] == pytest.approx(
+        [100 * r["certified"] for r in record.table("certified_features")]
+    )

@@ -11,7 +11,15 @@ from ntklens.record import Record
 from ntklens.report import render, write_report
 
 STAGES = ("attack", "victim", "lazy", "transfer", "features", "dynamics")
-FIGURES = 33
+FIGURES = 36
+
+
+def sections_of(stage):
+    """The sections of the page on a stage."""
+    return [stage, "certificates"] if stage == "features" else [stage]
+
+
+SECTIONS = [section for stage in STAGES for section in sections_of(stage)]
 
 
 class Page(HTMLParser):
@@ -47,7 +55,7 @@ def ids(page):
 def test_a_whole_study_has_every_part(record):
     page = Page(render(record))
     assert page.open == [], "every element is closed"
-    assert ids(page) == [*STAGES, "claims", "provenance"]
+    assert ids(page) == [*SECTIONS, "claims", "provenance"]
     assert len(page.all("img")) == FIGURES
     assert all(image["alt"] for image in page.all("img"))
     assert f"Figure {FIGURES}." in page.text
@@ -65,14 +73,14 @@ def test_the_claims_on_features_are_told_with_what_they_are_judged_by(record):
 def test_every_link_leads_somewhere_in_the_page(record):
     page = Page(render(record))
     targets = [a["href"] for a in page.all("a")]
-    assert len(targets) == 8
+    assert len(targets) == 9
     assert {t.removeprefix("#") for t in targets} == set(ids(page))
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_single_stage_has_its_section_and_no_other(make_record, stage):
     page = Page(render(make_record((stage,))))
-    assert ids(page) == [stage, "claims", "provenance"]
+    assert ids(page) == [*sections_of(stage), "claims", "provenance"]
     assert "not measured" not in page.text
 
 
@@ -86,11 +94,11 @@ def test_tables_that_not_every_experiment_asks_for_may_be_missing(record):
         del record.tables[name]
     for name in ("consistency", "side_by_side", "learning", "learning_meta", "attribution", "carriers", "robust_data"):
         del record.tables[name]
-    for name in ("continued", "kernel_machines"):
+    for name in ("continued", "kernel_machines", "certified", "certified_features", "certified_meta"):
         del record.tables[name]
     page = Page(render(record))
     assert ids(page) == [*STAGES, "claims", "provenance"]
-    assert len(page.all("img")) == FIGURES - 13
+    assert len(page.all("img")) == FIGURES - 16
 
 
 def test_a_record_without_its_arrays_is_a_page(record):
@@ -100,7 +108,7 @@ def test_a_record_without_its_arrays_is_a_page(record):
     for path in (record.folder / "arrays").iterdir():
         path.unlink()
     page = Page(render(record))
-    assert ids(page) == [*STAGES, "claims", "provenance"]
+    assert ids(page) == [*SECTIONS, "claims", "provenance"]
     assert len(page.all("img")) == FIGURES - 8
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ntklens.record import Record
-from ntklens.study.answers import by_category, claims_answer, features_answer
+from ntklens.study.answers import by_category, certificates_answer, claims_answer, features_answer
 from ntklens.vocabulary import CANNOT_TELL, CONTRADICTED, FRAGILE, ROBUST, SEEN, USELESS
 
 
@@ -78,6 +78,24 @@ def test_claims_are_told_with_their_statements():
         "together; the categories judge features one by one, are a picture, and decide no claim."
     ]
     assert "head and tail" not in claims_answer(rows[1:2])[0]
+    own = {"claim": "N1", "statement": "It is proved.", "verdict": SEEN, "would_decide": ""}
+    assert claims_answer([rows[1], own]) == [
+        "Of the claims of the papers, seen: C4 (features agree). Of the claims of ntklens, seen: N1 (it is proved)."
+    ]
+
+
+def test_the_answer_tells_what_is_proved(record):
+    assert certificates_answer(record) == []
+    ends = {"certified_accuracy": 0.6, "certified_accuracy_low": 0.5, "certified_accuracy_high": 0.7}
+    record.tables["certified"] = [
+        {"machine": name, "eps": eps, **both(0.8, 0.7), **ends} for name in ("head", "all") for eps in (0.01, 8 / 255)
+    ]
+    record.tables["certified_meta"] = [{"eps": 8 / 255, "n": 100, "about": "It is about machines."}]
+    (text,) = certificates_answer(record)
+    assert text.startswith(
+        "Whatever the perturbation of up to ε = 8/255, the head is proved right on 60.0 % [50.0, 70.0]"
+    )
+    assert text.endswith("of 100 test images. It is about machines.")
 
 
 def test_nothing_is_said_twice_where_no_feature_is_chosen(record):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import ntklens as nl
 from ntklens.data import load_dataset
@@ -12,6 +13,7 @@ from ntklens.statistics import paired_difference, proportion
 from ntklens.study import Spec, run
 from ntklens.study.claims import claims
 from ntklens.study.context import Context
+from ntklens.study.stages.features.certificates import drawn_images
 from ntklens.study.stages.features.scores import selection_half
 from ntklens.vocabulary import OUTPUT_COSINE
 
@@ -56,6 +58,15 @@ def judged(tmp_path):
     return judge
 
 
+def proved(certified, n=400):
+    """The tables of certificates: on how many images the head is proved right."""
+    row = {"machine": "head", "eps": 8 / 255, "undecided": 0, "n": n}
+    for column, value in (("accuracy", 0.85), ("robust_accuracy", 0.72), ("certified_accuracy", certified)):
+        row |= proportion(round(value * n), n).row(column)
+    meta = {"majority": 0.5, "eps": 8 / 255, "norm": "linf", "steps": 40, "n": n, "head": 20, "about": "On machines."}
+    return {"more": {"certified": [row | {"machine": "all"}, row], "certified_meta": [meta]}}
+
+
 AGREEMENT = {
     "kernel_a": "fc1",
     "kernel_b": "fc3",
@@ -98,6 +109,11 @@ LEARNED = {"width": 512, "value": 0.9, "low": 0.8, "high": 0.95, "n": 50}
         ("C6", {"everything": (0.9, 0.8)}, "contradicted", "all features minus that of the head"),
         ("C6", {"everything": (0.9, 0.71)}, "cannot tell", "all features minus that of the head"),
         ("C6", {"tail": (0.54, 0.01), "n": 100}, "cannot tell", "the tail on clean images"),
+        ("N1", proved(0.71), "seen", "the head is proved right on 71.0 %"),
+        ("N1", proved(0.3), "contradicted", "on which the head is proved right in the whole ball"),
+        ("N1", proved(0.52), "cannot tell", "on which the head is proved right in the whole ball"),
+        ("N1", proved(0.71) | {"tail": (0.8, 0.6)}, "contradicted", "survives the attack"),
+        ("N1", {}, "not measured", ""),
         *((claim, {"more": {"head_tail_meta": []}}, "not measured", "") for claim in ("C3", "C5", "C6")),
     ],
 )
@@ -216,3 +232,35 @@ def test_other_kernels_see_every_class_of_sorted_images(tmp_path):
     values = {"data": {"name": str(tmp_path / "mine.npz")}, "attack": {"curve": []}, "features": features}
     record = run(Spec.parse(values), tmp_path / "run")
     assert {r["kernel_b"] for r in record.table("consistency")} == {"fc3"}
+
+
+def test_machines_and_features_have_both_ends_of_their_robustness(tmp_path):
+    spec = study(scored=5, certified=20, certified_radii=[0.5, 1.0], certified_features=4)
+    record = run(spec, tmp_path / "run")
+    rows, (meta,) = record.table("certified"), record.table("certified_meta")
+    curves = {
+        name: [r["eps"] for r in rows if r["machine"] == name] for name in ("head", "tail", "ridge 1e-2 λ_1", "all")
+    }
+    assert set(map(tuple, curves.values())) == {(4 / 255, 8 / 255)}
+    assert {"first 10", "first 50", "stopped at 1000 / λ_1"} >= {r["machine"] for r in rows} - set(curves)
+    assert all(r["certified_accuracy"] <= r["robust_accuracy"] <= r["accuracy"] for r in rows)
+    assert all(round(20 * (r["robust_accuracy"] - r["certified_accuracy"])) == r["undecided"] for r in rows)
+    assert meta["majority"] == 0.5, "as many images of each class"
+    assert meta["head"] == record.table("head_tail_meta")[0]["k"]
+    singles = record.table("certified_features")
+    assert [r["index"] for r in singles] == [0, 1, 2, 3]
+    assert all(r["certified"] <= r["robustness"] <= r["usefulness"] for r in singles)
+    assert sum(r["certified"] for r in singles) > 0.5
+    (n1,) = (r for r in record.table("claims") if r["claim"] == "N1")
+    assert "is proved right on" in n1["figure"]
+
+
+def test_certified_images_did_not_choose_the_head_and_follow_the_seed():
+    spec = study(certified=20)
+    context = Context(spec)
+    x, y = drawn_images(context, 20)
+    others = context.data.test.x[~selection_half(context)]
+    assert all(bool((others == image).flatten(1).all(1).any()) for image in x)
+    assert y.bincount().tolist() == [10, 10]
+    assert torch.equal(x, drawn_images(Context(spec), 20)[0])
+    assert not torch.equal(x, drawn_images(Context(spec.model_copy(update={"seed": 1})), 20)[0])

@@ -5,7 +5,7 @@ import pytest
 from ntklens.study import Spec, run
 from ntklens.study.context import Context
 from ntklens.study.costs import estimate
-from ntklens.study.costs.timing import timed
+from ntklens.study.costs.timing import is_busy, timed
 from ntklens.study.parts import EPOCHS, NO_CHECKS, TEST, TRAIN, Part, sentence
 
 PARTS = [Part("kernel matrix", 180.0, TRAIN), Part("attack", 1500.0, TEST), Part("checks", 1720.0, NO_CHECKS)]
@@ -63,6 +63,37 @@ def test_latency_is_not_taken_for_work():
     clock = Clock()
     seconds = timed(clock.work(lambda n: 0.2 + 1e-4 * n), 1000, 0.15, clock=clock)
     assert seconds == pytest.approx(0.3, rel=0.1)
+
+
+def test_a_run_that_other_work_holds_up_is_not_scaled_up():
+    clock, held_up = Clock(), []
+
+    def seconds(size):
+        """A hundredth of a second per piece; the second size is held up for 20 seconds, once."""
+        if len(set(clock.sizes)) == 1 and size not in clock.sizes and not held_up:
+            held_up.append(size)
+            return 20.0
+        return 0.01 * size
+
+    assert timed(clock.work(seconds), 100_000, 0.15, clock=clock) == pytest.approx(1000, rel=0.2)
+    assert held_up
+
+
+def test_a_first_run_that_is_held_up_is_not_scaled_up():
+    clock = Clock()
+    held_up = iter([0.0, 40.0])
+    assert timed(clock.work(lambda n: 0.01 * n + next(held_up, 0.0)), 100_000, 0.15, clock=clock) == pytest.approx(
+        1000, rel=0.2
+    )
+
+
+def test_a_busy_machine_is_told(monkeypatch):
+    estimate = {"attack": [Part("attacks", 9000.0, TEST)]}
+    assert sentence(estimate, busy=True).endswith("this estimate is not to be relied on.")
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for load, busy in ((1.9, False), (4.0, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert is_busy() == busy
 
 
 def test_a_short_run_is_begun_without_a_word():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ntklens.errors import InputError, NumericalFailure
+from ntklens.errors import InputError, NumericalFailure, UnsupportedLayer
 from ntklens.record import Record
 from ntklens.study import Spec, run
 from ntklens.study.run import STAGES
@@ -30,6 +30,14 @@ def test_a_run_that_would_fail_midway_leaves_the_old_one(done, features, message
     before = (done.folder / "record.json").read_bytes()
     with pytest.raises(InputError, match=message):
         run(Spec.parse(TINY | {"features": features}), done.folder, overwrite=True)
+    assert (done.folder / "record.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("kernel", [{"architecture": "conv2"}, {"architecture": "fc1", "kind": "empirical"}])
+def test_a_kernel_that_no_bound_is_known_for_is_refused_before_the_run(done, kernel):
+    before = (done.folder / "record.json").read_bytes()
+    with pytest.raises(UnsupportedLayer, match="no certificate for"):
+        run(Spec.parse(TINY | {"kernel": kernel, "features": {"certified": 5}}), done.folder, overwrite=True)
     assert (done.folder / "record.json").read_bytes() == before
 
 

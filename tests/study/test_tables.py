@@ -39,6 +39,9 @@ EVERYTHING = {
         "robust_ranks": [3],
         "robust_seeds": 1,
         "robust_epochs": 1,
+        "certified": 4,
+        "certified_radii": [1.0],
+        "certified_features": 2,
     },
     "dynamics": {
         "trainings": ["standard", "FGSM", "PGD"],

@@ -80,3 +80,18 @@ def test_machines_refuse_what_they_would_round(machine, two_classes, untyped):
     with pytest.raises(NotImplementedError, match="differentiated once"):
         g.sum().backward()
     assert machine.float()(test.x[:2]).dtype == torch.float32
+
+
+def test_a_search_among_machines_of_the_cross_entropy(data):
+    """A network that was trained on the cross-entropy is fooled more by the machine that was, too."""
+    victim = TrainingRecipe(epochs=12, width=32).network("fc2", data.train.x, data.train.y, 10, seed=5)
+    machine = nl.KernelMachine(nl.analytic_kernel(build("fc1", data.shape, 10)))
+    machine.fit(data.train.x[:200], data.train.y[:200])
+    aside = data.train.x[500:], data.train.y[500:]
+    found = search_time(machine, victim, *aside, EPS, "linf", loss="cross-entropy")
+    assert isinstance(found.filter, nl.CrossEntropy)
+    assert found.time == found.filter.time
+    assert found.queries == 600
+    assert found.fooled > 0.05
+    with pytest.raises(InputError, match='expected loss "squared" or "cross-entropy"'):
+        search_time(machine, victim, *aside, EPS, "linf", loss="hinge")

@@ -106,16 +106,25 @@ def kappa1(c: Number) -> Number:
 
 def kappa0_slope(c: Number) -> Number:
     """Return κ0'(c) = 1 / (2π sin θ), which falls until c = 0 and grows from there."""
-    if not isinstance(c, Interval):
-        return _kappa0_slope(c)
-    ends = c.magnitude
-    nearest = torch.where(c.low > 0, c.low, torch.where(c.high < 0, -c.high, torch.zeros_like(c.low)))
-    return _outward(_kappa0_slope(nearest), _kappa0_slope(ends))
+    return _even(c, _kappa0_slope)
 
 
 def kappa0_curvature(c: Number) -> Number:
     """Return κ0''(c) = c / (2π sin³θ), which increases."""
     return c.increasing(_kappa0_curvature) if isinstance(c, Interval) else _kappa0_curvature(c)
+
+
+def kappa0_third(c: Number) -> Number:
+    """Return κ0'''(c) = (1 + 2 c²) / (2π sin⁵θ), which falls until c = 0 and grows from there."""
+    return _even(c, _kappa0_third)
+
+
+def _even(c: Number, function: Callable[[Tensor], Tensor]) -> Number:
+    """Apply an even function that grows with |c|."""
+    if not isinstance(c, Interval):
+        return function(c)
+    nearest = torch.where(c.low > 0, c.low, torch.where(c.high < 0, -c.high, torch.zeros_like(c.low)))
+    return _outward(function(nearest), function(c.magnitude))
 
 
 def _sine(c: Tensor) -> Tensor:
@@ -141,3 +150,7 @@ def _kappa0_slope(c: Tensor) -> Tensor:
 
 def _kappa0_curvature(c: Tensor) -> Tensor:
     return c / (2 * math.pi * _sine(c) ** 3)
+
+
+def _kappa0_third(c: Tensor) -> Tensor:
+    return (1 + 2 * c.square()) / (2 * math.pi * _sine(c) ** 5)

@@ -126,6 +126,11 @@ class Jet:
         c = self.value
         return self.composed(intervals.kappa0(c), intervals.kappa0_slope(c), intervals.kappa0_curvature(c))
 
+    def kappa0_slope(self) -> Jet:
+        """Return κ0' of a cosine, 1 / 2π√(1 - c²)."""
+        c = self.value
+        return self.composed(intervals.kappa0_slope(c), intervals.kappa0_curvature(c), intervals.kappa0_third(c))
+
     def kappa1(self) -> Jet:
         """Return κ1 of a cosine, whose derivative is κ0."""
         c = self.value

@@ -34,7 +34,7 @@ class KernelBounds:
     """Bounds of all functions Σ_j a_j K(x, x_j) of one kernel and its training inputs.
 
     Args:
-        kernel: the NTK or the NNGP of a network of dense layers with leaky rectifiers, or a linear kernel.
+        kernel: the NTK or the NNGP of a network of dense layers with leaky rectifiers, erf or GELU, or a linear kernel.
         inputs: (n, *shape), in float64.
         memory_limit: bytes of working memory, about.
 
@@ -56,24 +56,40 @@ class KernelBounds:
         else:
             raise UnsupportedLayer(
                 f"no certificate for a machine on {kernel!r}: proofs are known for the analytic kernels of dense networks "
-                "with ReLU. Use nl.smooth, which certifies a smoothed classifier with a stated probability."
+                "with ReLU, erf or GELU. Use nl.smooth, which certifies a smoothed classifier with a stated probability."
             )
-        self.training = Training.of(self.inputs, self.profile)
+        self.seen = self._not_black()
+        self.training = Training.of(self.inputs[self.seen], self.profile)
         self._compare(kernel)
+
+    def _not_black(self) -> Tensor:
+        """Return which training inputs the first layer does not map to zero: (n,), bool.
+
+        Where no layer but the last has biases, the kernel with one that it does is the constant that the last one adds.
+        """
+        assert self.profile is not None
+        seen = (self.inputs.flatten(1) != 0).any(1) | (self.profile.first.b_std > 0)
+        if not bool(seen.all()) and not (self.profile.is_homogeneous and bool(seen.any())):
+            raise UnsupportedLayer(
+                f"no certificate for this machine: its training input {int((~seen).nonzero()[0])} is black, and the first "
+                "layer has no biases. Give it some, or leave the black input out."
+            )
+        return seen
 
     def _compare(self, kernel: Kernel) -> None:
         """Check the form that is bounded against the kernel itself, because a proof about another function is none."""
         assert self.profile is not None
-        some = self.inputs[: _COMPARED // 4]
-        other = self.inputs[torch.linspace(0, len(self.inputs) - 1, min(_COMPARED, len(self.inputs))).long()]
+        inputs = self.inputs[self.seen]
+        some = inputs[: _COMPARED // 4]
+        other = inputs[torch.linspace(0, len(inputs) - 1, min(_COMPARED, len(inputs))).long()]
         x, z = Training.of(some, self.profile), Training.of(other, self.profile)
         bias = self.profile.first.b_std**2 / (x.norms[:, None] * z.norms)
         cosines = (x.units @ z.units.T + bias).clamp(max=1.0)
         value, _, _ = self.profile.along(cosines, x.norms[:, None], z.norms)
         ours = value * x.norms[:, None] * z.norms + self.profile.offset
         theirs = kernel(some, other)
-        # Near equal inputs the arc cosine has half of the digits.
-        far = cosines < 1 - 1e-6
+        # Near equal and near opposite inputs the arc cosine has half of the digits.
+        far = cosines.abs() < 1 - 1e-6
         difference = ((ours - theirs).abs() * far).max() / theirs.abs().max().clamp(min=1e-300)
         if not float(difference) <= _AGREE:
             raise NumericalFailure(
@@ -161,7 +177,8 @@ class BallBounds:
         """Return α = a |ẑ|, and what the constant part of the kernel adds to each function."""
         assert self._kernel.profile is not None
         a = coefficients.to(torch.float64)
-        return a * self._kernel.training.norms[:, None], self._kernel.profile.offset * a.sum(0)
+        alpha = a[self._kernel.seen] * self._kernel.training.norms[:, None]
+        return alpha, self._kernel.profile.offset * a.sum(0)
 
     def _exact(self, coefficients: Tensor) -> Tensor:
         """Compute the exact minimum of linear functions: (m, F)."""

@@ -6,7 +6,8 @@ be a unit vector, and x̂ = ρ (e + ω) with ω ⊥ e. Then every kernel of a ne
     Θ(x, z) = |ẑ| ρ H(y, r, β) + const,    y = <ẑ/|ẑ|, e + ω>,    r = |ω|²,    β = 1/ρ,
 
 where H depends on β only through the biases of the middle layers, and weakly: without them the network is homogeneous. This
-module computes H and its derivatives by the network's recursion, in points and over boxes.
+module computes H and its derivatives by the network's recursion, in points and over boxes. Networks with erf or GELU are no
+homogeneous functions, and their H depends on β more.
 
 For fixed norms of both inputs K and Θ are power series in the cosine of x̂ and ẑ with coefficients that are not negative:
 the NNGP of any activation is one, and sums, products and compositions of such series are (Daniely, Frostig & Singer 2016).
@@ -15,16 +16,17 @@ So for y in [0, 1), H(y, 0, β) and all its derivatives in y are not negative, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from ntklens.bounds.intervals import Interval, Number
+from ntklens.bounds.intervals import Interval, Number, kappa0, kappa0_slope
 from ntklens.bounds.jets import Jet, constant, variable
 from ntklens.errors import UnsupportedLayer
-from ntklens.kernels.rules.duals import LeakyReLU
+from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import Activation, Dense, Flatten, Input, Scale, Scales, Sum
 
@@ -49,7 +51,7 @@ class Profile:
     Attributes:
         first: standard deviations of the first layer.
         offset: the constant that the biases of the last layer add to Θ.
-        is_homogeneous: no middle layer has biases, so that H does not depend on β.
+        is_homogeneous: H does not depend on β, because all activations are leaky rectifiers and no middle layer has biases.
 
     Raises:
         UnsupportedLayer: the network has an operation for which H is not known.
@@ -67,9 +69,9 @@ class Profile:
         if isinstance(last, Dense) and len(graph.nodes) - 1 > self._start:
             self.offset = last.scales.bias_share if kind == "ntk" else last.scales.b_std**2
         self.is_homogeneous = not any(
-            node.operation.scales.b_std or node.operation.scales.bias_share
+            (isinstance(node.operation, Dense) and (node.operation.scales.b_std or node.operation.scales.bias_share))
+            or (isinstance(node.operation, Activation) and not isinstance(node.operation.dual, LeakyReLU))
             for node in graph.nodes[self._start + 1 : -1]
-            if isinstance(node.operation, Dense)
         )
         # Θ of the first layer is <x̂, ẑ> times a factor, and a constant where biases have another share than weights have.
         self._share = self.first.weight_share / self.first.w_std**2
@@ -179,6 +181,10 @@ class Profile:
             return _dense(state, scales, both, square, per_z)
         if isinstance(operation, Activation) and isinstance(operation.dual, LeakyReLU):
             return _leaky_relu(state, operation.dual.slope, seen)
+        if isinstance(operation, Activation) and isinstance(operation.dual, Erf):
+            return _erf(state, both, square, per_z, seen)
+        if isinstance(operation, Activation) and isinstance(operation.dual, GELU):
+            return _gelu(state, square, per_z, seen)
         if isinstance(operation, Scale):
             factor = operation.factor**2
             return _each(state, lambda jet: jet.times(factor), state.q_z * factor)
@@ -225,6 +231,56 @@ def _leaky_relu(state: _State, slope: float, seen: Callable[[Jet], Jet] | None) 
     return _State(nngp, state.ntk * derivative, state.q_x.times(variance), state.q_z * variance)
 
 
+def _erf(state: _State, both: Jet, square: Jet, per_z: Tensor, seen: Callable[[Jet], Jet] | None) -> _State:
+    """Compute the covariance of erf, K <- (2/π) arcsin C with C = 2 K / √((1 + 2 q_x)(1 + 2 q_z)), and the factor of Θ.
+
+    The factor is (4/π) / √((1 + 2 q_x)(1 + 2 q_z)(1 - C²)). In the units of a state C = 2 K / √(a_x a_z) with
+    a = 1/ρ² + 2 q, and arcsin C = 2π (κ0(C) - 1/4).
+    """
+    a_x, a_z = square + state.q_x.times(2.0), per_z + 2 * state.q_z
+    inverse = a_x.sqrt().reciprocal().times(1 / a_z.sqrt())
+    cosine = (state.nngp * inverse).times(2.0)
+    own = (state.q_x * a_x.reciprocal()).times(2.0)
+    if seen is not None:
+        cosine, own = seen(cosine), seen(own)
+    nngp = both * cosine.kappa0().plus(-0.25).times(4.0)
+    factor = both * inverse * cosine.kappa0_slope().times(8.0)
+    q_x = square * own.kappa0().plus(-0.25).times(4.0)
+    q_z = per_z * (2 / math.pi) * torch.arcsin(2 * state.q_z / a_z)
+    return _State(nngp, state.ntk * factor, q_x, q_z)
+
+
+def _gelu(state: _State, square: Jet, per_z: Tensor, seen: Callable[[Jet], Jet] | None) -> _State:
+    """Compute the covariance of GELU, see `ntklens.kernels.rules.duals.GELU`, and the factor of Θ.
+
+    With a = 1/ρ² + q, in the units of a state, C = K / √(a_x a_z), e = 1/(ρ² a_x) + 1/(|ẑ|² a_z) - 1 and
+    B = (q_x q_z + e K²) / √(a_x a_z):
+
+        K <- K κ0(C) + B κ0'(C),    Θ <- Θ (κ0(C) + C κ0'(C) (1 + 2 e + (2π κ0'(C))² B / √(a_x a_z))).
+    """
+    k = state.nngp
+    a_x, a_z = square + state.q_x, per_z + state.q_z
+    inverse = a_x.sqrt().reciprocal().times(1 / a_z.sqrt())
+    cosine, own = k * inverse, state.q_x * a_x.reciprocal()
+    share = square * a_x.reciprocal()  # 1 / (1 + q_x)
+    if seen is not None:
+        cosine, own, share = seen(cosine), seen(own), seen(share)
+    e = share.plus(per_z / a_z - 1)
+    mixed = (state.q_x.times(state.q_z) + e * k * k) * inverse
+    slope = cosine.kappa0_slope()
+    nngp = k * cosine.kappa0() + mixed * slope
+    steep = (slope * slope).times(4 * math.pi**2)
+    derivative = cosine.kappa0() + cosine * slope * (e.times(2.0).plus(1.0) + steep * mixed * inverse)
+    # The same with z = x, where C = q / a and B = 2 q² / (ρ² a²).
+    q_x = state.q_x * own.kappa0() + (own * own * share * own.kappa0_slope() * a_x).times(2.0)
+    own_z = state.q_z / a_z
+    value, change = kappa0(own_z), kappa0_slope(own_z)
+    assert isinstance(value, Tensor)
+    assert isinstance(change, Tensor)
+    q_z = state.q_z * value + 2 * own_z.square() * per_z * change
+    return _State(nngp, state.ntk * derivative, q_x, q_z)
+
+
 def _each(state: _State, rule: Callable[[Jet], Jet], q_z: Tensor) -> _State:
     return _State(rule(state.nngp), rule(state.ntk), rule(state.q_x), q_z)
 
@@ -238,7 +294,7 @@ def _first_layer(graph: Graph) -> int:
     for node in graph.nodes:
         operation = node.operation
         known = isinstance(operation, (Input, Dense, Flatten, Scale, Sum)) or (
-            isinstance(operation, Activation) and isinstance(operation.dual, LeakyReLU)
+            isinstance(operation, Activation) and isinstance(operation.dual, (LeakyReLU, Erf, GELU))
         )
         # Positions are only allowed before the first layer reads all of them.
         if not known or (node.size != (1, 1) and not isinstance(operation, (Input, Flatten))):
@@ -254,6 +310,7 @@ def _first_layer(graph: Graph) -> int:
 def _unsupported(node: Node) -> UnsupportedLayer:
     where = f"`{node.path}` " if node.path else ""
     return UnsupportedLayer(
-        f"no certificate for {where}({node.operation}): proofs are known for networks of dense layers with ReLU, LeakyReLU "
-        "or absolute values. Use nl.smooth, which certifies a smoothed classifier with a stated probability."
+        f"no certificate for {where}({node.operation}): proofs are known for networks of dense layers with ReLU, "
+        "LeakyReLU, absolute values, erf or GELU. Use nl.smooth, which certifies a smoothed classifier with a stated "
+        "probability."
     )

@@ -123,6 +123,8 @@ def _parabola(
 
 def _least(parabola: _Parabola, found: Terms, area: Balls, moving: Tensor) -> tuple[float, float, float]:
     """Return a lower bound of a parabola, its least value without T, and q."""
+    if not float(area.square) > 0:  # a ball of one point
+        return parabola.constant, parabola.constant, 0.0
     least, most = float(found.least), float(found.length + found.away)
     if area.half is not None:
         h = area.half[0, moving]

@@ -38,6 +38,8 @@ _INSIDE = 1e-9
 """A term whose cosine may come this near to 1 is enclosed by an interval."""
 _SMALL = 2e-4
 """Radii s below which a secant curvature is taken from k'' at the end: the difference cancels."""
+_SMALL_PART = 0.01
+"""And parts of s below which it is, where only a part of the ball is looked at: its rounding grows with (s/t)²."""
 _ROUNDING = 1e-12
 """Added to every s, for the rounding of c and of s."""
 
@@ -254,7 +256,7 @@ def secant_curvatures(
     # Near t = 0 the difference cancels, and k'' further out is a bound.
     outer = torch.stack([low.clamp(max=0.0), high.clamp(min=0.0)])
     _, _, curve = profile.along(torch.where(used, c + outer, 0.5), norm_x, training.norms)
-    tiny = ends.abs() < _SMALL
+    tiny = ends.abs() < (_SMALL_PART * found.reach).clamp(min=_SMALL)
     secant = 2 * (there - value - slope * ends) / torch.where(tiny, 1.0, ends.square())
     found_curvatures = torch.where(used, torch.where(tiny, curve, secant), 0.0)
     return found_curvatures[0], found_curvatures[1]

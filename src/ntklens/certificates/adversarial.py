@@ -17,7 +17,8 @@ from ntklens.arguments import as_count, check_generator
 from ntklens.attacks import pgd
 from ntklens.attacks.balls import Bounds
 from ntklens.attacks.threat import Threat
-from ntklens.certificates.training import Basis, checked_images, positive
+from ntklens.certificates.inputs import checked_images, positive
+from ntklens.certificates.training import Basis
 from ntklens.errors import InputError
 from ntklens.linalg import Factorisation, Ridge, Trained
 from ntklens.machine import KernelMachine

@@ -11,14 +11,15 @@ from ntklens.arguments import check_range
 from ntklens.attacks import Threat, pgd
 from ntklens.attacks.balls import Bounds
 from ntklens.attacks.checks import check_attack, check_reach
+from ntklens.bounds import check_sound
 from ntklens.certificates.margins import Margins
 from ntklens.certificates.radii import certified_radii
 from ntklens.certificates.result import Certificates
-from ntklens.errors import InputError, NumericalFailure
+from ntklens.errors import InputError
 from ntklens.machine import KernelMachine
 from ntklens.progress import Parts, Progress, Report
 
-STEPS = 40
+ATTACK_STEPS = 40
 """Steps of the attack beside the proof."""
 
 
@@ -40,9 +41,9 @@ def certify(
 
     Each image is attacked by projected gradient steps on the margin. A first bound, of tangents and chords of the kernel,
     takes milliseconds per image. Images that neither decides take a second one, which lets the curvatures of the training
-    inputs cancel (docs/certificates.md). Machines of analytic kernels of dense networks with ReLU, LeakyReLU or absolute
-    values, with or without biases, at any depth and with any filter are covered, and machines of a linear kernel. An l2
-    ball is not clipped to the bounds, so that the proof is about a larger set than the attack sees.
+    inputs cancel (docs/certificates.md). Machines of analytic kernels of dense networks with ReLU, LeakyReLU, absolute
+    values, erf or GELU, with or without biases, at any depth and with any filter are covered, and machines of a linear
+    kernel. An l2 ball is not clipped to the bounds, so that the proof is about a larger set than the attack sees.
 
     What is certified is the machine in float64, whatever its arithmetic.
 
@@ -111,7 +112,7 @@ def certify(
         proved = open_[found > 0]
         bound[open_] = torch.maximum(bound[open_], found)
         tier[proved.numpy()] = "quadratic"
-    _check_sound(bound, attacked_margin)
+    check_sound(bound, attacked_margin)
     radii = None
     if radius:
         with work("radius") as part:
@@ -131,7 +132,7 @@ def certify(
 
 
 def _checked_threat(eps: float, norm: str, bounds: Bounds, attack: Threat | None) -> Threat:
-    threat = Threat(eps, norm, STEPS, bounds=bounds)
+    threat = Threat(eps, norm, ATTACK_STEPS, bounds=bounds)
     if attack is None:
         return threat
     if not isinstance(attack, Threat):
@@ -142,14 +143,3 @@ def _checked_threat(eps: float, norm: str, bounds: Bounds, attack: Threat | None
             f"be certified; got {attack.eps:g}, {attack.norm} and {attack.bounds}."
         )
     return attack
-
-
-def _check_sound(bound: Tensor, attacked_margin: Tensor) -> None:
-    """Raise NumericalFailure where an attack finds less than what was proved, beyond rounding."""
-    above = bound - attacked_margin
-    slack = 1e-9 * (1 + attacked_margin.abs())
-    if bool((above > slack).any()):
-        raise NumericalFailure(
-            f"a lower bound is {float(above.max()):.1e} above the margin that an attack finds, so that no bound of this "
-            "call can be trusted. Please report this machine."
-        )

@@ -2,22 +2,20 @@
 
 The outputs of a kernel machine are linear in its targets, f(x) = b(x) Y with b(x) = Θ(x, X) V g(Λ) Vᵀ. So every changed
 label moves an output by an amount of its own, whatever the other labels are, and the worst set of r changes is that of the
-r largest moves. That is exact for one prediction. For a whole set of predictions, which one set of changes has to fool
-together, it is an integer program, whose linear relaxation is a bound (Sabanayagam et al. 2024, LabelCert, and its scalable
-successor, have certificates of this kind for support vector machines and through the NTK).
+r largest moves, which is exact (Sabanayagam et al. 2024, LabelCert, and its scalable successor have certificates of this
+kind for support vector machines and through the NTK). `collective` bounds what one set of changes does to many predictions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ntklens.arguments import as_classes, as_count, check_range
-from ntklens.errors import InputError, NumericalFailure
+from ntklens.errors import InputError
 from ntklens.machine import KernelMachine
 from ntklens.statistics import Estimate, proportion
 from ntklens.targets import class_labels, class_logits
@@ -76,7 +74,7 @@ def label_flips(machine: KernelMachine, x: Float[Tensor, "m *shape"]) -> LabelFl
     Raises:
         InputError: the machine was fitted on other targets than classes.
     """
-    problem = _Problem.of(machine, x)
+    problem = Problem.of(machine, x)
     needed = torch.full((len(problem.predictions),), NEVER)
     for rival in range(problem.classes):
         fall, gap = problem.falls(rival)
@@ -91,94 +89,7 @@ def label_flips(machine: KernelMachine, x: Float[Tensor, "m *shape"]) -> LabelFl
 
 
 @dataclass(frozen=True)
-class CollectiveFlips:
-    """How many of a set of right predictions one set of changed labels can change together.
-
-    Attributes:
-        flips: number of labels that may be changed.
-        right: number of predictions that are right before.
-        total: number of predictions.
-        changed: the most right predictions that can be changed: exact, or an upper bound that no set of changes exceeds.
-        is_exact: whether it is exact.
-    """
-
-    flips: int
-    right: int
-    total: int
-    changed: int
-    is_exact: bool
-
-    @property
-    def certified_accuracy(self) -> float:
-        """The share of predictions that stay right, at least."""
-        return (self.right - self.changed) / self.total
-
-
-def collective_flips(
-    machine: KernelMachine,
-    x: Float[Tensor, "m *shape"],
-    y: Int[Tensor, " m"],
-    flips: int,
-    *,
-    exact: bool = False,
-) -> CollectiveFlips:
-    """Bound how many right predictions of a set one set of changed training labels can change together.
-
-    It is never more than the number of predictions that are not certified one by one, and mostly much less, because the
-    labels that change one prediction are not those that change another one. Two classes alone are covered.
-
-    Args:
-        machine: a machine of two classes, fitted on class indices.
-        x: images.
-        y: their classes.
-        flips: number of labels that may be changed.
-        exact: solve the integer program, which may take very long; by default its linear relaxation, in seconds for some
-            hundreds of images.
-
-    Raises:
-        InputError: more than two classes, or arguments that do not fit.
-        NumericalFailure: the program is not solved.
-    """
-    from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import
-
-    flips = as_count(flips, "flips", least=0)
-    problem = _Problem.of(machine, x)
-    if problem.classes > 2:
-        raise InputError(f"expected a machine of two classes; got {problem.classes}. label_flips takes any number.")
-    y = as_classes(y, len(problem.predictions))
-    check_range(y, 2)
-    right = problem.predictions == y
-    alone = label_flips(machine, x).needed
-    open_ = right & (alone != NEVER) & (alone <= flips)
-    count = int(open_.sum())
-    if not count or not flips:
-        changed = int((right & (alone == 0)).sum())
-        return CollectiveFlips(flips, int(right.sum()), len(y), changed, is_exact=True)
-    falls = torch.where(problem.predictions[:, None] == 0, problem.falls(1)[0], problem.falls(0)[0])[open_].numpy()
-    gaps = torch.where(problem.predictions == 0, problem.falls(1)[1], problem.falls(0)[1])[open_].numpy()
-    n = falls.shape[1]
-    # Σ_i fall_ti w_i + L_t ≥ (gap_t + L_t) z_t, where L_t is what the changes may add to a margin at most.
-    added = -np.sort(falls.clip(max=0.0), axis=1)[:, :flips].sum(1)
-    rows = np.hstack([falls, -np.diag(gaps + added)])
-    budget = np.concatenate([np.ones(n), np.zeros(count)])
-    found = milp(
-        c=np.concatenate([np.zeros(n), -np.ones(count)]),
-        constraints=[
-            LinearConstraint(rows, lb=-added, ub=np.inf),
-            LinearConstraint(budget[None], lb=0, ub=flips),
-        ],
-        bounds=Bounds(0, 1),
-        integrality=np.full(n + count, int(exact)),
-    )
-    if found.x is None:
-        raise NumericalFailure(f"the program of {count} predictions is not solved: {found.message}.")
-    # The relaxation's value is an upper bound, and whole predictions change.
-    changed = int(np.floor(-found.fun + 1e-6))
-    return CollectiveFlips(flips, int(right.sum()), len(y), min(changed, count), is_exact=exact)
-
-
-@dataclass(frozen=True)
-class _Problem:
+class Problem:
     """Predictions as linear functions of the training targets.
 
     Attributes:
@@ -196,7 +107,8 @@ class _Problem:
     classes: int
 
     @classmethod
-    def of(cls, machine: KernelMachine, x: Tensor) -> _Problem:
+    def of(cls, machine: KernelMachine, x: Tensor) -> Problem:
+        """Return the predictions of a machine at images, as functions of its targets."""
         if not isinstance(machine, KernelMachine):
             raise InputError(f"expected machine as a KernelMachine; got {type(machine).__name__}.")
         weights, targets = machine.readout(x), machine.targets
@@ -226,5 +138,9 @@ class _Problem:
             up = torch.where(from_prediction, 2.0, torch.where(from_rival, 0.0, 1.0))
             down = torch.where(from_rival, 2.0, torch.where(from_prediction, 0.0, 1.0))
             falls = torch.where(b > 0, up * b, down * b.abs())
-        gap = self.logits.gather(1, p)[:, 0] - self.logits[:, rival]
-        return falls, gap - _SLACK * b.abs().sum(1)
+        return falls, self.gap(rival)
+
+    def gap(self, rival: int) -> Tensor:
+        """Return how far a rival is from the prediction, (m,), less what rounding may be."""
+        gap = self.logits.gather(1, self.predictions[:, None])[:, 0] - self.logits[:, rival]
+        return gap - _SLACK * self.weights.abs().sum(1)

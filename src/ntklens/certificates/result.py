@@ -25,7 +25,8 @@ class Certificates:
 
     Attributes:
         certified: (m,), whether the prediction is right on every image of the ball: a proof.
-        bound: (m,), a lower bound of the margin (the true class's logit minus the largest other one) over the ball.
+        bound: (m,), a lower bound of the margin (the true class's logit minus the largest other one) over the ball. Where
+            the second bound decides, it stops as soon as the sign is proved, and may be far from tight.
         tier: (m,), what decided each image, one of `TIERS`.
         attacked: (m,), whether the prediction is right on the clean image and still right under the attack.
         clean: (m,), whether it is right on the clean image.

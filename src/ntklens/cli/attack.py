@@ -58,7 +58,8 @@ Time = Annotated[
     typer.Option(
         "--time",
         help="Training time ηt of a kernel surrogate: search (the one whose images fool the victim most, the default), "
-        "match (the one whose outputs are closest to the victim's), inf, or a number.",
+        "cross-entropy (the same among machines that are trained on the cross-entropy: slower), match (the one whose "
+        "outputs are closest to the victim's), inf, or a number.",
     ),
 ]
 Method = Annotated[str, typer.Option("--method", help="Attack on a victim: fgsm, pgd or square.")]

@@ -58,10 +58,10 @@ def certify(
 ) -> None:
     """Prove on which test images no perturbation changes the prediction of a kernel machine, beside an attack.
 
-    The robust accuracy lies between the certified one and the attacked one. Dense networks with ReLU are covered, with or
-    without biases; the proof is about the infinitely wide network, not about a finite one. A saved machine, of `ntklens
-    fit`, is certified as it is. The figures go to certificates.json in the run's folder, and those of each image to
-    images.csv.
+    The robust accuracy lies between the certified one and the attacked one. Dense networks with ReLU, erf or GELU are
+    covered, with or without biases; the proof is about the infinitely wide network, not about a finite one. A saved
+    machine, of `ntklens fit`, is certified as it is. The figures go to certificates.json in the run's folder, and those
+    of each image to images.csv.
 
     Example: ntklens certify fc3 --classes 0,6 --top 10 --eps 8/255
 

@@ -57,6 +57,7 @@ def execute(
     from ntklens.report import write_report
     from ntklens.study import planned, run
     from ntklens.study.answers import by_category
+    from ntklens.study.costs.timing import is_busy
     from ntklens.study.parts import sentence as cost_sentence
 
     start = time.perf_counter()
@@ -65,7 +66,7 @@ def execute(
 
             def tell(estimate: Estimate) -> None:
                 by_stage = {stage: sum(part.seconds for part in parts) for stage, parts in estimate.items()}
-                watch.expect(cost_sentence(estimate, _flags(spec.kind)), by_stage)
+                watch.expect(cost_sentence(estimate, _flags(spec.kind), busy=is_busy()), by_stage)
 
             record = run(spec, out, overwrite=overwrite, resume=resume, watch=watch, tell=tell, say=watch.say)
     except KeyboardInterrupt:

@@ -63,6 +63,13 @@ Pictured = Annotated[
         "--pictured", help="Indices of the features to picture, from 0, such as 0,1,5 (default: 0,1,2,5,10,50,200)."
     ),
 ]
+Certified = Annotated[
+    int,
+    typer.Option(
+        "--certified",
+        help="Number of test images on which machines and features are proved robust, beside an attack (0: none).",
+    ),
+]
 Frames = Annotated[
     int,
     typer.Option("--frames", help="Number of frames of features.gif, an animation over the feature index (0: none)."),
@@ -96,6 +103,7 @@ def features(
     export: Export = None,
     pictured: Pictured = None,
     frames: Frames = 0,
+    certified: Certified = 0,
     seed: o.Seed = 0,
     device: o.Device = "cpu",
     out: o.Out = Path("runs/features"),
@@ -132,6 +140,7 @@ def features(
             "learning_steps": learning_steps,
             "robust_networks": networks,
             "frames": frames,
+            "certified": certified,
         },
     }
     if steps is not None:

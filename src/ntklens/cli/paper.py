@@ -13,7 +13,7 @@ from ntklens.cli import options as o
 Experiment = Annotated[
     str | None,
     typer.Argument(
-        help="Experiment: transfer (claims C1 and C2), features (C3 to C6) or dynamics (C7, C8 and L1); all three, in "
+        help="Experiment: transfer (claims C1 and C2), features (C3 to C6, N1) or dynamics (C7, C8 and L1); all three, in "
         "folders of --out, where none is given.",
         show_default=False,
     ),
@@ -51,8 +51,8 @@ def paper(
 ) -> None:
     """Test the papers' claims, on the experiment's own images or on yours.
 
-    Claims C1 to C6 are those of Tsilivis & Kempe (2022); C7, C8 and L1 those of Loo et al. (2022). Each claim gets a
-    verdict and a figure.
+    Claims C1 to C6 are those of Tsilivis & Kempe (2022); C7, C8 and L1 those of Loo et al. (2022); N1
+    is a claim of ntklens. Each claim gets a verdict and a figure.
 
     Example: ntklens paper --out runs/paper
 

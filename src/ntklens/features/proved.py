@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ntklens.attacks import Threat
-from ntklens.bounds import KernelBounds
+from ntklens.bounds import KernelBounds, check_sound
 from ntklens.machine import KernelMachine
 from ntklens.progress import Parts, Progress, Report
 
@@ -36,11 +36,14 @@ def proved(
         vectors: (n, k), eigenvectors.
         weights: (k, classes), the factors from a feature's scalar to its outputs.
         x: (m, ...), images within the bounds.
-        clean: (k, m), whether a feature is right on the clean image.
-        attacked: (k, m), whether it is right under an attack: only then a second bound is tried.
+        clean: (k, m), whether a feature is right on the clean image, in float64.
+        attacked: (k, m), whether it is right under an attack, in float64: only then a second bound is tried.
         threat: the ball.
         quadratic: try the second bound.
         progress: called with the share of the work that is done.
+
+    Raises:
+        NumericalFailure: an attack succeeds where a bound says that none does.
     """
     bounds = KernelBounds(machine.kernel, machine.double_inputs)
     vectors = vectors.to(torch.float64)
@@ -54,17 +57,16 @@ def proved(
             found = bounds.linear(x[batch], threat, torch.cat([vectors, -vectors], 1))
             lower[:, :, batch] = found.T.reshape(2, -1, len(found))
             part.step(min(start + _BATCH, len(x)), len(x))
-    keeps = torch.where(signs > 0, lower[0], lower[1]) > 0
+    bound = torch.where(signs > 0, lower[0], lower[1])
     # Where all weights are equal no attack changes the prediction.
     varying = (weights.amax(1) > weights.amin(1))[:, None]
-    certified = clean & (keeps | ~varying)
-    if not quadratic:
-        return certified
-    with parts("quadratic") as part:
-        open_ = (attacked & ~certified).nonzero()
-        for done, (feature, image) in enumerate(open_.tolist()):
-            column = signs[feature, image] * vectors[:, feature]
-            found = bounds.quadratic(x[image : image + 1], threat, column)
-            certified[feature, image] = bool(found > 0)
-            part.step(done + 1, len(open_))
-    return certified
+    if quadratic:
+        with parts("quadratic") as part:
+            open_ = (attacked & varying & ~(bound > 0)).nonzero()
+            for done, (feature, image) in enumerate(open_.tolist()):
+                column = signs[feature, image] * vectors[:, feature]
+                bound[feature, image] = bounds.quadratic(x[image : image + 1], threat, column)[0]
+                part.step(done + 1, len(open_))
+    # An attack that succeeds brings the scalar to zero, or beyond.
+    check_sound(bound, torch.where(clean & ~attacked, 0.0, torch.inf).to(bound))
+    return clean & ((bound > 0) | ~varying)

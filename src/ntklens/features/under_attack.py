@@ -57,6 +57,7 @@ def outcomes(
     y: Tensor,
     threat: Threat | None,
     progress: Report | None = None,
+    arithmetic: torch.dtype | None = None,
 ) -> Outcomes:
     """Attack every feature at every image on which it is right.
 
@@ -68,12 +69,13 @@ def outcomes(
         y: (m,) classes.
         threat: the attack; None for the clean images alone.
         progress: called with the share of the work that is done, from 0 to 1.
+        arithmetic: dtype in which the kernel is computed; the machine's by default.
     """
     progress = Progress(progress)
     n, k = vectors.shape
     above, below = weights.argmax(1), weights.argmin(1)
     varying = above != below  # where all weights are equal no attack changes the prediction
-    function = machine.expand(vectors)
+    function = machine.expand(vectors, arithmetic)
     pool = None if threat is None or threat.eps == 0 else _Pool(function, n, threat)
     clean = torch.zeros(k, len(x), dtype=torch.bool, device=x.device)
     attacked = clean.clone()

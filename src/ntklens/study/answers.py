@@ -22,6 +22,8 @@ from ntklens.vocabulary import (
 )
 from ntklens.wording import how_judged, pixels, share
 
+_OWN = ("N1",)
+"""Claims that are no paper's."""
 _MOST_RANGES = 8
 """Most ranges of indices that a sentence lists."""
 
@@ -89,6 +91,23 @@ def _head_and_tail(record: Record) -> list[str]:
     return [
         f"{which} the head; one half of the test images chose how many. On the other {meta['n']} images "
         f"{', '.join(parts)}; the majority class is {100 * meta['majority']:.1f} %."
+    ]
+
+
+def certificates_answer(record: Record) -> list[str]:
+    """Return on how many images the head and all features are proved right, beside what an attack leaves."""
+    rows = rows_of(record, "certified")
+    if not rows:
+        return []
+    meta = only_row(record, "certified_meta")
+    last = {str(row["machine"]): row for row in rows if row["eps"] == meta["eps"]}
+    parts = [
+        f"{name} {share(last[key], 'certified_accuracy')} (PGD leaves {share(last[key], 'robust_accuracy')})"
+        for key, name in ((HEAD, "the head is proved right on"), (ALL, "all features together on"))
+    ]
+    return [
+        f"Whatever the perturbation of up to ε = {pixels(meta['eps'])}, {', '.join(parts)}, of {meta['n']} test images. "
+        f"{meta['about']}"
     ]
 
 
@@ -198,16 +217,20 @@ def ranges(indices: Sequence[int]) -> str:
 
 
 def claims_answer(claims: Rows) -> list[str]:
-    """Return which of the papers' claims were seen, which contradicted, and what would decide the others.
+    """Return which of the claims were seen, which contradicted, and what would decide the others.
 
     Args:
         claims: the table "claims".
     """
-    parts = []
-    for verdict in (SEEN, CONTRADICTED, CANNOT_TELL):
-        named = [f"{row['claim']} ({_clause(row)})" for row in claims if row["verdict"] == verdict]
-        parts += [f"{verdict}: {', '.join(named)}"] if named else []
-    return [" ".join([f"Of the claims of the papers, {'; '.join(parts)}.", *how_judged(claims)])] if parts else []
+    sentences = []
+    for whose, own in (("the claims of the papers", False), ("the claims of ntklens", True)):
+        rows = [row for row in claims if (row["claim"] in _OWN) == own]
+        parts = []
+        for verdict in (SEEN, CONTRADICTED, CANNOT_TELL):
+            named = [f"{row['claim']} ({_clause(row)})" for row in rows if row["verdict"] == verdict]
+            parts += [f"{verdict}: {', '.join(named)}"] if named else []
+        sentences += [f"Of {whose}, {'; '.join(parts)}."] if parts else []
+    return [" ".join([*sentences, *how_judged(claims)])] if sentences else []
 
 
 def _clause(row: dict[str, Any]) -> str:

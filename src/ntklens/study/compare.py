@@ -29,6 +29,7 @@ FIGURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bands": (("first", "last"), _ACCURACIES),
     "trade_off": (("knob", "value"), _ACCURACIES),
     "consistency": (("kernel_a", "kernel_b", "measure"), ("value",)),
+    "certified": (("machine", "eps"), (*_ACCURACIES, "certified_accuracy")),
     "settling": (("training", "seed"), _ACCURACIES),
     "kernel_machines_effect": (("first", "second"), ("value",)),
     "kernel_machines": (("training", "seed", "fitted_on"), _ACCURACIES),

@@ -80,12 +80,13 @@ def total(estimate: Estimate) -> float:
     return sum(part.seconds for parts in estimate.values() for part in parts)
 
 
-def sentence(estimate: Estimate, flags: Collection[str] | None = None) -> str:
+def sentence(estimate: Estimate, flags: Collection[str] | None = None, *, busy: bool = False) -> str:
     """Say how long a run takes, by its parts, and what saves most; the empty string for a run of less than ten seconds.
 
     Args:
         estimate: the parts of each stage.
         flags: options that the command has; None where the experiment is written in a file.
+        busy: other work takes the processors, so that what was measured may be far from the truth.
 
     Example:
         >>> parts = [Part("kernel matrix", 180, TRAIN), Part("attack", 1500, TEST), Part("checks", 1720, NO_CHECKS)]
@@ -104,7 +105,8 @@ def sentence(estimate: Estimate, flags: Collection[str] | None = None) -> str:
     advice = "" if best is None else f"; {best.text if flags is not None else f'less of `{best.field}`'} saves most"
     if best is NO_CHECKS and flags is None:
         advice = "; `victim.checks = false` saves most"
-    return f"This takes about {duration(seconds)}{listed}{advice}."
+    doubt = " Other work keeps the processors busy, so this estimate is not to be relied on." if busy else ""
+    return f"This takes about {duration(seconds)}{listed}{advice}.{doubt}"
 
 
 def _shown(estimate: Estimate) -> list[tuple[str, float]]:

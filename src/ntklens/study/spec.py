@@ -111,6 +111,10 @@ class LazySpec(Part):
         return steps
 
 
+SEARCHES = ("search", "cross-entropy", "match")
+"""Values of a surrogate's time for which images are set aside to find it."""
+
+
 class VictimSpec(Part):
     """The user's own network, and how it is attacked.
 
@@ -123,7 +127,8 @@ class VictimSpec(Part):
             a name as in `ntklens.transfer.surrogate`. A text is one name.
         sample: training images that a surrogate may see.
         time: training time ηt of a kernel surrogate: "search" takes the one whose images fool the victim most on a hundred
-            images set aside, "match" the one whose outputs on these are most like the victim's, "inf", or a number.
+            images set aside, "cross-entropy" the same among machines trained on the cross-entropy, "match" the one whose
+            outputs on these are most like the victim's, "inf", or a number.
         method: attack on each model; "square" makes the white box an attack by queries.
         queries: most queries of the victim per image of "square".
     """
@@ -176,11 +181,11 @@ class VictimSpec(Part):
     @classmethod
     def _time(cls, time: str) -> str:
         try:
-            fits = time in ("search", "match", "inf") or float(time) >= 0
+            fits = time in (*SEARCHES, "inf") or float(time) >= 0
         except ValueError:
             fits = False
         if not fits:
-            raise ValueError('expected "search", "match", "inf" or a number from 0 on')
+            raise ValueError('expected "search", "cross-entropy", "match", "inf" or a number from 0 on')
         return time
 
 
@@ -260,6 +265,14 @@ class FeaturesSpec(Part):
     robust_seeds: int = Field(default=3, ge=1)
     robust_epochs: int = Field(default=60, ge=1)
     robust_width: int = Field(default=32, ge=1)
+    certified: int = Field(default=0, ge=0)
+    """Test images, of those that did not choose the head, on which machines and features are certified; 0 for none."""
+    certified_radii: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.125, 0.25, 0.5, 1.0), min_length=1
+    )
+    """Radii at which machines are certified, as parts of the radius of the attack."""
+    certified_features: int = Field(default=20, ge=1)
+    """Single features that are certified, those of largest eigenvalue."""
 
 
 class Spec(Part):

@@ -30,6 +30,8 @@ class Stream(IntEnum):
     """The Square attack in the worst case of trainings and machines."""
     CHANCE_OUTPUTS = 17
     """Resamples of test images, and random features, beside the outputs of another kernel's; the second number is its."""
+    CERTIFIED = 18
+    """The test images that are certified."""
     HALVES = 16
     """Halves of the test images: one chooses features, the other scores the choice."""
     NOISE = 77

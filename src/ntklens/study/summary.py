@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ntklens.record import Record
-from ntklens.study.answers import attack_answer, claims_answer, features_answer
+from ntklens.study.answers import attack_answer, certificates_answer, claims_answer, features_answer
 from ntklens.study.claims.base import only_row, rows_of
 from ntklens.study.context import Rows
 from ntklens.study.transfer_answer import transfer_answer
@@ -33,6 +33,7 @@ def summary(record: Record, claims: Rows) -> Rows:
         claims: the table "claims".
     """
     sentences = [*attack_answer(record), *transfer_answer(record), *features_answer(record)]
+    sentences += certificates_answer(record)
     sentences += [*_victim(record), *_watched(record), *_data(record)]
     judged = claims_answer(claims)
     return [{"text": text} for text in sentences] + [{"text": text, "about": "claims"} for text in judged]

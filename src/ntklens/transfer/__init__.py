@@ -13,10 +13,18 @@ The modules, in the order to read them:
 from ntklens.transfer.names import SurrogateName, check_surrogate, check_weights_matter, surrogate_name
 from ntklens.transfer.scores import CLEAN, TransferScore, transfer_scores
 from ntklens.transfer.surrogates import Surrogate, TrainingRecipe, network_kernel, surrogate, tangent_network
-from ntklens.transfer.time import MatchedTime, SearchedTime, gradient_cosine, match_time, search_time
+from ntklens.transfer.time import (
+    CROSS_ENTROPY_TIMES,
+    MatchedTime,
+    SearchedTime,
+    gradient_cosine,
+    match_time,
+    search_time,
+)
 
 __all__ = [
     "CLEAN",
+    "CROSS_ENTROPY_TIMES",
     "MatchedTime",
     "SearchedTime",
     "Surrogate",

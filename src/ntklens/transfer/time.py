@@ -12,7 +12,8 @@ from torch import Tensor
 from ntklens.attacks import Model, correct, fgsm
 from ntklens.attacks.model import batches
 from ntklens.attacks.objective import Objective
-from ntklens.linalg import Filter, GradientFlow
+from ntklens.errors import InputError
+from ntklens.linalg import CrossEntropy, Filter, GradientFlow
 from ntklens.machine import KernelMachine
 from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, mean
@@ -21,6 +22,8 @@ _MATCHED_TIMES = 33
 """Times that `match_time` compares."""
 _SEARCHED_TIMES = 9
 """Times that `search_time` tries; each of them costs queries of the victim."""
+CROSS_ENTROPY_TIMES = (1e2, 3e2, 1e3, 3e3, 1e4)
+"""Times, times λ_1, that it tries of machines trained on the cross-entropy."""
 _BATCH = 250
 """Images whose gradients are compared at a time."""
 
@@ -74,7 +77,8 @@ class SearchedTime:
     """The time, of a few training times, whose adversarial images fool a victim most.
 
     Attributes:
-        filter: gradient flow to that time, or the machine's own filter, which is tried too.
+        filter: gradient flow to that time, of the squared loss or the cross-entropy, or the machine's own filter, which is
+            tried with the first one too.
         fooled: share of the victim's right predictions that the machine's images of that time turn wrong.
         queries: number of images that the victim was asked about; its answer need only be a class.
     """
@@ -85,8 +89,8 @@ class SearchedTime:
 
     @property
     def time(self) -> float:
-        """Training time t; infinity for the machine's own filter where this is not gradient flow."""
-        return self.filter.time if isinstance(self.filter, GradientFlow) else math.inf
+        """Training time t; infinity for the machine's own filter where this has no time."""
+        return self.filter.time if isinstance(self.filter, (GradientFlow, CrossEntropy)) else math.inf
 
 
 def search_time(
@@ -97,6 +101,7 @@ def search_time(
     eps: float,
     norm: str,
     *,
+    loss: str = "squared",
     progress: Report | None = None,
 ) -> SearchedTime:
     """Find the training time whose adversarial images fool a victim most, on a few images set aside.
@@ -111,11 +116,22 @@ def search_time(
         y: their classes.
         eps: radius of the attack, one step on the margin.
         norm: "linf" or "l2".
+        loss: what the machines are trained on: "squared", or "cross-entropy", on which most networks are trained. Then
+            some thousands of products with the kernel matrix are needed for each time.
         progress: called with the share of the times that is tried, from 0 to 1.
+
+    Raises:
+        InputError: an unknown loss.
     """
+    filters: list[Filter]
+    if loss == "squared":
+        filters = [*_times(machine, _SEARCHED_TIMES), machine.filter]
+    elif loss == "cross-entropy":
+        filters = [CrossEntropy(time / machine.factorisation.largest) for time in CROSS_ENTROPY_TIMES]
+    else:
+        raise InputError(f'expected loss "squared" or "cross-entropy"; got {loss!r}.')
     clean_correct = correct(victim, x, y)
     best: SearchedTime | None = None
-    filters: list[Filter] = [*_times(machine, _SEARCHED_TIMES), machine.filter]
     queries = (1 + len(filters)) * len(x)
     for done, tried in enumerate(filters, 1):
         x_adv = fgsm(machine.refilter(tried), x, y, eps, norm, loss="margin")

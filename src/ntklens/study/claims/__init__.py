@@ -1,9 +1,9 @@
-"""The claims C1 to C8 and L1, each judged from the tables of a record alone.
+"""The claims C1 to C8, L1 and N1, each judged from the tables of a record alone.
 
-C1 to C6 are statements after Tsilivis & Kempe 2022; C7, C8 and L1 after Loo et al. 2022. `base` says how a verdict follows
-from estimates, intervals and margins, and `more` how many more images or seeds would decide. The rule of a claim is the
-function of its name: `c1` and `c2` in `kernel`, `c3`, `c5` and `c6` in `features`, `c4` in `consistency`, `c7`, `c8` and
-`l1` in `dynamics`.
+C1 to C6 are statements after Tsilivis & Kempe 2022; C7, C8 and L1 after Loo et al. 2022; N1 is a claim of ntklens. `base`
+says how a verdict follows from estimates, intervals and margins, and `more` how many more images or seeds would decide.
+The rule of a claim is the function of its name: `c1` and `c2` in `kernel`, `c3`, `c5`, `c6` and `n1` in `features`, `c4` in
+`consistency`, `c7`, `c8` and `l1` in `dynamics`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ntklens.record import Record
 from ntklens.study.claims.base import Verdict
 from ntklens.study.claims.consistency import c4
 from ntklens.study.claims.dynamics import c7, c8, l1
-from ntklens.study.claims.features import c3, c5, c6
+from ntklens.study.claims.features import c3, c5, c6, n1
 from ntklens.study.claims.kernel import c1, c2
 from ntklens.study.context import Rows
 from ntklens.vocabulary import NOT_MEASURED
@@ -53,6 +53,11 @@ _CLAIMS = {
         "The kernel of an adversarially trained network is robust even when fitted on clean images.",
         ("kernel_machines", "kernel_machines_effect"),
         l1,
+    ),
+    "N1": _Claim(
+        "Robust features are provably robust, fragile ones provably are not.",
+        (*_FEATURES, "certified", "certified_meta"),
+        n1,
     ),
 }
 

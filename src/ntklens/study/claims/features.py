@@ -1,4 +1,4 @@
-"""The rules on the features of the kernel: C3, C5 and C6, by head and tail.
+"""The rules on the features of the kernel: C3, C5, C6 and N1, by head and tail.
 
 The head are the first k features, those of the largest eigenvalues, and the tail are all others. The number k was chosen
 on one half of the test images, as the one whose features keep most under attack; every figure here is of the other half,
@@ -18,7 +18,7 @@ from ntklens.record import Record
 from ntklens.statistics import rank_correlation
 from ntklens.study.claims.base import Measure, Verdict, estimate_of, judge, only_row, rows_of
 from ntklens.vocabulary import ALL, DIFFERENCE, HEAD, NUMBER, TAIL
-from ntklens.wording import points, share
+from ntklens.wording import norm_sign, pixels, points, share
 
 _SURVIVING = 0.5
 """Share of what a set of features gets right on clean images that must survive the attack where it counts as robust."""
@@ -164,3 +164,27 @@ def c6(record: Record) -> Verdict | None:
         f"{points(gain.estimate.row())} on clean images."
     )
     return judge(figure, found.robust(HEAD), found.useful(TAIL), less_robust, aside=[gain])
+
+
+def n1(record: Record) -> Verdict | None:
+    """Judge N1, a claim of ntklens: seen when the head is provably robust, and the tail is useful and provably is not.
+
+    The head has to be *proved* right in the whole ball on more images than the majority class has. For the tail an attack
+    is the proof: each image that it fools is a counterexample. Under it the tail keeps less than half of what it gets
+    right, and falls below the majority class, as in C3.
+    """
+    found = _HeadAndTail(record)
+    meta = only_row(record, "certified_meta")
+    row = next(row for row in rows_of(record, "certified") if row["machine"] == HEAD and row["eps"] == meta["eps"])
+    proved = Measure(
+        "the share of images on which the head is proved right in the whole ball",
+        estimate_of(row, "certified_accuracy"),
+        meta["majority"],
+        of="certified test images",
+    )
+    figure = (
+        f"At ε = {pixels(meta['eps'])} in {norm_sign(meta['norm'])} the head is proved right on "
+        f"{share(row, 'certified_accuracy')} of {meta['n']} test images, and right under PGD of {meta['steps']} steps on "
+        f"{share(row, 'robust_accuracy')}. {found.told(TAIL)} {meta['about']}"
+    )
+    return judge(figure, proved, found.useful(TAIL), *found.fragile(TAIL))

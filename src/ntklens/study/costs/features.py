@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
+from ntklens.certificates import ATTACK_STEPS
 from ntklens.linalg import factor_seconds
 from ntklens.networks import NetworkSource, network_source
 from ntklens.study.context import Context
@@ -14,9 +17,17 @@ from ntklens.study.spec import FeaturesSpec
 
 SCORES, MACHINES, BANDS, TRADE_OFF = "scores", "machines of features", "bands", "trade-off"
 OTHER_KERNELS, PICTURES, LEARNING, ROBUST_DATA = "other kernels", "pictures", "learning", "robust data"
+CERTIFICATES = "certificates"
 """The parts of the stage."""
 _COMPARE = Option("--compare", "features.compare", "a shorter --compare")
 _SCORED = fewer("--scored", "features.scored")
+_CERTIFIED = fewer("--certified", "features.certified")
+_FIRST_BOUND = 20.0
+"""Gradients that take as long as the first bound of an image."""
+_SECOND_BOUND = 1.2e-10
+"""Seconds per operation of the second bound of an image: .15 for 784 pixels and 1,200 training images."""
+_OPEN = 0.15
+"""Share of the images that the first bound leaves open, about."""
 _DRAW_SECONDS = 0.009
 """Seconds of a draw of what chance gives, of which each other kernel takes 200; CPU seconds for 20 features."""
 
@@ -43,6 +54,7 @@ def features_parts(context: Context, spec: FeaturesSpec, rates: Rates) -> list[P
         Part(PICTURES, (len(spec.pictured) * spec.images + spec.frames) * gradient),
         Part(LEARNING, _learning(spec, rates)),
         Part(ROBUST_DATA, _robust_data(context, spec, rates)),
+        Part(CERTIFICATES, _certificates(context, spec, gradient, along), _CERTIFIED),
     ]
 
 
@@ -90,3 +102,20 @@ def _robust_data(context: Context, spec: FeaturesSpec, rates: Rates) -> float:
         )
         seconds += trainings * (steps * rates.step(key, network, min(50, n)) + attacked)
     return seconds
+
+
+def _certificates(context: Context, spec: FeaturesSpec, gradient: float, along: float) -> float:
+    """Return the seconds of attacks and bounds of machines at each radius, and of single features.
+
+    The first bound costs about as much as a few gradients. The second one, of the images that the first leaves open, has
+    the cost of d³ and n d² operations, and of several rivals where there are several classes.
+    """
+    if not spec.certified or not context.threat.eps:
+        return 0.0
+    n, d = len(context.data.train), int(np.prod(context.data.shape))
+    images = min(spec.certified, len(context.data.test) // 2)
+    jobs = 4 * len(spec.certified_radii) + 3
+    second = _SECOND_BOUND * (d**3 + n * d**2) * min(3, len(context.data.classes) - 1)
+    of_machines = jobs * images * ((ATTACK_STEPS + _FIRST_BOUND) * gradient + _OPEN * second)
+    singles = images * min(spec.certified_features, n) / len(context.data.classes)
+    return of_machines + singles * (ATTACK_STEPS * along + 0.1 * second)

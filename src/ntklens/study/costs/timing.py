@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,10 @@ _LONG = 0.5
 """Seconds of a first run from which on it is known to be work, not latency."""
 _VERY_LONG = 1.0
 """Seconds of a first run from which on no second one is made to tell the two terms apart."""
+_OWN_LOAD = 0.5
+"""Load above the number of processors that this process itself may cause."""
+_HELD_UP = 3.0
+"""Times what the run before lets expect, from which on a run is made again."""
 _LEAST_SHARE = 0.25
 """Least share of what the last run alone would say: two short runs tell little of a constant."""
 
@@ -45,10 +50,16 @@ def timed(
     """
     size = max(1, min(start, target))
     runs: list[tuple[int, float]] = []
+    before = clock()
     prepare(size)()
+    longest = clock() - before  # of the first size, whatever else it has loaded
     while True:
-        seconds = _least(prepare(size), effort, clock)
+        seconds = min(_least(prepare(size), effort, clock), longest)
+        if runs and seconds > _HELD_UP * runs[-1][1] * (size / runs[-1][0]) ** power:
+            # Other work on the machine may hold a run up, and what it took would be scaled up: it is made again.
+            seconds = min(seconds, _least(prepare(size), effort, clock))
         runs.append((size, seconds))
+        longest = math.inf
         if size >= target:
             return seconds
         is_work = _is_work(runs, power)
@@ -59,6 +70,15 @@ def timed(
         is_latency = len(runs) > 1 and not is_work
         growth = _MOST_GROWTH if is_latency else min(_MOST_GROWTH, max(2.0, _LONG / max(seconds, 1e-9)))
         size = min(target, max(size + 1, round(size * growth ** (1 / power))))
+
+
+def is_busy() -> bool:
+    """Return whether more work wants to run on this machine than it has processors, over the last minute."""
+    try:
+        load, _, _ = os.getloadavg()
+    except (AttributeError, OSError):  # not every system tells it
+        return False
+    return load > (os.cpu_count() or 1) + _OWN_LOAD
 
 
 def _is_work(runs: list[tuple[int, float]], power: float) -> bool:

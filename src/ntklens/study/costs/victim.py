@@ -8,13 +8,17 @@ from ntklens.linalg import factor_seconds
 from ntklens.study.context import Context
 from ntklens.study.costs.rates import Rates
 from ntklens.study.parts import ATTACK, CHECKS, NO_CHECKS, SAMPLE, SEARCH, SURROGATE, TEST, Option, Part
-from ntklens.study.spec import VictimSpec
+from ntklens.study.spec import SEARCHES, VictimSpec
 from ntklens.study.stages.check_plan import check_plan
 from ntklens.study.stages.surrogate import sources
 from ntklens.study.stages.victim_model import checked_victim
-from ntklens.transfer import SurrogateName
+from ntklens.transfer import CROSS_ENTROPY_TIMES, SurrogateName
 from ntklens.vocabulary import SQUARE, WHITE_BOX
 
+_PRODUCTS = 4500
+"""Products with the kernel matrix that a machine of the cross-entropy takes, on average over the times of its search."""
+_RATE = 3e9
+"""Multiplications of such a product in a second."""
 _SET_ASIDE = 100
 _TIME = Option("--time", "victim.time", "--time inf")
 _SQUARE_LEFT = 0.5
@@ -70,7 +74,7 @@ def _surrogate(
     context: Context, spec: VictimSpec, name: SurrogateName, rates: Rates
 ) -> tuple[float, float, list[Part]]:
     """Return the seconds of a value and of a gradient on one image, and the parts that come before the attack."""
-    searched = spec.time in ("search", "match")
+    searched = spec.time in SEARCHES
     sample = min(spec.sample, len(context.data.train) - (_SET_ASIDE if searched else 0))
     name = replace(name, variants=())
     source = name.network
@@ -88,6 +92,9 @@ def _surrogate(
         seconds = factor_seconds(sample, by_cholesky=False)
         if spec.time == "search":
             seconds += 10 * _SET_ASIDE * gradient + 11 * _SET_ASIDE * context.victim_seconds
+        elif spec.time == "cross-entropy":
+            times, products = len(CROSS_ENTROPY_TIMES), _PRODUCTS * sample**2 * context.outputs
+            seconds = times * (products / _RATE + _SET_ASIDE * (gradient + context.victim_seconds))
         elif spec.time == "match":
             seconds += 33 * _SET_ASIDE * value + _SET_ASIDE * context.victim_seconds
         parts.append(Part(SEARCH, seconds, _TIME))

@@ -19,7 +19,7 @@ from ntklens.study.class_outputs import class_outputs
 from ntklens.study.context import Context
 from ntklens.study.networks import check_surrogate
 from ntklens.study.parts import SEARCH, SURROGATE
-from ntklens.study.spec import VictimSpec
+from ntklens.study.spec import SEARCHES, VictimSpec
 from ntklens.transfer import Surrogate, SurrogateName, TrainingRecipe, match_time, search_time, surrogate
 from ntklens.vocabulary import (
     CONTROL_SOURCE,
@@ -191,8 +191,9 @@ def _at_its_time(
     # The images that follow the surrogate's sample, so that the machine has not been fitted on them.
     x, y = (tensor[sample : sample + _PROBE] for tensor in context.train)
     threat = context.threat
-    if spec.time == "search":
-        searched = search_time(machine, victim, x, y, threat.eps, threat.norm, progress=progress)
+    if spec.time in ("search", "cross-entropy"):
+        loss = "squared" if spec.time == "search" else spec.time
+        searched = search_time(machine, victim, x, y, threat.eps, threat.norm, loss=loss, progress=progress)
         # The time is infinite where the machine's own filter fools most; tables hold no infinity.
         found = searched.time if math.isfinite(searched.time) else None
         columns = {"time": found, "search_fooled": searched.fooled, "queries": searched.queries}
@@ -225,7 +226,7 @@ def _sample_size(context: Context, spec: VictimSpec) -> int:
         InputError: too few images, or a class without an image.
     """
     n = len(context.data.train)
-    searched = spec.time in ("search", "match")
+    searched = spec.time in SEARCHES
     sample = min(spec.sample, n - (_PROBE if searched else 0))
     if sample < 2:
         raise InputError(

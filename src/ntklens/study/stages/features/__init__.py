@@ -1,4 +1,4 @@
-"""NTK features: which are useful, which robust, what they look like, and whether kernels agree on them (C3 to C6)."""
+"""NTK features: which are useful, which robust, what they look like, and whether kernels agree on them (C3 to C6, N1)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ntklens.study.parts import KERNEL_MATRIX, SPECTRUM
 from ntklens.study.spec import FeaturesSpec
 from ntklens.study.stages.features.agreement import agreement
 from ntklens.study.stages.features.attribution import label_energy_by_image
+from ntklens.study.stages.features.certificates import certified, check_certified
 from ntklens.study.stages.features.kept import first_features, kept_features, scored_bands, trade_off
 from ntklens.study.stages.features.learning import learning
 from ntklens.study.stages.features.pictures import pictures
@@ -34,6 +35,7 @@ _WEIGHTS = {
     "pictures": 0.2,
     "learning": 1.0,
     "robust data": 1.0,
+    "certificates": 2.0,
 }
 """The parts of the stage, with rough shares of its time."""
 
@@ -68,6 +70,10 @@ def features_stage(context: Context, spec: FeaturesSpec, progress: Progress) -> 
         "pictures": lambda part: _pictured(context, features, spec, tables, by_all()),
         "learning": lambda part: (learning(context, features, spec, part), {}),
         "robust data": lambda part: networks_on_robust_data(context, features, spec, by_half(), part),
+        "certificates": lambda part: (
+            certified(context, features, spec, tables.get("head_tail_meta", []), part),
+            {},
+        ),
     }
     for name, step in steps.items():
         with parts(name) as part:
@@ -99,6 +105,8 @@ def check_features(context: Context, spec: FeaturesSpec) -> None:
 
     Defaults that lie beyond the spectrum are no error: such features are left out.
     """
+    if spec.certified:
+        check_certified(context)
     n_train = len(context.data.train)
     classes = len(context.data.classes)
     asked = spec.model_fields_set
