@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import ntklens as nl
-from bad_inputs import attacks, certificates, features, kernels, machines, others
+from bad_inputs import attacks, audits, certificates, features, kernels, machines, others
 from bad_inputs.callee import numbers_of, rows
 from bad_inputs.kinds import REFUSED
 
-CALLEES = [*attacks.ROWS, *kernels.ROWS, *machines.ROWS, *features.ROWS, *certificates.ROWS, *others.ROWS]
+CALLEES = [*attacks.ROWS, *kernels.ROWS, *machines.ROWS, *features.ROWS, *certificates.ROWS, *audits.ROWS, *others.ROWS]
 ROWS = [row for callee in CALLEES for row in rows(callee)]
 
 
@@ -56,6 +56,7 @@ WITHOUT_DATA = {
     "Kernel": "abstract; the kernels are in the table",
     "NtklensError": "an error",
     "NumericalFailure": "an error",
+    "UnlearnableAudit": "what `unlearnable_audit` returns",
     "UnsupportedLayer": "an error",
 }
 """Public names that take no data from users, and why."""

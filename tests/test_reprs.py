@@ -49,7 +49,21 @@ def split() -> Split:
 
 
 HALF = torch.arange(N) % 2 == 0
+ESTIMATES = (proportion(1234, 10000),)
 PUBLIC = {
+    "BackdoorAudit": lambda: nl.BackdoorAudit(31 * ESTIMATES, 31 * ESTIMATES, (0,) * 30, 1, 60000),
+    "UnlearnableAudit": lambda: nl.UnlearnableAudit(
+        (nl.Ridge(0.0),),
+        ESTIMATES,
+        ESTIMATES,
+        ESTIMATES,
+        (proportion(0, 9),),
+        (0.1,),
+        16 / 255,
+        60000,
+        images(),
+        images(),
+    ),
     "Split": split,
     "Dataset": lambda: nl.Dataset(split(), split(), tuple(NAME + str(i) for i in range(30)), NAME),
     "NTKFeatures": lambda: nl.eigenfeatures(machine()),

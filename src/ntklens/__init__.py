@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         pgd,
         square,
     )
+    from ntklens.audits import BackdoorAudit, UnlearnableAudit, backdoor_audit, unlearnable_audit
     from ntklens.certificates import (
         Certificates,
         CollectiveFlips,
@@ -77,6 +78,7 @@ else:
     _MODULE_OF = {
         "AnalyticKernel": "kernels",
         "AttackResult": "attacks",
+        "BackdoorAudit": "audits",
         "Band": "linalg",
         "Certificates": "certificates",
         "Check": "attacks",
@@ -108,11 +110,13 @@ else:
         "Smoothed": "certificates",
         "StoreHome": "linalg",
         "Threat": "attacks",
+        "UnlearnableAudit": "audits",
         "UnsupportedLayer": "errors",
         "accuracy": "attacks",
         "activation": "kernels",
         "analytic_kernel": "kernels",
         "attack": "attacks",
+        "backdoor_audit": "audits",
         "certified_fit": "certificates",
         "certify": "certificates",
         "choose_filter": "certificates",
@@ -132,10 +136,11 @@ else:
         "smooth": "certificates",
         "square": "attacks",
         "surrogate": "transfer",
+        "unlearnable_audit": "audits",
     }
     """The module of each public name."""
 
-    _SUBMODULES = {*_MODULE_OF.values(), "audits", "record", "report", "study"}
+    _SUBMODULES = {*_MODULE_OF.values(), "record", "report", "study"}
     """Submodules that `ntklens.NAME` loads, as in `ntklens.attacks.accuracy`."""
 
     def __getattr__(name: str) -> object:
@@ -159,6 +164,7 @@ else:
 __all__ = [
     "AnalyticKernel",
     "AttackResult",
+    "BackdoorAudit",
     "Band",
     "Certificates",
     "Check",
@@ -190,11 +196,13 @@ __all__ = [
     "Smoothed",
     "StoreHome",
     "Threat",
+    "UnlearnableAudit",
     "UnsupportedLayer",
     "accuracy",
     "activation",
     "analytic_kernel",
     "attack",
+    "backdoor_audit",
     "certified_fit",
     "certify",
     "choose_filter",
@@ -214,4 +222,5 @@ __all__ = [
     "smooth",
     "square",
     "surrogate",
+    "unlearnable_audit",
 ]

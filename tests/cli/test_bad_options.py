@@ -103,6 +103,15 @@ VALUES = {
     "--patience": NUMBER,
     "experiment": ["", "missing.toml", "{files}/text.txt", "{files}/broken.toml", "{files}/unknown.toml"],
     "folder": ["", "missing", "{files}", "{files}/text.txt"],
+    "kind": ["", "nope"],
+    "--held-out": [*COUNT, "99999"],
+    "--patch": [*COUNT, "7"],
+    "--brightness": [*NUMBER, "2"],
+    "--corner": ["", "middle"],
+    "--target": ["", "nope", "-1", "99"],
+    "--planted": ["", "x", "nan", "-1", "2"],
+    "--bad": [*COUNT, "99999"],
+    "--networks": ["nope", "fc0"],
     "first": [],
     "second": [],
 }
@@ -131,6 +140,9 @@ BESIDE = {
 BESIDE_OF = {
     ("fit", "--steps"): ["--learning-rate", "0.01"],
     ("certify", "--steps"): [],
+    ("audit", "--seeds"): ["--networks", "fc1"],
+    ("audit", "--width"): ["--networks", "fc1"],
+    ("audit", "--epochs"): ["--networks", "fc1"],
     ("fit", "--learning-rate"): ["--time", "1"],
     ("fit", "--memory-limit"): ["--store", "tiles"],
     ("kernel", "--memory-limit"): ["--store", "tiles"],
@@ -138,6 +150,12 @@ BESIDE_OF = {
     ("kernel", "--weights"): ["{files}/model.py:build", "--kernel", "empirical"],
 }
 """The same of single commands."""
+
+AUDIT_OF = {
+    **dict.fromkeys(("--patch", "--brightness", "--corner", "--target", "--bad"), "backdoor"),
+    "--planted": "shortcut",
+}
+"""The audit that has an option."""
 
 NAMES = {
     "network": r"architecture|network|\S*\.py",
@@ -155,6 +173,9 @@ NAMES = {
     "--victims": "victim|architecture",
     "--out": r"\S*/\S+|--out",
     "--compare": "architecture",
+    "--networks": "architecture",
+    "kind": "kind",
+    "--target": "target|class",
     "--robust-networks": "architecture",
     "--export": r"\S*robust.npz|\S*nan.npz",
     "--watch": r"watch|missing|\S*text.txt|checkpoint",
@@ -255,6 +276,8 @@ def test_one_sentence_exit_code_2_and_nothing_left_behind(command, option, value
     if option == "--outputs" and command != "attack":
         monkeypatch.setitem(BESIDE, option, [])
     arguments = [command, *(SMALL.get(command, []) if option not in ("--watch", "--model") else [])]
+    if command == "audit" and option != "kind":
+        arguments.append(AUDIT_OF.get(option, "unlearnable"))
     if "--data" in has:
         arguments += ["--data", str(files / "small.npz")]
     if command in ("attack", "features", "dynamics") or option == "--data-dir":

@@ -22,6 +22,8 @@ VERBS = {"Attack", "Compare", "Find", "Fit", "List", "Measure", "Prove", "Render
         "fit",
         "kernel",
         "attack",
+        "certify",
+        "audit",
         "transfer",
         "features",
         "dynamics",
@@ -57,6 +59,8 @@ def test_every_help_text_is_a_sentence(verb):
         (["transfer", "--nonsense"], 2),
         (["fit", "--steps", "3"], 2),
         (["kernel", "--out", "kernel.txt"], 2),
+        (["audit", "nope"], 2),
+        (["audit", "backdoor", "--planted", "0.5"], 2),
     ],
 )
 def test_help_and_refused_options_load_no_library(arguments, code):

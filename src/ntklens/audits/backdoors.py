@@ -9,7 +9,8 @@ Adding the training image p with the target y_p to a ridge machine changes its o
     f_new(x) = f(x) + a_p (Θ(x, p) - Θ(x, X) e),   e = A⁻¹ Θ(X, p),   a_p = (y_p - βᵀ Θ(X, p)) / D,
     D = Θ(p, p) + ρ - Θ(p, X) e,   A = Θ(X, X) + ρ I,   β = A⁻¹ Y,
 
-so that all candidates are compared at the cost of one solution. The best one joins the training set, and so on.
+so that all candidates are compared at the cost of one solution. The one that brings all candidates with the trigger nearest
+to the chosen class joins the training set, and so on; the figures are of other images, which have chosen nothing.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ntklens.arguments import as_classes, as_count, as_tensor, check_range
+from ntklens.arguments import as_classes, as_count, as_number, as_tensor, check_range
 from ntklens.attacks.checks import check_attack, check_images
+from ntklens.audits.checks import classes_of
 from ntklens.errors import InputError
 from ntklens.linalg import Ridge
 from ntklens.machine import KernelMachine
 from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, proportion
-from ntklens.targets import class_labels, class_targets
+from ntklens.targets import class_targets
 
 _LEAST_RIDGE = 1e-6
 """Ridge, over λ_1, with which candidates are compared where the machine has a smaller one or another filter."""
+_BLOCK = 64
+"""Candidates whose outputs on all images are held together."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class BackdoorAudit:
     Attributes:
         success: for 0, 1, 2, ... bad images, the share of triggered held-out images of other classes that are predicted as
             the target class.
-        accuracy: the accuracy on clean held-out images.
+        accuracy: the accuracy on clean held-out images of all classes.
         chosen: positions of the candidates that were added, in order.
         target: the class that the trigger stands for.
         training: number of clean training images.
@@ -55,7 +59,11 @@ class BackdoorAudit:
     training: int
 
     def needed(self, share: float = 0.9) -> int | None:
-        """Return the fewest bad images with which this share of triggered images succeeds; None if no number does."""
+        """Return the fewest bad images with which this share of triggered images succeeds; None if no number does.
+
+        The images are chosen one after the other, so that others may do with fewer.
+        """
+        share = as_number(share, "share")
         if not 0 < share <= 1:
             raise InputError(f"expected share above 0 and up to 1; got {share}.")
         return next((count for count, e in enumerate(self.success) if e.value >= share), None)
@@ -69,8 +77,10 @@ class BackdoorAudit:
 
     def __repr__(self) -> str:
         needed = self.needed()
-        found = "no number tried" if needed is None else f"{needed} of {self.training + needed} training images"
-        return f"BackdoorAudit(class {self.target}: {found} make(s) 90 % of triggered images succeed)"
+        tried = len(self.success) - 1
+        number = tried if needed is None else needed
+        found = "are not enough for 90 % success" if needed is None else "are enough for 90 % success"
+        return f"BackdoorAudit(class {self.target}: {number:,} bad of {self.training + number:,} images {found})"
 
 
 def backdoor_audit(
@@ -102,13 +112,8 @@ def backdoor_audit(
     Raises:
         InputError: arguments that do not fit.
     """
-    if not isinstance(machine, KernelMachine):
-        raise InputError(f"expected machine as a KernelMachine; got {type(machine).__name__}.")
-    targets = machine.targets
-    classes = max(2, targets.shape[1])
-    labels = class_labels(targets)
-    if labels is None:
-        raise InputError("expected a machine that was fitted on class indices; got one on other targets.")
+    labels = classes_of(machine)
+    classes = max(2, machine.targets.shape[1])
     target = int(as_classes(torch.tensor([as_count(target, "target", least=0)]), 1)[0])
     check_range(torch.tensor([target]), classes)
     count = as_count(count, "count")
@@ -133,7 +138,7 @@ def backdoor_audit(
         accuracy.append(proportion(int((current.predict(x) == y).sum()), len(x)))
         if step == count:
             break
-        best = _best(current, bad, target, classes, tested, exclude=chosen)
+        best = _best(current, bad, target, classes, bad, exclude=chosen)
         chosen.append(best)
         inputs = torch.cat([current.train_inputs, bad[best : best + 1].to(current.train_inputs)])
         labels = torch.cat([labels, torch.tensor([target])])
@@ -144,7 +149,7 @@ def backdoor_audit(
 
 
 def _best(machine: KernelMachine, bad: Tensor, target: int, classes: int, tested: Tensor, exclude: list[int]) -> int:
-    """Return the candidate whose addition brings the triggered held-out images nearest to the target class."""
+    """Return the candidate whose addition brings some triggered images, `tested`, nearest to the target class."""
     factors = machine.factorisation
     rho = machine.filter.rho if isinstance(machine.filter, Ridge) else 0.0
     rho = max(rho, _LEAST_RIDGE * factors.largest)
@@ -159,15 +164,18 @@ def _best(machine: KernelMachine, bad: Tensor, target: int, classes: int, tested
     z = tested.to(torch.float64)
     across = kernel(z, train)  # (m, n)
     moved = kernel(z, points) - across @ e  # (m, c)
-    outputs = (across @ beta)[:, None] + moved[..., None] * steps  # (m, c, O)
-    if outputs.shape[2] == 1:
-        margin = outputs[..., 0] * (1.0 if target else -1.0)
-    else:
-        own = outputs[..., target]
-        rest = outputs.clone()
-        rest[..., target] = -torch.inf
-        margin = own - rest.amax(2)
-    loss = (margin - 1).clamp(max=0.0).square().sum(0)
+    before, losses = across @ beta, []
+    for start in range(0, len(points), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        outputs = before[:, None] + moved[:, block, None] * steps[block]  # (m, c, O)
+        if outputs.shape[2] == 1:
+            margin = outputs[..., 0] * (1.0 if target else -1.0)
+        else:
+            own = outputs[..., target].clone()
+            outputs[..., target] = -torch.inf
+            margin = own - outputs.amax(2)
+        losses.append((margin - 1).clamp(max=0.0).square().sum(0))
+    loss = torch.cat(losses)
     loss[exclude] = torch.inf
     return int(loss.argmin())
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from ntklens.cli.attack import attack
+from ntklens.cli.audit import audit
 from ntklens.cli.certify import certify
 from ntklens.cli.characters import replace_what_cannot_be_shown
 from ntklens.cli.compare import compare
@@ -42,7 +43,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (demo, data, fit, kernel, attack, certify, transfer, features, dynamics, paper, run, report, compare):
+for verb in (
+    demo,
+    data,
+    fit,
+    kernel,
+    attack,
+    certify,
+    audit,
+    transfer,
+    features,
+    dynamics,
+    paper,
+    run,
+    report,
+    compare,
+):
     app.command()(verb)
 
 

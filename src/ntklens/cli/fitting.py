@@ -92,7 +92,7 @@ def run_fit(settings: Settings) -> None:
         if advice:
             console.note(f"advice: {advice}")
         try:
-            with console.progress(stages) as watch, opened(settings.home), _heard() as heard:
+            with console.progress(stages) as watch, opened(settings.home), collected_warnings() as heard:
                 machine, facts = _fitted(context, settings, is_whole, watch)
                 scored_from = time.perf_counter()
                 facts |= _scored(context, machine, watch)
@@ -260,7 +260,7 @@ def _tell(settings: Settings, machine: KernelMachine, facts: dict[str, Any]) -> 
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
+def collected_warnings() -> Iterator[list[str]]:
     """Collect the warnings of this package as sentences; others are shown as always."""
     texts: list[str] = []
     show = warnings.showwarning

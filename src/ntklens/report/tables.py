@@ -24,6 +24,12 @@ _SHARES = {
     "feature_robustness",
     "agreement",
     "fooled",
+    "aligned",
+    "conflicting",
+    "success",
+    "clean_accuracy",
+    "noise_accuracy",
+    "perturbed_accuracy",
 }
 """Columns that are written in per cent."""
 
@@ -36,6 +42,9 @@ _HEADINGS = {
     "pgd_accuracy": "under PGD alone",
     "one_step_accuracy": "under one step",
     "one_step": "under one step",
+    "clean_accuracy": "clean images",
+    "noise_accuracy": "with noise",
+    "perturbed_accuracy": "perturbed",
 }
 """Headings of columns whose names do not say what they are."""
 
