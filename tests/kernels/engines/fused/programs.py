@@ -1,5 +1,6 @@
 """Networks whose programs contain, together, every instruction."""
 
+import torch
 from torch import nn
 
 from ntklens.kernels import analytic_kernel
@@ -20,6 +21,11 @@ class Residual(nn.Module):
         return self.out((x + 0.5 * self.second(x.relu())).mean((2, 3)))
 
 
+class Erf(nn.Module):
+    def forward(self, x):
+        return torch.erf(x)
+
+
 def conv(channels: int, **options) -> nn.Conv2d:
     return nn.Conv2d(channels, 4, 3, **options)
 
@@ -36,6 +42,10 @@ MODULES = {
         (2, 6, 6),
     ),
     "residual": (lambda: [Residual()], (2, 4, 4)),
+    "smooth": (
+        lambda: [conv(2, padding=1), nn.GELU(), conv(4, padding=1), Erf(), nn.Flatten(), nn.Linear(4 * 36, 1)],
+        (2, 6, 6),
+    ),
     "dense": (lambda: [nn.Linear(9, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 1)], (9,)),
 }
 

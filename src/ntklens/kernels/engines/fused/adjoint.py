@@ -16,12 +16,13 @@ from graphlib import TopologicalSorter
 
 from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.compiler import (
+    ADJOINTS,
     IDENTITY,
     Compiler,
+    activation,
     affine,
     mean_factor,
     pool_shift,
-    slope,
     window_rule,
 )
 from ntklens.kernels.engines.fused.precision import Key
@@ -237,7 +238,8 @@ class AdjointCompiler(Compiler):
             case Activation():
                 columns = extent | self._marginal_columns(node, key[1])
                 value = self.addresses[sources[0]]
-                self._add(codes.RELU_ADJOINT, (slope(operation),), dst=dst, value=value, **columns)
+                op, constants = activation(operation)
+                self._add(ADJOINTS[op], constants, dst=dst, value=value, **columns)
             case Normalise():
                 columns = extent | self._marginal_columns(node, key[1])
                 self._add(codes.NORMALISE_ADJOINT, dst=dst, value=self.addresses[sources[0]], **columns)

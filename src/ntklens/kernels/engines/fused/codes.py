@@ -18,9 +18,9 @@ from typing import NamedTuple
 LANES = 16
 """Inputs z of a block: with AVX-512 two registers of float64, or one of float32."""
 
-# Operations. Programs of gradients use all of them, programs of values only the first twelve.
+# Operations. Programs of gradients use all of them, programs of values only the first fourteen.
 
-GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(12)
+GRAM, WINDOW, AFFINE, RELU, ERF, GELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(14)
 (
     SEED,
     FILL,
@@ -28,11 +28,18 @@ GRAM, WINDOW, AFFINE, RELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZON
     WINDOW_ADJOINT,
     BOX_ADJOINT,
     RELU_ADJOINT,
+    ERF_ADJOINT,
+    GELU_ADJOINT,
     NORMALISE_ADJOINT,
     GRAM_ADJOINT,
     LOAD_ADJOINT,
     ZONAL_ADJOINT,
-) = range(12, 22)
+) = range(14, 26)
+
+ACTIVATIONS = (RELU, ERF, GELU, NORMALISE)
+"""Operations that change K and Θ of each position by its marginals."""
+ACTIVATION_ADJOINTS = (RELU_ADJOINT, ERF_ADJOINT, GELU_ADJOINT, NORMALISE_ADJOINT)
+"""Their adjoints."""
 
 # Columns.
 
@@ -152,6 +159,18 @@ INSTRUCTIONS: dict[int, Instruction] = {
         columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
         constants=("SLOPE",),
     ),
+    ERF: Instruction(
+        "ERF",
+        reads="SRC, and the standard deviations of x and z",
+        writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for φ = erf",
+        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
+    ),
+    GELU: Instruction(
+        "GELU",
+        reads="SRC, and the standard deviations of x and z",
+        writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for the exact GELU",
+        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
+    ),
     NORMALISE: Instruction(
         "NORMALISE",
         reads="SRC, and the inverse standard deviations of x and z",
@@ -233,6 +252,18 @@ INSTRUCTIONS: dict[int, Instruction] = {
         writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
         columns=("DST", "VALUE", *_MAP, *_MARGINALS),
         constants=("SLOPE",),
+    ),
+    ERF_ADJOINT: Instruction(
+        "ERF_ADJOINT",
+        reads="DST, VALUE, and the standard deviations of x and z",
+        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
+        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
+    ),
+    GELU_ADJOINT: Instruction(
+        "GELU_ADJOINT",
+        reads="DST, VALUE, and the standard deviations of x and z",
+        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
+        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
     ),
     NORMALISE_ADJOINT: Instruction(
         "NORMALISE_ADJOINT",

@@ -16,7 +16,7 @@ from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_c
 from ntklens.kernels.engines.fused.precision import Key, mixed_into_the_origin
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, instruction
 from ntklens.kernels.engines.fused.space import Space
-from ntklens.kernels.rules.duals import LeakyReLU
+from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import (
     ORIGIN,
@@ -52,7 +52,7 @@ def unsupported(graph: Graph) -> list[Operation]:
 
 def _is_supported(operation: Operation) -> bool:
     if isinstance(operation, Activation):
-        return isinstance(operation.dual, LeakyReLU)
+        return isinstance(operation.dual, (LeakyReLU, Erf, GELU))
     return isinstance(operation, (Input, Dense, Conv, AveragePool, Pad, Normalise, Sum, Scale, Flatten, GlobalPool))
 
 
@@ -240,7 +240,8 @@ class Compiler:
                 dst, src = self._replace(key, sources[0])
                 columns = extent | self._marginal_columns(node, offset)
                 in_float64 = int(key in self.in_float64)
-                self._add(codes.RELU, (slope(operation),), dst=dst, src=src, in_float64=in_float64, **columns)
+                op, constants = activation(operation)
+                self._add(op, constants, dst=dst, src=src, in_float64=in_float64, **columns)
             case Normalise():
                 dst, src = self._replace(key, sources[0])
                 self._add(codes.NORMALISE, dst=dst, src=src, **extent, **self._marginal_columns(node, offset))
@@ -361,10 +362,15 @@ def window_rule(operation: Conv | Pad) -> tuple[float, ...]:
     return affine(operation.scales, kernel[0] * kernel[1]) if isinstance(operation, Conv) else IDENTITY
 
 
-def slope(operation: Activation) -> float:
-    """Return the slope of a piecewise linear activation for negative arguments."""
-    assert isinstance(operation.dual, LeakyReLU)
-    return float(operation.dual.slope)
+def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
+    """Return the operation of an activation, and its constants: the slope for negative arguments where it is a kink."""
+    if isinstance(operation.dual, LeakyReLU):
+        return codes.RELU, (float(operation.dual.slope),)
+    return (codes.ERF if isinstance(operation.dual, Erf) else codes.GELU), ()
+
+
+ADJOINTS = {codes.RELU: codes.RELU_ADJOINT, codes.ERF: codes.ERF_ADJOINT, codes.GELU: codes.GELU_ADJOINT}
+"""The adjoint of each activation."""
 
 
 def mean_factor(graph: Graph, node: Node) -> float:

@@ -44,11 +44,11 @@ def is_fusible(row: list[int], following: list[int]) -> bool:
     op, next_op = row[codes.OP], following[codes.OP]
     # Backwards: the activation's adjoint changes the box's result in place.
     if op == codes.BOX_ADJOINT:
-        is_activation = next_op in (codes.RELU_ADJOINT, codes.NORMALISE_ADJOINT)
+        is_activation = next_op in codes.ACTIVATION_ADJOINTS
         return is_activation and following[codes.DST] == row[codes.DST]
     # Forwards: only the fast loop over boxes runs another instruction within itself.
     is_box = op == codes.WINDOW and row[codes.IS_BOX]
-    if not is_box or next_op not in (codes.RELU, codes.NORMALISE) or following[codes.SRC] != row[codes.DST]:
+    if not is_box or next_op not in codes.ACTIVATIONS or following[codes.SRC] != row[codes.DST]:
         return False
     # The activation must not overwrite rows that the box has yet to read: it works in place, or away from the source.
     size = row[codes.H] * row[codes.W]

@@ -39,7 +39,7 @@ from ntklens.kernels.engines.fused.vectors import (
 )
 from ntklens.kernels.rules.safe import COINCIDENT
 
-# Printed by tools/make_arccos_polynomials.py: θ = sqrt(g) ANGLE(2 g - 1), sqrt(1 - c²) - |c| θ = g sqrt(g) EXCESS(2 g - 1).
+# Printed by tools/make_arc_polynomials.py: θ = sqrt(g) ANGLE(2 g - 1), sqrt(1 - c²) - |c| θ = g sqrt(g) EXCESS(2 g - 1).
 _ANGLE_32 = (
     1.4809609589295243, 0.07601608545693156, 0.011029966269837582, 0.0021493202634401826, 0.0004788339995501214,
     0.00011650348193192883, 3.516311303575214e-05, 9.466701328175732e-06,

@@ -24,6 +24,7 @@ from ntklens.kernels.engines.fused.codes import (
     COLUMNS,
     CONSTANTS,
     DST,
+    ERF,
     FACTOR,
     FACTORS,
     IN_FLOAT64,
@@ -38,6 +39,7 @@ from ntklens.kernels.engines.fused.codes import (
     NTK_TERMS,
     OP,
     POSITION_STEP,
+    RELU,
     ROW_STEP,
     SLOPE,
     SRC,
@@ -51,6 +53,7 @@ from ntklens.kernels.engines.fused.codes import (
 )
 from ntklens.kernels.engines.fused.relu import gap_row, relu_row, times_row
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row, slide
+from ntklens.kernels.engines.fused.smooth import erf_row, gelu_row
 from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at
 
 
@@ -87,6 +90,18 @@ def load_panel(ins, nngp, ntk, panel):
 
 @njit(**FAST)
 @no_type_check
+def nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch):
+    """Apply a nonlinear function to a row, with its corrections in the precision of the scratch."""
+    if ins[OP] == RELU:
+        relu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], c[SLOPE], scratch)
+    elif ins[OP] == ERF:
+        erf_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], scratch)
+    else:
+        gelu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], scratch)
+
+
+@njit(**FAST)
+@no_type_check
 def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
     """Apply an activation or a normalisation to row y of a map, in place."""
     # x has one number per position, and z one vector. In a flat map the step is 0: one number of x for all blocks of z.
@@ -97,9 +112,9 @@ def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
     if ins[OP] == NORMALISE:
         times_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP])
     elif ins[IN_FLOAT64]:
-        relu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], c[SLOPE], scratch[0])
+        nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[0])
     else:
-        relu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], c[SLOPE], scratch[1])
+        nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[1])
 
 
 @njit(**FAST)

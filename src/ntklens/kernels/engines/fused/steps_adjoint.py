@@ -17,7 +17,9 @@ from ntklens.kernels.engines.fused.codes import (
     COLUMNS,
     CONSTANTS,
     DST,
+    ERF_ADJOINT,
     FACTOR,
+    GELU_ADJOINT,
     LANES,
     OP,
     POSITION_STEP,
@@ -36,6 +38,7 @@ from ntklens.kernels.engines.fused.codes import (
 )
 from ntklens.kernels.engines.fused.relu import relu_row_adjoint, times_row_adjoint
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row_adjoint, slide_adjoint
+from ntklens.kernels.engines.fused.smooth import erf_row_adjoint, gelu_row_adjoint
 from ntklens.kernels.engines.fused.vectors import FAST, at
 
 
@@ -86,6 +89,10 @@ def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_
     step = ins[POSITION_STEP]
     if ins[OP] == RELU_ADJOINT:
         relu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, c[SLOPE], bar, scratch[1])
+    elif ins[OP] == ERF_ADJOINT:
+        erf_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)
+    elif ins[OP] == GELU_ADJOINT:
+        gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)
     else:
         times_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)
 

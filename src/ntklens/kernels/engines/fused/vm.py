@@ -56,7 +56,7 @@ def step(ins, c, nngp, ntk, marginals, scratch, panel, x, z, factors, channels, 
     if op == codes.WINDOW and ins[IS_BOX]:
         steps.box(ins, c, nngp, ntk, marginals, scratch, ins[FUSED] > 0)
         return 1 + ins[FUSED]
-    if op in (codes.RELU, codes.NORMALISE):
+    if op in codes.ACTIVATIONS:
         steps.activation(ins, c, nngp, ntk, marginals, scratch)
     elif op == codes.AFFINE:
         steps.affine(ins, c, nngp, ntk)
@@ -194,7 +194,7 @@ def run_adjoint(
             if op == codes.BOX_ADJOINT:
                 steps_adjoint.box(ins, c, nngp, ntk, marginals, item_log_bar, scratch, ins[FUSED] > 0)
                 n += ins[FUSED]
-            elif op in (codes.RELU_ADJOINT, codes.NORMALISE_ADJOINT):
+            elif op in codes.ACTIVATION_ADJOINTS:
                 steps_adjoint.activation(ins, c, nngp, ntk, marginals, item_log_bar, scratch)
             elif op == codes.AFFINE_ADJOINT:
                 steps_adjoint.affine(ins, c, nngp, ntk)

@@ -1,10 +1,12 @@
-"""Print the polynomials that the fused engine evaluates the arc cosine with (`ANGLE_*` and `EXCESS_*`).
+"""Print the polynomials that the fused engine evaluates arc functions with (`ANGLE_*`, `EXCESS_*` and `ARCTAN_*`).
 
-    python tools/make_arccos_polynomials.py
+    python tools/make_arc_polynomials.py
 
 With g = 1 - |c| and θ = arccos|c|:  θ = sqrt(g) P(g)  and  sqrt(1 - c²) - |c| θ = g sqrt(g) S(g). P and S are smooth on
 [0, 1], so that the angle of two near inputs keeps its relative precision. They are fitted by Chebyshev interpolation and
-printed in powers of 2 g - 1, with their relative error. Needs mpmath.
+printed in powers of 2 g - 1, with their relative error.
+
+arcsin c = 2 arctan t with t = c / (1 + sqrt(1 - c²)), which is at most 1, and arctan t = t T(g) with g = t². Needs mpmath.
 """
 
 import mpmath
@@ -24,6 +26,12 @@ def excess(g: mpmath.mpf) -> mpmath.mpf:
     return (mpmath.sqrt(g * (2 - g)) - (1 - g) * mpmath.acos(1 - g)) / g ** mpmath.mpf(1.5)
 
 
+def arctan(g: mpmath.mpf) -> mpmath.mpf:
+    """Compute T, the arc tangent of a root over the root."""
+    root = mpmath.sqrt(g)
+    return mpmath.atan(root) / root
+
+
 def fit(function, degree: int) -> list[float]:
     """Interpolate at Chebyshev points; return the coefficients of powers of 2 g - 1, the constant first."""
     nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
@@ -38,8 +46,8 @@ def error(function, coefficients: list[float]) -> float:
     return float(np.abs(np.polyval(coefficients[::-1], 2 * grid - 1) / truth - 1).max())
 
 
-# Degrees 7 and 17 reach the rounding of float32 and of float64.
-for name, function in (("ANGLE", angle), ("EXCESS", excess)):
-    for bits, degree in ((32, 7), (64, 17)):
+# These degrees reach the rounding of float32 and of float64.
+for name, function, degrees in (("ANGLE", angle, (7, 17)), ("EXCESS", excess, (7, 17)), ("ARCTAN", arctan, (8, 20))):
+    for bits, degree in zip((32, 64), degrees, strict=True):
         coefficients = fit(function, degree)
         print(f"# relative error {error(function, coefficients):.1e}\n{name}_{bits} = {tuple(coefficients)}")

@@ -1,0 +1,110 @@
+"""erf and GELU on a row, beside their Gaussian expectations, and in float32."""
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+
+from ntklens.kernels.engines.fused import smooth
+from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.vectors import load, pointer, store
+from ntklens.kernels.rules.duals import GELU, Erf
+
+WIDTH = 3
+
+
+@njit
+def arctangents(out, ts):
+    t = load(pointer(ts), 0)
+    store(pointer(out), 0, t * smooth.arctan_over_t(2.0 * (t * t) - 1.0))
+
+
+@njit
+def erf_forward(nngp, ntk, std_x, std_z, scratch):
+    smooth.erf_row(pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1, pointer(scratch))
+
+
+@njit
+def gelu_forward(nngp, ntk, std_x, std_z, scratch):
+    smooth.gelu_row(pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1, pointer(scratch))
+
+
+@njit
+def erf_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar):
+    smooth.erf_row_adjoint(
+        pointer(nngp_bar), pointer(ntk_bar), pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1,
+        pointer(log_std_bar),
+    )  # fmt: skip
+
+
+@njit
+def gelu_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar):
+    smooth.gelu_row_adjoint(
+        pointer(nngp_bar), pointer(ntk_bar), pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1,
+        pointer(log_std_bar),
+    )  # fmt: skip
+
+
+ROWS = {"erf": (Erf(), erf_forward, erf_backward), "GELU": (GELU(), gelu_forward, gelu_backward)}
+
+
+def row(largest=2.0):
+    """Covariances at any angle, equal inputs among them, Θ, and the standard deviations of x and z."""
+    rng = np.random.default_rng(0)
+    std_x, std_z = rng.uniform(0.01, largest, WIDTH), rng.uniform(0.01, largest, (WIDTH, LANES))
+    cosines = rng.uniform(-1, 1, (WIDTH, LANES))
+    std_z[:, 0], cosines[:, 0] = std_x, 1.0
+    cosines[:, 1] = 0.0
+    return cosines * std_x[:, None] * std_z, rng.uniform(0, 3, (WIDTH, LANES)), std_x, std_z
+
+
+def expectations(dual, k, theta, std_x, std_z):
+    q, p = std_x[:, None] ** 2, std_z**2
+    return dual.nngp(k, q, p), theta * dual.derivative(k, q, p)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 3e-7), (np.float64, 4e-15)])
+def test_the_arc_tangent(dtype, tolerance):
+    t = np.linspace(-1, 1, LANES).astype(dtype)
+    out = np.empty(LANES, dtype)
+    arctangents(out, t)
+    np.testing.assert_allclose(out, np.arctan(t.astype(float)), rtol=tolerance)
+
+
+@pytest.mark.parametrize("largest", [2.0, 30.0])
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_of_activations_is_their_gaussian_expectations(name, largest):
+    dual, forward, _ = ROWS[name]
+    k, theta, std_x, std_z = row(largest)
+    expected = expectations(dual, *map(torch.from_numpy, (k, theta, std_x, std_z)))
+    flat_k, flat_theta = k.reshape(-1).copy(), theta.reshape(-1).copy()
+    forward(flat_k, flat_theta, std_x, std_z.reshape(-1), np.empty(LANES))
+    np.testing.assert_allclose(flat_k, expected[0].flatten(), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(flat_theta, expected[1].flatten(), rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_in_float32_is_as_precise(name):
+    dual, forward, _ = ROWS[name]
+    k, theta, std_x, std_z = row()
+    expected = expectations(dual, *map(torch.from_numpy, (k, theta, std_x, std_z)))
+    flat_k, flat_theta = k.reshape(-1).copy(), theta.reshape(-1).astype(np.float32)
+    forward(flat_k, flat_theta, std_x, std_z.reshape(-1), np.empty(LANES, np.float32))
+    for found, truth in zip((flat_k, flat_theta), expected, strict=True):
+        np.testing.assert_allclose(found, truth.flatten(), rtol=2e-6, atol=3e-7 * float(truth.abs().max()))
+
+
+@pytest.mark.parametrize("largest", [2.0, 10.0])
+@pytest.mark.parametrize("name", ROWS)
+def test_the_way_back_is_autograds(name, largest):
+    dual, _, backward = ROWS[name]
+    arrays = row(largest)
+    k, theta, std_x, std_z = (torch.from_numpy(a).requires_grad_() for a in arrays)
+    bars = np.random.default_rng(1).standard_normal((2, WIDTH, LANES))
+    new_k, new_theta = expectations(dual, k, theta, std_x, std_z)
+    (new_k * torch.from_numpy(bars[0]) + new_theta * torch.from_numpy(bars[1])).sum().backward()
+    k_bar, theta_bar, log_std_bar = bars[0].reshape(-1).copy(), bars[1].reshape(-1).copy(), np.zeros(WIDTH)
+    backward(k_bar, theta_bar, *[a.reshape(-1).copy() for a in arrays], log_std_bar)
+    np.testing.assert_allclose(k_bar, k.grad.flatten(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(theta_bar, theta.grad.flatten(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(log_std_bar, (std_x.grad * std_x).detach(), rtol=1e-9, atol=1e-12)
