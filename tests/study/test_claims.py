@@ -7,12 +7,15 @@ import torch
 import ntklens as nl
 from ntklens.data import load_dataset
 from ntklens.errors import InputError
-from ntklens.features import FeatureScores, Threat, categories
+from ntklens.features import FeatureScores, Threat, categories, eigenfeatures
+from ntklens.machine import KernelMachine
+from ntklens.progress import Progress
 from ntklens.record import Record, provenance
 from ntklens.statistics import paired_difference, proportion
 from ntklens.study import Spec, run
 from ntklens.study.claims import claims
 from ntklens.study.context import Context
+from ntklens.study.stages.features import certificates
 from ntklens.study.stages.features.certificates import drawn_images
 from ntklens.study.stages.features.scores import selection_half
 from ntklens.vocabulary import OUTPUT_COSINE
@@ -267,3 +270,16 @@ def test_certified_images_did_not_choose_the_head_and_follow_the_seed():
     assert y.bincount().tolist() == [10, 10]
     assert torch.equal(x, drawn_images(Context(spec), 20)[0])
     assert not torch.equal(x, drawn_images(Context(spec.model_copy(update={"seed": 1})), 20)[0])
+
+
+def test_certificates_leave_the_machine_of_the_experiment_on_its_device(monkeypatch):
+    spec = study(scored=5, certified=2, certified_radii=[1.0], certified_features=1)
+    context = Context(spec)
+    features, images, moved = eigenfeatures(context.machine), drawn_images(context, 2), []
+    context.spec = spec.model_copy(update={"device": "cuda"})
+    monkeypatch.setattr(certificates, "drawn_images", lambda context, count: images)
+    monkeypatch.setattr(KernelMachine, "to", lambda machine, device: moved.append(machine) or machine)
+    tables = certificates.certified(context, features, spec.features, [{"k": 2}], Progress())
+    assert len(moved) == 1
+    assert moved[0] is not context.machine
+    assert len(tables["certified"]) == 7

@@ -54,8 +54,9 @@ def certified(
         return {}
     x, y = drawn_images(context, spec.certified)
     if context.spec.device != "cpu":
-        # Bounds are computed on the CPU.
-        features = NTKFeatures(features.machine.to("cpu"))
+        # Bounds are computed on the CPU, of a copy: a machine moves in place, and this one is the experiment's.
+        machine = features.machine
+        features = NTKFeatures(machine.with_coefficients(machine.coefficients, machine.filter).to("cpu"))
     radii = [threat.eps * part for part in spec.certified_radii]
     jobs = [
         (name, machine, eps)
