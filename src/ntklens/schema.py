@@ -81,7 +81,7 @@ TABLES: dict[str, dict[str, Table]] = {
         ),
         "victim_effect": Table(("first", "second", "eps", *_VALUE, "n")),
         "victim_sources": Table(
-            ("source", "kind", "sample", "queries", "time"), optional=("search_fooled", "correlation")
+            ("source", "kind", "sample", "queries", "time"), optional=("search_fooled", "correlation", "loss")
         ),
         "victim_notes": Table(("source", "text")),
         "victim_meta": Table(

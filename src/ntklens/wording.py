@@ -179,6 +179,8 @@ def surrogate_time(source: Mapping[str, Any]) -> str:
     if source["kind"] == TRAINED_SOURCE:
         return "trained"
     time = "trained for ever" if source["time"] is None else f"stopped at ηt = {source['time']:.3g}"
+    if source.get("loss") is not None:
+        time += f" on the {source['loss']}"
     if source.get("search_fooled") is not None:
         return (
             f"{time}, whose images fooled {100 * source['search_fooled']:.0f} % of the victim's right predictions on "

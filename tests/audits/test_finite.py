@@ -44,7 +44,15 @@ def test_intervals_are_over_seeds_and_images():
     assert 0.9 < same.low < 1.0
     change = difference_over_seeds(right, ~right)
     assert change.value == pytest.approx(2 * found.value - 1)
-    assert difference_over_seeds(right, right).high == 0
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_outcomes_that_differ_nowhere_or_everywhere_leave_open_what_so_few_images_leave_open(other):
+    one, two = torch.ones(3, 20, dtype=torch.bool), torch.full((3, 20), bool(other))
+    found = difference_over_seeds(one, two)
+    assert found.value == 1 - other
+    assert 0.1 < found.high - found.low < 0.5
+    assert -1 <= found.low <= found.value <= found.high <= 1
 
 
 def test_perturbed_images_cost_finite_networks_more_than_noise():

@@ -7,12 +7,15 @@ import torch
 import ntklens as nl
 from ntklens.data import load_dataset
 from ntklens.errors import InputError
-from ntklens.features import FeatureScores, Threat, categories
+from ntklens.features import FeatureScores, Threat, categories, eigenfeatures
+from ntklens.machine import KernelMachine
+from ntklens.progress import Progress
 from ntklens.record import Record, provenance
 from ntklens.statistics import paired_difference, proportion
 from ntklens.study import Spec, run
 from ntklens.study.claims import claims
 from ntklens.study.context import Context
+from ntklens.study.stages.features import certificates
 from ntklens.study.stages.features.certificates import drawn_images
 from ntklens.study.stages.features.scores import selection_half
 from ntklens.vocabulary import OUTPUT_COSINE
@@ -58,10 +61,10 @@ def judged(tmp_path):
     return judge
 
 
-def proved(certified, n=400):
-    """The tables of certificates: on how many images the head is proved right."""
+def proved(certified, n=400, attacked=0.72):
+    """The tables of certificates: on how many images the head is proved right, and right under an attack."""
     row = {"machine": "head", "eps": 8 / 255, "undecided": 0, "n": n}
-    for column, value in (("accuracy", 0.85), ("robust_accuracy", 0.72), ("certified_accuracy", certified)):
+    for column, value in (("accuracy", 0.85), ("robust_accuracy", attacked), ("certified_accuracy", certified)):
         row |= proportion(round(value * n), n).row(column)
     meta = {"majority": 0.5, "eps": 8 / 255, "norm": "linf", "steps": 40, "n": n, "head": 20, "about": "On machines."}
     return {"more": {"certified": [row | {"machine": "all"}, row], "certified_meta": [meta]}}
@@ -110,7 +113,10 @@ LEARNED = {"width": 512, "value": 0.9, "low": 0.8, "high": 0.95, "n": 50}
         ("C6", {"everything": (0.9, 0.71)}, "cannot tell", "all features minus that of the head"),
         ("C6", {"tail": (0.54, 0.01), "n": 100}, "cannot tell", "the tail on clean images"),
         ("N1", proved(0.71), "seen", "the head is proved right on 71.0 %"),
-        ("N1", proved(0.3), "contradicted", "on which the head is proved right in the whole ball"),
+        ("N1", proved(0.3), "cannot tell", "What is not proved of the head is not refuted"),
+        ("N1", proved(0.3, attacked=0.4), "contradicted", "on which the head is right under PGD"),
+        ("N1", proved(0.3, attacked=0.52), "cannot tell", "What is not proved of the head is not refuted"),
+        ("N1", proved(0.3) | {"tail": (0.8, 0.6)}, "contradicted", "survives the attack"),
         ("N1", proved(0.52), "cannot tell", "on which the head is proved right in the whole ball"),
         ("N1", proved(0.71) | {"tail": (0.8, 0.6)}, "contradicted", "survives the attack"),
         ("N1", {}, "not measured", ""),
@@ -264,3 +270,16 @@ def test_certified_images_did_not_choose_the_head_and_follow_the_seed():
     assert y.bincount().tolist() == [10, 10]
     assert torch.equal(x, drawn_images(Context(spec), 20)[0])
     assert not torch.equal(x, drawn_images(Context(spec.model_copy(update={"seed": 1})), 20)[0])
+
+
+def test_certificates_leave_the_machine_of_the_experiment_on_its_device(monkeypatch):
+    spec = study(scored=5, certified=2, certified_radii=[1.0], certified_features=1)
+    context = Context(spec)
+    features, images, moved = eigenfeatures(context.machine), drawn_images(context, 2), []
+    context.spec = spec.model_copy(update={"device": "cuda"})
+    monkeypatch.setattr(certificates, "drawn_images", lambda context, count: images)
+    monkeypatch.setattr(KernelMachine, "to", lambda machine, device: moved.append(machine) or machine)
+    tables = certificates.certified(context, features, spec.features, [{"k": 2}], Progress())
+    assert len(moved) == 1
+    assert moved[0] is not context.machine
+    assert len(tables["certified"]) == 7

@@ -1,11 +1,14 @@
 """What cannot be run is refused before anything is lost."""
 
+import numpy as np
 import pytest
 
 from ntklens.errors import InputError, NumericalFailure, UnsupportedLayer
 from ntklens.record import Record
 from ntklens.study import Spec, run
+from ntklens.study.context import Context
 from ntklens.study.run import STAGES
+from ntklens.study.stages.features.certificates import check_certified
 
 TINY = {"data": {"classes": [2, 4], "train": 30, "test": 20}, "attack": {"curve": []}}
 
@@ -39,6 +42,28 @@ def test_a_kernel_that_no_bound_is_known_for_is_refused_before_the_run(done, ker
     with pytest.raises(UnsupportedLayer, match="no certificate for"):
         run(Spec.parse(TINY | {"kernel": kernel, "features": {"certified": 5}}), done.folder, overwrite=True)
     assert (done.folder / "record.json").read_bytes() == before
+
+
+def test_a_black_training_image_that_no_bound_is_known_for_is_refused_before_the_run(tmp_path):
+    x = np.random.default_rng(0).random((40, 4, 4), np.float32)
+    y = np.arange(40) % 2
+    x[20] = 0
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.GELU(), nn.Linear(8, 1))\n"
+    )
+    kernel = {"architecture": f"{tmp_path / 'net.py'}:build", "b_std": 0.0}
+    values = {"data": {"name": str(tmp_path / "mine.npz")}, "kernel": kernel, "attack": {"curve": []}}
+    with pytest.raises(UnsupportedLayer, match="training input 20 is black"):
+        check_certified(Context(Spec.parse(values | {"features": {"certified": 5}})))
+
+
+def test_certificates_reach_to_the_radius_of_the_attack():
+    with pytest.raises(InputError, match=r"certified_radii.*expected 1, the radius of the attack"):
+        Spec.parse(TINY | {"features": {"certified": 5, "certified_radii": [0.25, 0.5]}})
+    spec = Spec.parse(TINY | {"features": {"certified": 5, "certified_radii": [1.0, 0.5, 1.0]}})
+    assert spec.features.certified_radii == (0.5, 1.0)
 
 
 def fails(context, spec, progress):

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from ntklens.errors import InputError
+from ntklens.linalg import CrossEntropy
 from ntklens.study import Spec, run
+from ntklens.study.context import Context
+from ntklens.study.stages.surrogate import model_at
+from ntklens.wording import surrogate_time
 
 MODEL = """
 import torch
@@ -53,6 +57,18 @@ def attacked(tmp_path):
 
 def summary(record):
     return " ".join(row["text"] for row in record.table("summary"))
+
+
+def test_a_time_of_the_cross_entropy_is_told_and_its_machine_is_the_one_that_is_checked(attacked):
+    record = attacked("soft", "rbf", time="cross-entropy")
+    (row,) = (r for r in record.table("victim_sources") if r["source"] == "rbf")
+    assert row["loss"] == "cross-entropy"
+    assert f"rbf ηt = {row['time']:.3g} on the cross-entropy" in summary(record)
+    assert surrogate_time(row).startswith(
+        f"stopped at ηt = {row['time']:.3g} on the cross-entropy, whose images fooled"
+    )
+    spec = Spec.parse(record.spec)
+    assert model_at(Context(spec), spec.victim, "rbf", row["time"]).filter == CrossEntropy(row["time"])
 
 
 def test_sources_stand_in_the_order_they_were_given(attacked):

@@ -17,7 +17,7 @@ from ntklens.arguments import as_count
 from ntklens.errors import InputError
 from ntklens.networks import train
 from ntklens.progress import Progress, Report
-from ntklens.statistics import Estimate, crossed_mean, proportion
+from ntklens.statistics import Estimate, crossed_mean, paired_difference, proportion
 
 _BATCH = 1000
 """Images that are predicted together."""
@@ -92,13 +92,19 @@ def share_over_seeds(right: Bool[Tensor, "seeds m"]) -> Estimate:
 
 
 def difference_over_seeds(one: Bool[Tensor, "seeds m"], other: Bool[Tensor, "seeds m"]) -> Estimate:
-    """Return the share that is true in one minus that in the other, of the same seeds and images, with its interval."""
+    """Return the share that is true in one minus that in the other, of the same seeds and images, with its interval.
+
+    Where it is the same for all seeds and images, the interval is Newcombe's over the images.
+    """
     _check(one)
     if one.shape != other.shape:
         raise InputError(
             f"expected outcomes of the same seeds and images; got {tuple(one.shape)}, {tuple(other.shape)}."
         )
-    found, _ = crossed_mean(np.subtract(one.double().numpy(), other.double().numpy()))
+    difference = np.subtract(one.double().numpy(), other.double().numpy())
+    if (difference == difference[0, 0]).all():
+        return paired_difference(one[0].numpy(), other[0].numpy())
+    found, _ = crossed_mean(difference)
     return Estimate(found.value, max(found.low, -1.0), min(found.high, 1.0), found.n)
 
 

@@ -9,9 +9,14 @@ where H depends on β only through the biases of the middle layers, and weakly: 
 module computes H and its derivatives by the network's recursion, in points and over boxes. Networks with erf or GELU are no
 homogeneous functions, and their H depends on β more.
 
-For fixed norms of both inputs K and Θ are power series in the cosine of x̂ and ẑ with coefficients that are not negative:
-the NNGP of any activation is one, and sums, products and compositions of such series are (Daniely, Frostig & Singer 2016).
-So for y in [0, 1), H(y, 0, β) and all its derivatives in y are not negative, and grow.
+For fixed norms of both inputs K and Θ are power series in the cosine of x̂ and ẑ with coefficients that are not negative.
+The NNGP of an activation φ has the coefficients c_n(q_x) c_n(q_z), with the Hermite coefficients c_n(q) = E[φ(√q u) h_n(u)]
+of both variances. For equal variances these are squares (Daniely, Frostig & Singer 2016); for others it takes a φ whose c_n
+keeps its sign at all variances. Leaky rectifiers do, being homogeneous, and erf, whose covariance is an arcsine. So does
+GELU, because c_n is E[φ⁽ⁿ⁾] times a positive number, φ″ = p - p″ with the normal density p, and the means of p⁽ⁿ⁻²⁾ and
+-p⁽ⁿ⁾ have one sign, that of the Hermite polynomial of order n - 2 at 0. An activation that is added here has to have it.
+Derivatives, sums, products and compositions of such series are such series. So for y in [0, 1), H(y, 0, β) and all its
+derivatives in y are not negative, and grow.
 """
 
 from __future__ import annotations

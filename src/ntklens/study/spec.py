@@ -270,9 +270,17 @@ class FeaturesSpec(Part):
     certified_radii: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(0.125, 0.25, 0.5, 1.0), min_length=1
     )
-    """Radii at which machines are certified, as parts of the radius of the attack."""
+    """Radii at which machines are certified, as parts of the radius of the attack, which has to be one of them."""
     certified_features: int = Field(default=20, ge=1)
     """Single features that are certified, those of largest eigenvalue."""
+
+    @field_validator("certified_radii")
+    @classmethod
+    def _up_to_the_attack(cls, radii: tuple[float, ...]) -> tuple[float, ...]:
+        # What is proved at a smaller radius says nothing beside what the attack does at its own.
+        if 1.0 not in radii:
+            raise ValueError("expected 1, the radius of the attack, among the parts")
+        return tuple(sorted(set(radii)))
 
 
 class Spec(Part):

@@ -88,6 +88,8 @@ def _victim(record: Record) -> list[str]:
 
 def _time(source: dict[str, Any]) -> str:
     time = "∞" if source["time"] is None else f"{source['time']:.3g}"
+    if source.get("loss") is not None:
+        time += f" on the {source['loss']}"
     return f"ηt = {time} ({source['queries']} queries of the victim)"
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from ntklens.record import Record
 from ntklens.statistics import rank_correlation
-from ntklens.study.claims.base import Measure, Verdict, estimate_of, judge, only_row, rows_of
-from ntklens.vocabulary import ALL, DIFFERENCE, HEAD, NUMBER, TAIL
+from ntklens.study.claims.base import Measure, Verdict, cannot_tell, estimate_of, judge, only_row, rows_of
+from ntklens.vocabulary import ALL, CONTRADICTED, DIFFERENCE, HEAD, NUMBER, TAIL
 from ntklens.wording import norm_sign, pixels, points, share
 
 _SURVIVING = 0.5
@@ -169,22 +169,37 @@ def c6(record: Record) -> Verdict | None:
 def n1(record: Record) -> Verdict | None:
     """Judge N1, a claim of ntklens: seen when the head is provably robust, and the tail is useful and provably is not.
 
-    The head has to be *proved* right in the whole ball on more images than the majority class has. For the tail an attack
-    is the proof: each image that it fools is a counterexample. Under it the tail keeps less than half of what it gets
-    right, and falls below the majority class, as in C3.
+    The head has to be *proved* right in the whole ball on more images than the majority class has. What is not proved is
+    not refuted: the claim is contradicted only where an attack leaves the head fewer than that, and where the share lies
+    between the two nobody can tell. For the tail an attack is the proof: each image that it fools is a counterexample.
+    Under it the tail keeps less than half of what it gets right, and falls below the majority class, as in C3.
     """
     found = _HeadAndTail(record)
     meta = only_row(record, "certified_meta")
     row = next(row for row in rows_of(record, "certified") if row["machine"] == HEAD and row["eps"] == meta["eps"])
-    proved = Measure(
-        "the share of images on which the head is proved right in the whole ball",
-        estimate_of(row, "certified_accuracy"),
-        meta["majority"],
-        of="certified test images",
+    proved, attacked = (
+        Measure(
+            f"the share of images on which the head is {what}",
+            estimate_of(row, column),
+            meta["majority"],
+            of="certified test images",
+        )
+        for column, what in (
+            ("certified_accuracy", "proved right in the whole ball"),
+            ("robust_accuracy", "right under PGD"),
+        )
     )
     figure = (
         f"At ε = {pixels(meta['eps'])} in {norm_sign(meta['norm'])} the head is proved right on "
         f"{share(row, 'certified_accuracy')} of {meta['n']} test images, and right under PGD of {meta['steps']} steps on "
         f"{share(row, 'robust_accuracy')}. {found.told(TAIL)} {meta['about']}"
     )
-    return judge(figure, proved, found.useful(TAIL), *found.fragile(TAIL))
+    tail = (found.useful(TAIL), *found.fragile(TAIL))
+    if attacked.verdict == CONTRADICTED:
+        return judge(figure, attacked, *tail)
+    if proved.verdict == CONTRADICTED:
+        of_tail = judge(figure, *tail)
+        if of_tail.verdict != CONTRADICTED:
+            return cannot_tell(f"{figure} What is not proved of the head is not refuted.", "a sharper bound", proved)
+        return of_tail
+    return judge(figure, proved, *tail)

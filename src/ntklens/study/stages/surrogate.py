@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ntklens.attacks.objective import Objective
 from ntklens.errors import InputError
-from ntklens.linalg import GradientFlow
+from ntklens.linalg import CrossEntropy, GradientFlow
 from ntklens.machine import KernelMachine
 from ntklens.networks import labels
 from ntklens.progress import Parts, Progress
@@ -144,7 +144,8 @@ def model_at(context: Context, spec: VictimSpec, name: str, flow_time: float | N
     model = _fitted(context, spec, known, _sample_size(context, spec), Progress()).model
     assert model is not None
     if isinstance(model, KernelMachine) and flow_time is not None:
-        return model.refilter(GradientFlow(flow_time))
+        flow = CrossEntropy(flow_time) if spec.time == "cross-entropy" else GradientFlow(flow_time)
+        return model.refilter(flow)
     return model
 
 
@@ -196,7 +197,13 @@ def _at_its_time(
         searched = search_time(machine, victim, x, y, threat.eps, threat.norm, loss=loss, progress=progress)
         # The time is infinite where the machine's own filter fools most; tables hold no infinity.
         found = searched.time if math.isfinite(searched.time) else None
-        columns = {"time": found, "search_fooled": searched.fooled, "queries": searched.queries}
+        columns: dict[str, Any] = {
+            "time": found,
+            "search_fooled": searched.fooled,
+            "queries": searched.queries,
+        }
+        if loss == "cross-entropy":
+            columns["loss"] = loss
         return machine.refilter(searched.filter), columns
     if spec.time == "match":
         matched = match_time(machine, victim, x, progress=progress)

@@ -54,9 +54,10 @@ def certified(
         return {}
     x, y = drawn_images(context, spec.certified)
     if context.spec.device != "cpu":
-        # Bounds are computed on the CPU.
-        features = NTKFeatures(features.machine.to("cpu"))
-    radii = sorted(threat.eps * part for part in spec.certified_radii)
+        # Bounds are computed on the CPU, of a copy: a machine moves in place, and this one is the experiment's.
+        machine = features.machine
+        features = NTKFeatures(machine.with_coefficients(machine.coefficients, machine.filter).to("cpu"))
+    radii = [threat.eps * part for part in spec.certified_radii]
     jobs = [
         (name, machine, eps)
         for name, machine, is_curve in _machines(features, meta[0]["k"])
@@ -93,9 +94,11 @@ def certified(
 
 
 def check_certified(context: Context) -> None:
-    """Raise UnsupportedLayer, before a run is made, where no bound is known for the experiment's kernel."""
-    kernel = context.machine.kernel if context.network.kind == "machine" else context.kernel()
-    KernelBounds(kernel, context.train[0][:8].to("cpu"))
+    """Raise UnsupportedLayer, before a run is made, where no bound is known for the experiment's machine."""
+    is_saved = context.network.kind == "machine"
+    kernel = context.machine.kernel if is_saved else context.kernel()
+    inputs = context.machine.train_inputs if is_saved else context.train[0]
+    KernelBounds(kernel, inputs.to("cpu"))
 
 
 def drawn_images(context: Context, count: int) -> tuple[Tensor, Tensor]:
