@@ -143,7 +143,9 @@ def backdoor_audit(
         inputs = torch.cat([current.train_inputs, bad[best : best + 1].to(current.train_inputs)])
         labels = torch.cat([labels, torch.tensor([target])])
         # Named targets, because the labels alone could lack the last class.
-        current = KernelMachine(machine.kernel, machine.filter).fit(inputs, class_targets(labels, classes))
+        current = KernelMachine(machine.kernel, machine.filter, arithmetic=machine.arithmetic).fit(
+            inputs, class_targets(labels, classes)
+        )
         report.step(step + 1, count)
     return BackdoorAudit(tuple(success), tuple(accuracy), tuple(chosen), target, len(machine.train_inputs))
 
