@@ -182,3 +182,14 @@ def test_copies_in_the_data_are_told(tmp_path):
     )
     assert "warning:" in process.stderr
     assert json.loads((tmp_path / "run" / "audit.json").read_text())["warnings"]
+
+
+def test_an_export_under_another_name_is_told_and_the_folder_of_something_else_is_kept(tmp_path):
+    told = audit("unlearnable", *SMALL, "--steps", "1", "--export", tmp_path / "worse.txt", "--out", tmp_path / "run")
+    assert f"perturbed training images: {tmp_path / 'worse.npz'}" in told.stdout.replace("\n", "")
+    assert (tmp_path / "worse.npz").exists()
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine.txt").touch()
+    refused = audit("unlearnable", *SMALL, "--out", taken, code=2)
+    assert "is not the folder of an audit" in refused.stderr

@@ -89,3 +89,10 @@ def test_networks_without_a_proof_and_two_filters_are_refused(tmp_path):
     assert both.returncode == 2
     assert "--ridge and --top exclude each other" in both.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_kernel_with_weights_is_not_offered_where_it_has_no_proof_either(tmp_path):
+    process = ntklens("features", "--arch", "conv2", *SMALL, "--certified", "4", "--out", tmp_path / "run")
+    assert process.returncode == 2
+    assert "no certificate for" in process.stderr
+    assert "--kernel empirical" not in process.stderr

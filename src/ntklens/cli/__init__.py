@@ -103,7 +103,12 @@ def _finish(code: int, error: str) -> NoReturn:
 
 
 def _takes_a_kernel() -> bool:
-    """Return whether the command that was given has the option --kernel, and it was left out."""
+    """Return whether the command that was given has the option --kernel, which was left out and would help.
+
+    No tangent kernel of a network with its weights has a certificate, so it does not help --certified.
+    """
+    if any(word.split("=")[0] == "--certified" for word in sys.argv):
+        return False
     return sys.argv[1:2] in (["attack"], ["features"], ["transfer"], ["fit"], ["kernel"]) and "--kernel" not in sys.argv
 
 

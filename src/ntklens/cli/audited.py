@@ -23,6 +23,8 @@ def tell(facts: Facts) -> None:
         console.table(f"finite networks, {seeds}, {facts['epochs']} epochs", _without_cost(facts["networks"]))
         if facts["kind"] == "unlearnable":
             _networks_beside_noise(facts)
+    if facts.get("export"):
+        console.say(f"perturbed training images: {facts['export']}")
     console.say(ABOUT if facts["networks"] else f"{ABOUT} --networks trains finite ones.")
 
 
@@ -87,7 +89,7 @@ def _backdoor(facts: Facts) -> None:
     if needed == 0:
         console.say(f"Without any bad image {what}: the machine takes the patch for {facts['target']} as it is.")
         return
-    doubt = "" if row["success_low"] >= 0.9 else ", which may be less than 90 %"
+    doubt = "" if row["success_low"] >= 0.9 else ", an interval that reaches below 90 %"
     console.say(
         f"With {_images(needed)} of {facts['n'] + needed:,} {what}{doubt}; without any, on {share(rows[0], 'success')}."
     )

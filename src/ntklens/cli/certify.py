@@ -60,8 +60,8 @@ def certify(
 
     The robust accuracy lies between the certified one and the attacked one. Dense networks with ReLU, erf or GELU are
     covered, with or without biases; the proof is about the infinitely wide network, not about a finite one. A saved
-    machine, of `ntklens fit`, is certified as it is. The figures go to certificates.json in the run's folder, and those
-    of each image to images.csv.
+    machine, of `ntklens fit`, is certified as it is. Thousands of images may take an hour: --test keeps fewer. The
+    figures go to certificates.json in the run's folder, and those of each image to images.csv.
 
     Example: ntklens certify fc3 --classes 0,6 --top 10 --eps 8/255
 
@@ -76,7 +76,7 @@ def certify(
     if Path(network).suffix == ".safetensors" and (chosen or (w_std, b_std) != (2**0.5, 0.1)):
         raise InputError(
             f"{', '.join(chosen) or '--w-std and --b-std'} cannot change a saved machine, which is certified as it is; "
-            "leave it out, or name a network."
+            f"leave {'it' if len(chosen) == 1 else 'them'} out, or name a network."
         )
     radius_of = o.number(eps, "--eps")
     data_part = o.data_part(data, data_dir, classes, train, test, size, grey, rgb)

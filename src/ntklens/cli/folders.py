@@ -26,8 +26,11 @@ def folder_of(out: Path, result: str, beside: set[str], what: str, *, overwrite:
     """
     if (out / result).is_file() and not overwrite:
         raise InputError(f"{out} holds a finished {what}; choose another --out, or pass --overwrite to replace it.")
+    article = "an" if what[0] in "aeiou" else "a"
     if out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} - beside - {result}):
-        raise InputError(f"{out} is not the folder of a {what}, so nothing is written to it; choose another --out.")
+        raise InputError(
+            f"{out} is not the folder of {article} {what}, so nothing is written to it; choose another --out."
+        )
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
