@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from cli.process import ntklens
+from ntklens import cli
 from ntklens.cli import app
 
 VERBS = {"Attack", "Compare", "Find", "Fit", "List", "Measure", "Prove", "Render", "Run", "Test", "Write"}
@@ -140,3 +141,11 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(name, tmp_path):
     assert message in " ".join(process.stderr.split())
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_field_that_does_not_fit_is_called_by_its_option():
+    message = "the experiment's `attack.eps` does not fit: Input should be greater than or equal to 0; got -1.0."
+    named = "--eps does not fit: Input should be greater than or equal to 0; got -1.0."
+    assert cli._in_options(message, ["ntklens", "attack", "--eps=-1"]) == named
+    assert cli._in_options(message, ["ntklens", "run", "mine.toml"]) == message
+    assert cli._in_options("--eps: another message", ["--eps"]) == "--eps: another message"

@@ -6,6 +6,7 @@ option needs none of it.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import traceback
@@ -75,12 +76,13 @@ def main() -> None:
     except NtklensError as error:
         from ntklens.cli import console
 
-        console.fail(str(error))
+        message = _in_options(str(error), sys.argv)
+        console.fail(message)
         if isinstance(error, UnsupportedLayer) and _takes_a_kernel():
             console.note(
                 f"to use the tangent kernel of the network with its weights: {shlex.join(_command())} --kernel empirical"
             )
-        _finish(2, str(error))
+        _finish(2, message)
     except Exception as error:
         # The errors of the command line's own parser, which typer takes from click or from its own copy of it.
         if isinstance(status := getattr(error, "exit_code", None), int) and hasattr(error, "show"):
@@ -91,6 +93,16 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _in_options(message: str, words: list[str]) -> str:
+    """Return an error message that names the option which was given, and not the field of an experiment that it fills."""
+    field = re.match(r"the experiment's `[\w.]*?(\w+)` does not fit", message)
+    if field is None:
+        return message
+    option = "--" + {"name": "data", "surrogates": "surrogate"}.get(field[1], field[1]).replace("_", "-")
+    given = any(word.split("=")[0] == option for word in words)
+    return message.replace(field[0], f"{option} does not fit", 1) if given else message
 
 
 def _finish(code: int, error: str) -> NoReturn:
