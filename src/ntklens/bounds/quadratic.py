@@ -24,8 +24,8 @@ from ntklens.bounds.profile import Profile
 from ntklens.bounds.terms import Terms, Training, secant_curvatures
 from ntklens.bounds.where import ranges_in_ball, ranges_in_box
 
-_ROWS = 4096
-"""Training inputs whose squares are summed at once."""
+_ROWS = 1024
+"""Training inputs that are worked on at once, where numbers for each of their pixels are needed."""
 _PASSES = 4
 """Bounds that are computed at most, the first one included."""
 _HELPS = 0.95
@@ -183,14 +183,16 @@ def _narrowed(
     moving: Tensor,
 ) -> Terms:
     """Return the terms with curvatures over the part of the ball where <g, δ> is within a slack of its least value."""
-    e = found.direction[0, moving]
-    across = torch.addmm(training.units[:, moving], found.cosines[0, :, None], e[None], alpha=-1.0)
-    g = parabola.gradient
-    if area.half is not None:
-        low, high = ranges_in_box(across, area.half[0, moving], g, slack)
-    else:
-        assert area.radius is not None
-        low, high = ranges_in_ball(across, float(area.radius), g, slack)
+    e, g = found.direction[0, moving], parabola.gradient
+    low, high = torch.empty_like(found.cosines[0]), torch.empty_like(found.cosines[0])
+    for start in range(0, len(low), _ROWS):
+        rows = slice(start, start + _ROWS)
+        across = torch.addmm(training.units[rows][:, moving], found.cosines[0, rows, None], e[None], alpha=-1.0)
+        if area.half is not None:
+            low[rows], high[rows] = ranges_in_box(across, area.half[0, moving], g, slack)
+        else:
+            assert area.radius is not None
+            low[rows], high[rows] = ranges_in_ball(across, float(area.radius), g, slack)
     # t = κ <Z⊥, δ> / ρ, with ρ anywhere in the ball.
     low, high = (torch.minimum(low / found.least, low / (found.length + found.away)),
                  torch.maximum(high / found.least, high / (found.length + found.away)))  # fmt: skip
