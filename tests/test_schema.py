@@ -5,7 +5,7 @@ import pytest
 from ntklens import features
 from ntklens.features import scores
 from ntklens.report import tables
-from ntklens.schema import TABLES, check_tables
+from ntklens.schema import AUDIT_SHARES, TABLES, check_tables
 from ntklens.vocabulary import FRAGILE, PARTLY, ROBUST, USELESS
 
 META = {"majority": 0.5, "eps": 0.1, "norm": "linf", "n": 10, "steps": 1}
@@ -33,6 +33,7 @@ def test_a_table_has_one_stage():
 
 def test_what_the_report_formats_are_columns():
     columns = {column for stage in TABLES.values() for table in stage.values() for column in table.every}
+    columns |= {*AUDIT_SHARES}
     formatted = {*tables._SHARES, *tables._ANGLES, *tables._HEADINGS, *(column for column, _ in tables._WORDS)}
     assert formatted <= columns
 

@@ -65,6 +65,9 @@ _JUDGED = ("measure", "estimate", "low", "high", "side", "margin", "unit", "woul
 WORST_CASE = (*_ACCURACY, *_ROBUST_ACCURACY, "pgd_accuracy", "n")
 """Columns of a model's accuracy on clean images, under PGD alone, and in the worst case of several attacks."""
 
+AUDIT_SHARES = ("aligned", "conflicting", "success", "clean_accuracy", "noise_accuracy", "perturbed_accuracy")
+"""Columns of shares in the rows of audits, which are no tables of a record."""
+
 TABLES: dict[str, dict[str, Table]] = {
     "data": {"data": Table(("name", "classes", "train", "test", "shape", "fingerprint", "licence", "notes"))},
     "attack": {

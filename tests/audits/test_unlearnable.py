@@ -154,7 +154,7 @@ def test_a_radius_of_zero_changes_nothing_and_no_claim_is_made():
     assert torch.equal(found.images, X)
     assert found.cost[0].value == 0
     assert found.is_worse_than_noise == (False,)
-    assert "no worse than noise shown" in repr(found)
+    assert "no gap shown" in repr(found)
 
 
 @pytest.mark.filterwarnings("ignore:.*equal")

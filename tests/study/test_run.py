@@ -36,7 +36,7 @@ def record(tmp_path_factory):
 def test_every_stage_and_every_claim_is_there(record):
     assert record.stages == ["data", "attack", "lazy", "features", "dynamics", "claims"]
     claims = record.table("claims")
-    assert [c["claim"] for c in claims] == [*(f"C{i}" for i in range(1, 9)), "L1"]
+    assert [c["claim"] for c in claims] == [*(f"C{i}" for i in range(1, 9)), "L1", "N1"]
     assert {c["verdict"] for c in claims} <= {"seen", "contradicted", "cannot tell"}
     assert all(c["figure"] for c in claims)
 

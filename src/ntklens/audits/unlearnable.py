@@ -105,7 +105,7 @@ class UnlearnableAudit:
 
     def __repr__(self) -> str:
         shares = [100 * e[0].value for e in (self.clean, self.noise, self.perturbed)]
-        found = "" if self.is_worse_than_noise[0] else "; no worse than noise shown"
+        found = "" if self.is_worse_than_noise[0] else "; no gap shown"
         return (
             f"UnlearnableAudit(ε = {self.eps:.3g}: {shares[0]:.1f} % right clean, {shares[1]:.1f} % noise, "
             f"{shares[2]:.1f} % perturbed{found})"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ntklens.schema import bounds
+from ntklens.schema import AUDIT_SHARES, bounds
 from ntklens.vocabulary import NOT_LINEARISED, PGD, STANDARD, UNTRAINED
 from ntklens.wording import pixels
 
@@ -24,12 +24,9 @@ _SHARES = {
     "feature_robustness",
     "agreement",
     "fooled",
-    "aligned",
-    "conflicting",
-    "success",
-    "clean_accuracy",
-    "noise_accuracy",
-    "perturbed_accuracy",
+    "certified_accuracy",
+    "certified",
+    *AUDIT_SHARES,
 }
 """Columns that are written in per cent."""
 
@@ -45,6 +42,9 @@ _HEADINGS = {
     "clean_accuracy": "clean images",
     "noise_accuracy": "with noise",
     "perturbed_accuracy": "perturbed",
+    "certified_accuracy": "proved",
+    "certified": "proved",
+    "undecided": "neither fooled nor proved",
 }
 """Headings of columns whose names do not say what they are."""
 
