@@ -13,7 +13,17 @@ SMALL = {
     "data": {"name": "fashion-mnist-mini", "classes": [2, 4], "train": 60, "test": 40},
     "attack": {"curve": [0.0, 8 / 255], "gallery": 2, "steps": 3},
     "lazy": {"widths": [16, 256], "seeds": 1, "steps": 40},
-    "features": {"top_k": [1, 10], "pictured": [0, 20], "images": 2, "compare": ["fc2"], "subspace": 5, "scored": 30},
+    "features": {
+        "top_k": [1, 10],
+        "pictured": [0, 20],
+        "images": 2,
+        "compare": ["fc2"],
+        "subspace": 5,
+        "scored": 30,
+        "certified": 6,
+        "certified_radii": [1.0],
+        "certified_features": 2,
+    },
     "dynamics": {
         "epochs": 4,
         "attack_steps": 2,
