@@ -27,7 +27,7 @@ def curves(rows: Rows, meta: dict[str, Any], names: dict[str, str]) -> Figure:
         meta: the row of "certified_meta".
         names: titles of the machines, which are drawn in this order.
     """
-    fig = style.figure(8.4, 0.9 + 2.7 * -(-len(names) // _COLUMNS))
+    fig = style.figure(8.4, 0.9 + 3.0 * -(-len(names) // _COLUMNS))
     panels = fig.subplots(-(-len(names) // _COLUMNS), _COLUMNS, squeeze=False, sharey=True)
     is_box = meta["norm"] == "linf"
     unit, scale = ("255ths of the pixel range", 255) if is_box else ("pixels in [0, 1]", 1)
