@@ -83,7 +83,7 @@ def test_machines_refuse_what_they_would_round(machine, two_classes, untyped):
 
 
 def test_a_search_among_machines_of_the_cross_entropy(data):
-    """A network that was trained on the cross-entropy is fooled more by the machine that was, too."""
+    """It has times of the cross-entropy alone, and finds one that fools a network on images set aside."""
     victim = TrainingRecipe(epochs=12, width=32).network("fc2", data.train.x, data.train.y, 10, seed=5)
     machine = nl.KernelMachine(nl.analytic_kernel(build("fc1", data.shape, 10)))
     machine.fit(data.train.x[:200], data.train.y[:200])

@@ -138,7 +138,7 @@ def backdoor_audit(
         accuracy.append(proportion(int((current.predict(x) == y).sum()), len(x)))
         if step == count:
             break
-        best = _best(current, bad, target, classes, bad, exclude=chosen)
+        best = _best(current, bad, target, classes, tested=bad, exclude=chosen)
         chosen.append(best)
         inputs = torch.cat([current.train_inputs, bad[best : best + 1].to(current.train_inputs)])
         labels = torch.cat([labels, torch.tensor([target])])

@@ -192,16 +192,18 @@ def audit(
         ("--patch", patch),
         ("--bad", bad),
         ("--steps", steps),
+        ("--seeds", seeds),
+        ("--width", width),
+        ("--epochs", epochs),
     ):
-        _check_count(name, value)
-    for name, value in (("--seeds", seeds), ("--width", width), ("--epochs", epochs)):
         _check_count(name, value)
     if planted is not None and not 0 <= planted <= 1:
         raise InputError(f"--planted: expected a share from 0 to 1; got {planted}.")
     radius = o.number("8/255" if eps is None else eps, "--eps")
     data_part = o.data_part(data, data_dir, classes, train, test, size, grey, rgb)
 
-    from ntklens.cli.auditing import Settings, check_export, run_audit
+    from ntklens.cli.auditing import Settings, run_audit
+    from ntklens.cli.folders import check_export
     from ntklens.study import Spec
 
     if export is not None:

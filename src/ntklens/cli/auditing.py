@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ntklens.cli import console
 from ntklens.cli.audited import ABOUT, tell
 from ntklens.cli.fitting import collected_warnings
-from ntklens.cli.folders import folder_of
+from ntklens.cli.folders import csv_text, folder_of, write_together
 from ntklens.errors import InputError
 from ntklens.files import first_line, written_whole
 
@@ -90,7 +87,10 @@ def run_audit(settings: Settings) -> None:
         if settings.export is not None:
             failure = _export(settings.export, audit, found)
             facts["export"] = None if failure else str(settings.export.with_suffix(".npz"))
-        _write(settings.out, found, facts)
+        texts = {ROWS: csv_text(found.rows), NETWORKS: csv_text(found.network_rows)}
+        texts = {name: text for name, text in texts.items() if text}
+        texts[RESULT] = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+        write_together(settings.out, texts, RESULT, (ROWS, NETWORKS))
     if settings.json:
         console.as_json(facts | {"run": str(settings.out)})
     else:
@@ -102,17 +102,6 @@ def run_audit(settings: Settings) -> None:
 
 def _ignored(share: float) -> None:
     """Take the progress of a stage that is not run."""
-
-
-def check_export(path: Path, *, overwrite: bool) -> None:
-    """Raise InputError if the export would fail; called before the run, so that no work is lost."""
-    target = path.with_suffix(".npz")
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another --export, or pass --overwrite to replace it.")
-    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-        raise InputError(
-            f"{target} cannot be written, because {target.parent} is not a writable folder; choose another --export."
-        )
 
 
 def _export(path: Path, audit: Audit, found: Audited) -> str | None:
@@ -171,30 +160,3 @@ def _facts(settings: Settings, audit: Audit, found: Audited) -> dict[str, Any]:
         "about": ABOUT,
         "provenance": provenance(seed=settings.spec.seed, data=fingerprint),
     }
-
-
-def _write(out: Path, found: Audited, facts: dict[str, Any]) -> None:
-    """Write the rows and then the figures; an earlier run stays as it is until all of it is written beside it."""
-    texts = {ROWS: _table(found.rows), NETWORKS: _table(found.network_rows)}
-    texts = {name: text for name, text in texts.items() if text}
-    texts[RESULT] = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    try:
-        for name, text in texts.items():
-            (out / f"{name}.part").write_text(text, encoding="utf-8", newline="")
-        for name in (RESULT, ROWS, NETWORKS):
-            (out / name).unlink(missing_ok=True)
-        for name in texts:
-            os.replace(out / f"{name}.part", out / name)
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {first_line(error)}.") from error
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Return rows as CSV; nothing where there are none."""
-    if not rows:
-        return ""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Sequence
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ntklens.cli import console
 from ntklens.cli.fitting import RESULT as FIT
-from ntklens.cli.folders import folder_of
+from ntklens.cli.folders import csv_text, folder_of, write_together
 from ntklens.errors import InputError
-from ntklens.files import first_line, written_whole
 
 if TYPE_CHECKING:
     from ntklens.certificates import Certificates
@@ -100,7 +98,11 @@ def run_certify(settings: Settings) -> None:
             )
             seconds["certificates"] = time.perf_counter() - start
         facts = _facts(context, settings, machine, found, seconds)
-        _write(settings.out, found, y.tolist(), machine.predict(x).tolist(), facts)
+        texts = {
+            IMAGES: csv_text(_image_rows(found, y.tolist(), machine.predict(x).tolist())),
+            RESULT: json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
+        }
+        write_together(settings.out, texts, RESULT, (IMAGES,))
     _tell(settings, found, facts)
 
 
@@ -175,9 +177,10 @@ def _facts(
     }
 
 
-def _write(out: Path, found: Certificates, labels: list[int], predictions: list[int], facts: dict[str, Any]) -> None:
-    """Write the figures of each image, and then those of all."""
+def _image_rows(found: Certificates, labels: list[int], predictions: list[int]) -> list[dict[str, Any]]:
+    """Return the figures of each image."""
     radii = [None] * len(labels) if found.radius is None else found.radius.tolist()
+    names = ("class", "prediction", "tier", "bound", "attacked_margin", "radius")
     columns = zip(
         labels,
         predictions,
@@ -187,16 +190,7 @@ def _write(out: Path, found: Certificates, labels: list[int], predictions: list[
         radii,
         strict=True,
     )
-    try:
-        (out / RESULT).unlink(missing_ok=True)
-        with written_whole(out / IMAGES) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "class", "prediction", "tier", "bound", "attacked_margin", "radius"])
-            writer.writerows([i, *row] for i, row in enumerate(columns))
-        with written_whole(out / RESULT) as part:
-            part.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {first_line(error)}.") from error
+    return [{"image": i} | dict(zip(names, row, strict=True)) for i, row in enumerate(columns)]
 
 
 def _tell(settings: Settings, found: Certificates, facts: dict[str, Any]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ntklens.cli import options as o
+from ntklens.cli.folders import check_export
 from ntklens.errors import InputError
 
 Steps = Annotated[
@@ -174,14 +174,8 @@ def features(
 
 def _check_export(path: Path, networks: list[str], *, overwrite: bool) -> None:
     """Raise InputError if the export would fail; called before the run, so that no work is lost."""
-    target = path.with_suffix(".npz")
     if not networks:
         raise InputError(
             "--export needs --robust-networks, whose training data it saves; give some, such as small-cnn."
         )
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists; choose another --export, or pass --overwrite to replace it.")
-    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
-        raise InputError(
-            f"{target} cannot be written, because {target.parent} is not a writable folder; choose another."
-        )
+    check_export(path, overwrite=overwrite)

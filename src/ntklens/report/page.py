@@ -38,7 +38,7 @@ def render(record: Record) -> str:
         title=record.title,
         summary=[row["text"] for row in record.table("summary") if row.get("about") != "claims"],
         opening=opening_plate(record),
-        claims=_claims(record, whole=len({"data", "claims", *record.stages}) > 3),
+        claims=_claims(record, whole=len(set(record.stages) - {"data", "claims"}) > 1),
         claim_parts=record.table("claim_parts"),
         how_judged=how_judged(record.table("claims")),
         data=record.table("data"),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ntklens.audits import (
     Patch,
     backdoor_audit,
-    difference_over_seeds,
-    share_over_seeds,
-    trained_predictions,
     unlearnable_audit,
 )
 from ntklens.data import Dataset
@@ -25,23 +22,18 @@ from ntklens.features.eigenfeatures import eigenfeatures
 from ntklens.linalg import Band, Filter, Ridge, inverts
 from ntklens.machine import KernelMachine
 from ntklens.machine.matrix import DENSE
-from ntklens.networks import network_source
 from ntklens.progress import Progress, Report
 from ntklens.statistics import Estimate, proportion
+from ntklens.study.audit_networks import Networks, Test, Training
 from ntklens.study.context import Context
-from ntklens.study.networks import initial_network
 from ntklens.targets import class_targets
 
 Kind = Literal["shortcut", "backdoor", "unlearnable"]
-KINDS: tuple[Kind, ...] = ("shortcut", "backdoor", "unlearnable")
 
 _TRAIN = 1000
 """Training images, and held-out ones, where no number is given and there are as many."""
 _DROPPED = 3
 """Features of the largest shares that a machine is repaired without."""
-_BATCH_SIZE = 64
-_DENSE_WIDTH, _WIDTH = 512, 64
-"""Widths of the networks that are trained, dense ones and others, where none is given."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +99,16 @@ class _Found:
     Attributes:
         facts: as of `Audited`.
         rows: likewise.
-        trainings: (columns, images, classes) of each training.
-        tests: (column, images, classes that count as right) of each test.
-        difference: two trainings, and the column of the first one's share minus the second's.
+        trainings: as in `Networks.rows`.
+        tests: likewise.
+        difference: likewise.
         images: the perturbed training images.
     """
 
     facts: dict[str, Any]
     rows: list[dict[str, Any]]
-    trainings: list[tuple[dict[str, Any], Tensor, Tensor]]
-    tests: list[tuple[str, Tensor, Tensor]]
+    trainings: list[Training]
+    tests: list[Test]
     difference: tuple[int, int, str] | None = None
     images: Tensor | None = None
 
@@ -169,7 +161,7 @@ class Audit:
             plan.patch(self.x_test)  # which refuses a patch that does not fit
             if not bool((self.y_test != self.target).any()):
                 raise InputError(f"expected test images of other classes than {data.classes[self.target]}; got none.")
-        self._builders = [(network_source(name).label, self._builder(name)) for name in plan.networks]
+        self._networks = Networks(context, plan.networks, plan.width, plan.seeds, plan.epochs)
 
     @property
     def target_name(self) -> str:
@@ -181,7 +173,7 @@ class Audit:
         work = {"shortcut": self._shortcut, "backdoor": self._backdoor, "unlearnable": self._unlearnable}
         found: _Found = work[self.plan.kind](machine_progress, audit_progress)
         facts = {"n": len(self.x), "held_out": len(self.x_held), "test": len(self.x_test)} | found.facts
-        rows = self._network_rows(found, Progress(network_progress))
+        rows = self._networks.rows(found.trainings, found.tests, found.difference, Progress(network_progress))
         return Audited(facts, found.rows, rows, found.images, None if found.images is None else self.y)
 
     @cached_property
@@ -295,53 +287,12 @@ class Audit:
             "largest_eigenvalue": machine.factorisation.largest,
             "losses": list(found.losses),
         }
-        trainings: list[tuple[dict[str, Any], Tensor, Tensor]] = [
-            ({"training_images": name}, x, self.y) for name, x in images.items()
-        ]
+        trainings: list[Training] = [({"training_images": name}, x, self.y) for name, x in images.items()]
         tests = [("accuracy", self.x_test, self.y_test)]
         rows = [{"machine": name} | row for name, row in zip(names, found.rows(), strict=True)]
         for row in rows:
             del row["filter"]
         return _Found(facts, rows, trainings, tests, (1, 2, "cost"), found.images)
-
-    def _builder(self, name: str) -> Callable[[int], nn.Module]:
-        """Return what makes a network from a seed, once it is known to fit the images."""
-        source = network_source(name)
-        dense = source.kind == "architecture" and source.text.startswith("fc")
-        width = self.plan.width or (_DENSE_WIDTH if dense else _WIDTH)
-        initial_network(self.context, source, 0, width=1)
-        return lambda seed: initial_network(self.context, source, seed, width=width)
-
-    def _network_rows(self, found: _Found, progress: Progress) -> list[dict[str, Any]]:
-        """Train the networks on each set of images, and return a line for each."""
-        rows: list[dict[str, Any]] = []
-        total = len(self._builders) * len(found.trainings)
-        for label, build in self._builders:
-            outcomes: list[list[Tensor]] = []
-            for columns, x, y in found.trainings:
-                predicted = trained_predictions(
-                    build,
-                    x,
-                    y,
-                    [images for _, images, _ in found.tests],
-                    seeds=self.plan.seeds,
-                    seed=self.context.spec.seed,
-                    epochs=self.plan.epochs,
-                    batch_size=_BATCH_SIZE,
-                    progress=progress.part((len(rows)) / total, 1 / total),
-                )
-                right = [p == classes for p, (_, _, classes) in zip(predicted, found.tests, strict=True)]
-                outcomes.append(right)
-                scores = {
-                    key: value
-                    for (column, _, _), r in zip(found.tests, right, strict=True)
-                    for key, value in share_over_seeds(r).row(column).items()
-                }
-                rows.append({"network": label, **columns, **scores})
-            if found.difference is not None:
-                one, other, column = found.difference
-                rows[-1] |= difference_over_seeds(outcomes[one][0], outcomes[other][0]).row(column)
-        return rows
 
 
 def _label(g: Filter) -> str:

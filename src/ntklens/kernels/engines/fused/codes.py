@@ -123,6 +123,18 @@ _WINDOW = (
 _AFFINE = ("WEIGHT", "BIAS", "WEIGHT_SHARE", "BIAS_SHARE")
 _AFFINE_ADJOINT = ("WEIGHT", "WEIGHT_SHARE")
 
+
+def _activation_adjoint(name: str, *constants: str) -> Instruction:
+    """Return the line of the way back through an activation."""
+    return Instruction(
+        f"{name}_ADJOINT",
+        reads="DST, VALUE, and the standard deviations of x and z",
+        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
+        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
+        constants=constants,
+    )
+
+
 INSTRUCTIONS: dict[int, Instruction] = {
     # Inputs
     GRAM: Instruction(
@@ -246,25 +258,9 @@ INSTRUCTIONS: dict[int, Instruction] = {
         columns=("DST", "SRC", *_MAP, *_WINDOW, "IS_BOX", "FUSED"),
         constants=_AFFINE_ADJOINT,
     ),
-    RELU_ADJOINT: Instruction(
-        "RELU_ADJOINT",
-        reads="DST, VALUE, and the standard deviations of x and z",
-        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
-        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
-        constants=("SLOPE",),
-    ),
-    ERF_ADJOINT: Instruction(
-        "ERF_ADJOINT",
-        reads="DST, VALUE, and the standard deviations of x and z",
-        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
-        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
-    ),
-    GELU_ADJOINT: Instruction(
-        "GELU_ADJOINT",
-        reads="DST, VALUE, and the standard deviations of x and z",
-        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
-        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
-    ),
+    RELU_ADJOINT: _activation_adjoint("RELU", "SLOPE"),
+    ERF_ADJOINT: _activation_adjoint("ERF"),
+    GELU_ADJOINT: _activation_adjoint("GELU"),
     NORMALISE_ADJOINT: Instruction(
         "NORMALISE_ADJOINT",
         reads="DST, VALUE, and the inverse standard deviations of x and z",
