@@ -99,6 +99,44 @@ def test_layer_norms_on_inputs_of_one_norm():
     assert error(fast, plain, x[9:], x[:9]) < 1e-13
 
 
+class Erf(nn.Module):
+    def forward(self, x):
+        return torch.erf(x)
+
+
+def mixed(*activations: nn.Module) -> nn.Module:
+    hidden = [m for i, a in enumerate(activations) for m in (nn.Linear(8 if i else D, 8), a)]
+    return nn.Sequential(*hidden, nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@pytest.mark.parametrize(
+    "activations",
+    [
+        (nn.ReLU(), nn.ReLU(), nn.ReLU(), nn.ReLU(), nn.GELU()),
+        (nn.ReLU(), Erf(), nn.ReLU(), nn.ReLU(), nn.ReLU()),
+        (Erf(), Erf(), Erf(), Erf()),
+        (nn.GELU(), nn.GELU(), nn.GELU(), nn.GELU()),
+    ],
+    ids=["GELU last", "erf second", "erf", "GELU"],
+)
+def test_erf_and_gelu_on_inputs_of_one_norm(activations, dtype, bound):
+    fast, plain = both(mixed(*activations), b_std=0.3)
+    x = on_the_sphere(inputs()).to(dtype)
+    z, x = x[:9], x[9:]
+    assert is_series(fast.graph((D,)), norm=1.0)
+    assert error(fast, plain, x, z) < bound
+
+
+def test_an_activation_without_a_formula_makes_no_series():
+    """It must not be passed over: many layers of ReLU around it would make a series without it."""
+    module = mixed(nn.ReLU(), nn.ReLU(), nn.ReLU(), nn.Tanh(), nn.ReLU(), nn.ReLU())
+    fast, plain = both(module, b_std=0.3)
+    x = on_the_sphere(inputs())
+    assert zonal.AngleSeries(fast.graph((D,))).forward(KINDS, torch.float64, 1.0) is None
+    assert error(fast, plain, x[9:], x[:9]) < 1e-9
+
+
 def test_norms_that_differ_by_rounding_are_taken_as_they_are():
     """What a kernel gains with the norms is part of the series, down to the square of the difference."""
     fast, plain = both(chain(6), b_std=1.0)
