@@ -104,6 +104,9 @@ def _diagonal(graph: Graph, input_covariance: InputCovariance, *, ntk: bool) -> 
     v = _variances(graph, input_covariance)
 
     def at_ends(node: int, covariance: Covariance, offset: Offset) -> tuple[Tensor, Tensor]:
+        if offset == ORIGIN:  # an input with itself, for which activations have a rule of their own
+            q = covariance.nngp[ORIGIN]
+            return q, q
         first, second = ends(graph.nodes[node].size, offset)
         return _crop(v[node], first), _crop(v[node], second)
 

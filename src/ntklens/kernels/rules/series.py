@@ -28,7 +28,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ntklens.errors import InputError
 from ntklens.kernels.rules import safe
-from ntklens.kernels.rules.quadrature import normal_density, panels
+from ntklens.kernels.rules.octaves import HIGHEST, LOWEST, interpolated, nodes, octaves
+from ntklens.kernels.rules.octaves import series as series_of
+from ntklens.kernels.rules.quadrature import legendre, normal_density, panels
 
 _REACH = 13.0
 """The value of |z| beyond which the normal density is below the rounding of float64."""
@@ -62,20 +64,17 @@ _PLANES_AT_A_TIME = 64
 
 
 @functools.lru_cache(maxsize=8)
-def _quadrature(degree: int, nodes: int) -> tuple[Tensor, Tensor]:
+def hermite_quadrature(degree: int, nodes: int) -> tuple[Tensor, Tensor]:
     """Compute the nodes of the integrals a_m and the matrix that turns values of φ at the nodes into a_0, ..., a_degree.
 
-    Gauss-Legendre quadrature is used on each side of zero separately, because the usual activations have a kink there.
+    Each side of zero has a quadrature of its own, because the usual activations have a kink there.
 
     Returns:
         Nodes z (2 nodes,), and the matrix (2 nodes, degree + 1) of weight times normal density times h_m(z).
     """
-    from scipy.special import roots_legendre  # scipy is loaded at the first kernel that needs it
-
-    x, w = roots_legendre(nodes)
-    half = _REACH * (x + 1) / 2
-    z = np.concatenate([-half[::-1], half])
-    weight = np.concatenate([w[::-1], w]) * _REACH / 2 * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    x, w = (t.numpy() for t in legendre(nodes))
+    z = _REACH * np.concatenate([-x[::-1], x])
+    weight = np.concatenate([w[::-1], w]) * _REACH * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     h = [np.ones_like(z), z]
     for m in range(2, degree + 1):  # h_m = (z h_{m-1} - sqrt(m-1) h_{m-2}) / sqrt(m)
         h.append((z * h[-1] - math.sqrt(m - 1) * h[-2]) / math.sqrt(m))
@@ -109,7 +108,7 @@ class Series:
         """Compute a_0(q), ..., a_degree(q): the shape of q with one more axis at the end."""
         root = safe.sqrt(q)[..., None]
         if self.kinks == (0.0,):
-            z, table = _quadrature(self.degree, self.nodes)
+            z, table = hermite_quadrature(self.degree, self.nodes)
             values: Tensor = self.function(root * z.to(q))
             return values @ table.to(q)
         # The kinks of φ(√q z) lie elsewhere for every variance, so the nodes and the polynomials at them differ.
@@ -128,6 +127,8 @@ class Series:
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute Σ_m a_m(q1) a_m(q2) c^m by Horner's scheme; see the module for the number of terms."""
+        if k is q1 and k is q2:
+            return self._with_itself(k, derivative=False)
         a, b, c, _ = self._terms(k, q1, q2)
         total = a[..., -1] * b[..., -1] + torch.zeros_like(c)
         for m in range(self.degree - 1, -1, -1):
@@ -135,13 +136,19 @@ class Series:
         return self._completed(total, c, q1, q2, derivative=False)
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
-        """Compute Σ_m m a_m(q1) a_m(q2) c^(m-1) / sqrt(q1 q2), and 0 where a variance is 0."""
+        """Compute Σ_m m a_m(q1) a_m(q2) c^(m-1) / sqrt(q1 q2); where a variance is 0, E[φ'(u)] E[φ'(v)]."""
+        if k is q1 and k is q2:
+            return self._with_itself(k, derivative=True)
         a, b, c, scale = self._terms(k, q1, q2)
         total = self.degree * a[..., -1] * b[..., -1] + torch.zeros_like(c)
         for m in range(self.degree - 1, 0, -1):
             total = total * c + m * a[..., m] * b[..., m]
         positive = scale > 0
-        total = torch.where(positive, total / torch.where(positive, scale, 1.0), 0.0)
+        total = total / torch.where(positive, scale, 1.0)
+        if not bool(positive.all()):
+            # A Gaussian of variance 0 is a constant, and its slope is independent of everything.
+            apart = (_mean_slope(self, q1) * _mean_slope(self, q2)).expand_as(total)
+            total = torch.where(positive, total, apart)
         return self._completed(total, c, q1, q2, derivative=True)
 
     def _terms(self, k: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -174,7 +181,7 @@ class Series:
         root = q.sqrt()[:, None]
         z, weights = panels(torch.tensor(self.kinks, dtype=torch.float64) / root, self.nodes, 1, _REACH)
         density = normal_density(z) * weights
-        values, slopes = self.function(root * z).detach(), _slope(self.function, root * z)
+        values, slopes = self.function(root * z).detach(), slope_of(self.function, root * z)
         size = ((slopes.square() + values.square()) * density).sum(1).sqrt()
         # E[φ'(u) h_m(z)] √q = √(m + 1) E[φ(u) h_{m+1}(z)]. Kinks at u and -u can cancel at m = 0 or at 1, not at both.
         first = (slopes * density).sum(1) * q.sqrt() - (values * z * density).sum(1)
@@ -191,6 +198,21 @@ class Series:
                 "kinks=, or give its two expectations as dual=."
             )
 
+    def _with_itself(self, q: Tensor, *, derivative: bool) -> Tensor:
+        """Compute E[φ(u)²], or E[φ'(u)²], at variances q: by interpolation but for those far from 1."""
+        self._check_variances(q, q)
+        of = octaves(q)
+        inside = (of > LOWEST) & (of < HIGHEST)
+        if bool(inside.all()):
+            return interpolated(q, functools.partial(_octave_with_itself, self, derivative))
+        ones = torch.ones_like(q)
+        near = interpolated(torch.where(inside, q, ones), functools.partial(_octave_with_itself, self, derivative))
+        flat = q.flatten()
+        parts = [
+            self._in_line(part, part, torch.ones_like(part), derivative) for part in torch.split(flat, _PAIRS_AT_A_TIME)
+        ]
+        return torch.where(inside, near, torch.cat(parts).reshape(q.shape))
+
     def _in_line(self, q1: Tensor, q2: Tensor, sign: Tensor, derivative: bool) -> Tensor:
         """Compute E[φ(√q1 z) φ(± √q2 z)], or the same of φ', by one integral: the values at correlation ±1, (n,).
 
@@ -203,7 +225,7 @@ class Series:
         if self.kinks != (0.0,):
             breaks = torch.cat([breaks, kinks / torch.where(root2 != 0, root2, 1.0)], 1).sort(1).values
         z, weights = panels(breaks, self.nodes, 2, _REACH)
-        function = functools.partial(_slope, self.function) if derivative else self.function
+        function = functools.partial(slope_of, self.function) if derivative else self.function
         return (function(root1 * z) * function(root2 * z) * normal_density(z) * weights).sum(-1)
 
     def _completed(self, total: Tensor, c: Tensor, q1: Tensor, q2: Tensor, *, derivative: bool) -> Tensor:
@@ -231,7 +253,7 @@ class Series:
 
     def _check_variances(self, q1: Tensor, q2: Tensor) -> None:
         largest = max((float(q.detach().max()) for q in (q1, q2) if q.numel()), default=0.0)
-        if largest > (known := _largest_variance(self)):
+        if largest > (known := largest_variance(self)):
             warnings.warn(
                 f"expected inputs of {self._name()} with a variance of {known:.3g} at most, up to which its kernel is "
                 f"right to 1e-8; got {largest:.3g}, where it may be wrong. Use a smaller w_std, pixels from 0 to 1, or, "
@@ -295,10 +317,25 @@ class Series:
         t, over_t = panels(lines, _PLANE_NODES[1], _PLANE_POWERS[1], _PLANE_REACH)
         u = safe.sqrt(q1)[:, None] * z
         v = safe.sqrt(q2)[:, None, None] * ((c[:, None] * z)[..., None] + s[..., None] * t)
-        function = functools.partial(_slope, self.function) if derivative else self.function
+        function = functools.partial(slope_of, self.function) if derivative else self.function
         inner = (function(v) * normal_density(t) * over_t).sum(-1)
         result: Tensor = (function(u) * normal_density(z) * over_z * inner).sum(-1)
         return result
+
+
+def _mean_slope(series: Series, q: Tensor) -> Tensor:
+    """Compute E[φ'(u)] at variances of any shape."""
+    root = safe.sqrt(q)[..., None]
+    z, weights = series._nodes(root)
+    return (slope_of(series.function, root * z) * normal_density(z) * weights).sum(-1)
+
+
+@functools.lru_cache(maxsize=1024)
+def _octave_with_itself(series: Series, derivative: bool, k: int) -> Tensor:
+    """Compute the Chebyshev series of E[φ(u)²], or of E[φ'(u)²], for variances from 2^k to 2^(k+1)."""
+    with torch.inference_mode(False), torch.no_grad():
+        q = nodes(k)
+        return series_of(series._in_line(q, q, torch.ones_like(q), derivative))
 
 
 @functools.lru_cache(maxsize=64)
@@ -314,7 +351,7 @@ def _rests(series: Series) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _largest_variance(series: Series) -> float:
+def largest_variance(series: Series) -> float:
     """Return the variance up to which the quadratures above resolve φ and φ' of a Gaussian, beside a finer one."""
     q = 2 ** torch.arange(*_OCTAVES, dtype=torch.float64)
     kinks = torch.tensor(series.kinks, dtype=torch.float64) / q.sqrt()[:, None]
@@ -322,13 +359,13 @@ def _largest_variance(series: Series) -> float:
         panels(kinks, nodes, power, _PLANE_REACH) for nodes, power in zip(_PLANE_NODES, _PLANE_POWERS, strict=True)
     ]
     if series.kinks == (0.0,):
-        z, table = _quadrature(series.degree, series.nodes)
+        z, table = hermite_quadrature(series.degree, series.nodes)
         rules += [(z.expand(len(q), -1), (table[:, 0] / normal_density(z)).expand(len(q), -1))]
     else:
         rules += [series._nodes(q.sqrt()[:, None])]
     finest = panels(kinks, 500, 2, _REACH)
     worst = torch.zeros_like(q)
-    for function in (series.function, functools.partial(_slope, series.function)):
+    for function in (series.function, functools.partial(slope_of, series.function)):
         moments = []
         for z, weights in (finest, *rules):
             moments.append((function(q.sqrt()[:, None] * z).square() * normal_density(z) * weights).sum(1).detach())
@@ -370,7 +407,7 @@ def _polynomial(terms: Tensor, c: Tensor, *, derivative: bool) -> Tensor:
     return (terms * powers).sum(1)
 
 
-def _slope(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+def slope_of(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     """Compute φ'(u) elementwise by autograd, which can follow the result on if it follows u."""
     with torch.enable_grad():
         leaf = u if u.requires_grad else u.detach().requires_grad_()

@@ -30,18 +30,18 @@ def gelu_forward(nngp, ntk, std_x, std_z, scratch):
 
 
 @njit
-def erf_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar):
+def erf_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar, scratch):
     smooth.erf_row_adjoint(
         pointer(nngp_bar), pointer(ntk_bar), pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1,
-        pointer(log_std_bar),
+        pointer(log_std_bar), pointer(scratch),
     )  # fmt: skip
 
 
 @njit
-def gelu_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar):
+def gelu_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar, scratch):
     smooth.gelu_row_adjoint(
         pointer(nngp_bar), pointer(ntk_bar), pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1,
-        pointer(log_std_bar),
+        pointer(log_std_bar), pointer(scratch),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_the_way_back_is_autograds(name, largest):
     new_k, new_theta = expectations(dual, k, theta, std_x, std_z)
     (new_k * torch.from_numpy(bars[0]) + new_theta * torch.from_numpy(bars[1])).sum().backward()
     k_bar, theta_bar, log_std_bar = bars[0].reshape(-1).copy(), bars[1].reshape(-1).copy(), np.zeros(WIDTH)
-    backward(k_bar, theta_bar, *[a.reshape(-1).copy() for a in arrays], log_std_bar)
+    backward(k_bar, theta_bar, *[a.reshape(-1).copy() for a in arrays], log_std_bar, np.empty(LANES * WIDTH))
     np.testing.assert_allclose(k_bar, k.grad.flatten(), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(theta_bar, theta.grad.flatten(), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(log_std_bar, (std_x.grad * std_x).detach(), rtol=1e-9, atol=1e-12)

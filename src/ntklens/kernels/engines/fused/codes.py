@@ -18,9 +18,9 @@ from typing import NamedTuple
 LANES = 16
 """Inputs z of a block: with AVX-512 two registers of float64, or one of float32."""
 
-# Operations. Programs of gradients use all of them, programs of values only the first fourteen.
+# Operations. Programs of gradients use all of them, programs of values only the first fifteen.
 
-GRAM, WINDOW, AFFINE, RELU, ERF, GELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(14)
+GRAM, WINDOW, AFFINE, RELU, ERF, GELU, HERMITE, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(15)
 (
     SEED,
     FILL,
@@ -30,16 +30,20 @@ GRAM, WINDOW, AFFINE, RELU, ERF, GELU, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD,
     RELU_ADJOINT,
     ERF_ADJOINT,
     GELU_ADJOINT,
+    HERMITE_ADJOINT,
     NORMALISE_ADJOINT,
     GRAM_ADJOINT,
     LOAD_ADJOINT,
     ZONAL_ADJOINT,
-) = range(14, 26)
+) = range(15, 28)
 
-ACTIVATIONS = (RELU, ERF, GELU, NORMALISE)
+ACTIVATIONS = (RELU, ERF, GELU, HERMITE, NORMALISE)
 """Operations that change K and Θ of each position by its marginals."""
-ACTIVATION_ADJOINTS = (RELU_ADJOINT, ERF_ADJOINT, GELU_ADJOINT, NORMALISE_ADJOINT)
+ACTIVATION_ADJOINTS = (RELU_ADJOINT, ERF_ADJOINT, GELU_ADJOINT, HERMITE_ADJOINT, NORMALISE_ADJOINT)
 """Their adjoints."""
+
+LEAD = 3
+"""Numbers of an entry in a table of Hermite coefficients before the coefficients themselves; see `hermite`."""
 
 # Columns.
 
@@ -91,6 +95,8 @@ FACTOR = 0
 """MEAN and FILL: 1 over the number of pairs of positions of which the mean is taken."""
 SLOPE = 0
 """RELU: the activation's slope for negative arguments."""
+PARITY = 0
+"""HERMITE: which coefficients vanish, as `hermite` tells it."""
 INVERSE_SQUARE = 0
 """ZONAL: 1 over the |x|² / d that all inputs share but for rounding."""
 
@@ -130,7 +136,7 @@ def _activation_adjoint(name: str, *constants: str) -> Instruction:
         f"{name}_ADJOINT",
         reads="DST, VALUE, and the standard deviations of x and z",
         writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
-        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
+        columns=("DST", "VALUE", *_MAP, *_MARGINALS, "IN_FLOAT64"),
         constants=constants,
     )
 
@@ -182,6 +188,13 @@ INSTRUCTIONS: dict[int, Instruction] = {
         reads="SRC, and the standard deviations of x and z",
         writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for the exact GELU",
         columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
+    ),
+    HERMITE: Instruction(
+        "HERMITE",
+        reads="SRC, and the tables of Hermite coefficients of x and z, with an entry for each marginal",
+        writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for any smooth φ",
+        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
+        constants=("PARITY",),
     ),
     NORMALISE: Instruction(
         "NORMALISE",
@@ -261,6 +274,13 @@ INSTRUCTIONS: dict[int, Instruction] = {
     RELU_ADJOINT: _activation_adjoint("RELU", "SLOPE"),
     ERF_ADJOINT: _activation_adjoint("ERF"),
     GELU_ADJOINT: _activation_adjoint("GELU"),
+    HERMITE_ADJOINT: Instruction(
+        "HERMITE_ADJOINT",
+        reads="DST, VALUE, and the tables of Hermite coefficients of x and z",
+        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
+        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
+        constants=("PARITY",),
+    ),
     NORMALISE_ADJOINT: Instruction(
         "NORMALISE_ADJOINT",
         reads="DST, VALUE, and the inverse standard deviations of x and z",

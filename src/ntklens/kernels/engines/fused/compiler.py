@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused.coefficients import Smooth, has_series, parity
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
-from ntklens.kernels.engines.fused.precision import Key, mixed_into_the_origin
+from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, instruction
 from ntklens.kernels.engines.fused.space import Space
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
@@ -36,6 +37,8 @@ from ntklens.kernels.rules.operations import (
 )
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
+_OWN_INSTRUCTION = (LeakyReLU, Erf, GELU)
+"""Activations with an instruction of their own; other smooth ones share one."""
 IDENTITY = (1.0,)
 """The constants of an affine rule that changes nothing."""
 
@@ -52,7 +55,7 @@ def unsupported(graph: Graph) -> list[Operation]:
 
 def _is_supported(operation: Operation) -> bool:
     if isinstance(operation, Activation):
-        return isinstance(operation.dual, (LeakyReLU, Erf, GELU))
+        return isinstance(operation.dual, _OWN_INSTRUCTION) or has_series(operation.dual)
     return isinstance(operation, (Input, Dense, Conv, AveragePool, Pad, Normalise, Sum, Scale, Flatten, GlobalPool))
 
 
@@ -79,6 +82,7 @@ class Compiler:
         in_float64: the maps for which activations take their corrections in float64.
         marginals: the index of each marginal's first entry among those of an input.
         marginal_size: the number of an input's marginals.
+        table_size: the number of those with entries in the tables of Hermite coefficients, which come first.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -93,9 +97,10 @@ class Compiler:
         self.missing: dict[Key, int] = {}
         self.readers: dict[Key, list[Key]] = {}
         self.unread: dict[Key, int] = {}
-        self.in_float64 = mixed_into_the_origin(graph)
+        self.in_float64 = mixed_into_the_origin(graph) | before_kinks(graph)
         self.marginals: dict[Marginal, int] = {}
         self.marginal_size = 0
+        self.table_size = 0
 
     def program(self) -> Program:
         """Order the instructions and give every map its address."""
@@ -111,12 +116,12 @@ class Compiler:
     def _number_marginals(self) -> None:
         """Give the marginals consecutive indices, one for each position of the node that they belong to."""
         nodes = self.graph.nodes
-        for node in nodes:
-            if node.operation.needs_marginals:
-                marginal = _marginal(node)
-                if marginal not in self.marginals:
-                    self.marginals[marginal] = self.marginal_size
-                    self.marginal_size += nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
+        read = dict.fromkeys(_marginal(node) for node in nodes if node.operation.needs_marginals)
+        for marginal in sorted(read, key=lambda marginal: not _has_tables(marginal)):  # those with tables first
+            self.marginals[marginal] = self.marginal_size
+            self.marginal_size += nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
+            if _has_tables(marginal):
+                self.table_size = self.marginal_size
 
     def _finished(self) -> Program:
         """Mark the instructions that run their successor within them, and return the program."""
@@ -130,6 +135,7 @@ class Compiler:
             size=self.space.top,
             marginals=self.marginals,
             marginal_size=self.marginal_size,
+            table_size=self.table_size,
             width=FLAT_WIDTH if self.flat else 1,
         )
 
@@ -348,7 +354,14 @@ class Compiler:
 
 
 def _marginal(node: Node) -> Marginal:
-    return node.inputs[0], node.operation if isinstance(node.operation, Normalise) else None
+    operation = node.operation
+    if isinstance(operation, Activation):
+        return node.inputs[0], operation.dual if isinstance(operation.dual, Smooth) else None
+    return node.inputs[0], operation if isinstance(operation, Normalise) else None
+
+
+def _has_tables(marginal: Marginal) -> bool:
+    return marginal[1] is not None and not isinstance(marginal[1], Normalise)
 
 
 def affine(scales: Scales, places: int = 1) -> tuple[float, ...]:
@@ -363,13 +376,23 @@ def window_rule(operation: Conv | Pad) -> tuple[float, ...]:
 
 
 def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
-    """Return the operation of an activation, and its constants: the slope for negative arguments where it is a kink."""
+    """Return the operation of an activation, and its constants: the slope for negative arguments, or the parity."""
     if isinstance(operation.dual, LeakyReLU):
         return codes.RELU, (float(operation.dual.slope),)
-    return (codes.ERF if isinstance(operation.dual, Erf) else codes.GELU), ()
+    if isinstance(operation.dual, Erf):
+        return codes.ERF, ()
+    if isinstance(operation.dual, GELU):
+        return codes.GELU, ()
+    assert isinstance(operation.dual, Smooth)
+    return codes.HERMITE, (float(parity(operation.dual)),)
 
 
-ADJOINTS = {codes.RELU: codes.RELU_ADJOINT, codes.ERF: codes.ERF_ADJOINT, codes.GELU: codes.GELU_ADJOINT}
+ADJOINTS = {
+    codes.RELU: codes.RELU_ADJOINT,
+    codes.ERF: codes.ERF_ADJOINT,
+    codes.GELU: codes.GELU_ADJOINT,
+    codes.HERMITE: codes.HERMITE_ADJOINT,
+}
 """The adjoint of each activation."""
 
 

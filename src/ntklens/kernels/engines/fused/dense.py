@@ -15,15 +15,19 @@ from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import near_pairs, zonal
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
+from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.compiler import compile_graph
 from ntklens.kernels.engines.fused.inner_products import BLOCK, NEAR, TILE, Batch, InnerProducts
 from ntklens.kernels.engines.fused.layout import (
     Array,
+    Beyond,
     Side,
     marginals_of,
     numpy_dtype,
+    room_of,
     run,
     run_adjoint,
+    with_table,
 )
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import Task, in_threads, work_space
@@ -42,14 +46,14 @@ class _Pass:
 
     Attributes:
         program: reads its marginals from the next two.
-        marginals1: (n1, m), of x.
-        marginals2: (m, n2), of z.
+        side1: of x.
+        side2: of z, in the layout of rows.
         mask: (n1,), which inputs x.
     """
 
     program: Program
-    marginals1: Array
-    marginals2: Tensor
+    side1: Side
+    side2: Side
     mask: NDArray[np.bool_]
 
 
@@ -83,8 +87,10 @@ class DensePairs:
         matrices: dict[Kind, Tensor],
         progress: Progress,
         inner: InnerProducts | None = None,
-    ) -> None:
+    ) -> Beyond:
         """Fill the matrices, each (n1, n2); without x2, their diagonal and what lies above it.
+
+        Pairs of inputs that are beyond the series are left to the caller.
 
         Without `inner` the inner products are written into the first matrix, whose rows the kernel then replaces.
         """
@@ -92,10 +98,14 @@ class DensePairs:
             inner = InnerProducts(x1, x2, into=next(iter(matrices.values())))
         x, z = inner.x, inner.z
         passes = self._passes(tuple(matrices), x, z, x1.dtype)
+        beyond = Beyond(x.n, z.n)
+        for each in passes:
+            each.side1.note(beyond.first)
+            each.side2.note(beyond.second)
         tasks: list[Task] = []
         for top in range(0, x.n, TILE):
             first = top if x2 is None else 0
-            sides2 = [_side(_in_blocks(each.marginals2, first), x1.dtype) for each in passes]
+            sides2 = [_in_blocks(each.side2, first) for each in passes]
             for row in range(top, min(top + TILE, x.n), _ROWS_PER_TASK):
                 rows = slice(row, min(row + _ROWS_PER_TASK, top + TILE, x.n))
                 work = partial(_fill_rows, passes, sides2, inner, matrices, x1.dtype, rows, first)
@@ -108,6 +118,7 @@ class DensePairs:
                 maps = exact.nngp if kind == "nngp" else exact.ntk
                 assert maps is not None
                 matrix.diagonal().copy_(maps[ORIGIN].flatten())
+        return beyond
 
     def gradient(
         self,
@@ -117,7 +128,7 @@ class DensePairs:
         kind: Kind,
         progress: Progress,
         inner: InnerProducts | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Beyond]:
         """Compute d/dx1 of sum(weights * K), float64: two matrix products and one backward pass of the program.
 
         With k = <x, z> / d, the kernel is a function of k, |x|² / d and |z|² / d. The program's adjoint gives the
@@ -128,7 +139,8 @@ class DensePairs:
         In float32 the product k_bar z is in float32 for pairs far apart, whose k is exact enough; for near pairs, where
         large terms cancel, it is added up in float64.
 
-        Without `inner` the first of the two products is computed here.
+        Without `inner` the first of the two products is computed here. Pairs of inputs that are beyond the series are left
+        out, or their rows are undefined.
         """
         program = (self._series.adjoint(kind, x1.dtype) if self._series.homogeneous else None) or self._adjoint
         if inner is None:
@@ -137,12 +149,18 @@ class DensePairs:
         square = x.square.clone().requires_grad_()
         with torch.enable_grad():
             marginals = self._marginals(program, square)
-        marginals1 = marginals.detach().numpy()
-        side2 = _side(_in_blocks(self._marginals(program, z.square).T.contiguous(), 0), x1.dtype)
+        bare1, bare2 = _side(marginals.detach(), x1.dtype), _side(self._marginals(program, z.square), x1.dtype)
+        room = max(room_of(program, side.marginals, x1.dtype) for side in (bare1, bare2))
+        whole1 = with_table(program, bare1, x1.dtype, room, grows=True)
+        whole2 = with_table(program, bare2, x1.dtype, room)
+        beyond = Beyond(x.n, z.n)
+        whole1.note(beyond.first)
+        whole2.note(beyond.second)
+        side2 = _in_blocks(whole2, 0)
         k_bar = torch.empty_like(inner.product)
         marginals_bar = torch.zeros(marginals.shape, dtype=torch.float64)
         total = torch.zeros(x.rows.shape, dtype=torch.float64)
-        seeds = weights.numpy()
+        seeds = (weights.masked_fill(beyond.second, 0) if beyond else weights).numpy()
 
         def task(rows: slice) -> None:
             panel = inner.panel(rows, 0)
@@ -150,7 +168,7 @@ class DensePairs:
             items = np.concatenate([items, items[:, :1]], 1)  # row, block, and where the row's sums are kept
             room = work_space("seeds", len(items) * BLOCK, np.float64).reshape(len(panel), -1)
             room[:, : z.n], room[:, z.n :] = seeds[rows], 0
-            side1 = _side(marginals1[rows], x1.dtype)
+            side1 = whole1.rows(rows)
             _, marginals_bar_rows, k_bar_blocks = run_adjoint(
                 program, items, panel, side1, side2, room.reshape(-1, BLOCK), kind == "ntk", x1.dtype
             )
@@ -171,7 +189,7 @@ class DensePairs:
         if program.marginals:
             (square_bar,) = torch.autograd.grad(marginals, square, marginals_bar)
         _add_products(total, k_bar, x, z, square_bar)
-        return total.reshape(x1.shape)
+        return total.reshape(x1.shape), beyond
 
     def _marginals(self, program: Program, square: Tensor) -> Tensor:
         """Return the marginals of a batch, (n, m), from its mean squares; differentiable."""
@@ -194,16 +212,13 @@ class DensePairs:
         if series.homogeneous or (norm is not None and mask.any()):
             quick = series.forward(kinds, dtype, norm)
         chosen = [(self._forward, np.ones(x.n, bool))] if quick is None else [(quick, mask), (self._forward, ~mask)]
-        return [
-            _Pass(
-                program,
-                self._marginals(program, x.square).numpy(),
-                self._marginals(program, z.square).T.contiguous(),
-                inputs,
-            )
-            for program, inputs in chosen
-            if inputs.any()
-        ]
+        return [self._pass(program, x, z, dtype, inputs) for program, inputs in chosen if inputs.any()]
+
+    def _pass(self, program: Program, x: Batch, z: Batch, dtype: torch.dtype, inputs: NDArray[np.bool_]) -> _Pass:
+        sides = [_side(self._marginals(program, batch.square), dtype) for batch in (x, z)]
+        room = max(room_of(program, side.marginals, dtype) for side in sides)
+        side1, side2 = (with_table(program, side, dtype, room) for side in sides)
+        return _Pass(program, side1, side2, inputs)
 
 
 def _fill_rows(
@@ -222,21 +237,31 @@ def _fill_rows(
         items = _grid(panel)
         items = items[each.mask[rows][items[:, 0]]]
         if len(items):
-            run(each.program, items, panel, _side(each.marginals1[rows], dtype), side2, dtype, targets)
+            run(each.program, items, panel, each.side1.rows(rows), side2, dtype, targets)
 
 
-def _in_blocks(marginals: Tensor, first: int) -> Array:
-    """Return the marginals (m, n) from input `first` on in blocks of columns: (blocks, m * BLOCK)."""
-    m, n = marginals.shape
+def _in_blocks(side: Side, first: int) -> Side:
+    """Return the columns z from input `first` on, in blocks of BLOCK inputs; with the coefficients of their lanes."""
+    marginals = _columns(side.marginals, first)
+    if not side.table.size:
+        return Side(side.pixels, marginals)
+    _, size, entry = side.table.shape
+    table = _columns(side.table.reshape(len(side.table), -1), first)
+    return Side(side.pixels, marginals, table.reshape(len(table), size * (BLOCK // LANES), entry * LANES))
+
+
+def _columns(numbers: Array, first: int) -> Array:
+    """Return numbers (n, m) of inputs from input `first` on in blocks of columns: (blocks, m * BLOCK)."""
+    n, m = numbers.shape
     blocks = -(-(n - first) // BLOCK)
-    lanes = torch.nn.functional.pad(marginals[:, first:], (0, first + blocks * BLOCK - n))
+    lanes = torch.nn.functional.pad(torch.from_numpy(numbers)[first:].T, (0, first + blocks * BLOCK - n))
     array: Array = lanes.reshape(m, blocks, BLOCK).transpose(0, 1).reshape(blocks, m * BLOCK).contiguous().numpy()
     return array
 
 
-def _side(marginals: Array, dtype: torch.dtype) -> Side:
-    """Return one side of the pairs as a program reads it: its marginals alone, since the covariance comes as a panel."""
-    return Side(np.zeros((1, 0, 0), numpy_dtype(dtype)), marginals)
+def _side(marginals: Tensor, dtype: torch.dtype) -> Side:
+    """Return one side of the pairs as a program reads it, without pixels, since the covariance comes as a panel."""
+    return Side(np.zeros((1, 0, 0), numpy_dtype(dtype)), marginals.contiguous().numpy())
 
 
 def _grid(panel: Array) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from ntklens.kernels.engines.fused.compiler import supported
 from ntklens.kernels.engines.fused.dense import DensePairs
 from ntklens.kernels.engines.fused.images import ImagePairs
 from ntklens.kernels.engines.fused.inner_products import InnerProducts
+from ntklens.kernels.engines.fused.layout import Beyond
 from ntklens.kernels.engines.fused.threads import in_threads, own_threads
 from ntklens.kernels.engines.reference import ReferenceEngine
 from ntklens.kernels.rules.graph import Graph
@@ -62,9 +63,12 @@ class FusedEngine:
         products: InnerProducts | None = None,
     ) -> dict[Kind, Tensor]:
         """Compute the kernel matrices (n1, n2), with Θ's arithmetic in the dtype of x1; see `Engine.matrices`."""
-        matrices = self._filled(x1.detach(), None if x2 is None else x2.detach(), kinds, progress, products)
+        x1, x2 = x1.detach(), None if x2 is None else x2.detach()
+        matrices, beyond = self._filled(x1, x2, kinds, progress, products)
+        if beyond:
+            self._replace(x1, x2, matrices, beyond)
         if x2 is None and self._dense is None and self.graph.maps() <= _MOST_MAPS:
-            for kind, diagonal in self._reference.exact_diagonal(x1.detach(), kinds).items():
+            for kind, diagonal in self._reference.exact_diagonal(x1, kinds).items():
                 matrices[kind].diagonal().copy_(diagonal)
         return matrices
 
@@ -76,20 +80,40 @@ class FusedEngine:
         kinds: tuple[Kind, ...],
         progress: Progress,
         products: InnerProducts | None,
-    ) -> dict[Kind, Tensor]:
+    ) -> tuple[dict[Kind, Tensor], Beyond]:
         """Return the matrices as the compiled program gives them, the lower triangle as a mirror of the upper."""
         _prepare()
         columns = len(x1 if x2 is None else x2)
         matrices: dict[Kind, Tensor] = {kind: x1.new_empty(len(x1), columns) for kind in kinds}
-        self._pairs.fill(x1, x2, matrices, progress, products)
+        beyond = self._pairs.fill(x1, x2, matrices, progress, products)
         if x2 is None:
             for matrix in matrices.values():
                 _mirror(matrix)
-        return matrices
+        return matrices, beyond
+
+    def _replace(self, x1: Tensor, x2: Tensor | None, matrices: dict[Kind, Tensor], beyond: Beyond) -> None:
+        """Replace the pairs that have no Hermite series short enough by what the reference engine computes."""
+        kinds = tuple(matrices)
+        if bool(beyond.first.any()):
+            rows = self._reference.matrices(x1[beyond.first], x1 if x2 is None else x2, kinds, Progress())
+            for kind, matrix in matrices.items():
+                matrix[beyond.first] = rows[kind]
+            if x2 is None:  # symmetric to the last bit, with an exact diagonal
+                places = beyond.first.nonzero()[:, 0]
+                diagonals = self._reference.diagonal(x1[beyond.first], kinds)
+                for kind, matrix in matrices.items():
+                    matrix[:, places] = rows[kind].T
+                    inner = rows[kind][:, places]
+                    matrix[places[:, None], places] = torch.triu(inner) + torch.triu(inner, 1).T
+                    matrix[places, places] = diagonals[kind]
+        known = ~beyond.first
+        if x2 is not None and bool(beyond.second.any()) and bool(known.any()):
+            columns = self._reference.matrices(x1[known], x2[beyond.second], kinds, Progress())
+            for kind, matrix in matrices.items():
+                matrix[known.nonzero(), beyond.second.nonzero()[:, 0]] = columns[kind]
 
     @outside_inference_mode
     @torch.no_grad()
-    @own_threads()
     def gradient(
         self,
         x1: Tensor,
@@ -100,9 +124,30 @@ class FusedEngine:
         products: InnerProducts | None = None,
     ) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape and dtype of x1; see `Engine.gradient`."""
-        _prepare()
-        gradient = self._pairs.gradient(x1.detach(), x2.detach(), weights.detach(), kind, progress, products)
+        x1, x2, weights = x1.detach(), x2.detach(), weights.detach()
+        gradient, beyond = self._gradient(x1, x2, weights, kind, progress, products)
+        known, others = ~beyond.first, beyond.second
+        if bool(beyond.first.any()):
+            rest = self._reference.gradient(x1[beyond.first], x2, weights[beyond.first], kind, Progress())
+            gradient[beyond.first] = rest.to(gradient.dtype)
+        if bool(others.any()) and bool(known.any()):
+            rest = self._reference.gradient(x1[known], x2[others], weights[known][:, others], kind, Progress())
+            gradient[known] += rest
         return gradient.to(x1.dtype)
+
+    @own_threads()
+    def _gradient(
+        self,
+        x1: Tensor,
+        x2: Tensor,
+        weights: Tensor,
+        kind: Kind,
+        progress: Progress,
+        products: InnerProducts | None,
+    ) -> tuple[Tensor, Beyond]:
+        """Return the gradient of the pairs that the compiled program computes, and which inputs it leaves out."""
+        _prepare()
+        return self._pairs.gradient(x1, x2, weights, kind, progress, products)
 
     def diagonal(self, x: Tensor, kinds: tuple[Kind, ...]) -> dict[Kind, Tensor]:
         """Compute K(x_i, x_i) by the reference engine, in time linear in n; see `Engine.diagonal`."""

@@ -17,11 +17,14 @@ from ntklens.kernels.engines.fused.inner_products import InnerProducts
 from ntklens.kernels.engines.fused.layout import (
     NO_PANEL,
     Array,
+    Beyond,
     Side,
     in_lanes,
     marginals_of,
+    room_of,
     run,
     run_adjoint,
+    with_table,
 )
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import Task, in_threads, threads
@@ -67,26 +70,33 @@ class ImagePairs:
         matrices: dict[Kind, Tensor],
         progress: Progress,
         inner: InnerProducts | None = None,
-    ) -> None:
+    ) -> Beyond:
         """Fill the matrices, each (n1, n2); without x2, only the blocks that reach the diagonal or lie above it.
 
-        A pair's maps share nothing with its gradient, so `inner` is always None.
+        A pair's maps share nothing with its gradient, so `inner` is always None. The pairs of inputs that are beyond the
+        series are left to the caller.
         """
         program, dtype = self._forward, x1.dtype
         z = x1 if x2 is None else x2
         step = self._inputs_per_part(program, x1)
+        beyond = Beyond(len(x1), len(z))
+        room = self._room(program, x1, x2)
         done, total = 0.0, len(x1) * len(z) / (2 if x2 is None else 1)
         for top in range(0, len(x1), step):
-            side1 = self._side(program, x1[top : top + step], dtype)
+            side1 = self._side(program, x1[top : top + step], dtype, room)
+            side1.note(beyond.first[top : top + step])
             for left in range(top if x2 is None else 0, len(z), step):
                 is_symmetric = x2 is None and left == top
-                side2 = side1 if is_symmetric else self._side(program, z[left : left + step], dtype)
+                shared = is_symmetric and not program.table_size
+                side2 = side1 if shared else self._side(program, z[left : left + step], dtype, room, codes.LANES)
+                side2.note(beyond.second[left : left + step])
                 targets = {kind: m[top : top + step, left : left + step] for kind, m in matrices.items()}
                 pairs = len(side1.pixels) * len(side2.pixels) / (2 if is_symmetric else 1)
                 # Rounding must not carry the last share beyond 1.
                 part = progress.part(done / total, min(pairs / total, 1 - done / total))
                 _fill_part(program, side1, _in_lanes(side2), targets, dtype, is_symmetric, part)
                 done += pairs
+        return beyond
 
     def gradient(
         self,
@@ -96,8 +106,10 @@ class ImagePairs:
         kind: Kind,
         progress: Progress,
         inner: InnerProducts | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Beyond]:
         """Compute d/dx1 of sum(weights * K), float64; Θ's arithmetic is in the dtype of x1.
+
+        Pairs of inputs that are beyond the series are left out, or their rows are undefined.
 
         The program's adjoint gives the cotangents of the pixels directly, and those of the standard deviations that
         activations read, which autograd takes to the pixels.
@@ -105,15 +117,21 @@ class ImagePairs:
         program, dtype = self._adjoint, x1.dtype
         step = self._inputs_per_part(program, x1)
         pairs = len(x1) * len(x2)
+        beyond = Beyond(len(x1), len(x2))
+        room = self._room(program, x1, x2)
         gradients = []
         for top in range(0, len(x1), step):
             x = x1[top : top + step]
-            side1 = self._side(program, x, dtype)
+            side1 = self._side(program, x, dtype, room, grows=True)
+            side1.note(beyond.first[top : top + step])
             n = len(x)
             pixels_bar, marginals_bar = np.zeros(side1.pixels.shape), np.zeros(side1.marginals.shape)
             for left in range(0, len(x2), step):
-                side2 = _in_lanes(self._side(program, x2[left : left + step], dtype))
+                side2 = _in_lanes(self._side(program, x2[left : left + step], dtype, room, codes.LANES))
+                side2.note(beyond.second[left : left + step])
                 seeds = weights[top : top + n, left : left + step]
+                if side2.beyond is not None:
+                    seeds = seeds.masked_fill(torch.from_numpy(side2.beyond), 0)
                 part = progress.part((top * len(x2) + n * left) / pairs, seeds.numel() / pairs)
                 # Columns beyond the last input fill its block of lanes; their weight is 0.
                 padded = torch.nn.functional.pad(seeds, (0, -seeds.shape[1] % codes.LANES)).to(torch.float64)
@@ -121,16 +139,28 @@ class ImagePairs:
                 _add_gradient(program, side1, side2, cotangents, kind == "ntk", dtype, pixels_bar, marginals_bar, part)
             direct = torch.from_numpy(pixels_bar).reshape(x.shape)
             gradients.append(direct + self._through_marginals(program, x, torch.from_numpy(marginals_bar)))
-        return torch.cat(gradients)
+        return torch.cat(gradients), beyond
 
-    def _side(self, program: Program, x: Tensor, dtype: torch.dtype) -> Side:
-        """Return a batch as the rows of the pairs: pixels (n, C, positions) and marginals (n, m)."""
+    def _side(
+        self, program: Program, x: Tensor, dtype: torch.dtype, room: int, lanes: int = 1, *, grows: bool = False
+    ) -> Side:
+        """Return a batch in rows: pixels (n, C, positions), marginals (n, m); and coefficients, in blocks of lanes."""
         pixels = recursion.positions(self.graph, x.to(dtype)).flatten(2).contiguous().numpy()
-        return Side(pixels, self._marginals(program, x).numpy())
+        side = Side(pixels, self._marginals(program, x).numpy())
+        return with_table(program, side, dtype, room, lanes, grows=grows)
+
+    def _room(self, program: Program, x1: Tensor, x2: Tensor | None) -> int:
+        """Return for how many coefficients the entries of both batches need room."""
+        if not program.table_size:
+            return 0
+        batches = [x1] if x2 is None else [x1, x2]
+        parts = [part for batch in batches for part in torch.split(batch, _INPUTS_PER_PART)]
+        return max(room_of(program, self._marginals(program, part).numpy(), x1.dtype) for part in parts)
 
     def _inputs_per_part(self, program: Program, x: Tensor) -> int:
         """Return how many inputs of either side may be laid out at a time: whole tasks of blocks."""
-        bytes_per_input = 8 * 4 * (x[0].numel() + program.marginal_size)
+        # An entry of a table has some twenty numbers.
+        bytes_per_input = 8 * 4 * (x[0].numel() + program.marginal_size + 20 * program.table_size)
         return max(1, self.memory_limit // bytes_per_input // _INPUTS_PER_PART) * _INPUTS_PER_PART
 
     def _marginals(self, program: Program, x: Tensor) -> Tensor:
@@ -165,8 +195,11 @@ class ImagePairs:
 
 
 def _in_lanes(side: Side) -> Side:
-    """Return a batch as the columns of the pairs, in the layout of the lanes."""
-    return Side(in_lanes(side.pixels, codes.LANES), in_lanes(side.marginals[:, None], codes.LANES)[:, 0])
+    """Return a batch as the columns of the pairs, in the layout of the lanes, which its coefficients have already."""
+    pixels, marginals = in_lanes(side.pixels, codes.LANES), in_lanes(side.marginals[:, None], codes.LANES)[:, 0]
+    if not side.table.size:
+        return Side(pixels, marginals)
+    return Side(pixels, marginals, side.table, side.beyond)
 
 
 def _fill_part(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ntklens.kernels.rules.duals import LeakyReLU
 from ntklens.kernels.rules.graph import Graph
-from ntklens.kernels.rules.operations import ORIGIN, Offset
+from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset
 
 Key = tuple[int, Offset]
 """A map: the index of its node, and its offset."""
@@ -36,3 +37,23 @@ def mixed_into_the_origin(graph: Graph) -> set[Key]:
         if any(offset != ORIGIN for _, offset in ancestors):
             marked |= ancestors
     return marked
+
+
+def before_kinks(graph: Graph) -> set[Key]:
+    """Return the maps of smooth activations after which a piecewise linear one follows.
+
+    A kink takes the angle of two inputs from what their covariance lacks to their variances, also where that is far less
+    than the rounding of float32.
+    """
+    found: set[Key] = set()
+    feeds_kink = [False] * len(graph.nodes)
+    needs = graph.needs()
+    # Every reader of a node comes after it.
+    for i in reversed(range(len(graph.nodes))):
+        node = graph.nodes[i]
+        is_kink = isinstance(node.operation, Activation) and isinstance(node.operation.dual, LeakyReLU)
+        if isinstance(node.operation, Activation) and not is_kink and feeds_kink[i]:
+            found |= {(i, offset) for offset in needs[i]}
+        for j in node.inputs:
+            feeds_kink[j] = feeds_kink[j] or feeds_kink[i] or is_kink
+    return found

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused.coefficients import Smooth
 from ntklens.kernels.rules.operations import Normalise
 
 FLAT_WIDTH = 32
@@ -16,10 +17,12 @@ FLAT_WIDTH = 32
 A network with positions spends long enough on a map to hide the cost of decoding an instruction; a single number would not.
 """
 
-Marginal = tuple[int, Normalise | None]
+Marginal = tuple[int, Normalise | Smooth | None]
 """What an instruction reads about one input alone: a node's standard deviations sqrt(K(x, x)) at all positions.
 
-For a normalisation, which is then the second entry, they are the factors 1 / sqrt(K(x, x) + ε) that it multiplies by.
+For a normalisation, which is then the second entry, they are the factors 1 / sqrt(K(x, x) + ε) that it multiplies by. For
+an activation that is computed by its Hermite series, the second entry is that activation: its tables have an entry for each
+of these standard deviations. Such marginals come first.
 """
 
 
@@ -34,6 +37,7 @@ class Program:
         size: positions of the work space.
         marginals: the marginals that are read, with the index of each one's first entry among all marginals of an input.
         marginal_size: number of all marginals of an input.
+        table_size: how many of them, from the first on, have entries in the tables of Hermite coefficients.
         width: positions of the output map.
     """
 
@@ -43,6 +47,7 @@ class Program:
     size: int
     marginals: dict[Marginal, int]
     marginal_size: int
+    table_size: int
     width: int
 
     def __str__(self) -> str:

@@ -103,7 +103,7 @@ def erf_row(nngp, ntk, std_x, std_z, width, step, scratch):
 
 @njit(**FAST)
 @no_type_check
-def erf_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_std_bar):
+def erf_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_std_bar, scratch):
     """Go back through `erf_row`, cotangents in place.
 
     With the share u = 2 q / a of x's variance, ℓ the logarithm of its standard deviation and G = Θ̄ Θ F / σ²:
@@ -121,22 +121,24 @@ def erf_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_st
         width: as in `erf_row`.
         step: as in `erf_row`.
         log_std_bar: cotangents of the logarithms of `std_x`, as many as these; added to.
+        scratch: a row in the precision of what is not K: that of Θ, or float64 where a kink follows, from which near pairs
+            have large K̄ that cancel.
     """
     for p in range(width):
         i = p * LANES
-        k, k_bar, theta_bar = load(value, i), load(nngp, i), load(ntk, i)
+        k, k_bar, theta_bar, like = load(value, i), load(nngp, i), load(ntk, i), load(scratch, i)
         s = std_x[p * step]
         share = 2.0 * s * s / (1.0 + 2.0 * s * s)
         root = _root(s, load(std_z, i), 2.0)
         c = 2.0 * (k * root)
-        sine = _sine(c, theta_bar)
+        sine = _sine(c, like)
         inverse = 1.0 / sine
-        slope = (4.0 / math.pi) * (convert(root, theta_bar) * inverse)
-        steep = convert(theta_bar * load(tangent, i) * slope * (inverse * inverse), k)
+        slope = (4.0 / math.pi) * (convert(root, like) * inverse)
+        steep = convert(convert(theta_bar * load(tangent, i), like) * slope * (inverse * inverse), k)
         bent = convert(inverse, k) * c
         log_std_bar[p * step] -= share * total((2.0 / math.pi) * (k_bar * bent) + steep)
         store(nngp, i, k_bar * convert(slope, k) + 2.0 * (steep * c * root))
-        store(ntk, i, theta_bar * slope)
+        store(ntk, i, theta_bar * convert(slope, theta_bar))
 
 
 @njit(**FAST)
@@ -163,7 +165,7 @@ def gelu_row(nngp, ntk, std_x, std_z, width, step, scratch):
 
 @njit(**FAST)
 @no_type_check
-def gelu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_std_bar):
+def gelu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_std_bar, scratch):
     """Go back through `gelu_row`, cotangents in place; the arguments are those of `erf_row_adjoint`.
 
     With N = p - K² / a² (the derivative of M in q), R = K² / A and ℓ the logarithm of x's standard deviation:
@@ -174,19 +176,19 @@ def gelu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_s
     """
     for p in range(width):
         i = p * LANES
-        k, k_bar, theta_bar = load(value, i), load(nngp, i), load(ntk, i)
+        k, k_bar, theta_bar, like = load(value, i), load(nngp, i), load(ntk, i), load(scratch, i)
         q, z = std_x[p * step] * std_x[p * step], load(std_z, i)
         of_z = z * z
         a, b = 1.0 + q, 1.0 + of_z
         root = _root(std_x[p * step], z, 1.0)
         c = k * root
-        sine = convert(_sine(c, theta_bar), k)
+        sine = convert(_sine(c, like), k)
         inverse = root / sine  # 1 / sqrt(A)
         density, square = (0.5 / math.pi) * inverse, inverse * inverse  # D and 1 / A
         e = 1.0 / b + (1.0 / a - 1.0)
         mixed = q * of_z + e * (k * k)
         factor = 1.0 + 2.0 * e + mixed * square
-        half = convert(_half_arcsine(convert(c, theta_bar), convert(sine, theta_bar)), k)
+        half = convert(_half_arcsine(convert(c, like), convert(sine, like)), k)
         slope = 0.25 + (1.0 / math.pi) * half + k * (density * factor)
         change = of_z - (k * k) * (1.0 / (a * a))  # N
         in_value = density * (change - (k * k) * (0.5 / a) - 0.5 * (b * mixed * square))

@@ -5,7 +5,7 @@ A step finds its maps in the work spaces and runs the loops over their rows. Wha
     ins, c              the columns and the constants of the instruction, as pointers
     nngp, ntk           the work spaces of K and of Θ
     dst, src            first elements of the output and input maps in them
-    marginals           pointers to the marginals of x and of z
+    marginals           pointers to the marginals of x and of z, and to their tables; the lengths of a table's entries
     scratch             pointers to a few rows, in float64 and in the dtype of Θ
 """
 
@@ -27,6 +27,7 @@ from ntklens.kernels.engines.fused.codes import (
     ERF,
     FACTOR,
     FACTORS,
+    HERMITE,
     IN_FLOAT64,
     IN_H,
     IN_W,
@@ -38,6 +39,7 @@ from ntklens.kernels.engines.fused.codes import (
     NTK_DRIFT_TERMS,
     NTK_TERMS,
     OP,
+    PARITY,
     POSITION_STEP,
     RELU,
     ROW_STEP,
@@ -51,6 +53,7 @@ from ntklens.kernels.engines.fused.codes import (
     H,
     W,
 )
+from ntklens.kernels.engines.fused.hermite import hermite_row
 from ntklens.kernels.engines.fused.relu import gap_row, relu_row, times_row
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row, slide
 from ntklens.kernels.engines.fused.smooth import erf_row, gelu_row
@@ -90,6 +93,18 @@ def load_panel(ins, nngp, ntk, panel):
 
 @njit(**FAST)
 @no_type_check
+def tables_of(ins, y, marginals):
+    """Return where the tables' entries of row y of a map begin, and the steps of `hermite.hermite_row` in them."""
+    table_x, table_z, entry_x, entry_z = marginals[2:]
+    step = ins[POSITION_STEP]
+    of_x = at(table_x, (ins[X_START] + y * ins[ROW_STEP] * step) * entry_x)
+    of_z = at(table_z, (ins[Z_START] + y * ins[ROW_STEP]) * entry_z * LANES)
+    # In a flat map the blocks of lanes of one coefficient lie side by side.
+    return of_x, of_z, entry_x * step, LANES * (entry_z if step else 1), LANES * (1 if step else ins[W])
+
+
+@njit(**FAST)
+@no_type_check
 def nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch):
     """Apply a nonlinear function to a row, with its corrections in the precision of the scratch."""
     if ins[OP] == RELU:
@@ -105,12 +120,15 @@ def nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch):
 def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
     """Apply an activation or a normalisation to row y of a map, in place."""
     # x has one number per position, and z one vector. In a flat map the step is 0: one number of x for all blocks of z.
-    marginals_x, marginals_z = marginals
+    marginals_x, marginals_z = marginals[0], marginals[1]
     x_first = ins[X_START] + y * ins[ROW_STEP] * ins[POSITION_STEP]
     z_first = (ins[Z_START] + y * ins[ROW_STEP]) * LANES
     of_x, of_z = at(marginals_x, x_first), at(marginals_z, z_first)
     if ins[OP] == NORMALISE:
         times_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP])
+    elif ins[OP] == HERMITE:
+        table_x, table_z, step_x, step_z, term_z = tables_of(ins, y, marginals)
+        hermite_row(nngp_row, ntk_row, table_x, table_z, ins[W], step_x, step_z, term_z, int(c[PARITY]))
     elif ins[IN_FLOAT64]:
         nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[0])
     else:
@@ -223,7 +241,7 @@ def scale(ins, nngp, ntk, factors):
 @no_type_check
 def zonal(ins, c, nngp, ntk, marginals, scratch, factors):
     """Replace the inputs' covariance, on a flat map, by kernels that are series in the angle."""
-    dst, width, (std_x, std_z) = ins[DST] * LANES, ins[W], marginals
+    dst, width, std_x, std_z = ins[DST] * LANES, ins[W], marginals[0], marginals[1]
     # Three rows in the precision of the series: the gaps, later values of the series; products of deviations; and y.
     row = scratch[1]
     products, ys = at(row, width * LANES), at(row, 2 * width * LANES)

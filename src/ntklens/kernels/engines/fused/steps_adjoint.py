@@ -20,8 +20,12 @@ from ntklens.kernels.engines.fused.codes import (
     ERF_ADJOINT,
     FACTOR,
     GELU_ADJOINT,
+    HERMITE_ADJOINT,
+    IN_FLOAT64,
     LANES,
+    LEAD,
     OP,
+    PARITY,
     POSITION_STEP,
     RELU_ADJOINT,
     ROW_STEP,
@@ -36,9 +40,11 @@ from ntklens.kernels.engines.fused.codes import (
     H,
     W,
 )
+from ntklens.kernels.engines.fused.hermite import hermite_row_adjoint
 from ntklens.kernels.engines.fused.relu import relu_row_adjoint, times_row_adjoint
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row_adjoint, slide_adjoint
 from ntklens.kernels.engines.fused.smooth import erf_row_adjoint, gelu_row_adjoint
+from ntklens.kernels.engines.fused.steps import tables_of
 from ntklens.kernels.engines.fused.vectors import FAST, at
 
 
@@ -82,17 +88,28 @@ def window(ins, nngp, ntk, scratch):
 @no_type_check
 def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_marginals_bar, scratch):
     """Go back through an activation or a normalisation on row y, in place; `value` and `tangent` are K and Θ before it."""
-    marginals_x, marginals_z = marginals
+    marginals_x, marginals_z = marginals[0], marginals[1]
     x_first = ins[X_START] + y * ins[ROW_STEP] * ins[POSITION_STEP]
     z_first = (ins[Z_START] + y * ins[ROW_STEP]) * LANES
     of_x, of_z, bar = at(marginals_x, x_first), at(marginals_z, z_first), at(log_marginals_bar, x_first)
     step = ins[POSITION_STEP]
     if ins[OP] == RELU_ADJOINT:
         relu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, c[SLOPE], bar, scratch[1])
+    elif ins[OP] == ERF_ADJOINT and ins[IN_FLOAT64]:
+        erf_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[0])
     elif ins[OP] == ERF_ADJOINT:
-        erf_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)
+        erf_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[1])
+    elif ins[OP] == GELU_ADJOINT and ins[IN_FLOAT64]:
+        gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[0])
     elif ins[OP] == GELU_ADJOINT:
-        gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)
+        gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[1])
+    elif ins[OP] == HERMITE_ADJOINT:
+        table_x, table_z, step_x, step_z, term_z = tables_of(ins, y, marginals)
+        length = (marginals[4] - LEAD) // 2
+        hermite_row_adjoint(
+            nngp_row, ntk_row, value, tangent, table_x, table_z, ins[W], step_x, step_z, term_z,
+            length, int(c[PARITY]), bar, step,
+        )  # fmt: skip
     else:
         times_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)
 
@@ -135,7 +152,7 @@ def box(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, fused):
 @no_type_check
 def zonal(ins, nngp, ntk, marginals, log_marginals_bar, scratch, factors):
     """Go back through a series in the angle."""
-    dst, value, (std_x, std_z) = ins[DST] * LANES, ins[VALUE] * LANES, marginals
+    dst, value, std_x, std_z = ins[DST] * LANES, ins[VALUE] * LANES, marginals[0], marginals[1]
     zonal_row_adjoint(
         at(nngp, dst), at(ntk, dst), at(nngp, value), std_x, std_z, ins[W],
         factors, ins[TERMS], log_marginals_bar, scratch[0],

@@ -204,21 +204,38 @@ minimum = _function("llvm.minnum", 2)
 maximum = _function("llvm.maxnum", 2)
 
 
-@intrinsic
-def total(context: Any, vector: Any) -> Any:
-    """Return the sum over the lanes."""
+def _over_lanes(join: Callable[[Any, Any, Any], Any]) -> Any:
+    """Return a function from a vector to one number, by joining two lanes after the other.
+
+    Args:
+        join: (builder, a, b) -> the LLVM instruction.
+    """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        # Add the upper half to the lower one until one lane remains: a fixed order, and log2(LANES) instructions.
+        # Join the upper half to the lower one until one lane remains: a fixed order, and log2(LANES) instructions.
         value, width = args[0], LANES
         while width > 1:
             width //= 2
             halves = [ir.Constant(ir.VectorType(_INT, width), list(range(s, s + width))) for s in (0, width)]
             low, high = (builder.shuffle_vector(value, value, lanes) for lanes in halves)
-            value = builder.fadd(low, high, flags=_FLAGS)
+            value = join(builder, low, high)
         return builder.extract_element(value, ir.Constant(_INT, 0))
 
-    return vector.dtype(vector), generate
+    def function(context: Any, vector: Any) -> Any:
+        return vector.dtype(vector), generate
+
+    return intrinsic(function)
+
+
+def _chosen(op: str) -> Callable[[Any, Any, Any], Any]:
+    """Return a join that takes the lane for which a comparison with the other is true."""
+    return lambda builder, a, b: builder.select(builder.fcmp_ordered(op, a, b, flags=_FLAGS), a, b)
+
+
+total = _over_lanes(lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS))
+"""The sum over the lanes."""
+largest, smallest = _over_lanes(_chosen(">")), _over_lanes(_chosen("<"))
+"""The largest and the smallest of the lanes."""
 
 
 def polynomial(single: Sequence[float], double: Sequence[float]) -> Any:

@@ -83,11 +83,15 @@ def step(ins, c, nngp, ntk, marginals, scratch, panel, x, z, factors, channels, 
 
 @njit(**INLINE)
 @no_type_check
-def inputs_of(row, block, panel, x, z, marginals_x, marginals_z):
-    """Return pointers to what the program reads of an item: marginals of both sides, panel, pixels of x and of z."""
+def inputs_of(row, block, panel, x, z, marginals_x, marginals_z, table_x, table_z):
+    """Return what the program reads of an item: marginals and tables of both sides, panel, pixels of x and of z."""
     marginals = (
         at(pointer(marginals_x), row * marginals_x.shape[1]),
         at(pointer(marginals_z), block * marginals_z.shape[1]),
+        at(pointer(table_x), row * table_x.shape[1] * table_x.shape[2]),
+        at(pointer(table_z), block * table_z.shape[1] * table_z.shape[2]),
+        table_x.shape[2],
+        table_z.shape[2] // LANES,
     )
     item_panel = at(pointer(panel), (row * panel.shape[1] + block) * panel.shape[2])
     item_x = at(pointer(x), row * x.shape[1] * x.shape[2])
@@ -98,7 +102,7 @@ def inputs_of(row, block, panel, x, z, marginals_x, marginals_z):
 @njit(**FAST)
 @no_type_check
 def run(
-    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, nngp_space, ntk_space,
+    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, table_x, table_z, nngp_space, ntk_space,
     nngp_out, ntk_out, stride, columns,
 ):  # fmt: skip
     """Run the program for each item and write its results into the matrices.
@@ -113,6 +117,8 @@ def run(
         z: (blocks, C, positions * LANES).
         marginals_x: (n1, marginal_size) float64: standard deviations, or inverse ones for NORMALISE.
         marginals_z: (blocks, marginal_size * LANES) float64, likewise of z.
+        table_x: (n1, table_size, entry) float64: entries of the tables of Hermite coefficients.
+        table_z: (blocks, table_size, entry * LANES) float64, likewise of z; of flat maps, the entries of all lanes.
         nngp_space: work space of K, (size * LANES,) float64.
         ntk_space: work space of Θ, likewise in its dtype.
         nngp_out: the rows of the matrix one after the other; empty where K is not wanted.
@@ -127,7 +133,9 @@ def run(
     dst, entries = last[DST] * LANES, last[H] * last[W] * LANES
     for item in range(len(items)):
         row, block = items[item, 0], items[item, 1]
-        marginals, item_panel, item_x, item_z = inputs_of(row, block, panel, x, z, marginals_x, marginals_z)
+        marginals, item_panel, item_x, item_z = inputs_of(
+            row, block, panel, x, z, marginals_x, marginals_z, table_x, table_z
+        )
         n = 0
         while n < len(code):
             ins, c = at(pointer(code), n * COLUMNS), at(pointer(constants), n * CONSTANTS)
@@ -146,8 +154,8 @@ def run(
 @njit(**FAST)
 @no_type_check
 def run_adjoint(
-    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, weights, of_ntk, nngp_space, ntk_space,
-    x_bar, log_marginals_bar, panel_bar,
+    items, code, constants, factors, panel, x, z, marginals_x, marginals_z, table_x, table_z, weights, of_ntk,
+    nngp_space, ntk_space, x_bar, log_marginals_bar, panel_bar,
 ):  # fmt: skip
     """Run the program of a gradient for each item, and add its results to the cotangents of x.
 
@@ -161,6 +169,8 @@ def run_adjoint(
         z: as in `run`.
         marginals_x: as in `run`.
         marginals_z: as in `run`.
+        table_x: as in `run`, with the coefficients' growth.
+        table_z: as in `run`.
         weights: (m, entries) float64, the cotangents of the output.
         of_ntk: whether they are cotangents of Θ; otherwise they are of K.
         nngp_space: as in `run`, for values of K and for K̄.
@@ -174,7 +184,9 @@ def run_adjoint(
     channels, positions = x.shape[1], x.shape[2]
     for item in range(len(items)):
         row, block, slot = items[item, 0], items[item, 1], items[item, 2]
-        marginals, item_panel, item_x, item_z = inputs_of(row, block, panel, x, z, marginals_x, marginals_z)
+        marginals, item_panel, item_x, item_z = inputs_of(
+            row, block, panel, x, z, marginals_x, marginals_z, table_x, table_z
+        )
         item_weights = at(pointer(weights), item * weights.shape[1])
         item_x_bar = at(pointer(x_bar), slot * x_bar.shape[1] * x_bar.shape[2])
         item_log_bar = at(pointer(log_marginals_bar), slot * log_marginals_bar.shape[1])

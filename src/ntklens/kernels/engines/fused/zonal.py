@@ -206,6 +206,7 @@ def _program(instructions: list[tuple[list[int], list[float]]], coefficients: li
         size=int(code[:, codes.DST].max()) + FLAT_WIDTH,
         marginals={(0, None): 0},  # the standard deviations of the inputs themselves
         marginal_size=1,
+        table_size=0,
         width=FLAT_WIDTH,
     )
 
