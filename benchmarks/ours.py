@@ -32,9 +32,10 @@ SECONDS = 3.0
 """After so many seconds no further turn is begun."""
 TURNS = 7
 """Most turns."""
-MOST_SECONDS = 60.0
-"""Longest call; of a convolutional network that takes longer, FEW images are measured."""
 FEW = (2, 8)
+"""Images of a small call, on which a network that no fast engine runs is measured."""
+MOST_SECONDS = 2.0
+"""Longest small call of other networks."""
 
 
 def call(kernel: Any, work: dict[str, Any], n1: int, n2: int | None) -> Callable[[], torch.Tensor]:
@@ -81,8 +82,8 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     kernel = nl.analytic_kernel(network(work["network"], work["d"], work["activation"]), b_std=work["b_std"])
     call(kernel, work, 2, 2 if work["gradient"] else None)()
     large = work["large"]
-    # Networks that no fast engine runs take minutes: they are measured on few images, as times are told per pair.
-    if not work["d"] and seconds_of(call(kernel, work, *FEW)) / math.prod(FEW) * n1 * n2 > MOST_SECONDS:
+    # Networks that no fast engine runs would take minutes or hours on all images; times are told per pair.
+    if not work["d"] and n1 * n2 > math.prod(FEW) and seconds_of(call(kernel, work, *FEW)) > MOST_SECONDS:
         (n1, n2), large = FEW, None
     works = {"work": call(kernel, work, n1, n2)}
     reset_peak()
