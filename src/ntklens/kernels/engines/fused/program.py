@@ -35,6 +35,9 @@ class Program:
         marginals: the marginals that are read, with the index of each one's first entry among all marginals of an input.
         marginal_size: number of all marginals of an input.
         width: positions of the output map.
+        parts: where parts of the code begin that share nothing but what they leave in `sums`, then the rest that needs all
+            of them; empty where the code is one piece.
+        sums: address of the parts' pairs of sums, side by side.
     """
 
     code: NDArray[np.int64]
@@ -44,6 +47,8 @@ class Program:
     marginals: dict[Marginal, int]
     marginal_size: int
     width: int
+    parts: tuple[int, ...] = ()
+    sums: int = 0
 
     def __str__(self) -> str:
         return "\n".join(map(_line, self.code.tolist(), self.constants.tolist()))
