@@ -6,6 +6,7 @@ The table is `benchmarks.kernels_beside_peer`, the comparison `benchmarks.compar
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     restrict_to(options.threads)
+    for ends in (signal.SIGINT, signal.SIGTERM):  # shells let background jobs ignore the first
+        signal.signal(ends, signal.default_int_handler)
     try:
         if options.compare is not None:
             compare.run(works, options.compare, options.rounds, options.threads)
