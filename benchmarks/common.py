@@ -24,22 +24,34 @@ def images(n: int, *shape: int) -> torch.Tensor:
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(n))
 
 
-def network(name: str, d: int | None) -> nn.Module:
+class Erf(nn.Module):
+    """The error function as a layer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply it to every number."""
+        return torch.erf(x)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "erf": Erf, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+def network(name: str, d: int | None, activation: str = "relu") -> nn.Module:
     """Build a network by name: "fc3" for three hidden layers on d inputs, or a convolutional one (d is None).
 
     The widths are small, because the infinite-width kernel depends on the operations alone. `peer.network` and
     `peer_empirical` build the twins of these networks in the peer's own language.
     """
+    act = ACTIVATIONS[activation]
     if d is not None:
         depth = int(name[2:])
-        hidden = [m for i in range(depth) for m in (nn.Linear(d if i == 0 else 8, 8), nn.ReLU())]
+        hidden = [m for i in range(depth) for m in (nn.Linear(d if i == 0 else 8, 8), act())]
         return nn.Sequential(*hidden, nn.Linear(8, 1))
-    # c: a 3x3 convolution with a ReLU; p: 2x2 average pooling.
+    # c: a 3x3 convolution with an activation; p: 2x2 average pooling.
     plan = {"conv5": "ccccc", "gap4": "cccc", "myrtle5": "ccpcpcp"}[name]
     layers: list[nn.Module] = []
     channels = 3
     for kind in plan:
-        layers += [nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU()] if kind == "c" else [nn.AvgPool2d(2)]
+        layers += [nn.Conv2d(channels, 8, 3, padding=1), act()] if kind == "c" else [nn.AvgPool2d(2)]
         channels = 8
     if name == "conv5":
         head = [nn.Flatten(), nn.Linear(8192, 1)]

@@ -56,6 +56,13 @@ def graph(name: str) -> Graph:
     return analytic_kernel(nn.Sequential(*layers()), b_std=0.1).graph(shape)
 
 
+def pooled_graph() -> Graph:
+    """A chain of layers before a global pooling: the program of each offset is one of its own."""
+    layers = [conv(2, padding=1), nn.ReLU(), conv(4, padding=1), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+    return analytic_kernel(net, b_std=0.1).graph((2, 6, 6))
+
+
 def deep_graph() -> Graph:
     """A network without biases, which is a series in the angle."""
     hidden = [layer for i in range(4) for layer in (nn.Linear(9 if i == 0 else 4, 4), nn.ReLU())]

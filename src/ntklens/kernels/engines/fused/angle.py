@@ -14,8 +14,9 @@ from typing import no_type_check
 from numba import njit
 
 from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.loops import add_lanes
 from ntklens.kernels.engines.fused.relu import angle_over_root, gap_row
-from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at, convert, full, load, select, sqrt, store, total
+from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at, convert, full, load, select, sqrt, store
 
 TOGETHER = 4
 """Positions whose series are summed side by side, so that the steps of one recurrence need not wait for one another.
@@ -141,5 +142,5 @@ def zonal_row_adjoint(nngp, ntk, value, std_x, std_z, width, c, n_terms, log_std
         k = load(value, i)
         w = load(nngp, i) + convert(load(ntk, i), k)
         k_bar = w * load(slopes, i)
-        log_std_bar[0] += total(w * load(series, i) * (std_x[0] * load(std_z, i)) - k * k_bar)
+        add_lanes(log_std_bar, 0, 1.0, w * load(series, i) * (std_x[0] * load(std_z, i)) - k * k_bar)
         store(nngp, i, k_bar)

@@ -224,9 +224,9 @@ INSTRUCTIONS: dict[int, Instruction] = {
     ),
     MEAN: Instruction(
         "MEAN",
-        reads="SRC, as REDUCE has left it",
-        writes="DST: a map of one position, FACTOR times the two sums",
-        columns=("DST", "SRC", *_MAP),
+        reads="SRC: IN_H pairs of sums side by side, as REDUCE has left them",
+        writes="DST: a map of one position, FACTOR times the two totals",
+        columns=("DST", "SRC", *_MAP, "IN_H"),
         constants=("FACTOR",),
     ),
     # A whole network at once

@@ -14,6 +14,7 @@ import torch
 from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.coefficients import Smooth, has_series, parity
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
+from ntklens.kernels.engines.fused.means import SUMS, Mean
 from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, instruction
 from ntklens.kernels.engines.fused.space import Space
@@ -83,6 +84,7 @@ class Compiler:
         marginals: the index of each marginal's first entry among those of an input.
         marginal_size: the number of an input's marginals.
         table_size: the number of those with entries in the tables of Hermite coefficients, which come first.
+        means: the sums of every mean over positions.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -101,6 +103,7 @@ class Compiler:
         self.marginals: dict[Marginal, int] = {}
         self.marginal_size = 0
         self.table_size = 0
+        self.means: dict[Key, Mean] = {}
 
     def program(self) -> Program:
         """Order the instructions and give every map its address."""
@@ -128,6 +131,7 @@ class Compiler:
         for row, following in pairwise(self.code):
             if is_fusible(row, following):
                 row[codes.FUSED] = 1
+        divided = next((mean for mean in self.means.values() if mean.parts), None)
         return Program(
             code=np.array(self.code, np.int64),
             constants=np.array(self.constants),
@@ -137,6 +141,8 @@ class Compiler:
             marginal_size=self.marginal_size,
             table_size=self.table_size,
             width=FLAT_WIDTH if self.flat else 1,
+            parts=divided.parts if divided else (),
+            sums=divided.sums if divided else 0,
         )
 
     # Order
@@ -198,7 +204,7 @@ class Compiler:
     def _size(self, key: Key) -> int:
         """Return the positions that the map takes in the work space."""
         h, w = self._shape(key)
-        return max(h * w, 2)  # REDUCE keeps the sums of K and Θ side by side, also in a map of one position
+        return h * w
 
     def _address(self, key: Key) -> int:
         """Return the map's address, a new one if it has none yet."""
@@ -308,20 +314,27 @@ class Compiler:
     def _accumulate(self, key: Key, source: Key) -> None:
         """Add one source to a pooled map or to a mean, and mark it as read."""
         operation = self.graph.nodes[key[0]].operation
-        is_first = key not in self.addresses
         if isinstance(operation, AveragePool):
-            if is_first:
+            if key not in self.addresses:
                 self._add(codes.ZERO, dst=self._address(key), **self._extent(key))
             # The pooled map Δ is a sum over shifts e of the source maps stride Δ + e.
             self._slide(key, source, operation.window, pool_shift(operation, key, source), (), adds=True)
         else:
-            # A mean over all positions is a mean over all entries of all maps: one sum, whatever the offset.
-            in_h, in_w = self._shape(source)
-            address = self._address(key)
-            self._add(
-                codes.REDUCE, dst=address, src=self.addresses[source], in_h=in_h, in_w=in_w, adds=int(not is_first)
-            )
+            self._add_to_mean(key, source)
         self._mark_read(source)
+        if key in self.means:
+            self.means[key].cut = len(self.code), not self.addresses
+
+    def _add_to_mean(self, key: Key, source: Key) -> None:
+        """Add one source to the sums of a mean: it is over all entries of all maps, whatever the offset."""
+        if key not in self.means:
+            shapes = [self._shape(each) for each in self.sources(key)]
+            pairs = min(SUMS, len(shapes))
+            self.means[key] = Mean(self.space.allocate(2 * pairs), pairs, sum(h * w for h, w in shapes))
+        mean, (in_h, in_w) = self.means[key], self._shape(source)
+        pair, begins = mean.add(in_h * in_w)
+        columns = {"dst": mean.sums + 2 * pair, "in_h": in_h, "in_w": in_w, "adds": int(not begins)}
+        self._add(codes.REDUCE, src=self.addresses[source], **columns)
 
     def _finish_pool(self, dst: int, key: Key, operation: AveragePool) -> None:
         """Divide the sum at an address by the number of pairs of window places that it is over."""
@@ -341,8 +354,10 @@ class Compiler:
             if dst != src:
                 self._add(codes.AFFINE, IDENTITY, dst=dst, src=src, **self._extent(key))
             return
-        dst = self._address(key)
-        self._add(codes.MEAN, (mean_factor(self.graph, node),), dst=dst, src=dst, **self._extent(key))
+        mean, factor = self.means[key], mean_factor(self.graph, node)
+        pairs = len(mean.begun)
+        self._add(codes.MEAN, (factor,), dst=self._address(key), src=mean.sums, in_h=pairs, **self._extent(key))
+        self.space.release(mean.sums, 2 * mean.pairs)
 
     def _sum(self, key: Key, sources: list[Key]) -> None:
         dst, src = self._replace(key, sources[0])
@@ -399,8 +414,7 @@ ADJOINTS = {
 def mean_factor(graph: Graph, node: Node) -> float:
     """Return 1 over the number of pairs of positions of a mean: all (p, p') of a pooling, all (p, p) of a flattening."""
     h, w = graph.nodes[node.inputs[0]].size
-    pairs = (h * w) ** 2 if isinstance(node.operation, GlobalPool) else h * w
-    return 1 / pairs
+    return 1 / ((h * w) ** 2 if isinstance(node.operation, GlobalPool) else h * w)
 
 
 def pool_shift(operation: AveragePool, key: Key, source: Key) -> Offset:

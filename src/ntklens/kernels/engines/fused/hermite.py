@@ -24,6 +24,7 @@ from typing import no_type_check
 from numba import njit
 
 from ntklens.kernels.engines.fused.codes import LANES, LEAD
+from ntklens.kernels.engines.fused.loops import add_lanes
 from ntklens.kernels.engines.fused.vectors import (
     FAST,
     INLINE,
@@ -36,7 +37,6 @@ from ntklens.kernels.engines.fused.vectors import (
     select,
     smallest,
     store,
-    total,
 )
 
 
@@ -147,6 +147,6 @@ def hermite_row_adjoint(
             growth, steeper = c * e0, e0 + 2.0 * (w * e1)
         derivative = slope * inverse
         share = convert(theta_bar * load(tangent, i), k) * inverse
-        log_std_bar[p * step] += total(k_bar * growth + share * steeper)
+        add_lanes(log_std_bar, p * step, 1.0, k_bar * growth + share * steeper)
         store(nngp, i, k_bar * derivative + share * (bend * inverse))
         store(ntk, i, theta_bar * convert(derivative, theta_bar))

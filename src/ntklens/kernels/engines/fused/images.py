@@ -26,6 +26,15 @@ from ntklens.kernels.engines.fused.layout import (
     run_adjoint,
     with_table,
 )
+from ntklens.kernels.engines.fused.packed import (
+    can_pack,
+    can_pack_gradient,
+    fill_packed,
+    is_divided,
+    packed_gradient,
+    pairs_of,
+    run_parts,
+)
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import Task, in_threads, threads
 from ntklens.kernels.rules.graph import Graph
@@ -37,6 +46,8 @@ _INPUTS_PER_PART = _ITEMS_PER_TASK * codes.LANES
 """Inputs are laid out in multiples of this, so that the order of summation does not depend on the memory limit."""
 _GRADIENT_ROWS_PER_TASK = 8
 """Most rows of a gradient's task: the sums that it adds to stay in the cache, too."""
+_FULL = 0.9
+"""Share of the lanes that must have a pair; else pairs are packed, where the program allows for it."""
 _MARGINAL_INPUTS = 128
 """Inputs whose variances are computed at a time."""
 _TAPED_INPUTS = 64
@@ -94,7 +105,7 @@ class ImagePairs:
                 pairs = len(side1.pixels) * len(side2.pixels) / (2 if is_symmetric else 1)
                 # Rounding must not carry the last share beyond 1.
                 part = progress.part(done / total, min(pairs / total, 1 - done / total))
-                _fill_part(program, side1, _in_lanes(side2), targets, dtype, is_symmetric, part)
+                _fill_part(program, side1, side2, targets, dtype, is_symmetric, part)
                 done += pairs
         return beyond
 
@@ -127,12 +138,18 @@ class ImagePairs:
             n = len(x)
             pixels_bar, marginals_bar = np.zeros(side1.pixels.shape), np.zeros(side1.marginals.shape)
             for left in range(0, len(x2), step):
-                side2 = _in_lanes(self._side(program, x2[left : left + step], dtype, room, codes.LANES))
+                side2 = self._side(program, x2[left : left + step], dtype, room, codes.LANES)
                 side2.note(beyond.second[left : left + step])
                 seeds = weights[top : top + n, left : left + step]
                 if side2.beyond is not None:
                     seeds = seeds.masked_fill(torch.from_numpy(side2.beyond), 0)
                 part = progress.part((top * len(x2) + n * left) / pairs, seeds.numel() / pairs)
+                if can_pack_gradient(program, side1, len(x2)):
+                    of_pairs = seeds.to(torch.float64).numpy()
+                    bars = packed_gradient(program, side1, side2, of_pairs, kind == "ntk", dtype, part)
+                    pixels_bar, marginals_bar = bars
+                    continue
+                side2 = _in_lanes(side2)
                 # Columns beyond the last input fill its block of lanes; their weight is 0.
                 padded = torch.nn.functional.pad(seeds, (0, -seeds.shape[1] % codes.LANES)).to(torch.float64)
                 cotangents = padded.reshape(n, -1, codes.LANES).contiguous().numpy()
@@ -211,14 +228,25 @@ def _fill_part(
     is_symmetric: bool,
     progress: Progress,
 ) -> None:
-    """Fill the matrices of two laid-out batches; of one with itself, the blocks that reach above the diagonal."""
+    """Fill the matrices of two batches; of one with itself, the blocks that reach above the diagonal."""
+    n, blocks = len(side1.pixels), -(-len(side2.pixels) // codes.LANES)
+    rows_of = [min(n, (block + 1) * codes.LANES) if is_symmetric else n for block in range(blocks)]
+    items = sum(rows_of)
+    pairs = n * (n + 1) // 2 if is_symmetric else n * len(side2.pixels)
+    if pairs < _FULL * codes.LANES * items and can_pack(program, side1):
+        chosen = pairs_of(n, len(side2.pixels), is_symmetric=is_symmetric)
+        fill_packed(program, side1, side2, chosen, targets, dtype, progress)
+        return
+    side2 = _in_lanes(side2)
+    if is_divided(program, items):
+        grid = np.array([(row, block) for block, last in enumerate(rows_of) for row in range(last)], np.int64)
+        run_parts(program, grid, side1, side2, targets, dtype, progress)
+        return
     tasks: list[Task] = []
-    n = len(side1.pixels)
-    for block in range(len(side2.pixels)):  # a block of columns stays in the cache while rows pass by
-        last = min(n, (block + 1) * codes.LANES) if is_symmetric else n
+    for block, last in enumerate(rows_of):  # a block of columns stays in the cache while rows pass by
         for start in range(0, last, _ITEMS_PER_TASK):
-            items = np.array([(row, block) for row in range(start, min(start + _ITEMS_PER_TASK, last))], np.int64)
-            tasks.append((len(items), partial(run, program, items, NO_PANEL, side1, side2, dtype, targets)))
+            some = np.array([(row, block) for row in range(start, min(start + _ITEMS_PER_TASK, last))], np.int64)
+            tasks.append((len(some), partial(run, program, some, NO_PANEL, side1, side2, dtype, targets)))
     in_threads(tasks, progress)
 
 

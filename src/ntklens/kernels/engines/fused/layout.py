@@ -25,6 +25,8 @@ from ntklens.kernels.rules.operations import Normalise
 
 Array = NDArray[np.float64]
 
+NO_SUMS: Array = np.zeros((1, 1, 1))
+"""In the place of the sums of a program's parts, where the whole of it is run."""
 NO_PANEL: Array = np.zeros((1, 1, 1))
 """In the place of a panel of covariances, for programs with positions, which compute their own."""
 NO_TABLE: Array = np.zeros((1, 0, LANES))
@@ -55,8 +57,10 @@ class Side:
     """One side of the pairs: the rows x, or the columns z in the layout of the lanes.
 
     Attributes:
-        pixels: (n, C, positions), or (blocks, C, positions * LANES).
-        marginals: (n, m) or (blocks, m * LANES), the standard deviations that the program reads, float64.
+        pixels: (n, C, positions), or (blocks, C, positions * LANES); of rows x that are packed in lanes (see `packed`),
+            (items, C, positions, LANES).
+        marginals: (n, m) or (blocks, m * LANES), the standard deviations that the program reads, float64; of packed rows,
+            (items, m, 1, LANES).
         table: (n, t, entry) or (blocks, t, entry * LANES), the Hermite coefficients at the first t marginals.
         beyond: (n,), which inputs have a marginal without coefficients; None where none has.
     """
@@ -182,6 +186,8 @@ def run(
     z: Side,
     dtype: torch.dtype,
     matrices: Mapping[Kind, Tensor],
+    part: int | None = None,
+    sums: Array = NO_SUMS,
 ) -> None:
     """Write a program's results for some items (row, block) into the matrices.
 
@@ -193,6 +199,9 @@ def run(
         z: the columns; the last block may reach beyond the matrices.
         dtype: of Θ's arithmetic and of the matrices.
         matrices: (rows, columns) for each kind that is wanted.
+        part: the part of the program that is run, which writes its place of the sums alone; the number of parts for the
+            rest of the code, which reads them; None for the whole code.
+        sums: (items, parts, 2 * LANES).
     """
     # Numba writes through flat arrays and a stride, because the matrices may be parts of larger ones.
     flat = {kind: matrix.as_strided((_extent(matrix),), (1,)).numpy() for kind, matrix in matrices.items()}
@@ -200,7 +209,11 @@ def run(
     first = next(iter(matrices.values()))
     spaces = _work_spaces(program, dtype)
     targets = flat.get("nngp", nothing), flat.get("ntk", nothing)
-    vm.run(items, *_arrays(program, panel, x, z), *spaces, *targets, first.stride(0), first.shape[1])
+    cuts = [0, len(program.code)] if part is None else [*program.parts, len(program.code)][part : part + 2]
+    place = np.array([part or 0, program.sums], np.int64)
+    vm.run(
+        items, *_arrays(program, panel, x, z), *spaces, *targets, first.stride(0), first.shape[1], *cuts, sums, place
+    )  # fmt: skip
 
 
 def run_adjoint(
@@ -226,13 +239,13 @@ def run_adjoint(
         dtype: of Θ's arithmetic.
 
     Returns:
-        Cotangents of the pixels (slots, C, positions), empty for a dense program; of the marginals (slots, m); and of the
+        Cotangents of the pixels (slots, C, positions), empty for a dense program; of the marginals (slots, m), both with
+        lanes where the rows are packed; and of the
         inputs' covariances (n, entries), empty for a program with positions and overwritten by this thread's next run.
     """
     entries, slots = program.width * codes.LANES, int(items[:, 2].max()) + 1
-    _, channels, positions = x.pixels.shape
-    pixels_bar = np.zeros((slots, channels, positions))
-    marginals_bar = np.zeros((slots, program.marginal_size))
+    pixels_bar = np.zeros((slots, *x.pixels.shape[1:]))
+    marginals_bar = np.zeros((slots, *x.marginals.shape[1:]))
     k_bar = work_space("k_bar", len(items) * entries if program.width > 1 else 0, np.float64).reshape(-1, entries)
     arrays, spaces = _arrays(program, panel, x, z), _work_spaces(program, dtype)
     vm.run_adjoint(items, *arrays, weights, ntk, *spaces, pixels_bar, marginals_bar, k_bar)

@@ -7,7 +7,7 @@ from typing import no_type_check
 from numba import njit
 
 from ntklens.kernels.engines.fused.codes import LANES
-from ntklens.kernels.engines.fused.vectors import FAST, convert, full, load, store, total
+from ntklens.kernels.engines.fused.vectors import FAST, INLINE, convert, full, load, share_of, store
 
 
 @njit(**FAST)
@@ -53,6 +53,13 @@ def add(dst, src, n):
     """Add src to dst."""
     for i in range(0, n * LANES, LANES):
         store(dst, i, load(dst, i) + load(src, i))
+
+
+@njit(**INLINE)
+@no_type_check
+def add_lanes(sums, i, factor, value):
+    """Add to the number i of `sums` a factor times the sum over a vector's lanes; or to the vector i, lane by lane."""
+    sums[i] = sums[i] + factor * share_of(value, sums)
 
 
 @njit(**FAST)
@@ -136,4 +143,4 @@ def gram_row_adjoint(x_bar, nngp, z, width, channels, positions):
         i = p * LANES
         value = share * load(nngp, i)
         for c in range(channels):
-            x_bar[c * positions + p] += total(value * convert(load(z, c * positions * LANES + i), value))
+            add_lanes(x_bar, c * positions + p, 1.0, value * convert(load(z, c * positions * LANES + i), value))

@@ -39,6 +39,9 @@ class Program:
         marginal_size: number of all marginals of an input.
         table_size: how many of them, from the first on, have entries in the tables of Hermite coefficients.
         width: positions of the output map.
+        parts: where parts of the code begin that share nothing but what they leave in `sums`, then the rest that needs all
+            of them; empty where the code is one piece.
+        sums: address of the parts' pairs of sums, side by side.
     """
 
     code: NDArray[np.int64]
@@ -49,6 +52,8 @@ class Program:
     marginal_size: int
     table_size: int
     width: int
+    parts: tuple[int, ...] = ()
+    sums: int = 0
 
     def __str__(self) -> str:
         return "\n".join(map(_line, self.code.tolist(), self.constants.tolist()))

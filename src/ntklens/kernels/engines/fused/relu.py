@@ -22,6 +22,7 @@ from typing import no_type_check
 from numba import njit
 
 from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.loops import add_lanes
 from ntklens.kernels.engines.fused.vectors import (
     FAST,
     INLINE,
@@ -35,7 +36,6 @@ from ntklens.kernels.engines.fused.vectors import (
     select,
     sqrt,
     store,
-    total,
 )
 from ntklens.kernels.rules.safe import COINCIDENT
 
@@ -176,7 +176,7 @@ def relu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, slope
         s, angle, share = std_x[p * step] * load(std_z, i), convert(load(angles, i), k), convert(load(shares, i), k)
         # Where a variance vanishes so does K, and what has a derivative of E[φφ] is a K.
         derivative = select(s > 0.0, select(k < 0.0, angle + slope, top - angle), full(k, slope))
-        log_std_bar[p * step] += total(k_bar * (convert(load(sines, i), k) * s) - share * k)
+        add_lanes(log_std_bar, p * step, 1.0, k_bar * (convert(load(sines, i), k) * s) - share * k)
         store(nngp, i, k_bar * derivative + share)
 
 
@@ -199,6 +199,6 @@ def times_row_adjoint(nngp, ntk, value, tangent, factor_x, factor_z, width, step
         i = p * LANES
         s, k_bar, theta_bar = factor_x[p * step] * load(factor_z, i), load(nngp, i), load(ntk, i)
         share = s * (k_bar * load(value, i) + convert(theta_bar * load(tangent, i), s))
-        log_factor_bar[p * step] += total(share)
+        add_lanes(log_factor_bar, p * step, 1.0, share)
         store(nngp, i, k_bar * s)
         store(ntk, i, theta_bar * convert(s, theta_bar))

@@ -24,6 +24,7 @@ from typing import no_type_check
 from numba import njit
 
 from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.loops import add_lanes
 from ntklens.kernels.engines.fused.vectors import (
     FAST,
     INLINE,
@@ -33,7 +34,6 @@ from ntklens.kernels.engines.fused.vectors import (
     polynomial,
     sqrt,
     store,
-    total,
 )
 
 # Printed by tools/make_arc_polynomials.py: arctan t = t ARCTAN(2 t² - 1).
@@ -56,8 +56,10 @@ arctan_over_t = polynomial(_ARCTAN_32, _ARCTAN_64)
 @njit(**INLINE)
 @no_type_check
 def _root(std_x, z, scale):
-    """Return 1 / sqrt((1 + scale q) (1 + scale p)) for the standard deviations of x, a number, and of z, a vector."""
-    return 1.0 / sqrt((1.0 + scale * std_x * std_x) * (1.0 + scale * (z * z)))
+    """Return 1 / sqrt((1 + scale q) (1 + scale p)) for the standard deviations of x and of z."""
+    # a b as a + (b - 1) a: a product of two sums could be contracted in two ways, by which packed pairs would differ.
+    of_x = 1.0 + scale * std_x * std_x
+    return 1.0 / sqrt(of_x + (scale * (z * z)) * of_x)
 
 
 @njit(**INLINE)
@@ -136,7 +138,7 @@ def erf_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_st
         slope = (4.0 / math.pi) * (convert(root, like) * inverse)
         steep = convert(convert(theta_bar * load(tangent, i), like) * slope * (inverse * inverse), k)
         bent = convert(inverse, k) * c
-        log_std_bar[p * step] -= share * total((2.0 / math.pi) * (k_bar * bent) + steep)
+        add_lanes(log_std_bar, p * step, -1.0 * share, (2.0 / math.pi) * (k_bar * bent) + steep)
         store(nngp, i, k_bar * convert(slope, k) + 2.0 * (steep * c * root))
         store(ntk, i, theta_bar * convert(slope, theta_bar))
 
@@ -195,6 +197,6 @@ def gelu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_s
         in_k = density * (1.0 + factor + (k * k * square) * (factor + 2.0 * e + 2.0 * (mixed * square)))
         in_q = change * square - (2.0 / (a * a) + 0.5 / a) - (b * square) * (0.5 * factor + mixed * square)
         weight = convert(theta_bar * load(tangent, i), k)
-        log_std_bar[p * step] += 2.0 * q * total(k_bar * in_value + weight * (k * density * in_q))
+        add_lanes(log_std_bar, p * step, 2.0 * q, k_bar * in_value + weight * (k * density * in_q))
         store(nngp, i, k_bar * slope + weight * in_k)
         store(ntk, i, theta_bar * convert(slope, theta_bar))

@@ -214,8 +214,10 @@ def reduce(ins, nngp, ntk):
 @njit(**FAST)
 @no_type_check
 def mean(ins, c, nngp, ntk):
-    """Multiply the two sums of `reduce` by a constant and write them as a map of one position."""
+    """Add up the pairs of sums of `reduce`, multiply by a constant and write a map of one position."""
     dst, src = ins[DST] * LANES, ins[SRC] * LANES
+    for part in range(1, ins[IN_H]):
+        loops.add(at(nngp, src), at(nngp, src + 2 * part * LANES), 2)
     for i in range(LANES):
         ntk[dst + i] = c[FACTOR] * nngp[src + LANES + i]
         nngp[dst + i] = c[FACTOR] * nngp[src + i]

@@ -47,6 +47,10 @@ _SUFFIX = {types.float32: "f32", types.float64: "f64"}
 _INT = ir.IntType(32)
 
 
+VECTOR_AXES = 4
+"""Axes of an array whose last one has LANES numbers, one of each pair: inputs, channels, positions, lanes."""
+
+
 class Vector(types.Type):
     """Numba's type of LANES numbers, or of the truth values of a comparison."""
 
@@ -84,14 +88,35 @@ def _lifted(builder: Any, sig: Any, args: Any) -> list[Any]:
 # Memory
 
 
+class VectorPointer(types.Type):
+    """Numba's type of a pointer whose elements are vectors.
+
+    Where it stands in the place of a pointer to numbers, as for the side x of packed pairs, p[i] is a vector and `at` goes
+    on by vectors, so that one source text serves both.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"VectorPointer({dtype})")
+
+
+@register_model(VectorPointer)
+class _PointerModel(models.PrimitiveModel):
+    """Tells Numba that it is LLVM's pointer to the first number of the first vector."""
+
+    def __init__(self, manager: Any, kind: VectorPointer) -> None:
+        super().__init__(manager, kind, _ELEMENTS[kind.dtype].as_pointer())
+
+
 @intrinsic
 def pointer(context: Any, array: Any) -> Any:
-    """Return the pointer to the first element of an array."""
+    """Return the pointer to the first element of an array; to its first vector for arrays of four axes."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return context.make_array(sig.args[0])(context, builder, args[0]).data
 
-    return types.CPointer(array.dtype)(array), generate
+    kind = VectorPointer if array.ndim == VECTOR_AXES else types.CPointer
+    return kind(array.dtype)(array), generate
 
 
 @intrinsic
@@ -99,13 +124,53 @@ def at(context: Any, start: Any, n: Any) -> Any:
     """Return the pointer that is n elements further."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.gep(args[0], [args[1]])
+        return builder.gep(args[0], [_numbers(builder, sig.args[0], args[1])])
 
     return start(start, types.intp), generate
 
 
+def _numbers(builder: Any, kind: Any, n: Any) -> Any:
+    """Return how many numbers n elements of a pointer are."""
+    return builder.mul(n, ir.Constant(n.type, LANES)) if isinstance(kind, VectorPointer) else n
+
+
 def _vector_at(builder: Any, dtype: Any, start: Any, n: Any) -> Any:
     return builder.bitcast(builder.gep(start, [n]), _vector(dtype).as_pointer())
+
+
+@infer_global(operator.getitem)
+class _ReadVector(AbstractTemplate):
+    @no_type_check
+    def generic(self, args, keywords):
+        if isinstance(args[0], VectorPointer) and isinstance(args[1], types.Integer):
+            return signature(Vector(args[0].dtype), args[0], types.intp)
+        return None
+
+
+@infer_global(operator.setitem)
+class _WriteVector(AbstractTemplate):
+    @no_type_check
+    def generic(self, args, keywords):
+        if isinstance(args[0], VectorPointer) and isinstance(args[1], types.Integer):
+            return signature(types.void, args[0], types.intp, Vector(args[0].dtype))
+        return None
+
+
+@lower_builtin(operator.getitem, VectorPointer, types.intp)
+@no_type_check
+def _read_vector(context, builder, sig, args):
+    kind = sig.args[0]
+    place = _vector_at(builder, kind.dtype, args[0], _numbers(builder, kind, args[1]))
+    return builder.load(place, align=kind.dtype.bitwidth // 8)
+
+
+@lower_builtin(operator.setitem, VectorPointer, types.intp, Vector)
+@no_type_check
+def _write_vector(context, builder, sig, args):
+    kind = sig.args[0]
+    place = _vector_at(builder, kind.dtype, args[0], _numbers(builder, kind, args[1]))
+    builder.store(args[2], place, align=kind.dtype.bitwidth // 8)
+    return context.get_dummy_value()
 
 
 @intrinsic
@@ -204,22 +269,35 @@ minimum = _function("llvm.minnum", 2)
 maximum = _function("llvm.maxnum", 2)
 
 
-def _over_lanes(join: Callable[[Any, Any, Any], Any]) -> Any:
-    """Return a function from a vector to one number, by joining two lanes after the other.
+def _joined(builder: Any, value: Any, join: Callable[[Any, Any, Any], Any]) -> Any:
+    # Join the upper half to the lower one until one lane remains: a fixed order, and log2(LANES) instructions.
+    width = LANES
+    while width > 1:
+        width //= 2
+        halves = [ir.Constant(ir.VectorType(_INT, width), list(range(s, s + width))) for s in (0, width)]
+        low, high = (builder.shuffle_vector(value, value, lanes) for lanes in halves)
+        value = join(builder, low, high)
+    return builder.extract_element(value, ir.Constant(_INT, 0))
 
-    Args:
-        join: (builder, a, b) -> the LLVM instruction.
-    """
+
+def _total(builder: Any, value: Any) -> Any:
+    """Return the sum over the lanes."""
+    return _joined(builder, value, lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS))
+
+
+@intrinsic
+def total(context: Any, vector: Any) -> Any:
+    """Return the sum over the lanes."""
+    return vector.dtype(vector), lambda context, builder, sig, args: _total(builder, args[0])
+
+
+def _extreme(op: str) -> Any:
+    """Return a function from a vector to one of its lanes, that for which a comparison with any other is true."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        # Join the upper half to the lower one until one lane remains: a fixed order, and log2(LANES) instructions.
-        value, width = args[0], LANES
-        while width > 1:
-            width //= 2
-            halves = [ir.Constant(ir.VectorType(_INT, width), list(range(s, s + width))) for s in (0, width)]
-            low, high = (builder.shuffle_vector(value, value, lanes) for lanes in halves)
-            value = join(builder, low, high)
-        return builder.extract_element(value, ir.Constant(_INT, 0))
+        return _joined(
+            builder, args[0], lambda builder, a, b: builder.select(builder.fcmp_ordered(op, a, b, flags=_FLAGS), a, b)
+        )
 
     def function(context: Any, vector: Any) -> Any:
         return vector.dtype(vector), generate
@@ -227,15 +305,18 @@ def _over_lanes(join: Callable[[Any, Any, Any], Any]) -> Any:
     return intrinsic(function)
 
 
-def _chosen(op: str) -> Callable[[Any, Any, Any], Any]:
-    """Return a join that takes the lane for which a comparison with the other is true."""
-    return lambda builder, a, b: builder.select(builder.fcmp_ordered(op, a, b, flags=_FLAGS), a, b)
+largest, smallest = _extreme(">"), _extreme("<")
 
 
-total = _over_lanes(lambda builder, a, b: builder.fadd(a, b, flags=_FLAGS))
-"""The sum over the lanes."""
-largest, smallest = _over_lanes(_chosen(">")), _over_lanes(_chosen("<"))
-"""The largest and the smallest of the lanes."""
+@intrinsic
+def share_of(context: Any, vector: Any, sums: Any) -> Any:
+    """Return what a vector adds to an element of `sums`: the sum over the lanes, or the vector where elements are."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return args[0] if isinstance(sig.args[1], VectorPointer) else _total(builder, args[0])
+
+    kind = vector if isinstance(sums, VectorPointer) else vector.dtype
+    return kind(vector, sums), generate
 
 
 def polynomial(single: Sequence[float], double: Sequence[float]) -> Any:

@@ -26,7 +26,7 @@ from ntklens.kernels.engines.fused.codes import (
     H,
     W,
 )
-from ntklens.kernels.engines.fused.loops import write
+from ntklens.kernels.engines.fused.loops import copy, write
 from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at, pointer
 
 
@@ -103,7 +103,7 @@ def inputs_of(row, block, panel, x, z, marginals_x, marginals_z, table_x, table_
 @no_type_check
 def run(
     items, code, constants, factors, panel, x, z, marginals_x, marginals_z, table_x, table_z, nngp_space, ntk_space,
-    nngp_out, ntk_out, stride, columns,
+    nngp_out, ntk_out, stride, columns, first, last, sums, sums_at,
 ):  # fmt: skip
     """Run the program for each item and write its results into the matrices.
 
@@ -113,9 +113,10 @@ def run(
         constants: (n, CONSTANTS) float64.
         factors: (p,) float64: factors of positions for SCALE, or coefficients for ZONAL.
         panel: (n1, blocks, entries) float64: for LOAD, the covariances of the inputs.
-        x: (n1, C, positions).
+        x: (n1, C, positions); or (items, C, positions, LANES) float64, where every lane has an x of its own.
         z: (blocks, C, positions * LANES).
-        marginals_x: (n1, marginal_size) float64: standard deviations, or inverse ones for NORMALISE.
+        marginals_x: (n1, marginal_size) float64: standard deviations, or inverse ones for NORMALISE; or, where every lane
+            has an x, (items, marginal_size, 1, LANES).
         marginals_z: (blocks, marginal_size * LANES) float64, likewise of z.
         table_x: (n1, table_size, entry) float64: entries of the tables of Hermite coefficients.
         table_z: (blocks, table_size, entry * LANES) float64, likewise of z; of flat maps, the entries of all lanes.
@@ -125,26 +126,38 @@ def run(
         ntk_out: likewise for Θ.
         stride: numbers from one row of the matrices to the next.
         columns: numbers of a row; the last block may reach beyond it.
+        first: the first instruction to run.
+        last: the one before which to stop; where it is not the end of the code, nothing is written but `sums`.
+        sums: (m, parts, 2 * LANES) float64, or empty for the whole code: the sums of the part that is run, in its place,
+            or those of all parts for the rest of the code.
+        sums_at: (part, address): which part is run, and where the sums of all parts lie in the work space.
     """
     nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
     nngp, ntk, scratch = pointer(nngp_space), pointer(ntk_space), (pointer(nngp_scratch), pointer(ntk_scratch))
     channels, positions = x.shape[1], x.shape[2]
-    last = code[len(code) - 1]
-    dst, entries = last[DST] * LANES, last[H] * last[W] * LANES
+    final = code[len(code) - 1]
+    dst, entries = final[DST] * LANES, final[H] * final[W] * LANES
+    part, place_of_sums = sums_at[0], sums_at[1] * LANES
     for item in range(len(items)):
         row, block = items[item, 0], items[item, 1]
         marginals, item_panel, item_x, item_z = inputs_of(
             row, block, panel, x, z, marginals_x, marginals_z, table_x, table_z
         )
-        n = 0
-        while n < len(code):
+        item_sums, pair = at(pointer(sums), item * sums.shape[1] * 2 * LANES), part * 2 * LANES
+        if first > 0 and last == len(code):
+            copy(at(nngp, place_of_sums), item_sums, 2 * sums.shape[1])
+        n = first
+        while n < last:
             ins, c = at(pointer(code), n * COLUMNS), at(pointer(constants), n * CONSTANTS)
             n += step(
                 ins, c, nngp, ntk, marginals, scratch, item_panel, item_x, item_z, pointer(factors), channels, positions
             )
+        if last < len(code):
+            copy(at(item_sums, pair), at(nngp, place_of_sums + pair), 2)
+            continue
         # The output map has one position with one entry per lane; a flat one, FLAT_WIDTH blocks of lanes.
-        first = block * entries
-        place, count = row * stride + first, min(entries, columns - first)
+        column = block * entries
+        place, count = row * stride + column, min(entries, columns - column)
         if len(nngp_out):
             write(at(pointer(nngp_out), place), at(nngp, dst), count)
         if len(ntk_out):
@@ -175,8 +188,8 @@ def run_adjoint(
         of_ntk: whether they are cotangents of Θ; otherwise they are of K.
         nngp_space: as in `run`, for values of K and for K̄.
         ntk_space: as in `run`, for values of Θ and for Θ̄.
-        x_bar: (slots, C, positions) float64: cotangents of x, added to.
-        log_marginals_bar: (slots, marginal_size) float64: cotangents of the logarithms of x's marginals, added to.
+        x_bar: (slots, C, positions) float64: cotangents of x, added to; with lanes where x has them.
+        log_marginals_bar: (slots, marginal_size) float64: cotangents of the logarithms of x's marginals, likewise.
         panel_bar: (m, entries) float64: for LOAD_ADJOINT, the cotangents of the panel, written.
     """
     nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
