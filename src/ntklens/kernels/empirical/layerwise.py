@@ -135,16 +135,25 @@ class ForwardPass:
                 if whole is not None:
                     return whole
         n, outputs = sum(part.n for part in self._parts), f.shape[1]
-        # The axis of the inputs comes first in memory, so that a part is one piece of it, and so is an input.
-        shapes = [(n, outputs, *zero.shape[1:]) for zero in first.zeros()]
-        if [tuple(t.shape) for t in self._buffers] != shapes:
-            self._buffers = [zero.new_empty(shape) for zero, shape in zip(first.zeros(), shapes, strict=True)]
+        if not self._buffers or self._buffers[0].shape[:2] != (n, outputs):
+            self._buffers = [self._buffer(i, zero, n, outputs) for i, zero in enumerate(first.zeros())]
         start = 0
         for part in self._parts:
             with torch.enable_grad(), part.mode:
                 _write_cotangents(output(part.f), part.zeros(), [t[start : start + part.n] for t in self._buffers])
             start += part.n
         return [t.transpose(0, 1) for t in self._buffers]
+
+    def _buffer(self, i: int, zero: Tensor, n: int, outputs: int) -> Tensor:
+        """Return a place for the cotangents of n inputs at one zero, (n, O, *).
+
+        The inputs come first in memory, so that a part of them is one piece of it. The outputs come next to the channels,
+        with which they are the rows of one matrix in the products: these are last in dense layers, else first.
+        """
+        calls = self._parts[0].calls
+        if i < len(calls) and zero.ndim > 2 and isinstance(self._network.get_submodule(calls[i][0]), nn.Linear):
+            return zero.new_empty(n, *zero.shape[1:-1], outputs, zero.shape[-1]).movedim(-2, 1)
+        return zero.new_empty(n, outputs, *zero.shape[1:])
 
 
 @dataclass
