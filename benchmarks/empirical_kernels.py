@@ -10,7 +10,13 @@ so that a busy machine slows all alike. "peak" is the most memory that a process
 - cnn: 32x32x3; 3x3 convolutions with padding 1 and ReLU to 32, 32, 64, 64, 128, 128 channels, 2x2 average pooling after
   every second one, a dense head of 10; 100 inputs, full (100, 100, 10, 10);
 - resnet18: 32x32x3, a stem of one 3x3 convolution, stages of 64, 128, 256, 512 channels, BatchNorm in eval mode, global
-  average pooling, a dense head of 10; 100 inputs, trace.
+  average pooling, a dense head of 10; 100 inputs, trace;
+- vit, vit-torch: a vision transformer on 32x32x3 with patches of 4x4, a class token, position embeddings, width 192, four
+  blocks of three heads, GELU, a dense head of 10; with attention written out around F.scaled_dot_product_attention, or by
+  nn.MultiheadAttention; 64 inputs, full (64, 64, 10, 10). With `--trace` their traces.
+
+Before the first run our kernel is compared in float64 with torch.func on two inputs. The peer has no part in the
+transformers.
 
 The peer takes the same networks, written with its own functions (`peer_empirical.py`), in its own environment, by each of
 its three implementations, compiled. A side that takes over two minutes or 16 GB is left out.
@@ -20,6 +26,7 @@ example mlp: 0.026 s ours, 12.6, 2.6 and 0.035 s the peer's three, 9.6 s torch.f
 """
 
 import argparse
+import copy
 import json
 import select
 import statistics
@@ -30,13 +37,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch.func import functional_call, jacrev, jvp, vjp, vmap
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import ntklens as nl
 from benchmarks.common import cpu, megabytes, peer_python, reset_peak
 
-NAMES = ("mlp", "cnn", "resnet18")
-INPUTS = {"mlp": 64, "cnn": 100, "resnet18": 100}
+NAMES = ("mlp", "cnn", "resnet18", "vit", "vit-torch")
+INPUTS = {"mlp": 64, "cnn": 100, "resnet18": 100, "vit": 64, "vit-torch": 64}
 LONGEST_SECONDS = 120
 LARGEST_MEGABYTES = 16_000
 """A side that goes beyond either of the two is left out."""
@@ -65,9 +74,60 @@ class Residual(nn.Module):
         return torch.relu(self.body(x) + self.short(x))
 
 
+class Attention(nn.Module):
+    """Self-attention of three heads, written out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return features of the same shape, (n, tokens, width)."""
+        n, t, width = h.shape
+        q, k, v = self.qkv(h).view(n, t, 3, 3, width // 3).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, width))
+
+
+class Encoder(nn.Module):
+    """A pre-norm block of a vision transformer, with attention written out or torch's."""
+
+    def __init__(self, width: int, *, own: bool) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.own = own
+        self.attention = Attention(width) if own else nn.MultiheadAttention(width, 3, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return features of the same shape, (n, tokens, width)."""
+        a = self.norm1(h)
+        h = h + (self.attention(a) if self.own else self.attention(a, a, a, need_weights=False)[0])
+        return h + self.mlp(self.norm2(h))
+
+
+class VisionTransformer(nn.Module):
+    """Patches of 4x4, a class token, position embeddings, and four blocks."""
+
+    def __init__(self, *, own: bool, width: int = 192) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.places = nn.Parameter(0.02 * torch.randn(1, 65, width))
+        self.blocks = nn.Sequential(*(Encoder(width, own=own) for _ in range(4)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, (n, 10)."""
+        h = self.patches(x).flatten(2).transpose(1, 2)
+        h = torch.cat([self.token.expand(len(h), -1, -1), h], 1) + self.places
+        return self.head(self.norm(self.blocks(h))[:, 0])
+
+
 def network(name: str) -> nn.Module:
-    """Build one of the three networks, with weights drawn from a fixed seed."""
+    """Build one of the networks, with weights drawn from a fixed seed."""
     torch.manual_seed(0)
+    if name.startswith("vit"):
+        return VisionTransformer(own=name == "vit").eval()
     if name == "mlp":
         layers = [nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10)]
         return nn.Sequential(*layers).eval()
@@ -94,7 +154,7 @@ def network(name: str) -> nn.Module:
 
 
 def images(name: str) -> Tensor:
-    """Draw the inputs of one of the three networks."""
+    """Draw the inputs of one of the networks."""
     shape = (784,) if name == "mlp" else (3, 32, 32)
     return torch.rand(INPUTS[name], *shape, generator=torch.Generator().manual_seed(0))
 
@@ -112,13 +172,43 @@ def contraction(net: nn.Module, x: Tensor, *, full: bool) -> Tensor:
     return sum(torch.einsum(product, j, j) for j in jacobians)
 
 
-def serve(side: str, name: str) -> None:
+def vector_products(net: nn.Module, x: Tensor) -> Tensor:
+    """Compute the full kernel by products of Jacobians with vectors, J(x) (J(x')ᵀ e_b), as torch's tutorial does."""
+    parameters = {name: p.detach() for name, p in net.named_parameters()}
+
+    def f(p: dict[str, Tensor], image: Tensor) -> Tensor:
+        return functional_call(net, p, (image[None],))[0]
+
+    def pair(a: Tensor, b: Tensor) -> Tensor:
+        _, back = vjp(lambda p: f(p, b), parameters)
+        unit = torch.eye(10, dtype=x.dtype)
+        return vmap(lambda e: jvp(lambda p: f(p, a), (parameters,), back(e))[1], out_dims=1)(unit)
+
+    with sdpa_kernel(SDPBackend.MATH):  # torch's other ways of attention have no forward mode
+        return vmap(vmap(pair, (None, 0)), (0, None))(x, x)
+
+
+def check(net: nn.Module, x: Tensor, *, full: bool) -> None:
+    """Compare our kernel with torch.func's in float64."""
+    twin, x = copy.deepcopy(net).double(), x.double()
+    expected = contraction(twin, x, full=full) / (1 if full else 10)
+    ours = nl.empirical_kernel(twin, "full" if full else "trace")(x)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
+
+
+def serve(side: str, name: str, *, trace: bool) -> None:
     """Compute the kernel once for every line of standard input, and answer with seconds and megabytes."""
     net = network(name)
     x = images(name)
-    full = name != "resnet18"
+    full = name != "resnet18" and not trace
     kernel = nl.empirical_kernel(net, "full" if full else "trace", memory_limit=MEMORY_LIMIT)
-    work = {"ours": lambda: kernel(x), "torch.func": lambda: contraction(net, x, full=full)}[side]
+    work = {
+        "ours": lambda: kernel(x),
+        "torch.func": lambda: contraction(net, x, full=full),
+        "ntk-vps": lambda: vector_products(net, x),
+    }[side]
+    if side == "ours":
+        check(net, x[:2], full=full)
     for _ in sys.stdin:
         reset_peak()
         before = megabytes("VmRSS")
@@ -172,11 +262,14 @@ class Side:
             self.process.wait()
 
 
-def compare(name: str, sides: list[str], runs: int) -> None:
+def compare(name: str, sides: list[str], runs: int, *, trace: bool) -> None:
     """Print one line per side for one network; the first side is what the others are compared with."""
-    ours = [sys.executable, "-m", "benchmarks.empirical_kernels", "--network", name, "--side"]
-    theirs = [str(peer_python()), str(Path(__file__).with_name("peer_empirical.py")), name]
-    running = [Side(s, [*ours, s] if s in ("ours", "torch.func") else [*theirs, s]) for s in sides]
+    options = ["--network", name, *(["--trace"] if trace else [])]
+    ours = [sys.executable, "-m", "benchmarks.empirical_kernels", *options, "--side"]
+    if name.startswith("vit"):
+        sides = [side for side in sides if not side.isdigit()]
+    peer = [str(Path(__file__).with_name("peer_empirical.py")), name]
+    running = [Side(s, [str(peer_python()), *peer, s] if s.isdigit() else [*ours, s]) for s in sides]
     for turn in range(runs + 1):
         for side in list(running):
             if not side.turn(count=turn > 0):
@@ -196,17 +289,20 @@ def main() -> None:
     parser.add_argument("--network", choices=NAMES, action="append", help="may be repeated; all by default")
     parser.add_argument("--runs", type=int, default=5, help="counted runs, after one that warms up")
     parser.add_argument(
-        "--sides", default="ours,torch.func,1,2,3", help="comma-separated; 1, 2, 3 are the implementations of the peer"
+        "--sides",
+        default="ours,torch.func,1,2,3",
+        help="comma-separated; 1, 2, 3 are the implementations of the peer, ntk-vps is torch's products with vectors",
     )
+    parser.add_argument("--trace", action="store_true", help="take traces instead of full kernels; not for the peer")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.side:
-        serve(chosen.side, chosen.network[0])
+        serve(chosen.side, chosen.network[0], trace=chosen.trace)
         return
     print(f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")
     print(f"{'network':10}{'side':24}{'median':>12}{'over ours':>11}{'peak':>12}")
     for name in chosen.network or NAMES:
-        compare(name, chosen.sides.split(","), chosen.runs)
+        compare(name, chosen.sides.split(","), chosen.runs, trace=chosen.trace)
 
 
 if __name__ == "__main__":

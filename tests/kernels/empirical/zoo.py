@@ -105,6 +105,33 @@ def encoder() -> nn.Module:
     return nn.Sequential(layer, nn.Flatten(), nn.Linear(30, 3))
 
 
+class Vision(nn.Module):
+    """A vision transformer with a class token, positions of which a slice is used, and a scale of each branch."""
+
+    def __init__(self, *, own: bool) -> None:
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(2, 6, 2, 2), nn.Parameter(torch.ones(1, 1, 6))
+        self.places, self.gamma = nn.Parameter(torch.ones(1, 7, 6)), nn.Parameter(torch.ones(6))
+        self.norms = nn.ModuleList([nn.LayerNorm(6) for _ in range(3)])
+        self.attention = None if own else nn.MultiheadAttention(6, 3, batch_first=True)
+        self.qkv, self.out = (nn.Linear(6, 18), nn.Linear(6, 6)) if own else (None, None)
+        self.mlp, self.head = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 6)), nn.Linear(6, 3)
+
+    def attend(self, h: Tensor) -> Tensor:
+        if self.attention is not None:
+            return self.attention(h, h, h)[0]
+        q, k, v = self.qkv(h).view(len(h), -1, 3, 3, 2).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(h.shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.patches(x).flatten(2).mT
+        h = torch.cat([self.token.expand(len(h), -1, -1), h], 1)
+        h = h + self.places[:, : h.shape[1]]
+        h = h + self.gamma * self.attend(self.norms[0](h))
+        h = h + self.mlp(self.norms[1](h))
+        return self.head(self.norms[2](h)[:, 0])
+
+
 def net(*layers: nn.Module, head: int) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(head, 3))
 
@@ -138,11 +165,6 @@ def images(n: int, seed: int = 0) -> Tensor:
     return torch.rand(n, 2, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-ATTENTION = tuple(
-    f"attention.{name}" for name in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
-)
-INSIDE = tuple(f"0.self_attn.{name}" for name in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"))
-
 ZOO = {
     "mlp": Case(lambda: nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 9), nn.GELU(), nn.Linear(9, 3)), (6,)),
     "strided": Case(net(nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.Tanh(), head=36), (2, 5, 6)),
@@ -160,11 +182,13 @@ ZOO = {
     "group norm": Case(net(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Tanh(), nn.MaxPool2d(2), head=4), (2, 5, 5)),
     "positions": Case(net(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2), nn.LayerNorm((3, 2)), head=6), (3, 4)),
     "recurrent": Case(Recurrent, (2, 8)),
-    "tied": Case(Tied, (6,), ("back", "head.weight")),
-    "temperature": Case(Temperature, (6,), ("temperature",)),
-    "words": Case(Words, (5,), ("places", *ATTENTION), tokens=7),
+    "tied": Case(Tied, (6,), ("head.weight",)),
+    "temperature": Case(Temperature, (6,)),
+    "words": Case(Words, (5,), tokens=7),
     "transformer": Case(Transformer, (5,), tokens=7),
-    "encoder": Case(encoder, (5, 6), INSIDE),
+    "encoder": Case(encoder, (5, 6)),
+    "vision": Case(lambda: Vision(own=True), (2, 4, 6)),
+    "vision with torch's attention": Case(lambda: Vision(own=False), (2, 4, 6)),
 }
 
 

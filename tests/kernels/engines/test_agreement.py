@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from kernels import networks
 from ntklens.kernels import analytic_kernel
@@ -36,3 +37,20 @@ def test_an_entry_is_the_same_to_the_last_bit_in_every_batch(name):
     assert torch.equal(small(x, x), k)
     assert torch.equal(kernel(x[1:2], x[2:4]), k[1:2, 2:4])
     assert torch.equal(small(x), kernel(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [3, 7, 50, 300])
+def test_an_entry_does_not_depend_on_its_place_in_a_tile(d, dtype):
+    """Libraries multiply narrow matrices, and columns that are left over, in orders of their own."""
+    generator = torch.Generator().manual_seed(d)
+    layers = [nn.Linear(d, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1)]
+    kernel = analytic_kernel(nn.Sequential(*layers))
+    x, z = (torch.rand(n, d, generator=generator, dtype=torch.float64).to(dtype) for n in (230, 410))
+    w = torch.randn(230, 410, generator=generator, dtype=torch.float64).to(dtype)
+    k, gradient = kernel(x, z), kernel.gradient(x, z, w)
+    some = torch.randperm(410, generator=generator)[:200]
+    assert torch.equal(kernel(x, z[some]), k[:, some])
+    for rows in (torch.arange(1), torch.arange(37, 40), torch.randperm(230, generator=generator)[:150]):
+        assert torch.equal(kernel(x[rows], z), k[rows])
+        assert torch.equal(kernel.gradient(x[rows], z, w[rows]), gradient[rows])

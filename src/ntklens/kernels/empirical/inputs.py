@@ -46,8 +46,8 @@ class LayerInputs(Protocol):
         """Return a copy with these tensors in the place of `tensors()`."""
         ...
 
-    def columns(self, units: slice) -> Tensor:
-        """Return h_t, cut to some of the units: (n, G, K, T), with fewer groups or a smaller fan-in."""
+    def columns(self, units: slice, rows: slice = ALL) -> Tensor:
+        """Return h_t of some inputs, cut to some of the units: (n, G, K, T), with fewer groups or a smaller fan-in."""
         ...
 
     def inner_products(self, rows: slice, other: LayerInputs, columns: slice, group: int) -> Tensor:
@@ -95,9 +95,9 @@ class DenseInputs:
         """Return a copy with other inputs of the same calls."""
         return replace(self, inputs=tuple(next(tensors) for _ in self.inputs))
 
-    def columns(self, units: slice) -> Tensor:
+    def columns(self, units: slice, rows: slice = ALL) -> Tensor:
         """Return what each position sees of some units, (n, G, K, T); the calls follow each other along T."""
-        per_call = [_columns(layer, h, units) for layer, h in zip(self.layers, self.inputs, strict=True)]
+        per_call = [_columns(layer, h[rows], units) for layer, h in zip(self.layers, self.inputs, strict=True)]
         return per_call[0] if len(per_call) == 1 else torch.cat(per_call, 3)
 
     def inner_products(self, rows: slice, other: LayerInputs, columns: slice, group: int) -> Tensor:
@@ -109,8 +109,7 @@ class DenseInputs:
     def _vectors(self, rows: slice, group: int) -> Tensor:
         """Return one vector h_t per input and position: (n T, K)."""
         units = ALL if self.groups == 1 else slice(group, group + 1)
-        chosen = replace(self, inputs=tuple(h[rows] for h in self.inputs))
-        return chosen.columns(units)[:, 0].transpose(1, 2).flatten(0, 1)
+        return self.columns(units, rows)[:, 0].transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class TokenInputs:
         """Return these inputs, which hold no floating point tensors."""
         return self
 
-    def columns(self, units: slice) -> Tensor:
+    def columns(self, units: slice, rows: slice = ALL) -> Tensor:
         """Raise NotImplementedError: one-hot columns are not formed."""
         raise NotImplementedError
 

@@ -22,7 +22,10 @@ STRUCTURED: tuple[type[nn.Module], ...] = (nn.Linear, *CONVOLUTIONS, nn.Embeddin
 """Classes of layers whose tangents have a closed form."""
 
 Call = tuple[nn.Module, Tensor, Tensor]
-"""One call of a layer: the layer, its input h (n, *), and the cotangent δ of its output (O, n, *)."""
+"""One call of a layer: the layer, what its weight multiplies (n, *), and the cotangent δ of its output (O, n, *)."""
+
+_AT_ONCE = 1 << 19
+"""Numbers that are multiplied at a time where a product is summed right away."""
 
 
 def layer_class(layer: nn.Module) -> type[nn.Module]:
@@ -46,6 +49,11 @@ def is_per_input(layer: nn.Module, h: Tensor) -> bool:
 def weight_family(layer: nn.Module) -> tuple[type[nn.Module], int]:
     """Return what layers must have in common to share a weight: their calls are then positions of one product."""
     return layer_class(layer), groups_of(layer)
+
+
+def entering(layer: nn.Module, h: Tensor) -> Tensor:
+    """Return what the weight of a layer multiplies: ĥ of a normalisation, and h itself for other layers."""
+    return _normalised(layer, h) if isinstance(layer, NORMALISATIONS) else h
 
 
 def tangent(calls: Sequence[Call], weight_scale: float, bias_scale: float) -> Tangent:
@@ -74,11 +82,7 @@ def tangent(calls: Sequence[Call], weight_scale: float, bias_scale: float) -> Ta
 
 def _normalisation_tangent(calls: Sequence[Call], weight_scale: float, bias_scale: float) -> PlainTangent:
     """Return the Jacobian of gains and shifts: z = gain ĥ + shift has ∂f/∂gain = Σ δ ĥ and ∂f/∂shift = Σ δ."""
-    gains = [
-        weight_scale * _per_channel(layer, cotangent * _normalised(layer, h))
-        for layer, h, cotangent in calls
-        if weight_scale
-    ]
+    gains = [weight_scale * _product_per_channel(layer, cotangent, h) for layer, h, cotangent in calls if weight_scale]
     shifts = [bias_scale * _per_channel(layer, cotangent) for layer, _, cotangent in calls if bias_scale]
     sums_over_calls = [sum(terms[1:], start=terms[0]) for terms in (gains, shifts) if terms]
     return PlainTangent(torch.cat(sums_over_calls, 2))
@@ -105,6 +109,15 @@ def _normalised(layer: nn.Module, h: Tensor) -> Tensor:
         return F.rms_norm(h, layer.normalized_shape, eps=layer.eps)
     assert isinstance(layer, BATCH_NORMS)
     return F.batch_norm(h, layer.running_mean, layer.running_var, eps=layer.eps)
+
+
+def _product_per_channel(layer: nn.Module, cotangent: Tensor, h: Tensor) -> Tensor:
+    """Sum δ ĥ over all positions that share a gain, a few inputs at a time: (O, n, gains)."""
+    if cotangent.requires_grad or h.requires_grad or cotangent.numel() <= _AT_ONCE:
+        return _per_channel(layer, cotangent * h)
+    rows = max(1, _AT_ONCE // (cotangent.numel() // len(h)))
+    pairs = zip(torch.split(cotangent, rows, 1), torch.split(h, rows), strict=True)
+    return torch.cat([_per_channel(layer, d * part) for d, part in pairs], 1)
 
 
 def _per_channel(layer: nn.Module, t: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ parameters get plain Jacobians from `jacobians`, which is also the readable twin
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 
 from ntklens.errors import InputError
 from ntklens.kernels.empirical.batched_operations import BATCHED, operations
-from ntklens.kernels.empirical.layers import Call, tangent
+from ntklens.kernels.empirical.broadcasts import Broadcasts
+from ntklens.kernels.empirical.layers import Call, entering, tangent
 from ntklens.kernels.empirical.plan import Plan
 from ntklens.kernels.empirical.recording import Hook
-from ntklens.kernels.empirical.tangents import Tangents
+from ntklens.kernels.empirical.tangents import PlainTangent, Tangents
 
 _BATCHED_PASS = 1 << 22
 """Numbers of all cotangents of one output below which the backward passes of all outputs run as one batch.
@@ -27,11 +29,15 @@ The overhead of operations dominates small passes, and a batch pays it once. Lar
 them would hold the intermediate results of all outputs at the same time.
 """
 
+_PART = 1 << 21
+"""Numbers that the largest tensor of a pass may have on a processor, where the inputs do not all fit a batched pass."""
+
 
 class ForwardPass:
     """A forward pass of a batch, from which the tangents of any of its outputs can be computed.
 
-    The tangents keep a graph to x where x requires a gradient, and none otherwise.
+    The tangents keep a graph to x where x requires a gradient, and none otherwise. Without one, those of one call
+    of `tangents` overwrite those of the call before.
 
     Args:
         network: a copy of the network for this pass alone. Its hooks stay, because torch.utils.checkpoint runs layers
@@ -44,18 +50,20 @@ class ForwardPass:
         self._network = network
         self._plan = plan
         self._keep_graph = x.requires_grad
-        self._calls: list[tuple[str, Tensor, Tensor]] = []  # name of the module, its input h, the zero added to z
         self._modules = dict.fromkeys(module for layer in plan.layers.values() for module in layer.modules)
-        self._n = len(x)
-        self._is_forward = True
+        self._buffers: list[Tensor] = []
+        self._recorded: _Part | None = None  # the part that is recorded at present
         for name in self._modules:
             network.get_submodule(name).register_forward_hook(self._watch(name))
-        with torch.enable_grad():
-            self._f: Tensor = network(x.clone())  # a clone, because a network may write into its input
-        self._is_forward = False
-        uncalled = self._modules.keys() - {name for name, _, _ in self._calls}
+        size = len(x) if self._keep_graph else _part_size(plan, x)
+        self._parts = [self._run(part) for part in torch.split(x, size)]
+        if any(part.shapes() != self._parts[0].shapes() for part in self._parts[1:]):
+            self._parts = [self._run(x)]  # a network that calls layers by the values of its inputs
+        uncalled = self._modules.keys() - {name for name, _, _ in self._parts[0].calls}
         if uncalled:
             raise _not_as_planned(uncalled.pop(), "is not called for some of them")
+        with torch.set_grad_enabled(self._keep_graph):
+            self._entering = [self._joined(i) for i in range(len(self._parts[0].calls))]
 
     def tangents(self, output: Callable[[Tensor], Tensor]) -> Tangents:
         """Return the tangents of the plan's layers.
@@ -63,32 +71,127 @@ class ForwardPass:
         Args:
             output: takes the network's outputs (n, O) to those that are differentiated.
         """
-        keep_graph = self._keep_graph
-        with torch.enable_grad():
-            cotangents = _cotangents(output(self._f), [zero for _, _, zero in self._calls], keep_graph=keep_graph)
+        cotangents = self._cotangents(output)
         calls: dict[str, list[Call]] = {name: [] for name in self._modules}
-        for (name, h, _), cotangent in zip(self._calls, cotangents, strict=True):
-            calls[name].append((self._network.get_submodule(name), h if keep_graph else h.detach(), cotangent))
-        with torch.set_grad_enabled(keep_graph):
-            return {
-                name: tangent(
-                    [call for module in layer.modules for call in calls[module]], layer.weight_scale, layer.bias_scale
-                )
-                for name, layer in self._plan.layers.items()
-            }
+        first = self._parts[0]
+        for (name, _, _), h, cotangent in zip(first.calls, self._entering, cotangents, strict=False):
+            calls[name].append((self._network.get_submodule(name), h, cotangent))
+        sizes = {name: p.numel() for name, p in self._network.named_parameters()}
+        with torch.set_grad_enabled(self._keep_graph):
+            blocks: Tangents = {}
+            for name, layer in self._plan.layers.items():
+                if layer.modules:
+                    of_layer = [call for module in layer.modules for call in calls[module]]
+                    blocks[name] = tangent(of_layer, layer.weight_scale, layer.bias_scale)
+                else:
+                    jacobian = first.mode.jacobian(name, sizes[name], cotangents[len(first.calls) :])
+                    blocks[name] = PlainTangent(layer.weight_scale * jacobian)
+            return blocks
+
+    def _run(self, x: Tensor) -> _Part:
+        """Run the network on some inputs and record it."""
+        names = {name for name, layer in self._plan.layers.items() if not layer.modules}
+        parameters = {name: p for name, p in self._network.named_parameters() if name in names}
+        part = self._recorded = _Part(Broadcasts(parameters, len(x)), len(x))
+        with torch.enable_grad(), part.mode:
+            part.f = self._network(x.clone())  # a clone, because a network may write into its input
+        self._recorded = None
+        part.mode.is_forward = False
+        if names != {use.name for use in part.mode.uses}:
+            raise _not_as_planned(
+                next(iter(names ^ {use.name for use in part.mode.uses})), "is not used for some of them"
+            )
+        return part
 
     def _watch(self, name: str) -> Hook:
         def hook(_: nn.Module, arguments: Any, z: Tensor) -> Tensor:
             zero = z.new_zeros(()).requires_grad_().expand_as(z)
-            if not self._is_forward:
+            part = self._recorded
+            if part is None:
                 return z + zero  # a checkpoint runs the layer again, and must find the same graph
-            if len(arguments[0]) != self._n:
-                raise _not_as_planned(name, f"runs on {len(arguments[0])} of {self._n} of them")
+            if len(arguments[0]) != part.n:
+                raise _not_as_planned(name, f"runs on {len(arguments[0])} of {part.n} of them")
             # δ is taken at a zero that is added to z: z itself may be overwritten, as nn.ReLU(inplace=True) does.
-            self._calls.append((name, arguments[0], zero))
+            part.calls.append((name, arguments[0], zero))
             return z + zero
 
         return hook
+
+    def _joined(self, i: int) -> Tensor:
+        """Return what enters one call, for all parts."""
+        pieces = [
+            entering(self._network.get_submodule(name), h) for name, h, _ in (part.calls[i] for part in self._parts)
+        ]
+        pieces = pieces if self._keep_graph else [piece.detach() for piece in pieces]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def _cotangents(self, output: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Return ∂f_o/∂z (O, n, *) at the zeros of all calls and of all broadcasts, part by part."""
+        first, keep_graph = self._parts[0], self._keep_graph
+        with torch.enable_grad(), first.mode:
+            f = output(first.f)
+            if keep_graph or len(self._parts) == 1:
+                whole = _passes_at_once(f, first.zeros(), keep_graph=keep_graph)
+                if whole is not None:
+                    return whole
+        n, outputs = sum(part.n for part in self._parts), f.shape[1]
+        if not self._buffers or self._buffers[0].shape[:2] != (n, outputs):
+            self._buffers = [self._buffer(i, zero, n, outputs) for i, zero in enumerate(first.zeros())]
+        start = 0
+        for part in self._parts:
+            with torch.enable_grad(), part.mode:
+                _write_cotangents(output(part.f), part.zeros(), [t[start : start + part.n] for t in self._buffers])
+            start += part.n
+        return [t.transpose(0, 1) for t in self._buffers]
+
+    def _buffer(self, i: int, zero: Tensor, n: int, outputs: int) -> Tensor:
+        """Return a place for the cotangents of n inputs at one zero, (n, O, *).
+
+        The inputs come first in memory, so that a part of them is one piece of it. The outputs come next to the channels,
+        with which they are the rows of one matrix in the products: these are last in dense layers, else first.
+        """
+        calls = self._parts[0].calls
+        if i < len(calls) and zero.ndim > 2 and isinstance(self._network.get_submodule(calls[i][0]), nn.Linear):
+            return zero.new_empty(n, *zero.shape[1:-1], outputs, zero.shape[-1]).movedim(-2, 1)
+        return zero.new_empty(n, outputs, *zero.shape[1:])
+
+
+@dataclass
+class _Part:
+    """The recording of a forward pass of some of the inputs.
+
+    Attributes:
+        mode: the broadcasts.
+        n: number of inputs.
+        f: the network's outputs.
+        calls: the name of the module, its input h, and the zero that is added to its output z, for each call.
+    """
+
+    mode: Broadcasts
+    n: int
+    f: Tensor = field(init=False)
+    calls: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
+
+    def zeros(self) -> list[Tensor]:
+        """Return the zeros of all calls and of all broadcasts."""
+        return [*(zero for _, _, zero in self.calls), *(use.zero for use in self.mode.uses)]
+
+    def shapes(self) -> list[tuple[str, torch.Size]]:
+        """Return what the parts of one pass have in common: what was called, and its shapes."""
+        calls = [(name, zero.shape[1:]) for name, _, zero in self.calls]
+        return calls + [(use.name, use.zero.shape[1:]) for use in self.mode.uses]
+
+
+def _part_size(plan: Plan, x: Tensor) -> int:
+    """Return how many inputs one pass takes: those whose tensors stay in the processor's cache, in parts of equal size.
+
+    Tensors of many inputs are taken from the system anew by each operation, which costs as much as the operation.
+    """
+    n = len(x)
+    if x.is_cuda or not plan.largest or n * plan.per_output < _BATCHED_PASS:
+        return n
+    fitting = max(1, _PART // plan.largest)
+    return -(-n // -(-n // fitting))
 
 
 def _not_as_planned(layer: str, what: str) -> InputError:
@@ -99,25 +202,36 @@ def _not_as_planned(layer: str, what: str) -> InputError:
     )
 
 
-def _cotangents(f: Tensor, zeros: list[Tensor], *, keep_graph: bool) -> list[Tensor]:
-    """Return ∂f_o/∂z (O, n, *) at each of the zeros added to z, from outputs f (n, O)."""
+def _passes_at_once(f: Tensor, zeros: list[Tensor], *, keep_graph: bool) -> list[Tensor] | None:
+    """Return ∂f_o/∂z (O, n, *) at each of the zeros where all are stacked: with a graph, or from one batched pass.
+
+    None where the outputs are to be passed one by one into tensors that are there already.
+    """
     if not f.requires_grad:
         return [zero.new_zeros(f.shape[1], *zero.shape) for zero in zeros]
-    # An output of one input depends on no other input, so the gradient of Σ_i f_o(x_i) holds those of all inputs.
-    outputs = f.unbind(1)
     if keep_graph:
-        passes = [torch.autograd.grad(f_o.sum(), zeros, create_graph=True, materialize_grads=True) for f_o in outputs]
+        passes = [
+            torch.autograd.grad(f_o.sum(), zeros, create_graph=True, materialize_grads=True) for f_o in f.unbind(1)
+        ]
         return [torch.stack(per_output) for per_output in zip(*passes, strict=True)]
-    if len(outputs) > 1 and sum(zero.numel() for zero in zeros) < _BATCHED_PASS:
-        batched = _batched_cotangents(f, zeros)
-        if batched is not None:
-            return batched
-    cotangents = [zero.new_empty(len(outputs), *zero.shape) for zero in zeros]
-    for o, f_o in enumerate(outputs):
-        gradients = torch.autograd.grad(f_o.sum(), zeros, retain_graph=True, materialize_grads=True)
-        for place, gradient in zip(cotangents, gradients, strict=True):
-            place[o] = gradient
-    return cotangents
+    if f.shape[1] > 1 and sum(zero.numel() for zero in zeros) < _BATCHED_PASS:
+        return _batched_cotangents(f, zeros)
+    return None
+
+
+def _write_cotangents(f: Tensor, zeros: list[Tensor], places: list[Tensor]) -> None:
+    """Write ∂f_o/∂z into places (n, O, *), from outputs f (n, O).
+
+    An output of one input depends on no other input, so the gradient of Σ_i f_o(x_i) holds those of all inputs.
+    """
+    for o, f_o in enumerate(f.unbind(1)):
+        if f.requires_grad:
+            gradients = torch.autograd.grad(f_o.sum(), zeros, retain_graph=True, materialize_grads=True)
+            for place, gradient in zip(places, gradients, strict=True):
+                place[:, o] = gradient
+        else:
+            for place in places:
+                place[:, o] = 0
 
 
 def _batched_cotangents(f: Tensor, zeros: list[Tensor]) -> list[Tensor] | None:

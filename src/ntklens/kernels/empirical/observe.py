@@ -55,6 +55,10 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, layer
     if depends_on_the_batch(network, batches[0][0], f):  # on large and random inputs, where zeros have no effect
         raise not_a_function("depend on the rest of the batch")
     layers = _layers(network, scales, runs) if layerwise else {}
+    broadcasts = (
+        {name: run.broadcasts[name] for run in runs for name in _broadcast_everywhere(runs)} if layerwise else {}
+    )
+    layers |= {name: Layer((), nn.Parameter, (name,), scales[name], 0.0) for name in scales if name in broadcasts}
     in_layers = {name for layer in layers.values() for name in layer.parameters}
     rest = {name: scale for name, scale in scales.items() if name not in in_layers}
     # Numbers that the tangents of one input take. For each call: its input h, and three times its output z in the forward
@@ -66,9 +70,27 @@ def observe(network: nn.Module, scales: Mapping[str, float], x: Tensor, *, layer
     per_output = sum(call.output_numbers for call in calls) + max(
         (2 * call.output_numbers for call in calls), default=0
     )
+    fixed += 2 * sum(broadcasts.values())
+    per_output += 2 * sum(broadcasts.values()) + sum(
+        p.numel() for name, p in network.named_parameters() if name in broadcasts
+    )
     unused = frozenset(name for name in rest if not any(run.uses[name] for run in runs))
     per_output += 3 * sum(p.numel() for name, p in network.named_parameters() if name in rest.keys() - unused)
-    return Plan(layers, rest, f.shape[1], f.dtype, fixed, per_output, unused=unused)
+    return Plan(
+        layers,
+        rest,
+        f.shape[1],
+        f.dtype,
+        fixed,
+        per_output,
+        unused=unused,
+        largest=max((call.output_numbers for call in calls), default=0),
+    )
+
+
+def _broadcast_everywhere(runs: list[Run]) -> set[str]:
+    """Return the parameters that are broadcast over the inputs, and used in no other way, in all runs."""
+    return set.intersection(*(set(run.broadcasts) for run in runs))
 
 
 def _layers(network: nn.Module, scales: Mapping[str, float], runs: list[Run]) -> dict[str, Layer]:

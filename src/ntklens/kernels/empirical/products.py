@@ -20,12 +20,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ntklens.kernels.empirical.inputs import LayerInputs
 from ntklens.kernels.empirical.tangents import ALL, Tangent, Term, gram, inner_products
+
+_WIDTH = 96
+"""Fan-in that the gradients of one piece have at least, where another axis may be cut instead."""
+
+_COLUMNS = 1 << 20
+"""Numbers of the columns that are formed at once."""
+
+
+class _Piece(NamedTuple):
+    """A part of the entries (O, C, K) of the gradients in a weight.
+
+    Attributes:
+        outputs: some of the outputs.
+        channels: some of the channels, where the products of all outputs are wanted; else some of the O C rows.
+        units: some of the units of the inputs.
+    """
+
+    outputs: slice
+    channels: slice
+    units: slice
 
 
 @dataclass(frozen=True)
@@ -109,36 +130,74 @@ class WeightTangent:
     def _by_gradients(self, other: WeightTangent, full: bool, capacity: int) -> Iterator[Term]:
         """Yield the products of the gradients u_io = Σ_t δ_iot ⊗ h_it of single inputs.
 
-        <u_io, v_jp> is a sum over the entries (G, C, K) of the weight. It is cut along the units of the inputs (groups,
-        or channels, which are parts of K), so that the gradients of one cut fit the capacity:
+        <u_io, v_jp> is a sum over the entries (G, C, K) of the weight, and is taken piece by piece:
 
-            u  (O, n1, G C K)  x  v  (O, n2, G C K)  ->  (O, n1, O, n2), or (n1, n2) summed over o.
+            full:   u  (n1 O, G C K)  x  v  (n2 O, G C K)  ->  (n1, O, n2, O)
+            trace:  u  (n1, G O C K)  x  v  (n2, G O C K)  ->  (n1, n2), the sum over o taken inside the product
 
-        For a trace, the gradients of one output at a time are formed.
+        Without a graph the gradients of each piece overwrite those of the piece before.
         """
-        o, n, g, c, t = self.cotangents.shape
+        o, n = self.cotangents.shape[:2]
         same = other is self
-        units, fan_in = self.inputs.units, self.inputs.fan_in or 1
-        # numbers that one unit of one input takes: its gradients (of all outputs at once, where full) and its columns
-        per_unit = (c * (o if full else 1) + t) * g * fan_in // units
-        step = min(units, max(1, capacity // (per_unit * (n if same else n + other.cotangents.shape[1]))))
-        for start in range(0, units, step):
-            cut = slice(start, start + step)
-            h, cotangents = self.inputs.columns(cut), self.cotangents
-            h2, cotangents2 = (h, cotangents) if same else (other.inputs.columns(cut), other.cotangents)
-            if self.inputs.groups > 1:
-                # A cut of the groups is one of the cotangents too; channels of one group all have the same cotangents.
-                cotangents, cotangents2 = cotangents[:, :, cut], cotangents2[:, :, cut]
+        u: Tensor | None = None
+        v: Tensor | None = None
+        for piece in self._pieces(full, capacity, n if same else n + other.cotangents.shape[1]):
+            u = self._gradients(piece, full, u)
+            v = u if same else other._gradients(piece, full, v)
             if full:
-                u = _gradients_of_all_outputs(cotangents, h)
-                v = u if same else _gradients_of_all_outputs(cotangents2, h2)
-                yield Term(ALL, ALL, self.weight_scale**2 * inner_products(u, v, full=True))
-                continue
-            for u, v in _gradients_by_output(cotangents, h, cotangents2, h2, same=same):
-                yield Term(ALL, ALL, self.weight_scale**2 * gram(u, v, same=same))
+                rows = _by_output(u, o)
+                value = gram(rows, rows if same else _by_output(v, o), same=same).view(n, o, -1, o).permute(1, 0, 3, 2)
+            else:
+                value = gram(u.flatten(1), u.flatten(1) if same else v.flatten(1), same=same)
+            yield Term(ALL, ALL, self.weight_scale**2 * value if self.weight_scale != 1 else value)
         if self.bias_scale:
-            u = self._bias_gradients()
-            yield Term(ALL, ALL, inner_products(u, u if same else other._bias_gradients(), full=full))
+            bias = self._bias_gradients()
+            yield Term(ALL, ALL, inner_products(bias, bias if same else other._bias_gradients(), full=full))
+
+    def _pieces(self, full: bool, capacity: int, n: int) -> Iterator[_Piece]:
+        """Yield pieces of the weight whose gradients at n inputs fit the capacity, and are matrices of some width.
+
+        Where one entry of h costs nothing to take again, as in dense layers, the channels are cut; for a trace a channel of
+        each output is one of O C rows. Patches of convolutions are unfolded once: there the units are cut (groups, or input
+        channels, which are parts of K), and for a trace the outputs.
+        """
+        o, _, g, c, _ = self.cotangents.shape
+        units, fan_in = self.inputs.units, self.inputs.fan_in or 1
+        if g == 1 and units == fan_in and capacity >= n * fan_in * (o * 8 if full else _WIDTH):
+            yield from (
+                _Piece(ALL, r, ALL) for r in _even(c if full else o * c, capacity // (n * fan_in * (o if full else 1)))
+            )
+            return
+        per_unit = n * c * g * fan_in // units  # numbers of one unit of one output
+        least_units = min(units, -(-_WIDTH * units // (g * fan_in)))
+        outputs = o if full else max(1, capacity // (per_unit * least_units))
+        for cut in _even(units, capacity // (per_unit * min(o, outputs))):
+            yield from (_Piece(r, ALL, cut) for r in _even(o, outputs))
+
+    def _gradients(self, piece: _Piece, full: bool, place: Tensor | None) -> Tensor:
+        """Return u_io in one piece, (n, G, rows, K), with rows (O, C): written into the place where that has the shape."""
+        outputs, channels, units = piece
+        d = self.cotangents[outputs].permute(1, 2, 0, 3, 4)  # (n, G, O, C, T)
+        if self.inputs.groups > 1:
+            d = d[:, units]  # a cut of the groups is one of the cotangents too; channels of one group all have the same
+        n, g, o, c, t = d.shape
+        # (n G, rows, T)
+        d = d[:, :, :, channels].reshape(n * g, -1, t) if full else d.reshape(n * g, o * c, t)[:, channels]
+        if d.requires_grad or any(h.requires_grad for h in self.inputs.tensors()):
+            u = torch.bmm(d, self.inputs.columns(units).flatten(0, 1).transpose(1, 2))
+            return u.view(n, g, *u.shape[1:])
+        # The columns of a few inputs at a time: they are larger than what is made of them.
+        fan_in = len(range(*units.indices(self.inputs.units))) * (self.inputs.fan_in or 1) // self.inputs.units
+        if self.inputs.groups > 1:
+            fan_in = self.inputs.fan_in or 1  # the units are groups, of which each has the whole fan-in
+        shape = (n, g, d.shape[1], fan_in)
+        place = place if place is not None and place.shape == shape else d.new_empty(shape)
+        step = max(1, _COLUMNS // (g * fan_in * t))
+        for start in range(0, n, step):
+            rows, flat = slice(start, start + step), slice(start * g, (start + step) * g)
+            h = self.inputs.columns(units, rows).flatten(0, 1).transpose(1, 2)
+            torch.bmm(d[flat], h, out=place[rows].flatten(0, 1))
+        return place
 
     def _by_kernels(self, other: WeightTangent, full: bool, capacity: int) -> Iterator[Term]:
         """Yield Σ_tt' H D with H = <h_t, h'_t'> and D = <δ_ot, δ'_o't'>, for tiles of pairs that fit the capacity.
@@ -234,41 +293,23 @@ def _is_direct(t: int, k: int) -> bool:
     return t * k <= t + k
 
 
-def _gradients(cotangent: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
+def _gradients(cotangent: Tensor, columns: Tensor) -> Tensor:
     """Return Σ_t δ_t ⊗ h_t for each input, from (n, G, C, T) and (n, G, K, T): (n, G, C, K)."""
     n, g = cotangent.shape[:2]
-    flat = torch.bmm(cotangent.flatten(0, 1), columns.flatten(0, 1).transpose(1, 2), out=out)
+    flat = torch.bmm(cotangent.flatten(0, 1), columns.flatten(0, 1).transpose(1, 2))
     return flat.view(n, g, cotangent.shape[2], -1)
 
 
-def _gradients_by_output(
-    d: Tensor, h: Tensor, d2: Tensor, h2: Tensor, *, same: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the flat gradients (n, G C K) of both batches, output by output.
-
-    Where no graph is needed, those of each output overwrite those of the output before, which saves allocations.
-    """
-    if any(t.requires_grad for t in (d, h, d2, h2)):
-        yield from ((_gradients(p, h).flatten(1), _gradients(q, h2).flatten(1)) for p, q in zip(d, d2, strict=True))
-        return
-    u = h.new_empty(d.shape[1] * d.shape[2], d.shape[3], h.shape[2])
-    v = u if same else h2.new_empty(d2.shape[1] * d2.shape[2], d2.shape[3], h2.shape[2])
-    for p, q in zip(d, d2, strict=True):
-        first = _gradients(p, h, u).flatten(1)
-        yield first, first if same else _gradients(q, h2, v).flatten(1)
+def _by_output(u: Tensor, outputs: int) -> Tensor:
+    """Return gradients (n, G, O C, K) with a row for each input and output: (n O, G C K)."""
+    n, g, _, k = u.shape
+    return u.view(n, g, outputs, -1, k).transpose(1, 2).reshape(n * outputs, -1)
 
 
-def _gradients_of_all_outputs(cotangents: Tensor, columns: Tensor) -> Tensor:
-    """Return the flat gradients of all outputs: (O, n, G C K)."""
-    if cotangents.requires_grad or columns.requires_grad:
-        return torch.stack([_gradients(row, columns) for row in cotangents]).flatten(2)
-    # written in place, so that no copy of one output's gradients is made
-    o, n, g, c, _ = cotangents.shape
-    out = cotangents.new_empty(o, n * g, c, columns.shape[2])
-    h = columns.flatten(0, 1).transpose(1, 2)
-    for cotangent, place in zip(cotangents, out, strict=True):
-        torch.bmm(cotangent.flatten(0, 1), h, out=place)
-    return out.view(o, n, -1)
+def _even(count: int, size: int) -> Iterator[slice]:
+    """Yield slices of 0, ..., count - 1 that are at most `size` long, of about the same length."""
+    step = -(-count // -(-count // max(1, min(size, count))))
+    yield from (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _tiles(n1: int, n2: int, pairs: int, *, same: bool) -> Iterator[tuple[slice, slice]]:

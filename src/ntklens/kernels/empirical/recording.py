@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+from ntklens.kernels.empirical.broadcasts import Broadcasts
 from ntklens.kernels.empirical.copies import differentiable_copy
 from ntklens.kernels.empirical.layers import STRUCTURED, is_per_input, layer_class
 from ntklens.kernels.parametrisation import Scaled
@@ -54,11 +55,14 @@ class Run:
         outputs: the network's outputs.
         uses: how often each parameter enters the graph of the outputs, by its name.
         calls: the calls of each layer that can be structured, by its name.
+        broadcasts: numbers of the copies, for one input, of each parameter that is broadcast over the inputs and has no
+            other use.
     """
 
     outputs: Tensor
     uses: Counter[str]
     calls: dict[str, list[RecordedCall]]
+    broadcasts: dict[str, int]
 
 
 class Slot(NamedTuple):
@@ -122,7 +126,7 @@ def record_run(network: nn.Module, x: Tensor, names: Collection[str], twins: tup
             is_batch = isinstance(h, Tensor) and h.ndim > 0 and len(h) == n and is_per_input(layer, h)
             is_own = is_batch and all(attrgetter(slot.path)(copied) is parameters[slot.name] for slot in slots[name])
             if h is not None and is_own and nearly_equal(h[first], h[second], largest(h[[first, second]])):
-                uses = _named(_uses_of_leaves(output, before=h), ids)
+                uses = _named(_uses_of_leaves(output, h), ids)
                 calls[name].append(RecordedCall(h, h._version, output[0].numel(), uses))
             else:
                 calls[name].append(RecordedCall(None, 0, 0, Counter()))
@@ -131,13 +135,17 @@ def record_run(network: nn.Module, x: Tensor, names: Collection[str], twins: tup
 
     devices = [x.device] if x.is_cuda else []
     hooks = {name: watch(name) for name in layers}
-    with torch.enable_grad(), torch.random.fork_rng(devices), hooked(copied, hooks):
+    mode = Broadcasts(leaves, n)
+    with torch.enable_grad(), torch.random.fork_rng(devices), hooked(copied, hooks), mode:
         before = _random_state(x)
         # With a graph to x, checkpoints in the reentrant way are seen in the graph of the outputs, whatever precedes them.
         f: Tensor = copied((x.detach().requires_grad_() if x.is_floating_point() else x).clone())
         if not torch.equal(before, _random_state(x)):
             raise not_a_function("depend on chance")
-    return Run(f.detach(), _named(_uses_of_leaves(f), ids), calls)
+        mode.is_forward = False
+        uses = _named(_uses_of_leaves(f), ids)
+        broadcasts = _broadcasts(f, mode, ids, first)
+    return Run(f.detach(), uses, calls, broadcasts)
 
 
 def structured_layers(network: nn.Module) -> dict[str, nn.Module]:
@@ -209,15 +217,34 @@ def _random_state(x: Tensor) -> Tensor:
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
 
-def _uses_of_leaves(f: Tensor, before: Tensor | None = None) -> Counter[int]:
-    """Count how often each leaf enters the graph of f, by the leaf's id; without the part that leads to `before`.
+def _broadcasts(f: Tensor, mode: Broadcasts, ids: Mapping[int, str], first: int) -> dict[str, int]:
+    """Return the parameters that were broadcast over the inputs and have no other use, as in `Run`.
+
+    Copies must belong to the inputs of their rows: no output of one input may depend on the copy in another row.
+    """
+    uses = mode.uses
+    if not uses or f.ndim != 2 or not f.requires_grad:
+        return {}
+    elsewhere = _named(_uses_of_leaves(f, *(use.copies for use in uses)), ids)
+    zeros = [use.zero for use in uses]
+    gradients = torch.autograd.grad(f[first].sum(), zeros, retain_graph=True, materialize_grads=True)
+    numbers: Counter[str] = Counter()
+    mixed = set(elsewhere)
+    for use, gradient in zip(uses, gradients, strict=True):
+        numbers[use.name] += use.zero[0].numel()
+        others = torch.cat([gradient[:first], gradient[first + 1 :]])
+        mixed |= {use.name} if others.any() else set()
+    return {name: number for name, number in numbers.items() if name not in mixed}
+
+
+def _uses_of_leaves(f: Tensor, *before: Tensor) -> Counter[int]:
+    """Count how often each leaf enters the graph of f, by the leaf's id; without the parts that lead to `before`.
 
     Raises:
         InputError: a part of the graph is a checkpoint that plain gradients do not pass.
     """
     uses: Counter[int] = Counter()
-    stop = None if before is None else before.grad_fn
-    waiting, visited = [f.grad_fn], {f.grad_fn, stop}
+    waiting, visited = [f.grad_fn], {f.grad_fn, *(t.grad_fn for t in before)}
     while waiting:
         node = waiting.pop()
         if node is not None and node.name() == "CheckpointFunctionBackward":

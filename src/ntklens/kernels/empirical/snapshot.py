@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ntklens.arguments import as_tensor, check_finite
 from ntklens.errors import InputError, NtklensError
 from ntklens.files import first_line
+from ntklens.kernels.empirical.attention import with_projections
 from ntklens.kernels.empirical.jacobians import failing_parameters, jacobians
 from ntklens.kernels.empirical.layerwise import ForwardPass
 from ntklens.kernels.empirical.observe import observe
@@ -49,7 +50,8 @@ class Snapshot:
         layerwise: bool,
         seeds: list[int] | None,
     ) -> None:
-        self.network = network.requires_grad_(False)
+        network = network.requires_grad_(False)
+        self.network = with_projections(network) if layerwise and seeds is None else network
         self.scales = scales
         self.outputs = outputs
         self.seeds = seeds

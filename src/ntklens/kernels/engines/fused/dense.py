@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
-from ntklens.kernels.engines.fused import near_pairs, zonal
+from ntklens.kernels.engines.fused import codes, near_pairs, zonal
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.compiler import compile_graph
-from ntklens.kernels.engines.fused.inner_products import BLOCK, NEAR, TILE, Batch, InnerProducts
+from ntklens.kernels.engines.fused.inner_products import BLOCK, NEAR, TILE, Batch, InnerProducts, filled, rows_of_tile
 from ntklens.kernels.engines.fused.layout import (
     Array,
     Beyond,
@@ -273,17 +273,22 @@ def _grid(panel: Array) -> NDArray[np.int64]:
 def _add_products(total: Tensor, k_bar: Tensor, x: Batch, z: Batch, square_bar: Tensor) -> None:
     """Replace total by (total + k_bar z + 2 square_bar x) / d, in tiles whose rounding does not depend on other rows."""
     d = x.rows.shape[1]
+    # The columns in pieces of about the same width, so that threads have the same work; it depends on d alone.
+    width = -(-d // -(-d // TILE))
+    width += -width % codes.LANES
 
     def task(top: int, column: int) -> None:
-        rows, columns = slice(top, top + TILE), slice(column, column + TILE)
+        rows, columns = slice(top, top + TILE), slice(column, column + width)
         k_bar_rows = k_bar[rows]
+        z_columns = filled(z.rows[:, columns].to(k_bar.dtype))
+        count = rows_of_tile(len(k_bar_rows), k_bar.dtype, z.n, z_columns.shape[1])
         padded = k_bar_rows
-        if len(k_bar_rows) < TILE:
-            padded = torch.nn.functional.pad(k_bar_rows, (0, 0, 0, TILE - len(k_bar_rows)))
+        if len(k_bar_rows) < count:
+            padded = torch.nn.functional.pad(k_bar_rows, (0, 0, 0, count - len(k_bar_rows)))
         target = total[rows, columns]
-        target += (padded @ z.rows[:, columns].to(k_bar.dtype))[: len(k_bar_rows)]
+        target += (padded @ z_columns)[: len(k_bar_rows), : target.shape[1]]
         target += (2 * square_bar[rows, None]) * x.rows[rows, columns]
         target /= d
 
-    tops, columns = range(0, x.n, TILE), range(0, d, TILE)
+    tops, columns = range(0, x.n, TILE), range(0, d, width)
     in_threads([(1, partial(task, i, j)) for i in tops for j in columns])

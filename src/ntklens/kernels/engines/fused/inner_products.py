@@ -6,7 +6,7 @@ A library picks its order of summation by the shape of a product; tiles of one s
 from __future__ import annotations
 
 import copy
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -17,8 +17,13 @@ from ntklens.kernels.engines.fused.layout import Array
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH
 from ntklens.kernels.engines.fused.threads import in_threads, work_space
 
-TILE = 256
-"""Rows and columns of a tile."""
+TILE = 192
+"""Rows and columns of a tile: a multiple of the 48 that MKL takes at a time.
+
+Where columns are left over, as of 256, it adds up those in float64 in another order, so that an entry depends on its place.
+"""
+_STRIP = 64
+"""Rows that a batch's last tile is filled up to a multiple of, where the library multiplies strips as it does tiles."""
 BLOCK = FLAT_WIDTH * codes.LANES
 """Columns that a program takes at a time."""
 NEAR = 0.02
@@ -51,9 +56,10 @@ class Batch:
         self._last = torch.nn.functional.pad(self.rows[self.n - rest :], (0, 0, 0, TILE - rest)) if rest else None
 
     def tile(self, start: int) -> Tensor:
-        """Return TILE rows from `start` on; zeros fill the last tile."""
+        """Return TILE rows from `start` on; zeros fill the last tile, and columns up to a multiple of the lanes."""
         rows = self.rows[start : start + TILE]
-        return rows if self._last is None or len(rows) == TILE else self._last
+        rows = rows if self._last is None or len(rows) == TILE else self._last
+        return filled(rows)
 
 
 class InnerProducts:
@@ -106,6 +112,47 @@ class InnerProducts:
         return panel.reshape(count, blocks, BLOCK)
 
 
+def filled(columns: Tensor) -> Tensor:
+    """Return a matrix with columns of zeros up to a multiple of the lanes.
+
+    A library multiplies narrow matrices in ways of their own, in which the rounding of a row depends on its place.
+    """
+    missing = -columns.shape[1] % codes.LANES
+    return torch.nn.functional.pad(columns, (0, missing)) if missing else columns
+
+
+def rows_of_tile(count: int, dtype: torch.dtype, depth: int, columns: int) -> int:
+    """Return how many rows a tile with `count` rows of a batch has in a product: all of them, or a few strips.
+
+    Must be asked by a task, as the product itself is made by one.
+
+    Args:
+        count: rows that are there; the others are zeros.
+        dtype: dtype of the product.
+        depth: terms of each entry.
+        columns: columns of the product.
+    """
+    strips = -(-count // _STRIP) * _STRIP
+    return strips if strips >= TILE or _strips_are_exact(dtype, depth, columns) else TILE
+
+
+@lru_cache(maxsize=256)
+def _strips_are_exact(dtype: torch.dtype, depth: int, columns: int) -> bool:
+    """Return whether the library gives every strip of rows the bits that it gives the rows in a whole tile.
+
+    The order of its sums depends on shapes and not on numbers, so that drawn matrices show it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(TILE, depth, generator=generator, dtype=dtype)
+    b = torch.randn(columns, depth, generator=generator, dtype=dtype)
+    for right in (b.T, b.T.contiguous()):
+        whole = a @ right
+        for rows in range(_STRIP, TILE, _STRIP):
+            if not (torch.equal(a[:rows] @ right, whole[:rows]) and torch.equal(a[-rows:] @ right, whole[-rows:])):
+                return False
+    return True
+
+
 def _multiply(x: Batch, z: Batch, product: Tensor, *, upper: bool) -> None:
     """Fill the product <x, z> in its dtype; with `upper`, only the tiles on and above the diagonal."""
 
@@ -113,8 +160,10 @@ def _multiply(x: Batch, z: Batch, product: Tensor, *, upper: bool) -> None:
         target = product[top : top + TILE, column : column + TILE]
         # A tile that the matrix's edge cuts off is multiplied whole, in a tile of its own: its shape fixes the rounding.
         is_whole = target.shape == (TILE, TILE)
-        tile = target if is_whole else product.new_empty(TILE, TILE)
-        torch.mm(x.tile(top).to(product.dtype), z.tile(column).to(product.dtype).T, out=tile)
+        left, right = x.tile(top).to(product.dtype), z.tile(column).to(product.dtype)
+        rows = rows_of_tile(len(target), product.dtype, left.shape[1], TILE)
+        tile = target if is_whole else product.new_empty(rows, TILE)
+        torch.mm(left[:rows], right.T, out=tile)
         if not is_whole:
             target.copy_(tile[: target.shape[0], : target.shape[1]])
 
