@@ -40,15 +40,16 @@ def plan_of(graph: Graph, name: EngineName, device: torch.device) -> str:
         return f'{plain}, as engine="reference" asks for.'
     if device.type != "cpu":
         return f"{plain} on {device.type}: the fused engine is for processors."
-    from ntklens.kernels.engines.fused.compiler import unsupported
+    from ntklens.kernels.engines.fused.compiler import reads_tables, unsupported
 
-    without = list(dict.fromkeys(str(operation) for operation in unsupported(graph)))
-    if not without:
-        return (
-            "The fused engine for processors runs this network, values and gradients; where autograd follows a call, the "
-            "plain recursion in torch does."
-        )
-    return f"{plain}: the fused engine has no instruction for {'; '.join(without)}."
+    without = list(dict.fromkeys(f"{operation}, {why}" for operation, why in unsupported(graph)))
+    if without:
+        return f"{plain}: the fused engine has no instruction for {'; '.join(without)}."
+    beyond = " So does it for inputs at whose variances a Hermite series is too long." if reads_tables(graph) else ""
+    return (
+        "The fused engine for processors runs this network, values and gradients; where autograd follows a call, the "
+        f"plain recursion in torch does.{beyond}"
+    )
 
 
 def _candidates(name: EngineName, device: torch.device) -> Iterator[type[Engine[Any]]]:

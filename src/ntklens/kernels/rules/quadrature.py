@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+REACH = 13.0
+"""The value of |z| beyond which the normal density is below the rounding of float64."""
+
 
 @functools.lru_cache(maxsize=16)
 def legendre(nodes: int) -> tuple[Tensor, Tensor]:
@@ -62,3 +65,22 @@ def panels(breaks: Tensor, nodes: int, power: int, reach: float) -> tuple[Tensor
 def normal_density(z: Tensor) -> Tensor:
     """Compute the standard normal density."""
     return torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+
+
+@functools.lru_cache(maxsize=8)
+def hermite_quadrature(degree: int, nodes: int) -> tuple[Tensor, Tensor]:
+    """Compute the nodes of the integrals a_m and the matrix that turns values of φ at the nodes into a_0, ..., a_degree.
+
+    Each side of zero has a quadrature of its own, because the usual activations have a kink there.
+
+    Returns:
+        Nodes z (2 nodes,), and the matrix (2 nodes, degree + 1) of weight times normal density times h_m(z).
+    """
+    x, w = (t.numpy() for t in legendre(nodes))
+    z = REACH * np.concatenate([-x[::-1], x])
+    weight = np.concatenate([w[::-1], w]) * REACH * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    h = [np.ones_like(z), z]
+    for m in range(2, degree + 1):  # h_m = (z h_{m-1} - sqrt(m-1) h_{m-2}) / sqrt(m)
+        h.append((z * h[-1] - math.sqrt(m - 1) * h[-2]) / math.sqrt(m))
+    table = np.stack(h[: degree + 1], 1) * weight[:, None]
+    return torch.from_numpy(z), torch.from_numpy(table)

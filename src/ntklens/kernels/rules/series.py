@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -30,10 +29,8 @@ from ntklens.errors import InputError
 from ntklens.kernels.rules import safe
 from ntklens.kernels.rules.octaves import HIGHEST, LOWEST, interpolated, nodes, octaves
 from ntklens.kernels.rules.octaves import series as series_of
-from ntklens.kernels.rules.quadrature import legendre, normal_density, panels
+from ntklens.kernels.rules.quadrature import REACH, hermite_quadrature, normal_density, panels
 
-_REACH = 13.0
-"""The value of |z| beyond which the normal density is below the rounding of float64."""
 _DEGREES = 256, 512
 """Degrees for pairs of high correlation."""
 _LONG_DEGREE = 1024
@@ -61,25 +58,6 @@ _PLANE_POWERS = 4, 2
 """How fast these nodes thin out away from the lines."""
 _PLANES_AT_A_TIME = 64
 """Pairs that are integrated in two dimensions at a time: 16 MB for each tensor of values."""
-
-
-@functools.lru_cache(maxsize=8)
-def hermite_quadrature(degree: int, nodes: int) -> tuple[Tensor, Tensor]:
-    """Compute the nodes of the integrals a_m and the matrix that turns values of φ at the nodes into a_0, ..., a_degree.
-
-    Each side of zero has a quadrature of its own, because the usual activations have a kink there.
-
-    Returns:
-        Nodes z (2 nodes,), and the matrix (2 nodes, degree + 1) of weight times normal density times h_m(z).
-    """
-    x, w = (t.numpy() for t in legendre(nodes))
-    z = _REACH * np.concatenate([-x[::-1], x])
-    weight = np.concatenate([w[::-1], w]) * _REACH * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    h = [np.ones_like(z), z]
-    for m in range(2, degree + 1):  # h_m = (z h_{m-1} - sqrt(m-1) h_{m-2}) / sqrt(m)
-        h.append((z * h[-1] - math.sqrt(m - 1) * h[-2]) / math.sqrt(m))
-    table = np.stack(h[: degree + 1], 1) * weight[:, None]
-    return torch.from_numpy(z), torch.from_numpy(table)
 
 
 @dataclass(frozen=True)
@@ -123,7 +101,7 @@ class Series:
     def _nodes(self, root: Tensor) -> tuple[Tensor, Tensor]:
         """Return nodes z and weights between the kinks of φ(√q z), for √q of shape (..., 1)."""
         kinks = torch.tensor(self.kinks, dtype=root.dtype, device=root.device)
-        return panels(kinks / torch.where(root > 0, root, 1.0), self.nodes, 2, _REACH)
+        return panels(kinks / torch.where(root > 0, root, 1.0), self.nodes, 2, REACH)
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute Σ_m a_m(q1) a_m(q2) c^m by Horner's scheme; see the module for the number of terms."""
@@ -179,7 +157,7 @@ class Series:
         """
         q = torch.tensor([1.0, 9.0], dtype=torch.float64)
         root = q.sqrt()[:, None]
-        z, weights = panels(torch.tensor(self.kinks, dtype=torch.float64) / root, self.nodes, 1, _REACH)
+        z, weights = panels(torch.tensor(self.kinks, dtype=torch.float64) / root, self.nodes, 1, REACH)
         density = normal_density(z) * weights
         values, slopes = self.function(root * z).detach(), slope_of(self.function, root * z)
         size = ((slopes.square() + values.square()) * density).sum(1).sqrt()
@@ -224,7 +202,7 @@ class Series:
         breaks = kinks / torch.where(root1 > 0, root1, 1.0)
         if self.kinks != (0.0,):
             breaks = torch.cat([breaks, kinks / torch.where(root2 != 0, root2, 1.0)], 1).sort(1).values
-        z, weights = panels(breaks, self.nodes, 2, _REACH)
+        z, weights = panels(breaks, self.nodes, 2, REACH)
         function = functools.partial(slope_of, self.function) if derivative else self.function
         return (function(root1 * z) * function(root2 * z) * normal_density(z) * weights).sum(-1)
 
@@ -363,7 +341,7 @@ def largest_variance(series: Series) -> float:
         rules += [(z.expand(len(q), -1), (table[:, 0] / normal_density(z)).expand(len(q), -1))]
     else:
         rules += [series._nodes(q.sqrt()[:, None])]
-    finest = panels(kinks, 500, 2, _REACH)
+    finest = panels(kinks, 500, 2, REACH)
     worst = torch.zeros_like(q)
     for function in (series.function, functools.partial(slope_of, series.function)):
         moments = []

@@ -15,10 +15,10 @@ from collections import defaultdict
 from graphlib import TopologicalSorter
 
 from ntklens.kernels.engines.fused import codes
-from ntklens.kernels.engines.fused.compiler import (
+from ntklens.kernels.engines.fused.compiler import Compiler
+from ntklens.kernels.engines.fused.constants import (
     ADJOINTS,
     IDENTITY,
-    Compiler,
     activation,
     affine,
     mean_factor,

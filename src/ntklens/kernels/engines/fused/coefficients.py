@@ -29,7 +29,8 @@ from torch import Tensor
 
 from ntklens.kernels.rules import octaves
 from ntklens.kernels.rules.duals import Dual, Exp, Gaussian, Sin
-from ntklens.kernels.rules.series import Series, hermite_quadrature, largest_variance, slope_of
+from ntklens.kernels.rules.quadrature import hermite_quadrature
+from ntklens.kernels.rules.series import Series, largest_variance, slope_of
 
 DELTA = {True: 3e-8, False: 1e-16}
 """δ, by whether single precision is enough."""

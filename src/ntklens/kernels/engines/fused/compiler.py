@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ntklens.kernels.engines.fused import codes
-from ntklens.kernels.engines.fused.coefficients import Smooth, has_series, parity
+from ntklens.kernels.engines.fused.coefficients import Smooth, has_series
+from ntklens.kernels.engines.fused.constants import IDENTITY, activation, affine, mean_factor, pool_shift, window_rule
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
 from ntklens.kernels.engines.fused.means import SUMS, Mean
 from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin
@@ -31,17 +32,16 @@ from ntklens.kernels.rules.operations import (
     Offset,
     Operation,
     Scale,
-    Scales,
     Size,
     Sum,
     map_size,
 )
+from ntklens.kernels.rules.piecewise import PiecewiseLinear
+from ntklens.kernels.rules.series import Series
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
 _OWN_INSTRUCTION = (LeakyReLU, Erf, GELU)
 """Activations with an instruction of their own; other smooth ones share one."""
-IDENTITY = (1.0,)
-"""The constants of an affine rule that changes nothing."""
 
 
 def supported(graph: Graph) -> bool:
@@ -49,9 +49,22 @@ def supported(graph: Graph) -> bool:
     return not unsupported(graph)
 
 
-def unsupported(graph: Graph) -> list[Operation]:
-    """Return the operations of the graph that have no instruction, in their order."""
-    return [node.operation for node in graph.nodes if not _is_supported(node.operation)]
+def unsupported(graph: Graph) -> list[tuple[Operation, str]]:
+    """Return the operations of the graph that have no instruction, in their order, and why."""
+    operations = [node.operation for node in graph.nodes if not _is_supported(node.operation)]
+    return [(operation, _why(operation)) for operation in operations]
+
+
+def reads_tables(graph: Graph) -> bool:
+    """Return whether an activation of a supported graph is computed by its Hermite series."""
+    return any(_has_tables(_marginal(node)) for node in graph.nodes if node.operation.needs_marginals)
+
+
+def _why(operation: Operation) -> str:
+    dual = operation.dual if isinstance(operation, Activation) else None
+    if isinstance(dual, (Series, PiecewiseLinear)):
+        return "whose kinks make its Hermite series long"
+    return "whose rule is not one of the library's"
 
 
 def _is_supported(operation: Operation) -> bool:
@@ -377,47 +390,3 @@ def _marginal(node: Node) -> Marginal:
 
 def _has_tables(marginal: Marginal) -> bool:
     return marginal[1] is not None and not isinstance(marginal[1], Normalise)
-
-
-def affine(scales: Scales, places: int = 1) -> tuple[float, ...]:
-    """Return the constants WEIGHT, BIAS, WEIGHT_SHARE and BIAS_SHARE of a layer on the sum over this many places."""
-    return (scales.w_std**2 / places, scales.b_std**2, scales.weight_share / places, scales.bias_share)
-
-
-def window_rule(operation: Conv | Pad) -> tuple[float, ...]:
-    """Return the constants of the affine rule that follows the sum over a window."""
-    kernel = operation.window.kernel
-    return affine(operation.scales, kernel[0] * kernel[1]) if isinstance(operation, Conv) else IDENTITY
-
-
-def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
-    """Return the operation of an activation, and its constants: the slope for negative arguments, or the parity."""
-    if isinstance(operation.dual, LeakyReLU):
-        return codes.RELU, (float(operation.dual.slope),)
-    if isinstance(operation.dual, Erf):
-        return codes.ERF, ()
-    if isinstance(operation.dual, GELU):
-        return codes.GELU, ()
-    assert isinstance(operation.dual, Smooth)
-    return codes.HERMITE, (float(parity(operation.dual)),)
-
-
-ADJOINTS = {
-    codes.RELU: codes.RELU_ADJOINT,
-    codes.ERF: codes.ERF_ADJOINT,
-    codes.GELU: codes.GELU_ADJOINT,
-    codes.HERMITE: codes.HERMITE_ADJOINT,
-}
-"""The adjoint of each activation."""
-
-
-def mean_factor(graph: Graph, node: Node) -> float:
-    """Return 1 over the number of pairs of positions of a mean: all (p, p') of a pooling, all (p, p) of a flattening."""
-    h, w = graph.nodes[node.inputs[0]].size
-    return 1 / ((h * w) ** 2 if isinstance(node.operation, GlobalPool) else h * w)
-
-
-def pool_shift(operation: AveragePool, key: Key, source: Key) -> Offset:
-    """Return the shift e by which the source's offset stride Δ + e differs from that of the pooled map's own Δ."""
-    centre = operation.window.source(key[1])
-    return (source[1][0] - centre[0], source[1][1] - centre[1])
