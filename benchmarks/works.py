@@ -66,8 +66,8 @@ def _rows() -> Iterator[Work]:
         # The peer has SiLU by a quadrature of 25 x 25 points for each pair of positions, for which it needs the memory.
         n = 4 if activation == "silu" else 24
         name, title = f"conv5-{activation}", f"5 conv {word}, flatten"
-        yield Work(name, title, "conv5", activation, n, n, (64, 128))
-        yield Work(f"{name}-gradient", f"{title}, gradient", "conv5", activation, n, n, (32, 64), gradient=True)
+        yield Work(name, title, "conv5", activation, n, n, (256, 1024))
+        yield Work(f"{name}-gradient", f"{title}, gradient", "conv5", activation, n, n, (128, 1024), gradient=True)
     for activation, word in (("erf", "erf"), ("gelu", "GELU")):
         name, title = f"gap4-{activation}", f"4 conv {word}, global pooling"
         yield Work(name, title, "gap4", activation, 2, 2, (4, 64))

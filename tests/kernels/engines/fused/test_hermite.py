@@ -215,6 +215,17 @@ def test_an_entry_is_the_same_to_the_last_bit_beside_any_other_inputs(name):
     assert torch.equal(kernel.gradient(x[3:5], x, w[3:5]), kernel.gradient(x, x, w)[3:5])
 
 
+def test_the_memory_limit_does_not_change_a_bit():
+    """Tables make inputs large, so that a small limit cuts them into parts."""
+    shape, make = NETWORKS["SiLU, flattened"]
+    x = torch.rand(290, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    w = torch.randn(5, 290, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    kernel, small = analytic_kernel(make()), analytic_kernel(make(), memory_limit=1_000_000)
+    assert torch.equal(small(x), kernel(x))
+    assert torch.equal(small(x[:40], x), kernel(x[:40], x))
+    assert torch.equal(small.gradient(x[:5], x, w), kernel.gradient(x[:5], x, w))
+
+
 @pytest.mark.parametrize("name", ["tanh", "SiLU, flattened"])
 def test_inputs_beyond_the_series_are_computed_by_the_reference(name):
     shape, make = NETWORKS[name]

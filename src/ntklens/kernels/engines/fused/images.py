@@ -42,8 +42,11 @@ from ntklens.progress import Progress
 
 _ITEMS_PER_TASK = 64
 """Most rows (or blocks of columns) of a task, so that threads end together."""
-_INPUTS_PER_PART = _ITEMS_PER_TASK * codes.LANES
-"""Inputs are laid out in multiples of this, so that the order of summation does not depend on the memory limit."""
+_BLOCKS_PER_SUM, _BLOCKS_PER_SUM_WITH_TABLES = 64, 8
+"""Blocks of columns over which a gradient's sums run at a time; fewer where tables make the inputs large.
+
+Inputs are laid out in multiples of these blocks, so that the order of summation does not depend on the memory limit.
+"""
 _GRADIENT_ROWS_PER_TASK = 8
 """Most rows of a gradient's task: the sums that it adds to stay in the cache, too."""
 _FULL = 0.9
@@ -89,17 +92,23 @@ class ImagePairs:
         """
         program, dtype = self._forward, x1.dtype
         z = x1 if x2 is None else x2
-        step = self._inputs_per_part(program, x1)
         beyond = Beyond(len(x1), len(z))
-        room = self._room(program, x1, x2)
+        known1 = self._known_marginals(program, x1)
+        known2 = known1 if x2 is None else self._known_marginals(program, z)
+        room = self._room(program, dtype, (x1, known1), (z, known2))
+        step = self._inputs_per_part(program, x1, room)
         done, total = 0.0, len(x1) * len(z) / (2 if x2 is None else 1)
         for top in range(0, len(x1), step):
-            side1 = self._side(program, x1[top : top + step], dtype, room)
+            side1 = self._side(program, x1, known1, slice(top, top + step), dtype, room)
             side1.note(beyond.first[top : top + step])
             for left in range(top if x2 is None else 0, len(z), step):
                 is_symmetric = x2 is None and left == top
                 shared = is_symmetric and not program.table_size
-                side2 = side1 if shared else self._side(program, z[left : left + step], dtype, room, codes.LANES)
+                side2 = (
+                    side1
+                    if shared
+                    else self._side(program, z, known2, slice(left, left + step), dtype, room, codes.LANES)
+                )
                 side2.note(beyond.second[left : left + step])
                 targets = {kind: m[top : top + step, left : left + step] for kind, m in matrices.items()}
                 pairs = len(side1.pixels) * len(side2.pixels) / (2 if is_symmetric else 1)
@@ -126,19 +135,20 @@ class ImagePairs:
         activations read, which autograd takes to the pixels.
         """
         program, dtype = self._adjoint, x1.dtype
-        step = self._inputs_per_part(program, x1)
+        known1, known2 = (self._known_marginals(program, x) for x in (x1, x2))
+        room = self._room(program, dtype, (x1, known1), (x2, known2))
+        step = self._inputs_per_part(program, x1, room)
         pairs = len(x1) * len(x2)
         beyond = Beyond(len(x1), len(x2))
-        room = self._room(program, x1, x2)
         gradients = []
         for top in range(0, len(x1), step):
             x = x1[top : top + step]
-            side1 = self._side(program, x, dtype, room, grows=True)
+            side1 = self._side(program, x1, known1, slice(top, top + step), dtype, room, grows=True)
             side1.note(beyond.first[top : top + step])
             n = len(x)
             pixels_bar, marginals_bar = np.zeros(side1.pixels.shape), np.zeros(side1.marginals.shape)
             for left in range(0, len(x2), step):
-                side2 = self._side(program, x2[left : left + step], dtype, room, codes.LANES)
+                side2 = self._side(program, x2, known2, slice(left, left + step), dtype, room, codes.LANES)
                 side2.note(beyond.second[left : left + step])
                 seeds = weights[top : top + n, left : left + step]
                 if side2.beyond is not None:
@@ -159,26 +169,45 @@ class ImagePairs:
         return torch.cat(gradients), beyond
 
     def _side(
-        self, program: Program, x: Tensor, dtype: torch.dtype, room: int, lanes: int = 1, *, grows: bool = False
+        self,
+        program: Program,
+        inputs: Tensor,
+        known: Tensor | None,
+        rows: slice,
+        dtype: torch.dtype,
+        room: int,
+        lanes: int = 1,
+        *,
+        grows: bool = False,
     ) -> Side:
-        """Return a batch in rows: pixels (n, C, positions), marginals (n, m); and coefficients, in blocks of lanes."""
+        """Return some inputs in rows: pixels (n, C, positions), marginals (n, m); and coefficients, in blocks of lanes."""
+        x = inputs[rows]
         pixels = recursion.positions(self.graph, x.to(dtype)).flatten(2).contiguous().numpy()
-        side = Side(pixels, self._marginals(program, x).numpy())
-        return with_table(program, side, dtype, room, lanes, grows=grows)
+        marginals = self._marginals(program, x) if known is None else known[rows]
+        return with_table(program, Side(pixels, marginals.numpy()), dtype, room, lanes, grows=grows)
 
-    def _room(self, program: Program, x1: Tensor, x2: Tensor | None) -> int:
-        """Return for how many coefficients the entries of both batches need room."""
+    def _known_marginals(self, program: Program, x: Tensor) -> Tensor | None:
+        """Return the marginals of a whole batch, where tables need them beforehand and they are small; else None."""
+        is_small = 8 * program.marginal_size * len(x) <= self.memory_limit // 8
+        return self._marginals(program, x) if program.table_size and is_small else None
+
+    def _room(self, program: Program, dtype: torch.dtype, *batches: tuple[Tensor, Tensor | None]) -> int:
+        """Return for how many coefficients the entries of batches, with their marginals if these are known, need room."""
         if not program.table_size:
             return 0
-        batches = [x1] if x2 is None else [x1, x2]
-        parts = [part for batch in batches for part in torch.split(batch, _INPUTS_PER_PART)]
-        return max(room_of(program, self._marginals(program, part).numpy(), x1.dtype) for part in parts)
+        rooms = [0]
+        for x, known in batches:
+            for part in torch.split(x, _MARGINAL_INPUTS) if known is None else (x,):
+                marginals = self._marginals(program, part) if known is None else known
+                rooms.append(room_of(program, marginals.numpy(), dtype))
+        return max(rooms)
 
-    def _inputs_per_part(self, program: Program, x: Tensor) -> int:
-        """Return how many inputs of either side may be laid out at a time: whole tasks of blocks."""
-        # An entry of a table has some twenty numbers.
-        bytes_per_input = 8 * 4 * (x[0].numel() + program.marginal_size + 20 * program.table_size)
-        return max(1, self.memory_limit // bytes_per_input // _INPUTS_PER_PART) * _INPUTS_PER_PART
+    def _inputs_per_part(self, program: Program, x: Tensor, room: int) -> int:
+        """Return how many inputs of either side may be laid out at a time: whole groups of blocks."""
+        group = _blocks_per_sum(program) * codes.LANES
+        entries = (2 * codes.LEAD + 3 * room) * program.table_size  # of x with their growth, and of z
+        bytes_per_input = 8 * 4 * (x[0].numel() + program.marginal_size) + 8 * entries
+        return max(1, self.memory_limit // bytes_per_input // group) * group
 
     def _marginals(self, program: Program, x: Tensor) -> Tensor:
         """Return standard deviations where activations read, inverse ones where normalisations do: (n, m), float64."""
@@ -209,6 +238,10 @@ class ImagePairs:
         blocks = zip(*(torch.split(t, _TAPED_INPUTS) for t in (gradient, x, marginals_bar)), strict=True)
         in_threads([(len(inputs), partial(task, target, inputs, bar)) for target, inputs, bar in blocks])
         return gradient
+
+
+def _blocks_per_sum(program: Program) -> int:
+    return _BLOCKS_PER_SUM_WITH_TABLES if program.table_size else _BLOCKS_PER_SUM
 
 
 def _in_lanes(side: Side) -> Side:
@@ -263,7 +296,7 @@ def _add_gradient(
 ) -> None:
     """Add the cotangents of these pairs to pixels_bar and marginals_bar.
 
-    Sums run over _ITEMS_PER_TASK blocks at a time, whatever the rows of a task and the order of the threads, so that the
+    Sums run over `_blocks_per_sum` at a time, whatever the rows of a task and the order of the threads, so that the
     rounding is always the same.
     """
     n, blocks = len(side1.pixels), len(side2.pixels)
@@ -271,8 +304,8 @@ def _add_gradient(
 
     def task(first: int) -> None:
         rows = np.arange(first, min(first + rows_per_task, n))
-        for start in range(0, blocks, _ITEMS_PER_TASK):
-            chosen = np.arange(start, min(start + _ITEMS_PER_TASK, blocks))
+        for start in range(0, blocks, _blocks_per_sum(program)):
+            chosen = np.arange(start, min(start + _blocks_per_sum(program), blocks))
             # Items (row, block, slot): a block stays in the cache while the rows pass by.
             grid = np.meshgrid(chosen, rows, indexing="ij")
             items = np.stack([grid[1], grid[0], grid[1] - first], -1).reshape(-1, 3)
