@@ -17,6 +17,8 @@ writes nothing to memory but the kernel. In the order in which the files are bes
 - Inputs without positions have maps of one position. Their covariance is a matrix product that is computed beforehand
   (`inner_products`, `near_pairs`), and FLAT_WIDTH blocks of lanes stand side by side in a map. If the kernel depends on
   norms and the angle alone, one instruction evaluates a series in the angle in place of all layers (`zonal`, `angle`).
+- Smooth activations are series in the correlation (`hermite`), with tables of coefficients for each input and position
+  (`coefficients`, `entries`). Few pairs of images fill the lanes (`packed`), and their sums are divided (`means`).
 - `engine` is what the analytic kernel calls. `dense` and `images` cut matrices into tasks for threads (`threads`), and
   `layout` lays their inputs out in lanes.
 
@@ -32,6 +34,6 @@ WINDOW dst=16 src=0 h=2 w=2 in_h=4 in_w=4 kernel_h=3 kernel_w=3
     stride_h=1 stride_w=1 dilation_h=1 dilation_w=1 weight=0.2222 weight_share=0.2222
 RELU dst=16 src=16 h=2 w=2 row_step=2 position_step=1
 REDUCE dst=0 src=16 in_h=2 in_w=2
-MEAN dst=0 src=0 h=1 w=1 factor=0.25
-AFFINE dst=0 src=0 h=1 w=1 weight=2 weight_share=2
+MEAN dst=2 src=0 h=1 w=1 in_h=1 factor=0.25
+AFFINE dst=2 src=2 h=1 w=1 weight=2 weight_share=2
 """
