@@ -34,7 +34,7 @@ class ProjectedAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the outputs, and the attention weights where they are asked for."""
         is_own = query is key and query is value and query.ndim == 3 and not (self.training and self.dropout)
-        if not is_own or key_padding_mask is not None or (attn_mask is not None and attn_mask.ndim != 2):
+        if not is_own or key_padding_mask is not None or (attn_mask.ndim != 2 if attn_mask is not None else is_causal):
             result: tuple[Tensor, Tensor | None] = super().forward(
                 *(query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
             )
