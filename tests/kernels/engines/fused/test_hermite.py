@@ -11,6 +11,7 @@ from torch import nn
 
 import ntklens as nl
 from kernels import networks
+from kernels.engines.fused.rows import WIDTH, expectations, row
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.engines.fused import hermite
 from ntklens.kernels.engines.fused.codes import LANES, LEAD
@@ -21,7 +22,6 @@ from ntklens.kernels.rules import octaves
 from ntklens.kernels.rules.duals import Exp, Gaussian, LeakyReLU, Sin
 from ntklens.kernels.rules.series import Series
 
-WIDTH = 3
 SERIES = {
     "tanh": Series(torch.tanh, 500),
     "sigmoid": Series(torch.sigmoid, 500),
@@ -52,17 +52,6 @@ def backward(nngp_bar, ntk_bar, nngp, ntk, table_x, table_z, entry_x, entry_z, l
     )  # fmt: skip
 
 
-def row(largest=1.3):
-    """Covariances at any angle, equal inputs and one of variance 0 among them, Θ, and the standard deviations."""
-    rng = np.random.default_rng(0)
-    std_x, std_z = rng.uniform(0.01, largest, WIDTH), rng.uniform(0.01, largest, (WIDTH, LANES))
-    cosines = rng.uniform(-1, 1, (WIDTH, LANES))
-    std_z[:, 0], cosines[:, 0] = std_x, 1.0
-    cosines[:, 1] = 0.0
-    std_z[0, 2] = 0.0
-    return cosines * std_x[:, None] * std_z, rng.uniform(0, 3, (WIDTH, LANES)), std_x, std_z
-
-
 def table(tables, deviations, room, lanes=1, *, grows=False):
     """The entries of inputs (n, WIDTH): flat, and the numbers of an entry."""
     n, entry = len(deviations), LEAD + room * (2 if grows else 1)
@@ -86,17 +75,13 @@ def both_tables(dual, std_x, std_z, single, *, grows=False):
     return room, table(tables, x, room, grows=grows), table(tables, z, room, LANES)
 
 
-def expectations(dual, k, theta, std_x, std_z):
-    q1, q2 = std_x[:, None] ** 2, std_z**2
-    return dual.nngp(k, q1, q2), theta * dual.derivative(k, q1, q2)
-
-
 @pytest.mark.parametrize(("single", "bound"), [(False, 1e-11), (True, 2e-7)])
 @pytest.mark.parametrize("name", SERIES)
 def test_a_row_is_the_expectations(name, single, bound):
     dual = SERIES[name]
     assert has_series(dual)
-    k, theta, std_x, std_z = row()
+    k, theta, std_x, std_z = row(1.3)
+    k[0, 2] = std_z[0, 2] = 0.0  # an input of variance 0
     expected = expectations(dual, *map(torch.from_numpy, (k, theta, std_x, std_z)))
     _, (of_x, entry), (of_z, _) = both_tables(dual, std_x, std_z, single)
     flat_k, flat_theta = k.reshape(-1).copy(), theta.reshape(-1).copy()
@@ -108,8 +93,7 @@ def test_a_row_is_the_expectations(name, single, bound):
 @pytest.mark.parametrize("name", ["tanh", "SiLU", "mish", "shifted sine", "exponential", "Gaussian"])
 def test_the_way_back_is_autograds(name):
     dual = SERIES[name]
-    arrays = row()
-    arrays[3][0, 2] = 0.3
+    arrays = row(1.3)
     k, theta, std_x, std_z = (torch.from_numpy(a).requires_grad_() for a in arrays)
     bars = np.random.default_rng(1).standard_normal((2, WIDTH, LANES))
     # At a cosine of 1 the reference takes an integral, whose derivative by the covariance alone is another one.

@@ -5,12 +5,11 @@ import pytest
 import torch
 from numba import njit
 
+from kernels.engines.fused.rows import WIDTH, expectations, row
 from ntklens.kernels.engines.fused import smooth
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import load, pointer, store
 from ntklens.kernels.rules.duals import GELU, Erf
-
-WIDTH = 3
 
 
 @njit
@@ -48,21 +47,6 @@ def gelu_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar, scrat
 ROWS = {"erf": (Erf(), erf_forward, erf_backward), "GELU": (GELU(), gelu_forward, gelu_backward)}
 
 
-def row(largest=2.0):
-    """Covariances at any angle, equal inputs among them, Θ, and the standard deviations of x and z."""
-    rng = np.random.default_rng(0)
-    std_x, std_z = rng.uniform(0.01, largest, WIDTH), rng.uniform(0.01, largest, (WIDTH, LANES))
-    cosines = rng.uniform(-1, 1, (WIDTH, LANES))
-    std_z[:, 0], cosines[:, 0] = std_x, 1.0
-    cosines[:, 1] = 0.0
-    return cosines * std_x[:, None] * std_z, rng.uniform(0, 3, (WIDTH, LANES)), std_x, std_z
-
-
-def expectations(dual, k, theta, std_x, std_z):
-    q, p = std_x[:, None] ** 2, std_z**2
-    return dual.nngp(k, q, p), theta * dual.derivative(k, q, p)
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 3e-7), (np.float64, 4e-15)])
 def test_the_arc_tangent(dtype, tolerance):
     t = np.linspace(-1, 1, LANES).astype(dtype)
@@ -86,7 +70,7 @@ def test_a_row_of_activations_is_their_gaussian_expectations(name, largest):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_in_float32_is_as_precise(name):
     dual, forward, _ = ROWS[name]
-    k, theta, std_x, std_z = row()
+    k, theta, std_x, std_z = row(2.0)
     expected = expectations(dual, *map(torch.from_numpy, (k, theta, std_x, std_z)))
     flat_k, flat_theta = k.reshape(-1).copy(), theta.reshape(-1).astype(np.float32)
     forward(flat_k, flat_theta, std_x, std_z.reshape(-1), np.empty(LANES, np.float32))

@@ -130,11 +130,26 @@ _AFFINE = ("WEIGHT", "BIAS", "WEIGHT_SHARE", "BIAS_SHARE")
 _AFFINE_ADJOINT = ("WEIGHT", "WEIGHT_SHARE")
 
 
-def _activation_adjoint(name: str, *constants: str) -> Instruction:
+_DEVIATIONS = "the standard deviations of x and z"
+_TABLES = "the tables of Hermite coefficients of x and z, with an entry for each marginal"
+
+
+def _activation(name: str, function: str, given: str, *constants: str) -> Instruction:
+    """Return the line of an activation."""
+    return Instruction(
+        name,
+        reads=f"SRC, and {given}",
+        writes=f"DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for {function}",
+        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
+        constants=constants,
+    )
+
+
+def _activation_adjoint(name: str, given: str, *constants: str) -> Instruction:
     """Return the line of the way back through an activation."""
     return Instruction(
         f"{name}_ADJOINT",
-        reads="DST, VALUE, and the standard deviations of x and z",
+        reads=f"DST, VALUE, and {given}",
         writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
         columns=("DST", "VALUE", *_MAP, *_MARGINALS, "IN_FLOAT64"),
         constants=constants,
@@ -170,32 +185,10 @@ INSTRUCTIONS: dict[int, Instruction] = {
         columns=("DST", "SRC", *_MAP, *_WINDOW, "ADDS", "IS_BOX", "FUSED"),
         constants=_AFFINE,
     ),
-    RELU: Instruction(
-        "RELU",
-        reads="SRC, and the standard deviations of x and z",
-        writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for a piecewise linear φ",
-        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
-        constants=("SLOPE",),
-    ),
-    ERF: Instruction(
-        "ERF",
-        reads="SRC, and the standard deviations of x and z",
-        writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for φ = erf",
-        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
-    ),
-    GELU: Instruction(
-        "GELU",
-        reads="SRC, and the standard deviations of x and z",
-        writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for the exact GELU",
-        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
-    ),
-    HERMITE: Instruction(
-        "HERMITE",
-        reads="SRC, and the tables of Hermite coefficients of x and z, with an entry for each marginal",
-        writes="DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for any smooth φ",
-        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
-        constants=("PARITY",),
-    ),
+    RELU: _activation("RELU", "a piecewise linear φ", _DEVIATIONS, "SLOPE"),
+    ERF: _activation("ERF", "φ = erf", _DEVIATIONS),
+    GELU: _activation("GELU", "the exact GELU", _DEVIATIONS),
+    HERMITE: _activation("HERMITE", "any smooth φ", _TABLES, "PARITY"),
     NORMALISE: Instruction(
         "NORMALISE",
         reads="SRC, and the inverse standard deviations of x and z",
@@ -271,16 +264,10 @@ INSTRUCTIONS: dict[int, Instruction] = {
         columns=("DST", "SRC", *_MAP, *_WINDOW, "IS_BOX", "FUSED"),
         constants=_AFFINE_ADJOINT,
     ),
-    RELU_ADJOINT: _activation_adjoint("RELU", "SLOPE"),
-    ERF_ADJOINT: _activation_adjoint("ERF"),
-    GELU_ADJOINT: _activation_adjoint("GELU"),
-    HERMITE_ADJOINT: Instruction(
-        "HERMITE_ADJOINT",
-        reads="DST, VALUE, and the tables of Hermite coefficients of x and z",
-        writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
-        columns=("DST", "VALUE", *_MAP, *_MARGINALS),
-        constants=("PARITY",),
-    ),
+    RELU_ADJOINT: _activation_adjoint("RELU", _DEVIATIONS, "SLOPE"),
+    ERF_ADJOINT: _activation_adjoint("ERF", _DEVIATIONS),
+    GELU_ADJOINT: _activation_adjoint("GELU", _DEVIATIONS),
+    HERMITE_ADJOINT: _activation_adjoint("HERMITE", _TABLES, "PARITY"),
     NORMALISE_ADJOINT: Instruction(
         "NORMALISE_ADJOINT",
         reads="DST, VALUE, and the inverse standard deviations of x and z",

@@ -125,7 +125,10 @@ class FusedEngine:
     ) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape and dtype of x1; see `Engine.gradient`."""
         x1, x2, weights = x1.detach(), x2.detach(), weights.detach()
-        gradient, beyond = self._gradient(x1, x2, weights, kind, progress, products)
+        with own_threads():
+            _prepare()
+            gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
+        # The reference engine has threads of torch's own.
         known, others = ~beyond.first, beyond.second
         if bool(beyond.first.any()):
             rest = self._reference.gradient(x1[beyond.first], x2, weights[beyond.first], kind, Progress())
@@ -134,20 +137,6 @@ class FusedEngine:
             rest = self._reference.gradient(x1[known], x2[others], weights[known][:, others], kind, Progress())
             gradient[known] += rest
         return gradient.to(x1.dtype)
-
-    @own_threads()
-    def _gradient(
-        self,
-        x1: Tensor,
-        x2: Tensor,
-        weights: Tensor,
-        kind: Kind,
-        progress: Progress,
-        products: InnerProducts | None,
-    ) -> tuple[Tensor, Beyond]:
-        """Return the gradient of the pairs that the compiled program computes, and which inputs it leaves out."""
-        _prepare()
-        return self._pairs.gradient(x1, x2, weights, kind, progress, products)
 
     def diagonal(self, x: Tensor, kinds: tuple[Kind, ...]) -> dict[Kind, Tensor]:
         """Compute K(x_i, x_i) by the reference engine, in time linear in n; see `Engine.diagonal`."""

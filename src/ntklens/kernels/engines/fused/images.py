@@ -247,8 +247,6 @@ def _blocks_per_sum(program: Program) -> int:
 def _in_lanes(side: Side) -> Side:
     """Return a batch as the columns of the pairs, in the layout of the lanes, which its coefficients have already."""
     pixels, marginals = in_lanes(side.pixels, codes.LANES), in_lanes(side.marginals[:, None], codes.LANES)[:, 0]
-    if not side.table.size:
-        return Side(pixels, marginals)
     return Side(pixels, marginals, side.table, side.beyond)
 
 

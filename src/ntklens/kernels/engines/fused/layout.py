@@ -137,7 +137,7 @@ def room_of(program: Program, marginals: Array, dtype: torch.dtype) -> int:
         for tables, first, last in tables_of(program, dtype)
         for k in octaves_in(marginals, first, last).tolist()
     ]
-    return max(0, *lengths) if lengths else 0
+    return max([0, *lengths])
 
 
 def with_table(
