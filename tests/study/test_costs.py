@@ -87,6 +87,15 @@ def test_a_first_run_that_is_held_up_is_not_scaled_up():
     )
 
 
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_small_pieces_whose_threads_wait_are_not_scaled_up(power):
+    """Between other processes, a piece of four images waits for a second, and so does one of forty."""
+    clock = Clock()
+    seconds = timed(clock.work(lambda n: 1.1 + 1e-5 * n**2), 200, 0.15, start=4, power=power, clock=clock)
+    assert 1.5 <= seconds < 15
+    assert clock.now < 20
+
+
 def test_a_busy_machine_is_told(monkeypatch):
     estimate = {"attack": [Part("attacks", 9000.0, TEST)]}
     assert sentence(estimate, busy=True).endswith("this estimate is not to be relied on.")

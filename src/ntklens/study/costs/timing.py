@@ -16,6 +16,12 @@ _LONG = 0.5
 """Seconds of a first run from which on it is known to be work, not latency."""
 _VERY_LONG = 1.0
 """Seconds of a first run from which on no second one is made to tell the two terms apart."""
+_FAR = 20.0
+"""Times the run's work that the target has, from which on long runs that do not grow are not scaled up: they may wait."""
+_PATIENCE = 3.0
+"""Seconds of a run, and twice as many of all runs, up to which larger sizes tell waiting from work."""
+_LONG_GROWTH = 4.0
+"""Growth of the work after such a run."""
 _OWN_LOAD = 0.5
 """Load above the number of processors that this process itself may cause."""
 _HELD_UP = 3.0
@@ -52,7 +58,7 @@ def timed(
     runs: list[tuple[int, float]] = []
     before = clock()
     prepare(size)()
-    longest = clock() - before  # of the first size, whatever else it has loaded
+    first = longest = clock() - before  # of the first size, whatever else it has loaded
     while True:
         seconds = min(_least(prepare(size), effort, clock), longest)
         if runs and seconds > _HELD_UP * runs[-1][1] * (size / runs[-1][0]) ** power:
@@ -64,11 +70,15 @@ def timed(
             return seconds
         is_work = _is_work(runs, power)
         is_long = seconds >= _LONG and (len(runs) > 1 or seconds >= _VERY_LONG)
+        if is_long and not is_work and (target / size) ** power > _FAR:
+            # On a busy machine the threads of a small piece wait for one another, as long as those of a larger one.
+            is_long = seconds >= _PATIENCE or clock() - before > 2 * _PATIENCE + first
         if is_long or (seconds >= effort / 2 and is_work):
             return _extrapolated(runs[-2:], target, power)
         # The next run takes half a second at most, if the leading term is all there is; latency does not grow.
         is_latency = len(runs) > 1 and not is_work
         growth = _MOST_GROWTH if is_latency else min(_MOST_GROWTH, max(2.0, _LONG / max(seconds, 1e-9)))
+        growth = min(growth, _LONG_GROWTH) if seconds >= _LONG else growth
         size = min(target, max(size + 1, round(size * growth ** (1 / power))))
 
 
