@@ -110,9 +110,9 @@ class AnalyticKernel(Kernel):
             UnsupportedLayer: the module has a part without an infinite-width rule.
 
         Example:
-            >>> net = nn.Sequential(nn.Linear(4, 8), nn.Softsign(), nn.Linear(8, 1))
+            >>> net = nn.Sequential(nn.Linear(4, 8), nn.Hardswish(), nn.Linear(8, 1))
             >>> analytic_kernel(net).plan((4,)).partition(", series")[0]
-            'The plain recursion in torch runs this network: the fused engine has no instruction for softsign'
+            'The plain recursion in torch runs this network: the fused engine has no instruction for hardswish'
         """
         return plan_of(self.graph(shape), self.engine, torch.device(device))
 

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,18 @@ def nodes(k: int) -> Tensor:
 def series(values: Tensor) -> Tensor:
     """Return the Chebyshev coefficients (RESOLUTION, ...) of a function from its values at the nodes."""
     return _interpolation() @ values
+
+
+def logarithmic_slope(terms: Tensor) -> Tensor:
+    """Return the series of s df/ds, s² = q, on an octave from that of f there, (RESOLUTION, ...)."""
+    # With q = 2^k (3 + t) / 2, it is 2 q df/dq = 2 (3 + t) df/dt, whatever the octave.
+    slopes = np.zeros(terms.shape)
+    slopes[:-1] = np.polynomial.chebyshev.chebder(terms.numpy())
+    shifted = np.zeros(terms.shape)  # t times the slope: t T_0 = T_1, t T_j = (T_(j-1) + T_(j+1)) / 2
+    shifted[1:] = slopes[:-1] / 2
+    shifted[1] += slopes[0] / 2
+    shifted[:-1] += slopes[1:] / 2
+    return torch.from_numpy(6 * slopes + 2 * shifted)
 
 
 def basis(q: Tensor, k: int) -> Tensor:

@@ -35,4 +35,4 @@ def test_marginals_are_numbered_without_gaps(name):
 
 def test_what_has_no_instruction_is_not_supported():
     assert supported(programs.graph("pooled"))
-    assert not supported(analytic_kernel(networks.dense(nn.ELU())).graph((1, 4, 4)))
+    assert not supported(analytic_kernel(networks.dense(nn.Hardswish())).graph((1, 4, 4)))

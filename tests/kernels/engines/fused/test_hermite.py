@@ -11,12 +11,11 @@ from torch import nn
 
 import ntklens as nl
 from kernels import networks
-from kernels.engines.fused.rows import WIDTH, expectations, row
+from kernels.engines.fused.rows import WIDTH, both_tables, expectations, row, worst
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.engines.fused import hermite
-from ntklens.kernels.engines.fused.codes import LANES, LEAD
-from ntklens.kernels.engines.fused.coefficients import EVEN, GENERIC, ODD, Tables, has_series, parity
-from ntklens.kernels.engines.fused.entries import fill_entries, octaves_in
+from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.coefficients.hermite import EVEN, GENERIC, ODD, HermiteTables, has_series, parity
 from ntklens.kernels.engines.fused.vectors import pointer
 from ntklens.kernels.rules import octaves
 from ntklens.kernels.rules.duals import Exp, Gaussian, LeakyReLU, Sin
@@ -52,29 +51,6 @@ def backward(nngp_bar, ntk_bar, nngp, ntk, table_x, table_z, entry_x, entry_z, l
     )  # fmt: skip
 
 
-def table(tables, deviations, room, lanes=1, *, grows=False):
-    """The entries of inputs (n, WIDTH): flat, and the numbers of an entry."""
-    n, entry = len(deviations), LEAD + room * (2 if grows else 1)
-    out = np.zeros(-(-n // lanes) * lanes * WIDTH * entry)
-    known = octaves_in(deviations, 0, WIDTH).tolist()
-    places = np.full(octaves.HIGHEST - octaves.LOWEST + 1, -1)
-    places[np.array(known) - octaves.LOWEST] = range(len(known))
-    lengths = np.array([tables.length(k) for k in known])
-    series = tables.series(known, room)
-    sizes = lanes, WIDTH, entry, room
-    beyond = np.zeros(n, bool)
-    fill_entries(out, 0, n, *sizes, deviations, 0, WIDTH, math.inf, places, lengths, *series, grows, beyond)
-    assert not beyond.any()
-    return out, entry
-
-
-def both_tables(dual, std_x, std_z, single, *, grows=False):
-    tables = Tables(dual, single)
-    x, z = std_x[None].copy(), std_z.T.copy()
-    room = max(tables.length(k) for s in (x, z) for k in octaves_in(s, 0, WIDTH).tolist())
-    return room, table(tables, x, room, grows=grows), table(tables, z, room, LANES)
-
-
 @pytest.mark.parametrize(("single", "bound"), [(False, 1e-11), (True, 2e-7)])
 @pytest.mark.parametrize("name", SERIES)
 def test_a_row_is_the_expectations(name, single, bound):
@@ -83,7 +59,7 @@ def test_a_row_is_the_expectations(name, single, bound):
     k, theta, std_x, std_z = row(1.3)
     k[0, 2] = std_z[0, 2] = 0.0  # an input of variance 0
     expected = expectations(dual, *map(torch.from_numpy, (k, theta, std_x, std_z)))
-    _, (of_x, entry), (of_z, _) = both_tables(dual, std_x, std_z, single)
+    _, (of_x, entry), (of_z, _) = both_tables(HermiteTables(dual, single), std_x, std_z)
     flat_k, flat_theta = k.reshape(-1).copy(), theta.reshape(-1).copy()
     forward(flat_k, flat_theta, of_x, of_z, entry, parity(dual))
     for found, truth in zip((flat_k, flat_theta), expected, strict=True):
@@ -100,7 +76,7 @@ def test_the_way_back_is_autograds(name):
     bars[:, :, 0] = 0
     new_k, new_theta = expectations(dual, k, theta, std_x, std_z)
     (new_k * torch.from_numpy(bars[0]) + new_theta * torch.from_numpy(bars[1])).sum().backward()
-    room, (of_x, entry_x), (of_z, entry_z) = both_tables(dual, arrays[2], arrays[3], False, grows=True)
+    room, (of_x, entry_x), (of_z, entry_z) = both_tables(HermiteTables(dual, False), arrays[2], arrays[3], grows=True)
     k_bar, theta_bar, log_std_bar = bars[0].reshape(-1).copy(), bars[1].reshape(-1).copy(), np.zeros(WIDTH)
     flat = [a.reshape(-1).copy() for a in arrays[:2]]
     backward(k_bar, theta_bar, *flat, of_x, of_z, entry_x, entry_z, room, parity(dual), log_std_bar)
@@ -121,9 +97,9 @@ def test_kinks_and_closed_forms_have_no_table():
 
 
 def test_a_polynomial_has_as_many_terms_as_its_degree_and_exact_coefficients():
-    cube = Tables(SERIES["cube"], single=False)
+    cube = HermiteTables(SERIES["cube"], single=False)
     assert all(cube.length(k) == 2 for k in (-20, -3, 0, 6))
-    terms, growth, _ = cube.series([0], 2)
+    terms, growth, _ = cube.series([0], 2, of_x=True)
     # u³ = q^(3/2) (h_3 sqrt(6) + 3 h_1) at variance q, and e_1 = sqrt(6) a_3.
     basis = octaves.basis(torch.tensor([1.7], dtype=torch.float64), 0).numpy()
     np.testing.assert_allclose(basis @ terms[0], [[3 * 1.7**1.5, 6**0.5 * 1.7**1.5]], rtol=1e-13)
@@ -142,10 +118,6 @@ def mixed_network(tanh=torch.tanh, silu=F.silu) -> nn.Module:
     convolution = {name: nn.Conv2d(1 if name == "a" else 6, 6, 3, padding=1) for name in "abc"}
     norm = nn.LayerNorm((6, 3, 3), eps=1e-5, elementwise_affine=False)
     return networks.Forward(forward, **convolution, norm=norm, out=nn.Linear(6, 1))
-
-
-def worst(value, truth):
-    return float((value.double() - truth).abs().max() / truth.abs().max())
 
 
 USERS = nl.activation(lambda u: torch.sin(u) * torch.exp(-u * u / 4))

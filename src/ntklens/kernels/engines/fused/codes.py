@@ -18,9 +18,11 @@ from typing import NamedTuple
 LANES = 16
 """Inputs z of a block: with AVX-512 two registers of float64, or one of float32."""
 
-# Operations. Programs of gradients use all of them, programs of values only the first fifteen.
+# Operations. Programs of gradients use all of them, programs of values only the first sixteen.
 
-GRAM, WINDOW, AFFINE, RELU, ERF, GELU, HERMITE, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(15)
+GRAM, WINDOW, AFFINE, RELU, ERF, GELU, HERMITE, CORNER, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(
+    16
+)
 (
     SEED,
     FILL,
@@ -31,19 +33,27 @@ GRAM, WINDOW, AFFINE, RELU, ERF, GELU, HERMITE, SUM, REDUCE, MEAN, NORMALISE, ZE
     ERF_ADJOINT,
     GELU_ADJOINT,
     HERMITE_ADJOINT,
+    CORNER_ADJOINT,
     NORMALISE_ADJOINT,
     GRAM_ADJOINT,
     LOAD_ADJOINT,
     ZONAL_ADJOINT,
-) = range(15, 28)
+) = range(16, 30)
 
-ACTIVATIONS = (RELU, ERF, GELU, HERMITE, NORMALISE)
+ACTIVATIONS = (RELU, ERF, GELU, HERMITE, CORNER, NORMALISE)
 """Operations that change K and Θ of each position by its marginals."""
-ACTIVATION_ADJOINTS = (RELU_ADJOINT, ERF_ADJOINT, GELU_ADJOINT, HERMITE_ADJOINT, NORMALISE_ADJOINT)
+ACTIVATION_ADJOINTS = (
+    RELU_ADJOINT,
+    ERF_ADJOINT,
+    GELU_ADJOINT,
+    HERMITE_ADJOINT,
+    CORNER_ADJOINT,
+    NORMALISE_ADJOINT,
+)
 """Their adjoints."""
 
 LEAD = 3
-"""Numbers of an entry in a table of Hermite coefficients before the coefficients themselves; see `hermite`."""
+"""Numbers of an entry in a table of coefficients before the coefficients themselves; see `hermite` and `corner`."""
 
 # Columns.
 
@@ -97,6 +107,8 @@ SLOPE = 0
 """RELU: the activation's slope for negative arguments."""
 PARITY = 0
 """HERMITE: which coefficients vanish, as `hermite` tells it."""
+SHARP = 0
+"""CORNER: 1 where the activation's slope jumps at zero, else 0."""
 INVERSE_SQUARE = 0
 """ZONAL: 1 over the |x|² / d that all inputs share but for rounding."""
 
@@ -131,7 +143,7 @@ _AFFINE_ADJOINT = ("WEIGHT", "WEIGHT_SHARE")
 
 
 _DEVIATIONS = "the standard deviations of x and z"
-_TABLES = "the tables of Hermite coefficients of x and z, with an entry for each marginal"
+_TABLES = "the tables of coefficients of x and z, with an entry for each marginal"
 
 
 def _activation(name: str, function: str, given: str, *constants: str) -> Instruction:
@@ -189,6 +201,7 @@ INSTRUCTIONS: dict[int, Instruction] = {
     ERF: _activation("ERF", "φ = erf", _DEVIATIONS),
     GELU: _activation("GELU", "the exact GELU", _DEVIATIONS),
     HERMITE: _activation("HERMITE", "any smooth φ", _TABLES, "PARITY"),
+    CORNER: _activation("CORNER", "φ smooth but at zero", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
     NORMALISE: Instruction(
         "NORMALISE",
         reads="SRC, and the inverse standard deviations of x and z",
@@ -268,6 +281,7 @@ INSTRUCTIONS: dict[int, Instruction] = {
     ERF_ADJOINT: _activation_adjoint("ERF", _DEVIATIONS),
     GELU_ADJOINT: _activation_adjoint("GELU", _DEVIATIONS),
     HERMITE_ADJOINT: _activation_adjoint("HERMITE", _TABLES, "PARITY"),
+    CORNER_ADJOINT: _activation_adjoint("CORNER", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
     NORMALISE_ADJOINT: Instruction(
         "NORMALISE_ADJOINT",
         reads="DST, VALUE, and the inverse standard deviations of x and z",

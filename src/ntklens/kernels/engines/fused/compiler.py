@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ntklens.kernels.engines.fused import codes
-from ntklens.kernels.engines.fused.coefficients import Smooth, has_series
+from ntklens.kernels.engines.fused.coefficients.corner import has_corner
+from ntklens.kernels.engines.fused.coefficients.hermite import Smooth, has_series
 from ntklens.kernels.engines.fused.constants import IDENTITY, activation, affine, mean_factor, pool_shift, window_rule
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
 from ntklens.kernels.engines.fused.means import SUMS, Mean
@@ -41,7 +42,7 @@ from ntklens.kernels.rules.series import Series
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
 _OWN_INSTRUCTION = (LeakyReLU, Erf, GELU)
-"""Activations with an instruction of their own; other smooth ones share one."""
+"""Activations with an instruction of their own; others share two, with tables of coefficients."""
 
 
 def supported(graph: Graph) -> bool:
@@ -56,7 +57,7 @@ def unsupported(graph: Graph) -> list[tuple[Operation, str]]:
 
 
 def reads_tables(graph: Graph) -> bool:
-    """Return whether an activation of a supported graph is computed by its Hermite series."""
+    """Return whether an activation of a supported graph is computed by a series with coefficients of each input."""
     return any(_has_tables(_marginal(node)) for node in graph.nodes if node.operation.needs_marginals)
 
 
@@ -69,7 +70,8 @@ def _why(operation: Operation) -> str:
 
 def _is_supported(operation: Operation) -> bool:
     if isinstance(operation, Activation):
-        return isinstance(operation.dual, _OWN_INSTRUCTION) or has_series(operation.dual)
+        dual = operation.dual
+        return isinstance(dual, _OWN_INSTRUCTION) or has_series(dual) or has_corner(dual)
     return isinstance(operation, (Input, Dense, Conv, AveragePool, Pad, Normalise, Sum, Scale, Flatten, GlobalPool))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ntklens.kernels.engines.fused import codes
-from ntklens.kernels.engines.fused.coefficients import Smooth, parity
+from ntklens.kernels.engines.fused.coefficients.expectations import jump
+from ntklens.kernels.engines.fused.coefficients.hermite import has_series, parity
 from ntklens.kernels.engines.fused.precision import Key
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import Activation, GlobalPool, Offset, Scales
+from ntklens.kernels.rules.series import Series
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad
 
 IDENTITY = (1.0,)
@@ -26,15 +28,17 @@ def window_rule(operation: Conv | Pad) -> tuple[float, ...]:
 
 
 def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
-    """Return the operation of an activation, and its constants: the slope for negative arguments, or the parity."""
+    """Return the operation of an activation, and its constants: a slope, a parity, or whether a corner is sharp."""
     if isinstance(operation.dual, LeakyReLU):
         return codes.RELU, (float(operation.dual.slope),)
     if isinstance(operation.dual, Erf):
         return codes.ERF, ()
     if isinstance(operation.dual, GELU):
         return codes.GELU, ()
-    assert isinstance(operation.dual, Smooth)
-    return codes.HERMITE, (float(parity(operation.dual)),)
+    if has_series(operation.dual):
+        return codes.HERMITE, (float(parity(operation.dual)),)
+    assert isinstance(operation.dual, Series)
+    return codes.CORNER, (float(jump(operation.dual) != 0),)
 
 
 ADJOINTS = {
@@ -42,6 +46,7 @@ ADJOINTS = {
     codes.ERF: codes.ERF_ADJOINT,
     codes.GELU: codes.GELU_ADJOINT,
     codes.HERMITE: codes.HERMITE_ADJOINT,
+    codes.CORNER: codes.CORNER_ADJOINT,
 }
 """The adjoint of each activation."""
 

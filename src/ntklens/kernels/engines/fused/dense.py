@@ -16,6 +16,7 @@ from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes, near_pairs, zonal
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
 from ntklens.kernels.engines.fused.codes import LANES
+from ntklens.kernels.engines.fused.coefficients.tables import larger, room_of, with_table
 from ntklens.kernels.engines.fused.compiler import compile_graph
 from ntklens.kernels.engines.fused.inner_products import BLOCK, NEAR, TILE, Batch, InnerProducts, filled, rows_of_tile
 from ntklens.kernels.engines.fused.layout import (
@@ -24,10 +25,8 @@ from ntklens.kernels.engines.fused.layout import (
     Side,
     marginals_of,
     numpy_dtype,
-    room_of,
     run,
     run_adjoint,
-    with_table,
 )
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import Task, in_threads, work_space
@@ -150,9 +149,9 @@ class DensePairs:
         with torch.enable_grad():
             marginals = self._marginals(program, square)
         bare1, bare2 = _side(marginals.detach(), x1.dtype), _side(self._marginals(program, z.square), x1.dtype)
-        room = max(room_of(program, side.marginals, x1.dtype) for side in (bare1, bare2))
-        whole1 = with_table(program, bare1, x1.dtype, room, grows=True)
-        whole2 = with_table(program, bare2, x1.dtype, room)
+        room = larger(*(room_of(program, side.marginals, x1.dtype) for side in (bare1, bare2)))
+        whole1 = with_table(program, bare1, x1.dtype, room, of_x=True, grows=True)
+        whole2 = with_table(program, bare2, x1.dtype, room, of_x=False)
         beyond = Beyond(x.n, z.n)
         whole1.note(beyond.first)
         whole2.note(beyond.second)
@@ -216,8 +215,8 @@ class DensePairs:
 
     def _pass(self, program: Program, x: Batch, z: Batch, dtype: torch.dtype, inputs: NDArray[np.bool_]) -> _Pass:
         sides = [_side(self._marginals(program, batch.square), dtype) for batch in (x, z)]
-        room = max(room_of(program, side.marginals, dtype) for side in sides)
-        side1, side2 = (with_table(program, side, dtype, room) for side in sides)
+        room = larger(*(room_of(program, side.marginals, dtype) for side in sides))
+        side1, side2 = (with_table(program, side, dtype, room, of_x=i == 0) for i, side in enumerate(sides))
         return _Pass(program, side1, side2, inputs)
 
 

@@ -5,8 +5,8 @@ normalised Hermite polynomials h_m (Mehler 1866; Daniely et al. 2016):
 
     V(c) = E[φφ] = Σ_m a_m(s) a_m(r) c^m,   F = E[φ'φ'] = V'(c) / (s r).
 
-The coefficients belong to one position of one input, and `coefficients` computes them beforehand, as a table. In most
-activations but the first two every second one vanishes. So the machine sums powers of w, and then
+The coefficients belong to one position of one input, and `coefficients.hermite` computes them beforehand, as a table. In
+most activations but the first two every second one vanishes. So the machine sums powers of w, and then
 
     parity 0:  V = P(w),            w = c;
     parity 1:  V = P(w) + a_1 b_1 c,  w = c², for even functions beside a linear one, such as SiLU;
@@ -42,7 +42,7 @@ from ntklens.kernels.engines.fused.vectors import (
 
 @njit(**INLINE)
 @no_type_check
-def _counts(of_x, of_z, term_z):
+def counts_of(of_x, of_z, term_z):
     """Return how many terms each lane takes, and the least and the most of them."""
     own = load(of_z, 2 * term_z)
     counts = maximum(own, full(own, of_x[2]))
@@ -73,7 +73,7 @@ def hermite_row(nngp, ntk, table_x, table_z, width, step_x, step_z, term_z, pari
         c = k * inverse
         w = c * c if parity > 0 else c
         value, slope = full(k, 0.0), full(k, 0.0)  # P and P', by Horner's rule
-        counts, least, most = _counts(of_x, of_z, term_z)
+        counts, least, most = counts_of(of_x, of_z, term_z)
         for t in range(most - 1, least - 1, -1):
             slope = slope * w + value
             term = of_x[LEAD + t] * load(of_z, (LEAD + t) * term_z)
@@ -128,7 +128,7 @@ def hermite_row_adjoint(
         # P, P' and P'' / 2; and E over c or E, with its slope.
         p0, p1, p2 = full(k, 0.0), full(k, 0.0), full(k, 0.0)
         e0, e1 = full(k, 0.0), full(k, 0.0)
-        counts, least, most = _counts(of_x, of_z, term_z)
+        counts, least, most = counts_of(of_x, of_z, term_z)
         for t in range(most - 1, -1, -1):
             of_term = load(of_z, (LEAD + t) * term_z)
             if t >= least:

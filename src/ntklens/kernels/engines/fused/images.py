@@ -12,6 +12,7 @@ from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
+from ntklens.kernels.engines.fused.coefficients.tables import Room, larger, room_of, with_table
 from ntklens.kernels.engines.fused.compiler import compile_graph
 from ntklens.kernels.engines.fused.inner_products import InnerProducts
 from ntklens.kernels.engines.fused.layout import (
@@ -21,10 +22,8 @@ from ntklens.kernels.engines.fused.layout import (
     Side,
     in_lanes,
     marginals_of,
-    room_of,
     run,
     run_adjoint,
-    with_table,
 )
 from ntklens.kernels.engines.fused.packed import (
     can_pack,
@@ -175,7 +174,7 @@ class ImagePairs:
         known: Tensor | None,
         rows: slice,
         dtype: torch.dtype,
-        room: int,
+        room: Room,
         lanes: int = 1,
         *,
         grows: bool = False,
@@ -184,28 +183,29 @@ class ImagePairs:
         x = inputs[rows]
         pixels = recursion.positions(self.graph, x.to(dtype)).flatten(2).contiguous().numpy()
         marginals = self._marginals(program, x) if known is None else known[rows]
-        return with_table(program, Side(pixels, marginals.numpy()), dtype, room, lanes, grows=grows)
+        side = Side(pixels, marginals.numpy())
+        return with_table(program, side, dtype, room, lanes, of_x=lanes == 1, grows=grows)
 
     def _known_marginals(self, program: Program, x: Tensor) -> Tensor | None:
         """Return the marginals of a whole batch, where tables need them beforehand and they are small; else None."""
         is_small = 8 * program.marginal_size * len(x) <= self.memory_limit // 8
         return self._marginals(program, x) if program.table_size and is_small else None
 
-    def _room(self, program: Program, dtype: torch.dtype, *batches: tuple[Tensor, Tensor | None]) -> int:
-        """Return for how many coefficients the entries of batches, with their marginals if these are known, need room."""
+    def _room(self, program: Program, dtype: torch.dtype, *batches: tuple[Tensor, Tensor | None]) -> Room:
+        """Return how much room the entries of batches, with their marginals if these are known, need."""
         if not program.table_size:
-            return 0
-        rooms = [0]
+            return Room()
+        rooms = []
         for x, known in batches:
             for part in torch.split(x, _MARGINAL_INPUTS) if known is None else (x,):
                 marginals = self._marginals(program, part) if known is None else known
                 rooms.append(room_of(program, marginals.numpy(), dtype))
-        return max(rooms)
+        return larger(*rooms)
 
-    def _inputs_per_part(self, program: Program, x: Tensor, room: int) -> int:
+    def _inputs_per_part(self, program: Program, x: Tensor, room: Room) -> int:
         """Return how many inputs of either side may be laid out at a time: whole groups of blocks."""
         group = _blocks_per_sum(program) * codes.LANES
-        entries = (2 * codes.LEAD + 3 * room) * program.table_size  # of x with their growth, and of z
+        entries = (2 * codes.LEAD + 2 * room.x + room.z) * program.table_size  # of x with their growth, and of z
         bytes_per_input = 8 * 4 * (x[0].numel() + program.marginal_size) + 8 * entries
         return max(1, self.memory_limit // bytes_per_input // group) * group
 

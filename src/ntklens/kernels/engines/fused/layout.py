@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,10 @@ from torch import Tensor
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes, vm
-from ntklens.kernels.engines.fused.codes import LANES, LEAD
-from ntklens.kernels.engines.fused.coefficients import Smooth, Tables
-from ntklens.kernels.engines.fused.entries import fill_entries, octaves_in
+from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.program import Program
-from ntklens.kernels.engines.fused.threads import Task, aligned, in_threads, work_space
-from ntklens.kernels.rules import octaves, safe
+from ntklens.kernels.engines.fused.threads import aligned, work_space
+from ntklens.kernels.rules import safe
 from ntklens.kernels.rules.operations import Normalise
 
 Array = NDArray[np.float64]
@@ -30,13 +27,11 @@ NO_SUMS: Array = np.zeros((1, 1, 1))
 NO_PANEL: Array = np.zeros((1, 1, 1))
 """In the place of a panel of covariances, for programs with positions, which compute their own."""
 NO_TABLE: Array = np.zeros((1, 0, LANES))
-"""In the place of Hermite coefficients, for programs that read none."""
-_INPUTS_AT_A_TIME = 64
-"""Inputs whose coefficients are computed at a time."""
+"""In the place of tables of coefficients, for programs that read none."""
 
 
 class Beyond:
-    """Which inputs of two batches have a variance at which an activation's Hermite series is too long.
+    """Which inputs of two batches have a variance at which an activation's series is too long.
 
     Their pairs are computed by another engine. Which these are depends on each input alone.
 
@@ -61,7 +56,7 @@ class Side:
             (items, C, positions, LANES).
         marginals: (n, m) or (blocks, m * LANES), the standard deviations that the program reads, float64; of packed rows,
             (items, m, 1, LANES).
-        table: (n, t, entry) or (blocks, t, entry * LANES), the Hermite coefficients at the first t marginals.
+        table: (n, t, entry) or (blocks, t, entry * LANES), the coefficients at the first t marginals.
         beyond: (n,), which inputs have a marginal without coefficients; None where none has.
     """
 
@@ -115,67 +110,6 @@ def marginals_of(program: Program, variances: recursion.Variances) -> list[Tenso
         positive = torch.where(deviation > 0, deviation, 1.0)
         marginals.append(torch.where(deviation > 0, 1 / positive, 0.0))
     return marginals
-
-
-def tables_of(program: Program, dtype: torch.dtype) -> list[tuple[Tables, int, int]]:
-    """Return the tables of a program, each with the first of the marginals that have an entry in it and the one after."""
-    # A kink takes the angle from what the covariance lacks to its variances, so it needs every digit.
-    kinks = np.isin(program.code[:, codes.OP], (codes.RELU, codes.RELU_ADJOINT))
-    single = dtype == torch.float32 and not kinks.any()
-    firsts = [*program.marginals.values(), program.marginal_size]
-    return [
-        (Tables(dual, single), first, following)
-        for (_, dual), first, following in zip(program.marginals, firsts, firsts[1:], strict=False)
-        if isinstance(dual, Smooth)
-    ]
-
-
-def room_of(program: Program, marginals: Array, dtype: torch.dtype) -> int:
-    """Return for how many Hermite coefficients a table's entries need room, so that each of an input's fits: 0 for none."""
-    lengths = [
-        tables.length(k)
-        for tables, first, last in tables_of(program, dtype)
-        for k in octaves_in(marginals, first, last).tolist()
-    ]
-    return max([0, *lengths])
-
-
-def with_table(
-    program: Program, side: Side, dtype: torch.dtype, room: int, lanes: int = 1, *, grows: bool = False
-) -> Side:
-    """Return one side of the pairs with the Hermite coefficients that a program reads.
-
-    Args:
-        program: a program.
-        side: its pixels and marginals, in rows.
-        dtype: of the inputs.
-        room: the larger `room_of` of both sides of the pairs.
-        lanes: inputs of a block of the table, 1 for rows.
-        grows: whether the coefficients' growth is wanted, too, as for x in a gradient.
-    """
-    if not program.table_size:
-        return side
-    n, size = len(side.marginals), program.table_size
-    entry, blocks = LEAD + room * (2 if grows else 1), -(-n // lanes)
-    table = np.zeros(blocks * size * entry * lanes)
-    beyond = np.zeros(n, bool)
-    tasks: list[Task] = []
-    for tables, first, last in tables_of(program, dtype):
-        known = [k for k in octaves_in(side.marginals, first, last).tolist() if tables.length(k) >= 0]
-        places = np.full(octaves.HIGHEST - octaves.LOWEST + 1, -1)
-        places[np.array(known, np.int64) - octaves.LOWEST] = range(len(known))
-        lengths = np.array([tables.length(k) for k in known], np.int64)
-        numbers = side.marginals, first, last, tables.limit, places, lengths, *tables.series(known, room)
-        for start in range(0, n, _INPUTS_AT_A_TIME):
-            rows = start, min(start + _INPUTS_AT_A_TIME, n), lanes, size, entry, room
-            tasks.append((last - first, partial(fill_entries, table, *rows, *numbers, grows, beyond)))
-    in_threads(tasks)
-    if not beyond.any():
-        return Side(side.pixels, side.marginals, table.reshape(blocks, size, entry * lanes))
-    # Zeros for these, so that no number of theirs is infinite: their pairs are computed elsewhere.
-    by_input = table.reshape(blocks, size, entry, lanes).transpose(0, 3, 1, 2)
-    by_input[np.pad(beyond, (0, -n % lanes)).reshape(-1, lanes)] = 0
-    return Side(side.pixels, side.marginals, table.reshape(blocks, size, entry * lanes), beyond)
 
 
 def run(

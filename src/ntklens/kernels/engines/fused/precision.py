@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ntklens.kernels.engines.fused.coefficients.corner import has_corner
+from ntklens.kernels.engines.fused.coefficients.expectations import jump
 from ntklens.kernels.rules.duals import LeakyReLU
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset
+from ntklens.kernels.rules.series import Series
 
 Key = tuple[int, Offset]
 """A map: the index of its node, and its offset."""
@@ -40,7 +43,7 @@ def mixed_into_the_origin(graph: Graph) -> set[Key]:
 
 
 def before_kinks(graph: Graph) -> set[Key]:
-    """Return the maps of smooth activations after which a piecewise linear one follows.
+    """Return the maps of other activations after which one follows whose slope jumps.
 
     A kink takes the angle of two inputs from what their covariance lacks to their variances, also where that is far less
     than the rounding of float32.
@@ -51,9 +54,15 @@ def before_kinks(graph: Graph) -> set[Key]:
     # Every reader of a node comes after it.
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]
-        is_kink = isinstance(node.operation, Activation) and isinstance(node.operation.dual, LeakyReLU)
+        is_kink = isinstance(node.operation, Activation) and has_kink(node.operation)
         if isinstance(node.operation, Activation) and not is_kink and feeds_kink[i]:
             found |= {(i, offset) for offset in needs[i]}
         for j in node.inputs:
             feeds_kink[j] = feeds_kink[j] or feeds_kink[i] or is_kink
     return found
+
+
+def has_kink(activation: Activation) -> bool:
+    """Return whether the slope of a supported activation jumps."""
+    dual = activation.dual
+    return isinstance(dual, LeakyReLU) or (isinstance(dual, Series) and has_corner(dual) and jump(dual) != 0)

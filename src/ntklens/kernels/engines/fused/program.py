@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntklens.kernels.engines.fused import codes
-from ntklens.kernels.engines.fused.coefficients import Smooth
+from ntklens.kernels.engines.fused.coefficients.hermite import Smooth
 from ntklens.kernels.rules.operations import Normalise
 
 FLAT_WIDTH = 32

@@ -23,6 +23,7 @@ from ntklens.kernels.engines.fused.codes import (
     BIAS_SHARE,
     COLUMNS,
     CONSTANTS,
+    CORNER,
     DST,
     ERF,
     FACTOR,
@@ -43,6 +44,7 @@ from ntklens.kernels.engines.fused.codes import (
     POSITION_STEP,
     RELU,
     ROW_STEP,
+    SHARP,
     SLOPE,
     SRC,
     SRC2,
@@ -53,6 +55,7 @@ from ntklens.kernels.engines.fused.codes import (
     H,
     W,
 )
+from ntklens.kernels.engines.fused.corner import corner_row
 from ntklens.kernels.engines.fused.hermite import hermite_row
 from ntklens.kernels.engines.fused.relu import gap_row, relu_row, times_row
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row, slide
@@ -129,6 +132,12 @@ def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
     elif ins[OP] == HERMITE:
         table_x, table_z, step_x, step_z, term_z = tables_of(ins, y, marginals)
         hermite_row(nngp_row, ntk_row, table_x, table_z, ins[W], step_x, step_z, term_z, int(c[PARITY]))
+    elif ins[OP] == CORNER:
+        table_x, table_z, step_x, step_z, term_z = tables_of(ins, y, marginals)
+        corner_row(
+            nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP],
+            table_x, table_z, step_x, step_z, term_z, c[SHARP] > 0.0,
+        )  # fmt: skip
     elif ins[IN_FLOAT64]:
         nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[0])
     else:

@@ -16,6 +16,7 @@ from ntklens.kernels.engines.fused.angle import zonal_row_adjoint
 from ntklens.kernels.engines.fused.codes import (
     COLUMNS,
     CONSTANTS,
+    CORNER_ADJOINT,
     DST,
     ERF_ADJOINT,
     FACTOR,
@@ -29,6 +30,7 @@ from ntklens.kernels.engines.fused.codes import (
     POSITION_STEP,
     RELU_ADJOINT,
     ROW_STEP,
+    SHARP,
     SLOPE,
     SRC,
     TERMS,
@@ -40,6 +42,7 @@ from ntklens.kernels.engines.fused.codes import (
     H,
     W,
 )
+from ntklens.kernels.engines.fused.corner import corner_row_adjoint
 from ntklens.kernels.engines.fused.hermite import hermite_row_adjoint
 from ntklens.kernels.engines.fused.relu import relu_row_adjoint, times_row_adjoint
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row_adjoint, slide_adjoint
@@ -109,6 +112,12 @@ def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_
         hermite_row_adjoint(
             nngp_row, ntk_row, value, tangent, table_x, table_z, ins[W], step_x, step_z, term_z,
             length, int(c[PARITY]), bar, step,
+        )  # fmt: skip
+    elif ins[OP] == CORNER_ADJOINT:
+        table_x, table_z, step_x, step_z, term_z = tables_of(ins, y, marginals)
+        corner_row_adjoint(
+            nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, table_x, table_z, step_x, step_z, term_z,
+            (marginals[4] - LEAD) // 2, c[SHARP] > 0.0, bar,
         )  # fmt: skip
     else:
         times_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar)

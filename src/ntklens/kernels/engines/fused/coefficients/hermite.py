@@ -69,7 +69,7 @@ class _Octave:
 
 
 @dataclass(frozen=True)
-class Tables:
+class HermiteTables:
     """The coefficients of one activation.
 
     Attributes:
@@ -89,17 +89,12 @@ class Tables:
         """Return how many terms two variances of an octave take; -1 where they have no series."""
         return _octave(self.dual, k).lengths[self.single] if k < octaves.HIGHEST else -1
 
-    def series(self, present: list[int], room: int) -> tuple[Array, Array, Array]:
-        """Return the Chebyshev series of some octaves that have coefficients.
+    def room(self, length: int) -> tuple[int, int]:
+        """Return how many numbers an entry of x, and one of z, of a series of this length has."""
+        return max(length, 0), max(length, 0)
 
-        Args:
-            present: the octaves.
-            room: coefficients for which an entry has room.
-
-        Returns:
-            Of the coefficients and of their growth (octaves, RESOLUTION, room), and of the coefficient that stands alone
-            (octaves, RESOLUTION).
-        """
+    def series(self, present: list[int], room: int, *, of_x: bool) -> tuple[Array, Array, Array]:
+        """Return the Chebyshev series of some octaves, of x or of z alike; see `tables.Tables`."""
         found = [_octave(self.dual, k) for k in present]
         terms, growth = np.zeros((2, len(found), octaves.RESOLUTION, room))
         for i, octave in enumerate(found):
@@ -107,12 +102,16 @@ class Tables:
             terms[i, :, :count], growth[i, :, :count] = octave.terms[:, :count], octave.growth[:, :count]
         return terms, growth, np.array([octave.alone for octave in found]).reshape(-1, octaves.RESOLUTION)
 
+    def products(self, *, of_x: bool) -> tuple[int, int, int]:
+        """Return zeros: the number that stands first is not diminished."""
+        return 0, 0, 0
+
 
 def has_series(dual: Dual) -> TypeGuard[Smooth]:
     """Return whether an activation's Hermite series is short, as it is for smooth functions, at variances around 1."""
     if not isinstance(dual, Smooth) or (isinstance(dual, Series) and dual.kinks != (0.0,)):
         return False
-    return all(Tables(dual, single=False).length(k) >= 0 for k in (-2, 0))
+    return all(HermiteTables(dual, single=False).length(k) >= 0 for k in (-2, 0))
 
 
 @functools.lru_cache(maxsize=64)

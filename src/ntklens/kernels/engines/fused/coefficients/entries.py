@@ -1,4 +1,4 @@
-"""Tables of Hermite coefficients, written entry by entry in the layout that a program reads."""
+"""Tables of coefficients, written entry by entry in the layout that a program reads."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def fill_entries(
         limit: the largest standard deviation at which the coefficients are right.
         places: (HIGHEST - LOWEST + 1,) where an octave stands in the next four, or -1 for one without coefficients.
         lengths: (octaves,) how many terms two variances take.
-        terms: (octaves, RESOLUTION, room) Chebyshev coefficients, see `coefficients`.
+        terms: (octaves, RESOLUTION, room) Chebyshev coefficients, see `coefficients.hermite`.
         growth: the same of the growth.
-        alone: (octaves, RESOLUTION).
+        alone: (octaves, RESOLUTION), of the number that stands first.
         grows: whether to write the growth, too.
         beyond: (n,) set to true where a standard deviation has no coefficients.
     """
@@ -96,6 +96,33 @@ def fill_entries(
                 to = at + (LEAD + series * room) * lanes
                 for c in range(room):
                     table[to + c * lanes] = sums[c]
+
+
+@njit(**_OPTIONS)
+@no_type_check
+def take_half_of_rest(table, start, stop, lanes, size, entry, first, last, one, other, count):
+    """Replace the first number of entries by half of what a sum of products of their numbers lacks to it.
+
+    Args:
+        table: as in `fill_entries`.
+        start: as in `fill_entries`.
+        stop: as in `fill_entries`.
+        lanes: as in `fill_entries`.
+        size: as in `fill_entries`.
+        entry: as in `fill_entries`.
+        first: as in `fill_entries`.
+        last: as in `fill_entries`.
+        one: the place after the first LEAD numbers of the first factor of the first product.
+        other: that of its second factor.
+        count: how many products there are.
+    """
+    for i in range(start, stop):
+        for p in range(first, last):
+            at = ((i // lanes) * size + p) * entry * lanes + i % lanes
+            total = 0.0
+            for a in range(count):
+                total += table[at + (LEAD + one + a) * lanes] * table[at + (LEAD + other + a) * lanes]
+            table[at] = 0.5 * (table[at] - total)
 
 
 def octaves_in(marginals: NDArray[np.float64], first: int, last: int) -> NDArray[np.int64]:

@@ -1,0 +1,1 @@
+"""Coefficients of activations that are computed by series, and the tables of them that programs read."""
