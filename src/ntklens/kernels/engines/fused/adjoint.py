@@ -21,6 +21,7 @@ from ntklens.kernels.engines.fused.constants import (
     IDENTITY,
     activation,
     affine,
+    is_flat_at_zero,
     mean_factor,
     pool_shift,
     window_rule,
@@ -243,6 +244,8 @@ class AdjointCompiler(Compiler):
                 op, constants = activation(operation)
                 if op in (codes.ERF, codes.GELU):  # a kink's own adjoint has its float64 where it needs it
                     columns["in_float64"] = int(key in self.before_kinks)
+                if op == codes.KINKS:
+                    columns["in_float64"] = int(is_flat_at_zero(operation.dual))
                 self._add(ADJOINTS[op], constants, dst=dst, value=value, **columns)
             case Normalise():
                 columns = extent | self._marginal_columns(node, key[1])

@@ -12,12 +12,29 @@ import numpy as np
 import torch
 
 from ntklens.kernels.engines.fused import codes
-from ntklens.kernels.engines.fused.coefficients import Smooth, has_series
-from ntklens.kernels.engines.fused.constants import IDENTITY, activation, affine, mean_factor, pool_shift, window_rule
+from ntklens.kernels.engines.fused.coefficients import has_series
+from ntklens.kernels.engines.fused.constants import (
+    IDENTITY,
+    activation,
+    affine,
+    hinges,
+    is_flat_at_zero,
+    mean_factor,
+    pool_shift,
+    window_rule,
+)
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
 from ntklens.kernels.engines.fused.means import SUMS, Mean
 from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin
-from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, instruction
+from ntklens.kernels.engines.fused.program import (
+    FLAT_WIDTH,
+    Marginal,
+    Program,
+    has_tables,
+    instruction,
+    marginal_of,
+    numbers_of,
+)
 from ntklens.kernels.engines.fused.space import Space
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
@@ -40,7 +57,7 @@ from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
-_OWN_INSTRUCTION = (LeakyReLU, Erf, GELU)
+_OWN_INSTRUCTION = (LeakyReLU, Erf, GELU, PiecewiseLinear)
 """Activations with an instruction of their own; other smooth ones share one."""
 
 
@@ -57,12 +74,12 @@ def unsupported(graph: Graph) -> list[tuple[Operation, str]]:
 
 def reads_tables(graph: Graph) -> bool:
     """Return whether an activation of a supported graph is computed by its Hermite series."""
-    return any(_has_tables(_marginal(node)) for node in graph.nodes if node.operation.needs_marginals)
+    return any(has_tables(marginal_of(node)) for node in graph.nodes if node.operation.needs_marginals)
 
 
 def _why(operation: Operation) -> str:
     dual = operation.dual if isinstance(operation, Activation) else None
-    if isinstance(dual, (Series, PiecewiseLinear)):
+    if isinstance(dual, Series):
         return "whose kinks make its Hermite series long"
     return "whose rule is not one of the library's"
 
@@ -88,7 +105,8 @@ class Compiler:
         space: the free addresses of the work space.
         code: the instructions so far.
         constants: their constants.
-        factors: the factors of positions that SCALE reads.
+        factors: the factors of positions that SCALE reads, and the hinges of KINKS.
+        hinges: where those of an activation begin.
         addresses: the address of every map that is in the work space.
         missing: for each map, how many of its sources have not been computed yet.
         readers: for each map, the maps that are computed from it.
@@ -108,6 +126,7 @@ class Compiler:
         self.code: list[list[int]] = []
         self.constants: list[list[float]] = []
         self.factors: list[float] = []
+        self.hinges: dict[PiecewiseLinear, int] = {}
         self.addresses: dict[Key, int] = {}
         self.missing: dict[Key, int] = {}
         self.readers: dict[Key, list[Key]] = {}
@@ -132,11 +151,11 @@ class Compiler:
     def _number_marginals(self) -> None:
         """Give the marginals consecutive indices, one for each position of the node that they belong to."""
         nodes = self.graph.nodes
-        read = dict.fromkeys(_marginal(node) for node in nodes if node.operation.needs_marginals)
-        for marginal in sorted(read, key=lambda marginal: not _has_tables(marginal)):  # those with tables first
+        read = dict.fromkeys(marginal_of(node) for node in nodes if node.operation.needs_marginals)
+        for marginal in sorted(read, key=lambda marginal: not has_tables(marginal)):  # those with tables first
             self.marginals[marginal] = self.marginal_size
-            self.marginal_size += nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
-            if _has_tables(marginal):
+            self.marginal_size += numbers_of(marginal) * nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
+            if has_tables(marginal):
                 self.table_size = self.marginal_size
 
     def _finished(self) -> Program:
@@ -264,7 +283,7 @@ class Compiler:
             case Activation():
                 dst, src = self._replace(key, sources[0])
                 columns = extent | self._marginal_columns(node, offset)
-                in_float64 = int(key in self.in_float64)
+                in_float64 = int(key in self.in_float64 or is_flat_at_zero(operation.dual))
                 op, constants = activation(operation)
                 self._add(op, constants, dst=dst, src=src, in_float64=in_float64, **columns)
             case Normalise():
@@ -293,14 +312,25 @@ class Compiler:
 
     def _marginal_columns(self, node: Node, offset: Offset) -> dict[str, int]:
         """Return the columns that say where the marginals of x and of z lie that belong to a map's positions."""
-        first = self.marginals[_marginal(node)]
+        first, kinks = self.marginals[marginal_of(node)], self._kinks_columns(node)
         if self.flat:
             # One number for x, and FLAT_WIDTH blocks of lanes for z.
-            return {"x_start": first, "z_start": first * FLAT_WIDTH, "row_step": 0, "position_step": 0}
+            return {"x_start": first, "z_start": first * FLAT_WIDTH, "row_step": 0, "position_step": 0} | kinks
         size = self.graph.nodes[node.inputs[0]].size
         (row_x, column_x), (row_z, column_z) = origins(size, offset)
         x_start, z_start = first + row_x * size[1] + column_x, first + row_z * size[1] + column_z
-        return {"x_start": x_start, "z_start": z_start, "row_step": size[1], "position_step": 1}
+        return {"x_start": x_start, "z_start": z_start, "row_step": size[1], "position_step": 1} | kinks
+
+    def _kinks_columns(self, node: Node) -> dict[str, int]:
+        """Return the columns that say where an activation's hinges lie, and what they read of an input."""
+        dual = marginal_of(node)[1]
+        if not isinstance(dual, PiecewiseLinear):
+            return {}
+        if dual not in self.hinges:
+            self.hinges[dual] = len(self.factors)
+            self.factors += hinges(dual)
+        h, w = self.graph.nodes[node.inputs[0]].size
+        return {"hinges": self.hinges[dual], "number_step": h * w}
 
     def _convolve(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
         dst = self._address(key)
@@ -379,14 +409,3 @@ class Compiler:
             src2 = dst if other == sources[0] else self.addresses[other]
             self._add(codes.SUM, dst=dst, src=src, src2=src2, **self._extent(key))
             src = dst
-
-
-def _marginal(node: Node) -> Marginal:
-    operation = node.operation
-    if isinstance(operation, Activation):
-        return node.inputs[0], operation.dual if isinstance(operation.dual, Smooth) else None
-    return node.inputs[0], operation if isinstance(operation, Normalise) else None
-
-
-def _has_tables(marginal: Marginal) -> bool:
-    return marginal[1] is not None and not isinstance(marginal[1], Normalise)

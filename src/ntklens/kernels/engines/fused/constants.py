@@ -8,6 +8,7 @@ from ntklens.kernels.engines.fused.precision import Key
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import Activation, GlobalPool, Offset, Scales
+from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad
 
 IDENTITY = (1.0,)
@@ -26,15 +27,34 @@ def window_rule(operation: Conv | Pad) -> tuple[float, ...]:
 
 
 def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
-    """Return the operation of an activation, and its constants: the slope for negative arguments, or the parity."""
+    """Return the operation of an activation, and its constants, such as the slope for negative arguments or the parity."""
     if isinstance(operation.dual, LeakyReLU):
         return codes.RELU, (float(operation.dual.slope),)
     if isinstance(operation.dual, Erf):
         return codes.ERF, ()
     if isinstance(operation.dual, GELU):
         return codes.GELU, ()
+    if isinstance(operation.dual, PiecewiseLinear):
+        return codes.KINKS, (operation.dual.hinges.slope, operation.dual.origin)
     assert isinstance(operation.dual, Smooth)
     return codes.HERMITE, (float(parity(operation.dual)),)
+
+
+def hinges(dual: PiecewiseLinear) -> tuple[float, ...]:
+    """Return the hinges of an activation as KINKS reads them in a program's `factors`."""
+    line = dual.hinges
+    count = len(line.distances)
+    single = [number for hinge in zip(line.distances, line.jumps, line.turns, strict=True) for number in hinge]
+    double = [weight for p in range(count) for q in range(count) for weight in line.pairs[p, q]]
+    # The slopes far out say whether hinges cancel there.
+    is_open = max(abs(dual.slopes[0]), abs(dual.slopes[-1])) >= 0.5 * max(map(abs, dual.slopes))
+    reach = 1e300 if is_open or not count else 2 * line.distances[-1]
+    return (float(count), reach, *single, *double)
+
+
+def is_flat_at_zero(dual: object) -> bool:
+    """Return whether it is a piecewise linear activation whose kernels are small tails for inputs of a small variance."""
+    return isinstance(dual, PiecewiseLinear) and dual.hinges.slope == 0 and 0.0 not in dual.hinges.distances
 
 
 ADJOINTS = {
@@ -42,6 +62,7 @@ ADJOINTS = {
     codes.ERF: codes.ERF_ADJOINT,
     codes.GELU: codes.GELU_ADJOINT,
     codes.HERMITE: codes.HERMITE_ADJOINT,
+    codes.KINKS: codes.KINKS_ADJOINT,
 }
 """The adjoint of each activation."""
 

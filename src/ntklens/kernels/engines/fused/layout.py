@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import Task, aligned, in_threads, work_space
 from ntklens.kernels.rules import octaves, safe
 from ntklens.kernels.rules.operations import Normalise
+from ntklens.kernels.rules.piecewise import PiecewiseLinear, tail_of
 
 Array = NDArray[np.float64]
 
@@ -107,7 +109,10 @@ def marginals_of(program: Program, variances: recursion.Variances) -> list[Tenso
     for node, norm in program.marginals:
         q = variances[node]
         if not isinstance(norm, Normalise):
-            marginals.append(safe.sqrt(q).flatten(1))
+            std = safe.sqrt(q).flatten(1)
+            marginals.append(
+                torch.cat([std, *numbers_of_hinges(norm, std)], 1) if isinstance(norm, PiecewiseLinear) else std
+            )
             continue
         q = q.mean((1, 2), keepdim=True).expand_as(q) if norm.over_positions else q
         deviation = safe.sqrt(q + norm.eps).flatten(1)
@@ -117,10 +122,19 @@ def marginals_of(program: Program, variances: recursion.Variances) -> list[Tenso
     return marginals
 
 
+def numbers_of_hinges(dual: PiecewiseLinear, std: Tensor) -> list[Tensor]:
+    """Return what each hinge reads of an input: a, Q(a), s n(a) and a n(a); the rows' cotangents reach s alone."""
+    numbers = []
+    for distance in dual.hinges.distances:
+        far, tail, density = tail_of(distance, std.detach())
+        numbers += [far, tail, density, far * torch.exp(-far * far / 2) / math.sqrt(2 * math.pi)]
+    return numbers
+
+
 def tables_of(program: Program, dtype: torch.dtype) -> list[tuple[Tables, int, int]]:
     """Return the tables of a program, each with the first of the marginals that have an entry in it and the one after."""
     # A kink takes the angle from what the covariance lacks to its variances, so it needs every digit.
-    kinks = np.isin(program.code[:, codes.OP], (codes.RELU, codes.RELU_ADJOINT))
+    kinks = np.isin(program.code[:, codes.OP], (codes.RELU, codes.RELU_ADJOINT, codes.KINKS, codes.KINKS_ADJOINT))
     single = dtype == torch.float32 and not kinks.any()
     firsts = [*program.marginals.values(), program.marginal_size]
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ntklens.kernels.rules.duals import LeakyReLU
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset
+from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
 Key = tuple[int, Offset]
 """A map: the index of its node, and its offset."""
@@ -51,7 +52,9 @@ def before_kinks(graph: Graph) -> set[Key]:
     # Every reader of a node comes after it.
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]
-        is_kink = isinstance(node.operation, Activation) and isinstance(node.operation.dual, LeakyReLU)
+        is_kink = isinstance(node.operation, Activation) and isinstance(
+            node.operation.dual, (LeakyReLU, PiecewiseLinear)
+        )
         if isinstance(node.operation, Activation) and not is_kink and feeds_kink[i]:
             found |= {(i, offset) for offset in needs[i]}
         for j in node.inputs:
