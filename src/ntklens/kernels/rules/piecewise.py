@@ -160,6 +160,9 @@ class PiecewiseLinear:
 
     def _wedge(self, one: _Side, two: _Side, gap: Tensor, opposite: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
         """Compute C and C', both between 0 and the smaller tail."""
+        zero = torch.zeros_like(tail * gap)
+        if not bool(((gap > 0) & (tail > 0)).any()):  # such as an input with itself
+            return zero, zero
         near, far = (one.far - two.far).abs(), one.far + two.far
         near, far = torch.where(opposite, far, near), torch.where(opposite, near, far)
         t, b = gap / 2, (far**2 / 8).clamp(max=LARGEST_B)
@@ -177,7 +180,6 @@ class PiecewiseLinear:
             grown = t * ((2 * m - 1.5 - b) / m * polynomial - (1 - 1.5 / m) * t * before)
             before, polynomial, moment = polynomial, grown, following
         factor = safe.sqrt(t) * torch.exp(-(far**2) / 8) / math.pi
-        zero = torch.zeros_like(tail)
         return torch.clamp(factor * first, zero, tail), torch.clamp(factor * second, zero, tail)
 
 

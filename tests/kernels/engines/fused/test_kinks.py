@@ -11,10 +11,8 @@ from torch import nn
 
 from kernels import networks
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.engines.fused import kinks
+from ntklens.kernels.engines.fused import hinges, kinks
 from ntklens.kernels.engines.fused.codes import LANES
-from ntklens.kernels.engines.fused.constants import hinges
-from ntklens.kernels.engines.fused.layout import numbers_of_hinges
 from ntklens.kernels.engines.fused.vectors import pointer
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
@@ -30,18 +28,18 @@ ACTIVATIONS = {
 
 
 @njit
-def forward(nngp, ntk, of_x, of_z, origin, slope, hinges, scratch):
+def forward(nngp, ntk, of_x, of_z, origin, slope, line, scratch):
     kinks.kinks_row(
         pointer(nngp), pointer(ntk), pointer(of_x), pointer(of_z), WIDTH, 1, WIDTH, WIDTH * LANES,
-        origin, slope, pointer(hinges), pointer(scratch),
+        origin, slope, pointer(line), pointer(scratch),
     )  # fmt: skip
 
 
 @njit
-def backward(nngp_bar, ntk_bar, nngp, ntk, of_x, of_z, origin, slope, hinges, log_std_bar, scratch):
+def backward(nngp_bar, ntk_bar, nngp, ntk, of_x, of_z, origin, slope, line, log_std_bar, scratch):
     kinks.kinks_row_adjoint(
         pointer(nngp_bar), pointer(ntk_bar), pointer(nngp), pointer(ntk), pointer(of_x), pointer(of_z), WIDTH, 1,
-        WIDTH, WIDTH * LANES, origin, slope, pointer(hinges), pointer(log_std_bar), pointer(scratch),
+        WIDTH, WIDTH * LANES, origin, slope, pointer(line), pointer(log_std_bar), pointer(scratch),
     )  # fmt: skip
 
 
@@ -63,12 +61,12 @@ def row(largest):
 def numbers(dual, std):
     """What the row reads of the inputs, flat."""
     std = torch.from_numpy(std)
-    return torch.stack([std, *numbers_of_hinges(dual, std)]).numpy().reshape(-1)
+    return torch.stack([std, *hinges.numbers(dual, std)]).numpy().reshape(-1)
 
 
 def run_forward(dual, k, theta, std_x, std_z, dtype):
     k, theta = k.reshape(-1).copy(), theta.reshape(-1).astype(dtype)
-    of_x, of_z, line = numbers(dual, std_x), numbers(dual, std_z), np.array(hinges(dual))
+    of_x, of_z, line = numbers(dual, std_x), numbers(dual, std_z), np.array(hinges.factors(dual))
     forward(k, theta, of_x, of_z, dual.origin, dual.hinges.slope, line, np.zeros(LANES * WIDTH, dtype))
     return k.reshape(WIDTH, LANES), theta.reshape(WIDTH, LANES)
 
@@ -170,7 +168,7 @@ def test_the_way_back_is_autograds(name, dtype, bound):
     value, derivative = expectations(dual, k, std_x, std_z)
     (value * torch.from_numpy(bars[0]) + theta * derivative * torch.from_numpy(bars[1])).sum().backward()
     k_bar, theta_bar, log_std_bar = bars[0].reshape(-1).copy(), bars[1].reshape(-1).astype(dtype), np.zeros(WIDTH)
-    of_x, of_z, line = numbers(dual, arrays[2]), numbers(dual, arrays[3]), np.array(hinges(dual))
+    of_x, of_z, line = numbers(dual, arrays[2]), numbers(dual, arrays[3]), np.array(hinges.factors(dual))
     backward(
         k_bar, theta_bar, arrays[0].reshape(-1).copy(), arrays[1].reshape(-1).astype(dtype), of_x, of_z,
         dual.origin, dual.hinges.slope, line, log_std_bar, np.zeros(LANES * WIDTH, dtype),

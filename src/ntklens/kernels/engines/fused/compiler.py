@@ -11,30 +11,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused import codes, hinges
 from ntklens.kernels.engines.fused.coefficients import has_series
-from ntklens.kernels.engines.fused.constants import (
-    IDENTITY,
-    activation,
-    affine,
-    hinges,
-    is_flat_at_zero,
-    mean_factor,
-    pool_shift,
-    window_rule,
-)
+from ntklens.kernels.engines.fused.constants import IDENTITY, activation, affine, mean_factor, pool_shift, window_rule
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
 from ntklens.kernels.engines.fused.means import SUMS, Mean
-from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin
-from ntklens.kernels.engines.fused.program import (
-    FLAT_WIDTH,
-    Marginal,
-    Program,
-    has_tables,
-    instruction,
-    marginal_of,
-    numbers_of,
-)
+from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin, tails
+from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, has_tables, instruction, marginal_of
 from ntklens.kernels.engines.fused.space import Space
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
@@ -131,7 +114,7 @@ class Compiler:
         self.missing: dict[Key, int] = {}
         self.readers: dict[Key, list[Key]] = {}
         self.unread: dict[Key, int] = {}
-        self.in_float64 = mixed_into_the_origin(graph) | before_kinks(graph)
+        self.in_float64 = mixed_into_the_origin(graph) | before_kinks(graph) | tails(graph)
         self.marginals: dict[Marginal, int] = {}
         self.marginal_size = 0
         self.table_size = 0
@@ -154,7 +137,7 @@ class Compiler:
         read = dict.fromkeys(marginal_of(node) for node in nodes if node.operation.needs_marginals)
         for marginal in sorted(read, key=lambda marginal: not has_tables(marginal)):  # those with tables first
             self.marginals[marginal] = self.marginal_size
-            self.marginal_size += numbers_of(marginal) * nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
+            self.marginal_size += hinges.count(marginal[1]) * nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
             if has_tables(marginal):
                 self.table_size = self.marginal_size
 
@@ -283,7 +266,7 @@ class Compiler:
             case Activation():
                 dst, src = self._replace(key, sources[0])
                 columns = extent | self._marginal_columns(node, offset)
-                in_float64 = int(key in self.in_float64 or is_flat_at_zero(operation.dual))
+                in_float64 = int(key in self.in_float64)
                 op, constants = activation(operation)
                 self._add(op, constants, dst=dst, src=src, in_float64=in_float64, **columns)
             case Normalise():
@@ -312,25 +295,15 @@ class Compiler:
 
     def _marginal_columns(self, node: Node, offset: Offset) -> dict[str, int]:
         """Return the columns that say where the marginals of x and of z lie that belong to a map's positions."""
-        first, kinks = self.marginals[marginal_of(node)], self._kinks_columns(node)
+        marginal, size = marginal_of(node), self.graph.nodes[node.inputs[0]].size
+        first = self.marginals[marginal]
+        kinks = hinges.columns(marginal[1], size[0] * size[1], self.hinges, self.factors)
         if self.flat:
             # One number for x, and FLAT_WIDTH blocks of lanes for z.
             return {"x_start": first, "z_start": first * FLAT_WIDTH, "row_step": 0, "position_step": 0} | kinks
-        size = self.graph.nodes[node.inputs[0]].size
         (row_x, column_x), (row_z, column_z) = origins(size, offset)
         x_start, z_start = first + row_x * size[1] + column_x, first + row_z * size[1] + column_z
         return {"x_start": x_start, "z_start": z_start, "row_step": size[1], "position_step": 1} | kinks
-
-    def _kinks_columns(self, node: Node) -> dict[str, int]:
-        """Return the columns that say where an activation's hinges lie, and what they read of an input."""
-        dual = marginal_of(node)[1]
-        if not isinstance(dual, PiecewiseLinear):
-            return {}
-        if dual not in self.hinges:
-            self.hinges[dual] = len(self.factors)
-            self.factors += hinges(dual)
-        h, w = self.graph.nodes[node.inputs[0]].size
-        return {"hinges": self.hinges[dual], "number_step": h * w}
 
     def _convolve(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
         dst = self._address(key)

@@ -40,23 +40,6 @@ def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
     return codes.HERMITE, (float(parity(operation.dual)),)
 
 
-def hinges(dual: PiecewiseLinear) -> tuple[float, ...]:
-    """Return the hinges of an activation as KINKS reads them in a program's `factors`."""
-    line = dual.hinges
-    count = len(line.distances)
-    single = [number for hinge in zip(line.distances, line.jumps, line.turns, strict=True) for number in hinge]
-    double = [weight for p in range(count) for q in range(count) for weight in line.pairs[p, q]]
-    # The slopes far out say whether hinges cancel there.
-    is_open = max(abs(dual.slopes[0]), abs(dual.slopes[-1])) >= 0.5 * max(map(abs, dual.slopes))
-    reach = 1e300 if is_open or not count else 2 * line.distances[-1]
-    return (float(count), reach, *single, *double)
-
-
-def is_flat_at_zero(dual: object) -> bool:
-    """Return whether it is a piecewise linear activation whose kernels are small tails for inputs of a small variance."""
-    return isinstance(dual, PiecewiseLinear) and dual.hinges.slope == 0 and 0.0 not in dual.hinges.distances
-
-
 ADJOINTS = {
     codes.RELU: codes.RELU_ADJOINT,
     codes.ERF: codes.ERF_ADJOINT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
-from ntklens.kernels.engines.fused import codes, vm
+from ntklens.kernels.engines.fused import codes, hinges, vm
 from ntklens.kernels.engines.fused.codes import LANES, LEAD
 from ntklens.kernels.engines.fused.coefficients import Smooth, Tables
 from ntklens.kernels.engines.fused.entries import fill_entries, octaves_in
@@ -23,7 +22,6 @@ from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import Task, aligned, in_threads, work_space
 from ntklens.kernels.rules import octaves, safe
 from ntklens.kernels.rules.operations import Normalise
-from ntklens.kernels.rules.piecewise import PiecewiseLinear, tail_of
 
 Array = NDArray[np.float64]
 
@@ -110,9 +108,7 @@ def marginals_of(program: Program, variances: recursion.Variances) -> list[Tenso
         q = variances[node]
         if not isinstance(norm, Normalise):
             std = safe.sqrt(q).flatten(1)
-            marginals.append(
-                torch.cat([std, *numbers_of_hinges(norm, std)], 1) if isinstance(norm, PiecewiseLinear) else std
-            )
+            marginals.append(torch.cat([std, *hinges.numbers(norm, std)], 1))
             continue
         q = q.mean((1, 2), keepdim=True).expand_as(q) if norm.over_positions else q
         deviation = safe.sqrt(q + norm.eps).flatten(1)
@@ -120,15 +116,6 @@ def marginals_of(program: Program, variances: recursion.Variances) -> list[Tenso
         positive = torch.where(deviation > 0, deviation, 1.0)
         marginals.append(torch.where(deviation > 0, 1 / positive, 0.0))
     return marginals
-
-
-def numbers_of_hinges(dual: PiecewiseLinear, std: Tensor) -> list[Tensor]:
-    """Return what each hinge reads of an input: a, Q(a), s n(a) and a n(a); the rows' cotangents reach s alone."""
-    numbers = []
-    for distance in dual.hinges.distances:
-        far, tail, density = tail_of(distance, std.detach())
-        numbers += [far, tail, density, far * torch.exp(-far * far / 2) / math.sqrt(2 * math.pi)]
-    return numbers
 
 
 def tables_of(program: Program, dtype: torch.dtype) -> list[tuple[Tables, int, int]]:

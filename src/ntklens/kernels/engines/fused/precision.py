@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ntklens.kernels.rules.duals import LeakyReLU
 from ntklens.kernels.rules.graph import Graph
-from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset
+from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset, Operation
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
 Key = tuple[int, Offset]
@@ -60,3 +60,14 @@ def before_kinks(graph: Graph) -> set[Key]:
         for j in node.inputs:
             feeds_kink[j] = feeds_kink[j] or feeds_kink[i] or is_kink
     return found
+
+
+def tails(graph: Graph) -> set[Key]:
+    """Return the maps of piecewise linear activations that are flat at zero, whose expectations are small tails."""
+    needs = graph.needs()
+    return {(i, offset) for i, node in enumerate(graph.nodes) if _is_flat(node.operation) for offset in needs[i]}
+
+
+def _is_flat(operation: Operation) -> bool:
+    dual = operation.dual if isinstance(operation, Activation) else None
+    return isinstance(dual, PiecewiseLinear) and dual.hinges.slope == 0 and 0.0 not in dual.hinges.distances

@@ -44,12 +44,6 @@ def has_tables(marginal: Marginal) -> bool:
     return isinstance(marginal[1], Smooth)
 
 
-def numbers_of(marginal: Marginal) -> int:
-    """Return how many numbers a marginal has at each position."""
-    _, dual = marginal
-    return 1 + codes.PER_DISTANCE * len(dual.hinges.distances) if isinstance(dual, PiecewiseLinear) else 1
-
-
 @dataclass(frozen=True)
 class Program:
     """A program for the machine, written in the language of `codes`; `print` lists its instructions.
