@@ -48,6 +48,10 @@ MODULES = {
     ),
     "series": (lambda: [conv(2, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 1)], (2, 6, 6)),
     "corner": (lambda: [conv(2, padding=1), nn.ELU(), nn.Flatten(), nn.Linear(4 * 36, 1)], (2, 6, 6)),
+    "kinks": (
+        lambda: [conv(2, padding=1), nn.ReLU6(), conv(4, padding=1), nn.Hardtanh(), nn.Flatten(), nn.Linear(4 * 36, 1)],
+        (2, 6, 6),
+    ),
     "dense": (lambda: [nn.Linear(9, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 1)], (9,)),
 }
 

@@ -25,7 +25,7 @@ from ntklens.kernels.engines.fused.constants import (
     pool_shift,
     window_rule,
 )
-from ntklens.kernels.engines.fused.precision import Key, before_kinks
+from ntklens.kernels.engines.fused.precision import Key, before_kinks, tails
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import (
@@ -52,7 +52,7 @@ class AdjointCompiler(Compiler):
     """Writes the instructions of a gradient.
 
     Attributes:
-        before_kinks: the maps of smooth activations whose gradient is taken in float64.
+        in_float64_backwards: the maps of activations whose gradient is taken in float64.
         cotangents: the address of every map's cotangent that is in the work space.
         retained: the pooled maps whose values stay in the work space.
         pooled_into: for each map, the pooled maps that it was added to.
@@ -61,7 +61,7 @@ class AdjointCompiler(Compiler):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
-        self.before_kinks = before_kinks(graph)
+        self.in_float64_backwards = before_kinks(graph) | tails(graph)
         self.cotangents: dict[Key, int] = {}
         self.retained: set[Key] = set()
         self.pooled_into: dict[Key, list[Key]] = defaultdict(list)
@@ -241,8 +241,8 @@ class AdjointCompiler(Compiler):
                 columns = extent | self._marginal_columns(node, key[1])
                 value = self.addresses[sources[0]]
                 op, constants = activation(operation)
-                if op in (codes.ERF, codes.GELU):  # a kink's own adjoint has its float64 where it needs it
-                    columns["in_float64"] = int(key in self.before_kinks)
+                if op in (codes.ERF, codes.GELU, codes.KINKS):  # a kink's own adjoint has its float64 where it needs it
+                    columns["in_float64"] = int(key in self.in_float64_backwards)
                 self._add(ADJOINTS[op], constants, dst=dst, value=value, **columns)
             case Normalise():
                 columns = extent | self._marginal_columns(node, key[1])

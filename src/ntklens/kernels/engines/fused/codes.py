@@ -18,11 +18,27 @@ from typing import NamedTuple
 LANES = 16
 """Inputs z of a block: with AVX-512 two registers of float64, or one of float32."""
 
-# Operations. Programs of gradients use all of them, programs of values only the first sixteen.
+# Operations. Programs of gradients use all of them, programs of values only the first seventeen.
 
-GRAM, WINDOW, AFFINE, RELU, ERF, GELU, HERMITE, CORNER, SUM, REDUCE, MEAN, NORMALISE, ZERO, LOAD, SCALE, ZONAL = range(
-    16
-)
+(
+    GRAM,
+    WINDOW,
+    AFFINE,
+    RELU,
+    ERF,
+    GELU,
+    HERMITE,
+    CORNER,
+    KINKS,
+    SUM,
+    REDUCE,
+    MEAN,
+    NORMALISE,
+    ZERO,
+    LOAD,
+    SCALE,
+    ZONAL,
+) = range(17)
 (
     SEED,
     FILL,
@@ -34,13 +50,14 @@ GRAM, WINDOW, AFFINE, RELU, ERF, GELU, HERMITE, CORNER, SUM, REDUCE, MEAN, NORMA
     GELU_ADJOINT,
     HERMITE_ADJOINT,
     CORNER_ADJOINT,
+    KINKS_ADJOINT,
     NORMALISE_ADJOINT,
     GRAM_ADJOINT,
     LOAD_ADJOINT,
     ZONAL_ADJOINT,
-) = range(16, 30)
+) = range(17, 32)
 
-ACTIVATIONS = (RELU, ERF, GELU, HERMITE, CORNER, NORMALISE)
+ACTIVATIONS = (RELU, ERF, GELU, HERMITE, CORNER, KINKS, NORMALISE)
 """Operations that change K and Θ of each position by its marginals."""
 ACTIVATION_ADJOINTS = (
     RELU_ADJOINT,
@@ -48,12 +65,16 @@ ACTIVATION_ADJOINTS = (
     GELU_ADJOINT,
     HERMITE_ADJOINT,
     CORNER_ADJOINT,
+    KINKS_ADJOINT,
     NORMALISE_ADJOINT,
 )
 """Their adjoints."""
 
 LEAD = 3
 """Numbers of an entry in a table of coefficients before the coefficients themselves; see `hermite` and `corner`."""
+
+PER_DISTANCE = 4
+"""Numbers of an input for each distance of hinges from zero; see `kinks`."""
 
 # Columns.
 
@@ -94,6 +115,10 @@ FACTORS = SRC2
 NNGP_TERMS, NNGP_DRIFT_TERMS, NTK_TERMS, NTK_DRIFT_TERMS = KERNEL_H, START_H, KERNEL_W, START_W
 """ZONAL: lengths of the series for K and Θ, and of the series for their drift. `factors` holds them one after another:
 K, drift of K, Θ, drift of Θ. A length of 0 means that the series is not wanted."""
+HINGES = KERNEL_W
+"""KINKS and its adjoint: index of the activation's hinges in the program's `factors`."""
+NUMBER_STEP = KERNEL_H
+"""KINKS and its adjoint: marginals of x from one number of a position to the next."""
 TERMS = KERNEL_W
 """ZONAL_ADJOINT: length of the series. `factors` holds the series and then, equally long, that of its slope."""
 
@@ -103,8 +128,8 @@ WEIGHT, BIAS, WEIGHT_SHARE, BIAS_SHARE, CONSTANTS = range(5)
 """The affine rule: K <- WEIGHT K + BIAS and Θ <- WEIGHT_SHARE K + BIAS_SHARE + WEIGHT Θ."""
 FACTOR = 0
 """MEAN and FILL: 1 over the number of pairs of positions of which the mean is taken."""
-SLOPE = 0
-"""RELU: the activation's slope for negative arguments."""
+SLOPE, ORIGIN = 0, 1
+"""RELU and KINKS: the activation's slope for negative arguments, next to zero; KINKS: its value at zero."""
 PARITY = 0
 """HERMITE: which coefficients vanish, as `hermite` tells it."""
 SHARP = 0
@@ -146,24 +171,27 @@ _DEVIATIONS = "the standard deviations of x and z"
 _TABLES = "the tables of coefficients of x and z, with an entry for each marginal"
 
 
-def _activation(name: str, function: str, given: str, *constants: str) -> Instruction:
+_HINGES = "the numbers of x and z for each distance of hinges, and the hinges in `factors`"
+
+
+def _activation(name: str, function: str, given: str, *constants: str, columns: tuple[str, ...] = ()) -> Instruction:
     """Return the line of an activation."""
     return Instruction(
         name,
         reads=f"SRC, and {given}",
         writes=f"DST: K <- E[φ(u) φ(v)], Θ <- Θ E[φ'(u) φ'(v)] for {function}",
-        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64"),
+        columns=("DST", "SRC", *_MAP, *_MARGINALS, "IN_FLOAT64", *columns),
         constants=constants,
     )
 
 
-def _activation_adjoint(name: str, given: str, *constants: str) -> Instruction:
+def _activation_adjoint(name: str, given: str, *constants: str, columns: tuple[str, ...] = ()) -> Instruction:
     """Return the line of the way back through an activation."""
     return Instruction(
         f"{name}_ADJOINT",
         reads=f"DST, VALUE, and {given}",
         writes="DST in place, and adds to the cotangents of the logarithms of x's standard deviations",
-        columns=("DST", "VALUE", *_MAP, *_MARGINALS, "IN_FLOAT64"),
+        columns=("DST", "VALUE", *_MAP, *_MARGINALS, "IN_FLOAT64", *columns),
         constants=constants,
     )
 
@@ -197,11 +225,12 @@ INSTRUCTIONS: dict[int, Instruction] = {
         columns=("DST", "SRC", *_MAP, *_WINDOW, "ADDS", "IS_BOX", "FUSED"),
         constants=_AFFINE,
     ),
-    RELU: _activation("RELU", "a piecewise linear φ", _DEVIATIONS, "SLOPE"),
+    RELU: _activation("RELU", "φ with a kink at zero", _DEVIATIONS, "SLOPE"),
     ERF: _activation("ERF", "φ = erf", _DEVIATIONS),
     GELU: _activation("GELU", "the exact GELU", _DEVIATIONS),
     HERMITE: _activation("HERMITE", "any smooth φ", _TABLES, "PARITY"),
     CORNER: _activation("CORNER", "φ smooth but at zero", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
+    KINKS: _activation("KINKS", "φ with kinks anywhere", _HINGES, "SLOPE", "ORIGIN", columns=("HINGES", "NUMBER_STEP")),
     NORMALISE: Instruction(
         "NORMALISE",
         reads="SRC, and the inverse standard deviations of x and z",
@@ -282,6 +311,7 @@ INSTRUCTIONS: dict[int, Instruction] = {
     GELU_ADJOINT: _activation_adjoint("GELU", _DEVIATIONS),
     HERMITE_ADJOINT: _activation_adjoint("HERMITE", _TABLES, "PARITY"),
     CORNER_ADJOINT: _activation_adjoint("CORNER", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
+    KINKS_ADJOINT: _activation_adjoint("KINKS", _HINGES, "SLOPE", "ORIGIN", columns=("HINGES", "NUMBER_STEP")),
     NORMALISE_ADJOINT: Instruction(
         "NORMALISE_ADJOINT",
         reads="DST, VALUE, and the inverse standard deviations of x and z",

@@ -11,14 +11,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused import codes, hinges
 from ntklens.kernels.engines.fused.coefficients.corner import has_corner
-from ntklens.kernels.engines.fused.coefficients.hermite import Smooth, has_series
+from ntklens.kernels.engines.fused.coefficients.hermite import has_series
 from ntklens.kernels.engines.fused.constants import IDENTITY, activation, affine, mean_factor, pool_shift, window_rule
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
 from ntklens.kernels.engines.fused.means import SUMS, Mean
-from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin
-from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, instruction
+from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin, tails
+from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, has_tables, instruction, marginal_of
 from ntklens.kernels.engines.fused.space import Space
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
@@ -41,7 +41,7 @@ from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
-_OWN_INSTRUCTION = (LeakyReLU, Erf, GELU)
+_OWN_INSTRUCTION = (LeakyReLU, Erf, GELU, PiecewiseLinear)
 """Activations with an instruction of their own; others share two, with tables of coefficients."""
 
 
@@ -58,12 +58,12 @@ def unsupported(graph: Graph) -> list[tuple[Operation, str]]:
 
 def reads_tables(graph: Graph) -> bool:
     """Return whether an activation of a supported graph is computed by a series with coefficients of each input."""
-    return any(_has_tables(_marginal(node)) for node in graph.nodes if node.operation.needs_marginals)
+    return any(has_tables(marginal_of(node)) for node in graph.nodes if node.operation.needs_marginals)
 
 
 def _why(operation: Operation) -> str:
     dual = operation.dual if isinstance(operation, Activation) else None
-    if isinstance(dual, (Series, PiecewiseLinear)):
+    if isinstance(dual, Series):
         return "whose kinks make its Hermite series long"
     return "whose rule is not one of the library's"
 
@@ -90,7 +90,8 @@ class Compiler:
         space: the free addresses of the work space.
         code: the instructions so far.
         constants: their constants.
-        factors: the factors of positions that SCALE reads.
+        factors: the factors of positions that SCALE reads, and the hinges of KINKS.
+        hinges: where those of an activation begin.
         addresses: the address of every map that is in the work space.
         missing: for each map, how many of its sources have not been computed yet.
         readers: for each map, the maps that are computed from it.
@@ -110,11 +111,12 @@ class Compiler:
         self.code: list[list[int]] = []
         self.constants: list[list[float]] = []
         self.factors: list[float] = []
+        self.hinges: dict[PiecewiseLinear, int] = {}
         self.addresses: dict[Key, int] = {}
         self.missing: dict[Key, int] = {}
         self.readers: dict[Key, list[Key]] = {}
         self.unread: dict[Key, int] = {}
-        self.in_float64 = mixed_into_the_origin(graph) | before_kinks(graph)
+        self.in_float64 = mixed_into_the_origin(graph) | before_kinks(graph) | tails(graph)
         self.marginals: dict[Marginal, int] = {}
         self.marginal_size = 0
         self.table_size = 0
@@ -134,11 +136,11 @@ class Compiler:
     def _number_marginals(self) -> None:
         """Give the marginals consecutive indices, one for each position of the node that they belong to."""
         nodes = self.graph.nodes
-        read = dict.fromkeys(_marginal(node) for node in nodes if node.operation.needs_marginals)
-        for marginal in sorted(read, key=lambda marginal: not _has_tables(marginal)):  # those with tables first
+        read = dict.fromkeys(marginal_of(node) for node in nodes if node.operation.needs_marginals)
+        for marginal in sorted(read, key=lambda marginal: not has_tables(marginal)):  # those with tables first
             self.marginals[marginal] = self.marginal_size
-            self.marginal_size += nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
-            if _has_tables(marginal):
+            self.marginal_size += hinges.count(marginal[1]) * nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
+            if has_tables(marginal):
                 self.table_size = self.marginal_size
 
     def _finished(self) -> Program:
@@ -295,14 +297,15 @@ class Compiler:
 
     def _marginal_columns(self, node: Node, offset: Offset) -> dict[str, int]:
         """Return the columns that say where the marginals of x and of z lie that belong to a map's positions."""
-        first = self.marginals[_marginal(node)]
+        marginal, size = marginal_of(node), self.graph.nodes[node.inputs[0]].size
+        first = self.marginals[marginal]
+        kinks = hinges.columns(marginal[1], size[0] * size[1], self.hinges, self.factors)
         if self.flat:
             # One number for x, and FLAT_WIDTH blocks of lanes for z.
-            return {"x_start": first, "z_start": first * FLAT_WIDTH, "row_step": 0, "position_step": 0}
-        size = self.graph.nodes[node.inputs[0]].size
+            return {"x_start": first, "z_start": first * FLAT_WIDTH, "row_step": 0, "position_step": 0} | kinks
         (row_x, column_x), (row_z, column_z) = origins(size, offset)
         x_start, z_start = first + row_x * size[1] + column_x, first + row_z * size[1] + column_z
-        return {"x_start": x_start, "z_start": z_start, "row_step": size[1], "position_step": 1}
+        return {"x_start": x_start, "z_start": z_start, "row_step": size[1], "position_step": 1} | kinks
 
     def _convolve(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
         dst = self._address(key)
@@ -381,14 +384,3 @@ class Compiler:
             src2 = dst if other == sources[0] else self.addresses[other]
             self._add(codes.SUM, dst=dst, src=src, src2=src2, **self._extent(key))
             src = dst
-
-
-def _marginal(node: Node) -> Marginal:
-    operation = node.operation
-    if isinstance(operation, Activation):
-        return node.inputs[0], operation.dual if isinstance(operation.dual, Smooth) else None
-    return node.inputs[0], operation if isinstance(operation, Normalise) else None
-
-
-def _has_tables(marginal: Marginal) -> bool:
-    return marginal[1] is not None and not isinstance(marginal[1], Normalise)

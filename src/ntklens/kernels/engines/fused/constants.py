@@ -9,6 +9,7 @@ from ntklens.kernels.engines.fused.precision import Key
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.rules.operations import Activation, GlobalPool, Offset, Scales
+from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad
 
@@ -28,13 +29,15 @@ def window_rule(operation: Conv | Pad) -> tuple[float, ...]:
 
 
 def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
-    """Return the operation of an activation, and its constants: a slope, a parity, or whether a corner is sharp."""
+    """Return the operation of an activation, and its constants, such as the slope for negative arguments or the parity."""
     if isinstance(operation.dual, LeakyReLU):
         return codes.RELU, (float(operation.dual.slope),)
     if isinstance(operation.dual, Erf):
         return codes.ERF, ()
     if isinstance(operation.dual, GELU):
         return codes.GELU, ()
+    if isinstance(operation.dual, PiecewiseLinear):
+        return codes.KINKS, (operation.dual.hinges.slope, operation.dual.origin)
     if has_series(operation.dual):
         return codes.HERMITE, (float(parity(operation.dual)),)
     assert isinstance(operation.dual, Series)
@@ -47,6 +50,7 @@ ADJOINTS = {
     codes.GELU: codes.GELU_ADJOINT,
     codes.HERMITE: codes.HERMITE_ADJOINT,
     codes.CORNER: codes.CORNER_ADJOINT,
+    codes.KINKS: codes.KINKS_ADJOINT,
 }
 """The adjoint of each activation."""
 

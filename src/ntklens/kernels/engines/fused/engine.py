@@ -174,7 +174,7 @@ def _prepare() -> None:
     """
     if vm.run.stats.cache_path is None:
         _log.warning(
-            "compiling the fast kernels, in every process anew: about fifteen seconds. They cannot be kept, because "
+            "compiling the fast kernels, in every process anew: about twenty seconds. They cannot be kept, because "
             "neither the package's folder nor the user's cache can be written to, or their disk is full; set "
             "NUMBA_CACHE_DIR to a folder that can."
         )
@@ -185,4 +185,4 @@ def _prepare() -> None:
         if compiled.stat().st_mtime < newest:
             compiled.unlink(missing_ok=True)
     if not list(folder.glob("vm.run-*.nbi")):
-        _log.warning("compiling the fast kernels for this machine, once: about fifteen seconds (kept in %s)", folder)
+        _log.warning("compiling the fast kernels for this machine, once: about twenty seconds (kept in %s)", folder)

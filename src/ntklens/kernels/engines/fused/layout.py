@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
-from ntklens.kernels.engines.fused import codes, vm
+from ntklens.kernels.engines.fused import codes, hinges, vm
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import aligned, work_space
@@ -102,7 +102,8 @@ def marginals_of(program: Program, variances: recursion.Variances) -> list[Tenso
     for node, norm in program.marginals:
         q = variances[node]
         if not isinstance(norm, Normalise):
-            marginals.append(safe.sqrt(q).flatten(1))
+            std = safe.sqrt(q).flatten(1)
+            marginals.append(torch.cat([std, *hinges.numbers(norm, std)], 1))
             continue
         q = q.mean((1, 2), keepdim=True).expand_as(q) if norm.over_positions else q
         deviation = safe.sqrt(q + norm.eps).flatten(1)

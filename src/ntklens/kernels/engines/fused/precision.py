@@ -6,7 +6,8 @@ from ntklens.kernels.engines.fused.coefficients.corner import has_corner
 from ntklens.kernels.engines.fused.coefficients.expectations import jump
 from ntklens.kernels.rules.duals import LeakyReLU
 from ntklens.kernels.rules.graph import Graph
-from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset
+from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset, Operation
+from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
 
 Key = tuple[int, Offset]
@@ -65,4 +66,17 @@ def before_kinks(graph: Graph) -> set[Key]:
 def has_kink(activation: Activation) -> bool:
     """Return whether the slope of a supported activation jumps."""
     dual = activation.dual
-    return isinstance(dual, LeakyReLU) or (isinstance(dual, Series) and has_corner(dual) and jump(dual) != 0)
+    return isinstance(dual, (LeakyReLU, PiecewiseLinear)) or (
+        isinstance(dual, Series) and has_corner(dual) and jump(dual) != 0
+    )
+
+
+def tails(graph: Graph) -> set[Key]:
+    """Return the maps of piecewise linear activations that are flat at zero, whose expectations are small tails."""
+    needs = graph.needs()
+    return {(i, offset) for i, node in enumerate(graph.nodes) if _is_flat(node.operation) for offset in needs[i]}
+
+
+def _is_flat(operation: Operation) -> bool:
+    dual = operation.dual if isinstance(operation, Activation) else None
+    return isinstance(dual, PiecewiseLinear) and dual.hinges.slope == 0 and 0.0 not in dual.hinges.distances

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.coefficients.hermite import Smooth
-from ntklens.kernels.rules.operations import Normalise
+from ntklens.kernels.rules.graph import Node
+from ntklens.kernels.rules.operations import Activation, Normalise
+from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
 FLAT_WIDTH = 32
 """Columns of the one map of a network without positions, so that a run of an instruction takes 32 blocks of lanes at once.
@@ -17,13 +19,29 @@ FLAT_WIDTH = 32
 A network with positions spends long enough on a map to hide the cost of decoding an instruction; a single number would not.
 """
 
-Marginal = tuple[int, Normalise | Smooth | None]
+Marginal = tuple[int, Normalise | Smooth | PiecewiseLinear | None]
 """What an instruction reads about one input alone: a node's standard deviations sqrt(K(x, x)) at all positions.
 
 For a normalisation, which is then the second entry, they are the factors 1 / sqrt(K(x, x) + ε) that it multiplies by. For
 an activation that is computed by its Hermite series, the second entry is that activation: its tables have an entry for each
 of these standard deviations. Such marginals come first.
+
+For a piecewise linear activation, the second entry is that activation, too, and the standard deviations are followed by
+what its hinges read, one number after the other at all positions.
 """
+
+
+def marginal_of(node: Node) -> Marginal:
+    """Return what a node reads of an input, which is an activation or a normalisation."""
+    operation = node.operation
+    if isinstance(operation, Activation):
+        return node.inputs[0], operation.dual if isinstance(operation.dual, (Smooth, PiecewiseLinear)) else None
+    return node.inputs[0], operation if isinstance(operation, Normalise) else None
+
+
+def has_tables(marginal: Marginal) -> bool:
+    """Return whether it has entries in the tables of Hermite coefficients."""
+    return isinstance(marginal[1], Smooth)
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,7 @@ class Program:
     Attributes:
         code: (n, COLUMNS) int64, one instruction per row.
         constants: (n, CONSTANTS) float64, the constants of each instruction.
-        factors: (m,) float64: factors of positions for SCALE, or coefficients for ZONAL.
+        factors: (m,) float64: factors of positions for SCALE, hinges for KINKS, or coefficients for ZONAL.
         size: positions of the work space.
         marginals: the marginals that are read, with the index of each one's first entry among all marginals of an input.
         marginal_size: number of all marginals of an input.

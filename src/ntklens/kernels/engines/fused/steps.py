@@ -7,6 +7,7 @@ A step finds its maps in the work spaces and runs the loops over their rows. Wha
     dst, src            first elements of the output and input maps in them
     marginals           pointers to the marginals of x and of z, and to their tables; the lengths of a table's entries
     scratch             pointers to a few rows, in float64 and in the dtype of Θ
+    factors             the program's `factors`
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ from ntklens.kernels.engines.fused.codes import (
     FACTOR,
     FACTORS,
     HERMITE,
+    HINGES,
     IN_FLOAT64,
     IN_H,
     IN_W,
     INVERSE_SQUARE,
+    KINKS,
     LANES,
     NNGP_DRIFT_TERMS,
     NNGP_TERMS,
     NORMALISE,
     NTK_DRIFT_TERMS,
     NTK_TERMS,
+    NUMBER_STEP,
     OP,
+    ORIGIN,
     PARITY,
     POSITION_STEP,
     RELU,
@@ -57,6 +62,7 @@ from ntklens.kernels.engines.fused.codes import (
 )
 from ntklens.kernels.engines.fused.corner import corner_row
 from ntklens.kernels.engines.fused.hermite import hermite_row
+from ntklens.kernels.engines.fused.kinks import kinks_row
 from ntklens.kernels.engines.fused.relu import gap_row, relu_row, times_row
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row, slide
 from ntklens.kernels.engines.fused.smooth import erf_row, gelu_row
@@ -106,21 +112,35 @@ def tables_of(ins, y, marginals):
     return of_x, of_z, entry_x * step, LANES * (entry_z if step else 1), LANES * (1 if step else ins[W])
 
 
+@njit(**INLINE)
+@no_type_check
+def number_steps(ins):
+    """Return the steps from one number of a position to the next in the marginals of x and of z."""
+    # In a flat map each number of z has a vector for every block of lanes.
+    return ins[NUMBER_STEP], ins[NUMBER_STEP] * LANES * (1 if ins[POSITION_STEP] else ins[W])
+
+
 @njit(**FAST)
 @no_type_check
-def nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch):
+def nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch, factors):
     """Apply a nonlinear function to a row, with its corrections in the precision of the scratch."""
     if ins[OP] == RELU:
         relu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], c[SLOPE], scratch)
     elif ins[OP] == ERF:
         erf_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], scratch)
+    elif ins[OP] == KINKS:
+        step_x, step_z = number_steps(ins)
+        kinks_row(
+            nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], step_x, step_z,
+            c[ORIGIN], c[SLOPE], at(factors, ins[HINGES]), scratch,
+        )  # fmt: skip
     else:
         gelu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], scratch)
 
 
 @njit(**FAST)
 @no_type_check
-def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
+def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch, factors):
     """Apply an activation or a normalisation to row y of a map, in place."""
     # x has one number per position, and z one vector. In a flat map the step is 0: one number of x for all blocks of z.
     marginals_x, marginals_z = marginals[0], marginals[1]
@@ -139,23 +159,23 @@ def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch):
             table_x, table_z, step_x, step_z, term_z, c[SHARP] > 0.0,
         )  # fmt: skip
     elif ins[IN_FLOAT64]:
-        nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[0])
+        nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[0], factors)
     else:
-        nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[1])
+        nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[1], factors)
 
 
 @njit(**FAST)
 @no_type_check
-def activation(ins, c, nngp, ntk, marginals, scratch):
+def activation(ins, c, nngp, ntk, marginals, scratch, factors):
     """Apply an activation or a normalisation."""
     dst, line = copy_source(ins, nngp, ntk), ins[W] * LANES
     for y in range(ins[H]):
-        activation_row(ins, c, y, at(nngp, dst + y * line), at(ntk, dst + y * line), marginals, scratch)
+        activation_row(ins, c, y, at(nngp, dst + y * line), at(ntk, dst + y * line), marginals, scratch, factors)
 
 
 @njit(**FAST)
 @no_type_check
-def box(ins, c, nngp, ntk, marginals, scratch, fused):
+def box(ins, c, nngp, ntk, marginals, scratch, factors, fused):
     """Apply a window of 3 x 3 that keeps the size and, with `fused`, the activation after it to each row at once.
 
     The row is then still in the processor's first cache, and the activation costs no second passage through the map.
@@ -181,7 +201,7 @@ def box(ins, c, nngp, ntk, marginals, scratch, fused):
                 loops.copy(at(ntk, next_row), ntk_row, ins[W])
                 nngp_row, ntk_row = at(nngp, next_row), at(ntk, next_row)
             # The row sums are done with, so their scratch is free for the activation.
-            activation_row(next_ins, next_c, y, nngp_row, ntk_row, marginals, scratch)
+            activation_row(next_ins, next_c, y, nngp_row, ntk_row, marginals, scratch, factors)
 
 
 @njit(**FAST)

@@ -22,10 +22,13 @@ from ntklens.kernels.engines.fused.codes import (
     FACTOR,
     GELU_ADJOINT,
     HERMITE_ADJOINT,
+    HINGES,
     IN_FLOAT64,
+    KINKS_ADJOINT,
     LANES,
     LEAD,
     OP,
+    ORIGIN,
     PARITY,
     POSITION_STEP,
     RELU_ADJOINT,
@@ -44,10 +47,11 @@ from ntklens.kernels.engines.fused.codes import (
 )
 from ntklens.kernels.engines.fused.corner import corner_row_adjoint
 from ntklens.kernels.engines.fused.hermite import hermite_row_adjoint
+from ntklens.kernels.engines.fused.kinks import kinks_row_adjoint
 from ntklens.kernels.engines.fused.relu import relu_row_adjoint, times_row_adjoint
 from ntklens.kernels.engines.fused.sliding import add_rows, box_row_adjoint, slide_adjoint
 from ntklens.kernels.engines.fused.smooth import erf_row_adjoint, gelu_row_adjoint
-from ntklens.kernels.engines.fused.steps import tables_of
+from ntklens.kernels.engines.fused.steps import number_steps, tables_of
 from ntklens.kernels.engines.fused.vectors import FAST, at
 
 
@@ -89,7 +93,7 @@ def window(ins, nngp, ntk, scratch):
 
 @njit(**FAST)
 @no_type_check
-def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_marginals_bar, scratch):
+def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_marginals_bar, scratch, factors):
     """Go back through an activation or a normalisation on row y, in place; `value` and `tangent` are K and Θ before it."""
     marginals_x, marginals_z = marginals[0], marginals[1]
     x_first = ins[X_START] + y * ins[ROW_STEP] * ins[POSITION_STEP]
@@ -106,6 +110,16 @@ def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_
         gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[0])
     elif ins[OP] == GELU_ADJOINT:
         gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[1])
+    elif ins[OP] == KINKS_ADJOINT and ins[IN_FLOAT64]:
+        kinks_row_adjoint(
+            nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins),
+            c[ORIGIN], c[SLOPE], at(factors, ins[HINGES]), bar, scratch[0],
+        )  # fmt: skip
+    elif ins[OP] == KINKS_ADJOINT:
+        kinks_row_adjoint(
+            nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins),
+            c[ORIGIN], c[SLOPE], at(factors, ins[HINGES]), bar, scratch[1],
+        )  # fmt: skip
     elif ins[OP] == HERMITE_ADJOINT:
         table_x, table_z, step_x, step_z, term_z = tables_of(ins, y, marginals)
         length = (marginals[4] - LEAD) // 2
@@ -125,20 +139,20 @@ def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_
 
 @njit(**FAST)
 @no_type_check
-def activation(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch):
+def activation(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, factors):
     """Go back through an activation or a normalisation."""
     dst, value, line = ins[DST] * LANES, ins[VALUE] * LANES, ins[W] * LANES
     for y in range(ins[H]):
         row, value_row = dst + y * line, value + y * line
         activation_row(
             ins, c, y, at(nngp, row), at(ntk, row), at(nngp, value_row), at(ntk, value_row),
-            marginals, log_marginals_bar, scratch,
+            marginals, log_marginals_bar, scratch, factors,
         )  # fmt: skip
 
 
 @njit(**FAST)
 @no_type_check
-def box(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, fused):
+def box(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, factors, fused):
     """Go back through a window of 3 x 3 that keeps the size and, with `fused`, through the activation before it."""
     next_ins, next_c = at(ins, COLUMNS), at(c, CONSTANTS)
     nngp_sums, ntk_sums = scratch
@@ -153,7 +167,7 @@ def box(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, fused):
         if fused:
             activation_row(
                 next_ins, next_c, y, at(nngp, row), at(ntk, row), at(nngp, value_row), at(ntk, value_row),
-                marginals, log_marginals_bar, scratch,
+                marginals, log_marginals_bar, scratch, factors,
             )  # fmt: skip
 
 

@@ -54,10 +54,10 @@ def step(ins, c, nngp, ntk, marginals, scratch, panel, x, z, factors, channels, 
     op = ins[OP]
     # The operations that take most time come first.
     if op == codes.WINDOW and ins[IS_BOX]:
-        steps.box(ins, c, nngp, ntk, marginals, scratch, ins[FUSED] > 0)
+        steps.box(ins, c, nngp, ntk, marginals, scratch, factors, ins[FUSED] > 0)
         return 1 + ins[FUSED]
     if op in codes.ACTIVATIONS:
-        steps.activation(ins, c, nngp, ntk, marginals, scratch)
+        steps.activation(ins, c, nngp, ntk, marginals, scratch, factors)
     elif op == codes.AFFINE:
         steps.affine(ins, c, nngp, ntk)
     elif op == codes.WINDOW:
@@ -111,7 +111,7 @@ def run(
         items: (m, 2) int64: row of x, block of z.
         code: (n, COLUMNS) int64; the last instruction's destination is the output.
         constants: (n, CONSTANTS) float64.
-        factors: (p,) float64: factors of positions for SCALE, or coefficients for ZONAL.
+        factors: (p,) float64: factors of positions for SCALE, hinges for KINKS, or coefficients for ZONAL.
         panel: (n1, blocks, entries) float64: for LOAD, the covariances of the inputs.
         x: (n1, C, positions); or (items, C, positions, LANES) float64, where every lane has an x of its own.
         z: (blocks, C, positions * LANES).
@@ -217,10 +217,10 @@ def run_adjoint(
                 continue
             n += 1
             if op == codes.BOX_ADJOINT:
-                steps_adjoint.box(ins, c, nngp, ntk, marginals, item_log_bar, scratch, ins[FUSED] > 0)
+                steps_adjoint.box(ins, c, nngp, ntk, marginals, item_log_bar, scratch, pointer(factors), ins[FUSED] > 0)
                 n += ins[FUSED]
             elif op in codes.ACTIVATION_ADJOINTS:
-                steps_adjoint.activation(ins, c, nngp, ntk, marginals, item_log_bar, scratch)
+                steps_adjoint.activation(ins, c, nngp, ntk, marginals, item_log_bar, scratch, pointer(factors))
             elif op == codes.AFFINE_ADJOINT:
                 steps_adjoint.affine(ins, c, nngp, ntk)
             elif op == codes.WINDOW_ADJOINT:

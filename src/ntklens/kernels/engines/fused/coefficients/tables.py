@@ -78,7 +78,8 @@ def tables_of(program: Program, dtype: torch.dtype) -> list[tuple[Tables, int, i
     ops, in_float64 = program.code[:, codes.OP], program.code[:, codes.IN_FLOAT64]
     is_corner = np.isin(ops, (codes.CORNER, codes.CORNER_ADJOINT))
     kinks = (
-        np.isin(ops, (codes.RELU, codes.RELU_ADJOINT)).any() or (program.constants[is_corner, codes.SHARP] > 0).any()
+        np.isin(ops, (codes.RELU, codes.RELU_ADJOINT, codes.KINKS, codes.KINKS_ADJOINT)).any()
+        or (program.constants[is_corner, codes.SHARP] > 0).any()
     )
     single_of = {False: single and not in_float64[is_corner].any(), True: single and not kinks}
     firsts = [*program.marginals.values(), program.marginal_size]
