@@ -45,7 +45,9 @@ def plan_of(graph: Graph, name: EngineName, device: torch.device) -> str:
     without = list(dict.fromkeys(f"{operation}, {why}" for operation, why in unsupported(graph)))
     if without:
         return f"{plain}: the fused engine has no instruction for {'; '.join(without)}."
-    beyond = " So does it for inputs at whose variances an activation's series is too long." if reads_tables(graph) else ""
+    beyond = (
+        " So does it for inputs at whose variances an activation's series is too long." if reads_tables(graph) else ""
+    )
     return (
         "The fused engine for processors runs this network, values and gradients; where autograd follows a call, the "
         f"plain recursion in torch does.{beyond}"

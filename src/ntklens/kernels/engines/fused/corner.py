@@ -44,6 +44,45 @@ def _sum(of_x, of_z, term_z, n):
 
 @njit(**INLINE)
 @no_type_check
+def _four_sums(of_x, step_x, of_z, term_z, n):
+    """Return four such sums, with z's numbers in common and x's `step_x` apart: four chains that need not wait."""
+    v = load(of_z, 0)
+    a, b, c, d = of_x[0] * v, of_x[step_x] * v, of_x[2 * step_x] * v, of_x[3 * step_x] * v
+    for i in range(1, n):
+        v = load(of_z, i * term_z)
+        x = at(of_x, i)
+        a, b = a + x[0] * v, b + x[step_x] * v
+        c, d = c + x[2 * step_x] * v, d + x[3 * step_x] * v
+    return a, b, c, d
+
+
+@njit(**INLINE)
+@no_type_check
+def _counted(counts, j, four):
+    """Return terms j to j + 3 of a series, with zeros for those that a lane does not count."""
+    a, b, c, d = four
+    zero = full(a, 0.0)
+    return (
+        select(counts > float(j), a, zero),
+        select(counts > float(j + 1), b, zero),
+        select(counts > float(j + 2), c, zero),
+        select(counts > float(j + 3), d, zero),
+    )
+
+
+@njit(**INLINE)
+@no_type_check
+def _clenshaw(b1, b2, twice, four):
+    """Return b_j and b_(j+1) from b_(j+4) and b_(j+5), with the terms j to j + 3 and 2 y."""
+    a, b, c, d = four
+    b1, b2 = twice * b1 + (d - b2), b1
+    b1, b2 = twice * b1 + (c - b2), b1
+    b1, b2 = twice * b1 + (b - b2), b1
+    return twice * b1 + (a - b2), b1
+
+
+@njit(**INLINE)
+@no_type_check
 def _sizes(of_x):
     """Return how many products V0, F0, and each coefficient of H and G take."""
     # They have been interpolated like the other numbers, and so rounded.
@@ -113,20 +152,19 @@ def corner_row(nngp, ntk, std_x, std_z, width, step, table_x, table_z, step_x, s
         x_v, x_f, x_series = _parts_of_x(of_x, n_v, n_f)
         z_v, z_f, z_h, z_g = _parts_of_z(of_z, term_z, n_v, n_f, n_h)
         counts, least, most = counts_of(of_x, of_z, term_z)
-        # For H, then for G: b_(j+1) and b_(j+2).
-        zero, twice = full(k, 0.0), y + y
+        # For H, then for G: b_j and b_(j+1).
+        zero, twice, step_j = full(k, 0.0), y + y, n_h + n_g
         h1, h2, g1, g2 = zero, zero, zero, zero
-        for j in range(most - 1, 0, -1):
-            x_j = at(x_series, j * (n_h + n_g))
-            h = _sum(x_j, z_h, term_z, n_h)
-            of_g = _sum(at(x_j, n_h), z_g, term_z, n_g)
-            if j >= least:
-                counted = counts > float(j)
-                h, of_g = select(counted, h, zero), select(counted, of_g, zero)
-            h1, h2 = twice * h1 + (h - h2), h1
-            g1, g2 = twice * g1 + (of_g - g2), g1
-        h = y * h1 + (_sum(x_series, z_h, term_z, n_h) - h2)
-        of_g = y * g1 + (_sum(at(x_series, n_h), z_g, term_z, n_g) - g2)
+        for j in range(4 * ((most - 1) // 4), -1, -4):
+            x_j = at(x_series, j * step_j)
+            of_h = _four_sums(x_j, step_j, z_h, term_z, n_h)
+            of_g = _four_sums(at(x_j, n_h), step_j, z_g, term_z, n_g)
+            if j + 4 > least:
+                of_h, of_g = _counted(counts, j, of_h), _counted(counts, j, of_g)
+            h1, h2 = _clenshaw(h1, h2, twice, of_h)
+            g1, g2 = _clenshaw(g1, g2, twice, of_g)
+        # b_0 has 2 y where the sum has y.
+        h, of_g = h1 - y * h2, g1 - y * g2
         value = of_x[0] + load(of_z, 0) + _sum(x_v, z_v, term_z, n_v)
         m = angle if sharp else lack
         slope = _sum(x_f, z_f, term_z, n_f) - m * of_g
@@ -179,26 +217,25 @@ def corner_row_adjoint(
         x_v, x_f, x_series = _parts_of_x(of_x, n_v, n_f)
         z_v, z_f, z_h, z_g = _parts_of_z(of_z, term_z, n_v, n_f, n_h)
         counts, least, most = counts_of(of_x, of_z, term_z)
-        zero, twice = full(k, 0.0), y + y
-        # b_(j+1) and b_(j+2) of G, of its slope in y, and of the derivatives of H and G.
+        zero, twice, step_j = full(k, 0.0), y + y, n_h + n_g
+        # b_j and b_(j+1) of G, of its slope in y, and of the derivatives of H and G.
         b1, b2, d1, d2, h1, h2, g1, g2 = zero, zero, zero, zero, zero, zero, zero, zero
-        for j in range(most - 1, 0, -1):
-            x_j = at(x_series, j * (n_h + n_g))
-            term = _sum(at(x_j, n_h), z_g, term_z, n_g)
-            of_h = _sum(at(x_j, room), z_h, term_z, n_h)
-            of_g = _sum(at(x_j, room + n_h), z_g, term_z, n_g)
-            if j >= least:
-                counted = counts > float(j)
-                term = select(counted, term, zero)
-                of_h, of_g = select(counted, of_h, zero), select(counted, of_g, zero)
-            d1, d2 = twice * d1 + (b1 + b1 - d2), d1
-            b1, b2 = twice * b1 + (term - b2), b1
-            h1, h2 = twice * h1 + (of_h - h2), h1
-            g1, g2 = twice * g1 + (of_g - g2), g1
-        bend = (2 / math.pi) * (b1 + y * d1 - d2)  # G' by the angle
-        series = y * b1 + (_sum(at(x_series, n_h), z_g, term_z, n_g) - b2)
-        h_dot = y * h1 + (_sum(at(x_series, room), z_h, term_z, n_h) - h2)
-        g_dot = y * g1 + (_sum(at(x_series, room + n_h), z_g, term_z, n_g) - g2)
+        for j in range(4 * ((most - 1) // 4), -1, -4):
+            x_j = at(x_series, j * step_j)
+            terms = _four_sums(at(x_j, n_h), step_j, z_g, term_z, n_g)
+            of_h = _four_sums(at(x_j, room), step_j, z_h, term_z, n_h)
+            of_g = _four_sums(at(x_j, room + n_h), step_j, z_g, term_z, n_g)
+            if j + 4 > least:
+                terms = _counted(counts, j, terms)
+                of_h, of_g = _counted(counts, j, of_h), _counted(counts, j, of_g)
+            for term in (terms[3], terms[2], terms[1], terms[0]):
+                d1, d2 = twice * d1 + (b1 + b1 - d2), d1
+                b1, b2 = twice * b1 + (term - b2), b1
+            h1, h2 = _clenshaw(h1, h2, twice, of_h)
+            g1, g2 = _clenshaw(g1, g2, twice, of_g)
+        # b_0 has 2 y where the sum has y, and its slope 2 b_1 where that of the sum has b_1.
+        bend = (2 / math.pi) * (d1 - y * d2 - b2)  # G' by the angle
+        series, h_dot, g_dot = b1 - y * b2, h1 - y * h2, g1 - y * g2
         v_dot, f_dot = _sum(at(x_v, room), z_v, term_z, n_v), _sum(at(x_f, room), z_f, term_z, n_f)
         m = angle if sharp else lack
         varies, of_mean = s > 0.0, load(of_z, LEAD * term_z)

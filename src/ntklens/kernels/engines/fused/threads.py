@@ -48,8 +48,12 @@ def own_threads() -> Iterator[None]:
     """Give `in_threads` as many threads as torch has, and torch's own operations one.
 
     OpenMP's threads wait for one another by spinning, so two processes side by side would spend their time on that.
-    Torch's number belongs to the whole process: of overlapping calls, each restores what the first has found.
+    Torch's number belongs to the whole process: of overlapping calls, each restores what the first has found. Within such
+    a call of the same thread there is nothing left to do.
     """
+    if hasattr(_of_thread, "count"):
+        yield
+        return
     with _lock:
         before = _torch_threads[-1] if _torch_threads else torch.get_num_threads()
         _torch_threads.append(before)

@@ -81,6 +81,7 @@ class CornerTables:
         if length < 0:
             return 0, 0
         n = self._sizes()
+        length += -length % 4  # the rows take four terms at a time
         return len(n) + 1 + 2 * n.v0 + n.f0 + length * (n.h + n.g), 1 + 2 * n.v0 + n.f0 + n.h + n.g
 
     def products(self, *, of_x: bool) -> tuple[int, int, int]:

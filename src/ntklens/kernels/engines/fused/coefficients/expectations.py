@@ -25,6 +25,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ntklens.kernels.engines.fused.threads import in_threads, own_threads
 from ntklens.kernels.rules.quadrature import REACH, legendre
 from ntklens.kernels.rules.series import Series, slope_of
 
@@ -282,7 +284,8 @@ def _slopes_and_bends(dual: Series, s: Tensor, terms: int, nodes: tuple[int, int
     of, step = _derivatives(dual), jump(dual)
     results = torch.empty(2, terms, len(s), len(s), dtype=torch.float64)
     z, w = _line()
-    for i, theta in enumerate(_angles(terms).tolist()):
+
+    def task(i: int, theta: float) -> None:
         u, of_v, weight = _plane(theta, *nodes)
         for to, function in zip(results, (of.slope, of.bend), strict=True):
             values = function(s[:, None, None] * u)
@@ -292,5 +295,8 @@ def _slopes_and_bends(dual: Series, s: Tensor, terms: int, nodes: tuple[int, int
             # r E[g(r ζ sin θ)] belongs to the corner of u, and s E[g(s ζ sin θ)] to that of v.
             beside = s * (of.bend(s[:, None] * (math.sin(theta) * z)) @ w) * (step / math.sqrt(2 * math.pi))
             results[1, i] += beside[:, None] + beside
+
+    with own_threads():
+        in_threads([(1, partial(task, i, theta)) for i, theta in enumerate(_angles(terms).tolist())])
     slopes, bends = results.numpy()
     return slopes, bends
