@@ -95,16 +95,9 @@ class CornerTables:
         numbers, slopes = np.zeros((2, len(present), octaves.RESOLUTION, room))
         alone = np.zeros((len(present), octaves.RESOLUTION))
         for i, k in enumerate(present):
-            q = octaves.nodes(k)
-            s = q.sqrt().numpy()
-            # An input of variance 0 is in the lowest octave.
-            means = mean_slopes(self.dual, s if k > octaves.LOWEST else np.zeros_like(s))
-            values = _of_x(self, s, means) if of_x else _of_z(self, s, means)
-            count = min(room, values.shape[1])
-            series = octaves.series(torch.from_numpy(values[:, :count]))
-            numbers[i, :, :count] = series.numpy()
-            slopes[i, :, :count] = octaves.logarithmic_slope(series).numpy()
-            alone[i] = octaves.series(self.dual.nngp(q, q, q)).numpy()
+            series, slope, alone[i] = _on_octave(self, k, of_x)
+            count = min(room, series.shape[1])
+            numbers[i, :, :count], slopes[i, :, :count] = series[:, :count], slope[:, :count]
         return numbers, slopes, alone
 
     def _sizes(self) -> Sizes:
@@ -184,3 +177,15 @@ def _of_z(tables: CornerTables, s: Array, means: Array) -> Array:
     parts = [weights @ split.z * size[:, None] for split, size in zip(splits, sizes, strict=True)]
     own = weights @ splits[0].x[:, 0] * sizes[0][:, None]
     return np.concatenate([means[:, None], *parts, own], 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _on_octave(tables: CornerTables, k: int, of_x: bool) -> tuple[Array, Array, Array]:
+    """Return the Chebyshev series on an octave of an entry's numbers, of their slopes, and of E[φ(u)²]."""
+    q = octaves.nodes(k)
+    s = q.sqrt().numpy()
+    # An input of variance 0 is in the lowest octave.
+    means = mean_slopes(tables.dual, s if k > octaves.LOWEST else np.zeros_like(s))
+    values = _of_x(tables, s, means) if of_x else _of_z(tables, s, means)
+    series = octaves.series(torch.from_numpy(values))
+    return series.numpy(), octaves.logarithmic_slope(series).numpy(), octaves.series(tables.dual.nngp(q, q, q)).numpy()
