@@ -6,7 +6,7 @@ from torch import nn
 from kernels import networks
 from kernels.engines.fused import programs
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.engines.fused import codes, hinges
+from ntklens.kernels.engines.fused import codes, numbers
 from ntklens.kernels.engines.fused.compiler import compile_graph, supported
 
 
@@ -29,7 +29,7 @@ def test_a_chain_of_layers_works_in_place():
 def test_marginals_are_numbered_without_gaps(name):
     graph = programs.graph(name)
     program = compile_graph(graph)
-    sizes = [hinges.count(dual) * math.prod(graph.nodes[node].size) for node, dual in program.marginals]
+    sizes = [numbers.count(dual) * math.prod(graph.nodes[node].size) for node, dual in program.marginals]
     starts = list(program.marginals.values())
     assert starts == [sum(sizes[:i]) for i in range(len(sizes))]
     assert program.marginal_size == sum(sizes)

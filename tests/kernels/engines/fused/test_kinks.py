@@ -11,7 +11,7 @@ from torch import nn
 
 from kernels import networks
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.engines.fused import hinges, kinks
+from ntklens.kernels.engines.fused import kinks, numbers
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import pointer
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
@@ -58,15 +58,15 @@ def row(largest):
     return cosines * std_x[:, None] * std_z, rng.uniform(0.5, 3, (WIDTH, LANES)), std_x, std_z
 
 
-def numbers(dual, std):
+def numbers_of(dual, std):
     """What the row reads of the inputs, flat."""
     std = torch.from_numpy(std)
-    return torch.stack([std, *hinges.numbers(dual, std)]).numpy().reshape(-1)
+    return torch.stack([std, *numbers.beside(dual, std)]).numpy().reshape(-1)
 
 
 def run_forward(dual, k, theta, std_x, std_z, dtype):
     k, theta = k.reshape(-1).copy(), theta.reshape(-1).astype(dtype)
-    of_x, of_z, line = numbers(dual, std_x), numbers(dual, std_z), np.array(hinges.factors(dual))
+    of_x, of_z, line = numbers_of(dual, std_x), numbers_of(dual, std_z), np.array(numbers.factors(dual))
     forward(k, theta, of_x, of_z, dual.origin, dual.hinges.slope, line, np.zeros(LANES * WIDTH, dtype))
     return k.reshape(WIDTH, LANES), theta.reshape(WIDTH, LANES)
 
@@ -168,7 +168,7 @@ def test_the_way_back_is_autograds(name, dtype, bound):
     value, derivative = expectations(dual, k, std_x, std_z)
     (value * torch.from_numpy(bars[0]) + theta * derivative * torch.from_numpy(bars[1])).sum().backward()
     k_bar, theta_bar, log_std_bar = bars[0].reshape(-1).copy(), bars[1].reshape(-1).astype(dtype), np.zeros(WIDTH)
-    of_x, of_z, line = numbers(dual, arrays[2]), numbers(dual, arrays[3]), np.array(hinges.factors(dual))
+    of_x, of_z, line = numbers_of(dual, arrays[2]), numbers_of(dual, arrays[3]), np.array(numbers.factors(dual))
     backward(
         k_bar, theta_bar, arrays[0].reshape(-1).copy(), arrays[1].reshape(-1).astype(dtype), of_x, of_z,
         dual.origin, dual.hinges.slope, line, log_std_bar, np.zeros(LANES * WIDTH, dtype),

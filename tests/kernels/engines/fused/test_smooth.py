@@ -6,7 +6,7 @@ import torch
 from numba import njit
 
 from kernels.engines.fused.rows import WIDTH, expectations, row
-from ntklens.kernels.engines.fused import smooth
+from ntklens.kernels.engines.fused import numbers, smooth
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import load, pointer, store
 from ntklens.kernels.rules.duals import GELU, Erf
@@ -20,19 +20,23 @@ def arctangents(out, ts):
 
 @njit
 def erf_forward(nngp, ntk, std_x, std_z, scratch):
-    smooth.erf_row(pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1, pointer(scratch))
+    smooth.erf_row(
+        pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1, WIDTH, WIDTH * LANES, pointer(scratch)
+    )
 
 
 @njit
 def gelu_forward(nngp, ntk, std_x, std_z, scratch):
-    smooth.gelu_row(pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1, pointer(scratch))
+    smooth.gelu_row(
+        pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1, WIDTH, WIDTH * LANES, pointer(scratch)
+    )
 
 
 @njit
 def erf_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar, scratch):
     smooth.erf_row_adjoint(
         pointer(nngp_bar), pointer(ntk_bar), pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1,
-        pointer(log_std_bar), pointer(scratch),
+        WIDTH, WIDTH * LANES, pointer(log_std_bar), pointer(scratch),
     )  # fmt: skip
 
 
@@ -40,11 +44,17 @@ def erf_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar, scratc
 def gelu_backward(nngp_bar, ntk_bar, nngp, ntk, std_x, std_z, log_std_bar, scratch):
     smooth.gelu_row_adjoint(
         pointer(nngp_bar), pointer(ntk_bar), pointer(nngp), pointer(ntk), pointer(std_x), pointer(std_z), WIDTH, 1,
-        pointer(log_std_bar), pointer(scratch),
+        WIDTH, WIDTH * LANES, pointer(log_std_bar), pointer(scratch),
     )  # fmt: skip
 
 
 ROWS = {"erf": (Erf(), erf_forward, erf_backward), "GELU": (GELU(), gelu_forward, gelu_backward)}
+
+
+def read_by(dual, *deviations):
+    """What a row reads of x and of z: the standard deviations, then the numbers beside them."""
+    stds = [torch.from_numpy(std.reshape(-1).copy()) for std in deviations]
+    return [torch.cat([std, *numbers.beside(dual, std)]).numpy() for std in stds]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 3e-7), (np.float64, 4e-15)])
@@ -62,7 +72,7 @@ def test_a_row_of_activations_is_their_gaussian_expectations(name, largest):
     k, theta, std_x, std_z = row(largest)
     expected = expectations(dual, *map(torch.from_numpy, (k, theta, std_x, std_z)))
     flat_k, flat_theta = k.reshape(-1).copy(), theta.reshape(-1).copy()
-    forward(flat_k, flat_theta, std_x, std_z.reshape(-1), np.empty(LANES))
+    forward(flat_k, flat_theta, *read_by(dual, std_x, std_z), np.empty(LANES))
     np.testing.assert_allclose(flat_k, expected[0].flatten(), rtol=1e-11, atol=1e-14)
     np.testing.assert_allclose(flat_theta, expected[1].flatten(), rtol=1e-11, atol=1e-14)
 
@@ -73,7 +83,7 @@ def test_a_row_in_float32_is_as_precise(name):
     k, theta, std_x, std_z = row(2.0)
     expected = expectations(dual, *map(torch.from_numpy, (k, theta, std_x, std_z)))
     flat_k, flat_theta = k.reshape(-1).copy(), theta.reshape(-1).astype(np.float32)
-    forward(flat_k, flat_theta, std_x, std_z.reshape(-1), np.empty(LANES, np.float32))
+    forward(flat_k, flat_theta, *read_by(dual, std_x, std_z), np.empty(LANES, np.float32))
     for found, truth in zip((flat_k, flat_theta), expected, strict=True):
         np.testing.assert_allclose(found, truth.flatten(), rtol=2e-6, atol=3e-7 * float(truth.abs().max()))
 
@@ -88,7 +98,8 @@ def test_the_way_back_is_autograds(name, largest):
     new_k, new_theta = expectations(dual, k, theta, std_x, std_z)
     (new_k * torch.from_numpy(bars[0]) + new_theta * torch.from_numpy(bars[1])).sum().backward()
     k_bar, theta_bar, log_std_bar = bars[0].reshape(-1).copy(), bars[1].reshape(-1).copy(), np.zeros(WIDTH)
-    backward(k_bar, theta_bar, *[a.reshape(-1).copy() for a in arrays], log_std_bar, np.empty(LANES * WIDTH))
+    values = [a.reshape(-1).copy() for a in arrays[:2]]
+    backward(k_bar, theta_bar, *values, *read_by(dual, *arrays[2:]), log_std_bar, np.empty(LANES * WIDTH))
     np.testing.assert_allclose(k_bar, k.grad.flatten(), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(theta_bar, theta.grad.flatten(), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(log_std_bar, (std_x.grad * std_x).detach(), rtol=1e-9, atol=1e-12)

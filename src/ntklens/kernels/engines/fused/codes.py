@@ -169,8 +169,7 @@ _AFFINE_ADJOINT = ("WEIGHT", "WEIGHT_SHARE")
 
 _DEVIATIONS = "the standard deviations of x and z"
 _TABLES = "the tables of coefficients of x and z, with an entry for each marginal"
-
-
+_ROOTS = f"{_DEVIATIONS}, and 1 / sqrt(1 + 2 s²) or 1 / sqrt(1 + s²) for each"
 _HINGES = "the numbers of x and z for each distance of hinges, and the hinges in `factors`"
 
 
@@ -226,8 +225,8 @@ INSTRUCTIONS: dict[int, Instruction] = {
         constants=_AFFINE,
     ),
     RELU: _activation("RELU", "φ with a kink at zero", _DEVIATIONS, "SLOPE"),
-    ERF: _activation("ERF", "φ = erf", _DEVIATIONS),
-    GELU: _activation("GELU", "the exact GELU", _DEVIATIONS),
+    ERF: _activation("ERF", "φ = erf", _ROOTS, columns=("NUMBER_STEP",)),
+    GELU: _activation("GELU", "the exact GELU", _ROOTS, columns=("NUMBER_STEP",)),
     HERMITE: _activation("HERMITE", "any smooth φ", _TABLES, "PARITY"),
     CORNER: _activation("CORNER", "φ smooth but at zero", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
     KINKS: _activation("KINKS", "φ with kinks anywhere", _HINGES, "SLOPE", "ORIGIN", columns=("HINGES", "NUMBER_STEP")),
@@ -307,8 +306,8 @@ INSTRUCTIONS: dict[int, Instruction] = {
         constants=_AFFINE_ADJOINT,
     ),
     RELU_ADJOINT: _activation_adjoint("RELU", _DEVIATIONS, "SLOPE"),
-    ERF_ADJOINT: _activation_adjoint("ERF", _DEVIATIONS),
-    GELU_ADJOINT: _activation_adjoint("GELU", _DEVIATIONS),
+    ERF_ADJOINT: _activation_adjoint("ERF", _ROOTS, columns=("NUMBER_STEP",)),
+    GELU_ADJOINT: _activation_adjoint("GELU", _ROOTS, columns=("NUMBER_STEP",)),
     HERMITE_ADJOINT: _activation_adjoint("HERMITE", _TABLES, "PARITY"),
     CORNER_ADJOINT: _activation_adjoint("CORNER", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
     KINKS_ADJOINT: _activation_adjoint("KINKS", _HINGES, "SLOPE", "ORIGIN", columns=("HINGES", "NUMBER_STEP")),

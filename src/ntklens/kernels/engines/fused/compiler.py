@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from ntklens.kernels.engines.fused import codes, hinges
+from ntklens.kernels.engines.fused import codes, numbers
 from ntklens.kernels.engines.fused.coefficients.corner import has_corner
 from ntklens.kernels.engines.fused.coefficients.hermite import has_series
 from ntklens.kernels.engines.fused.constants import IDENTITY, activation, affine, mean_factor, pool_shift, window_rule
@@ -139,7 +139,7 @@ class Compiler:
         read = dict.fromkeys(marginal_of(node) for node in nodes if node.operation.needs_marginals)
         for marginal in sorted(read, key=lambda marginal: not has_tables(marginal)):  # those with tables first
             self.marginals[marginal] = self.marginal_size
-            self.marginal_size += hinges.count(marginal[1]) * nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
+            self.marginal_size += numbers.count(marginal[1]) * nodes[marginal[0]].size[0] * nodes[marginal[0]].size[1]
             if has_tables(marginal):
                 self.table_size = self.marginal_size
 
@@ -299,13 +299,13 @@ class Compiler:
         """Return the columns that say where the marginals of x and of z lie that belong to a map's positions."""
         marginal, size = marginal_of(node), self.graph.nodes[node.inputs[0]].size
         first = self.marginals[marginal]
-        kinks = hinges.columns(marginal[1], size[0] * size[1], self.hinges, self.factors)
+        more = numbers.columns(marginal[1], size[0] * size[1], self.hinges, self.factors)
         if self.flat:
             # One number for x, and FLAT_WIDTH blocks of lanes for z.
-            return {"x_start": first, "z_start": first * FLAT_WIDTH, "row_step": 0, "position_step": 0} | kinks
+            return {"x_start": first, "z_start": first * FLAT_WIDTH, "row_step": 0, "position_step": 0} | more
         (row_x, column_x), (row_z, column_z) = origins(size, offset)
         x_start, z_start = first + row_x * size[1] + column_x, first + row_z * size[1] + column_z
-        return {"x_start": x_start, "z_start": z_start, "row_step": size[1], "position_step": 1} | kinks
+        return {"x_start": x_start, "z_start": z_start, "row_step": size[1], "position_step": 1} | more
 
     def _convolve(self, key: Key, operation: Conv | Pad, sources: list[Key]) -> None:
         dst = self._address(key)

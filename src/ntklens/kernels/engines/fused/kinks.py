@@ -8,10 +8,10 @@ are large for inputs of a large variance and cancel: the corrections of such pai
 What the rows read:
 
     of_x, of_z  numbers of each input, `step_x` and `step_z` numbers or vectors apart: its standard deviation s and then,
-                for each distance |t| of hinges, a = |t| / s, the tail Q(a), s n(a) and a n(a); see `hinges.numbers`
+                for each distance |t| of hinges, a = |t| / s, the tail Q(a), s n(a) and a n(a); see `numbers.beside`
     hinges      the number of distances; the standard deviation beyond which a sum of hinges is small beside each of them;
                 for each distance |t| and the sums `jumps` and `turns`; and for each two of them the weights of hinges that
-                open to the same side and to opposite sides; see `hinges.factors`
+                open to the same side and to opposite sides; see `numbers.factors`
     origin      φ(0)
     slope       ℓ, the slope on the left side of zero
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
-from ntklens.kernels.engines.fused import codes, hinges, vm
+from ntklens.kernels.engines.fused import codes, numbers, vm
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.program import Program
 from ntklens.kernels.engines.fused.threads import aligned, work_space
@@ -103,7 +103,7 @@ def marginals_of(program: Program, variances: recursion.Variances) -> list[Tenso
         q = variances[node]
         if not isinstance(norm, Normalise):
             std = safe.sqrt(q).flatten(1)
-            marginals.append(torch.cat([std, *hinges.numbers(norm, std)], 1))
+            marginals.append(torch.cat([std, *numbers.beside(norm, std)], 1))
             continue
         q = q.mean((1, 2), keepdim=True).expand_as(q) if norm.over_positions else q
         deviation = safe.sqrt(q + norm.eps).flatten(1)

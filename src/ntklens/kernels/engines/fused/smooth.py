@@ -55,15 +55,6 @@ arctan_over_t = polynomial(_ARCTAN_32, _ARCTAN_64)
 
 @njit(**INLINE)
 @no_type_check
-def _root(std_x, z, scale):
-    """Return 1 / sqrt((1 + scale q) (1 + scale p)) for the standard deviations of x and of z."""
-    # a b as a + (b - 1) a: a product of two sums could be contracted in two ways, by which packed pairs would differ.
-    of_x = 1.0 + scale * std_x * std_x
-    return 1.0 / sqrt(of_x + (scale * (z * z)) * of_x)
-
-
-@njit(**INLINE)
-@no_type_check
 def _sine(c, like):
     """Return sqrt(1 - c²) in the precision of `like`."""
     g = convert(1.0 - absolute(c), like)
@@ -80,22 +71,25 @@ def _half_arcsine(c, sine):
 
 @njit(**FAST)
 @no_type_check
-def erf_row(nngp, ntk, std_x, std_z, width, step, scratch):
+def erf_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
     """Replace K by E[φφ] and Θ by Θ F along a row.
 
     Args:
         nngp: the row of K.
         ntk: the row of Θ.
-        std_x: standard deviations of x, one number per position, or one for all positions with step 0.
-        std_z: standard deviations of z, one vector per position.
+        of_x: standard deviations of x, one number per position, or one for all positions with step 0; and `step_x` numbers
+            further 1 / sqrt(a) for each.
+        of_z: standard deviations of z, one vector per position; and `step_z` numbers further 1 / sqrt(b) for each.
         width: positions.
         step: 0 or 1.
+        step_x: see `of_x`.
+        step_z: see `of_z`.
         scratch: a row in the precision of the arcsine: that of Θ, or float64 for maps that a pooling mixes.
     """
     for p in range(width):
         i = p * LANES
         k, theta, like = load(nngp, i), load(ntk, i), load(scratch, i)
-        root = _root(std_x[p * step], load(std_z, i), 2.0)
+        root = of_x[step_x + p * step] * load(of_z, step_z + i)
         c = 2.0 * (k * root)
         sine = _sine(c, like)
         half = _half_arcsine(convert(c, like), sine)
@@ -105,7 +99,7 @@ def erf_row(nngp, ntk, std_x, std_z, width, step, scratch):
 
 @njit(**FAST)
 @no_type_check
-def erf_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_std_bar, scratch):
+def erf_row_adjoint(nngp, ntk, value, tangent, of_x, of_z, width, step, step_x, step_z, log_std_bar, scratch):
     """Go back through `erf_row`, cotangents in place.
 
     With the share u = 2 q / a of x's variance, ℓ the logarithm of its standard deviation and G = Θ̄ Θ F / σ²:
@@ -118,20 +112,22 @@ def erf_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_st
         ntk: the row of Θ̄.
         value: the row of K before the activation.
         tangent: the row of Θ before the activation.
-        std_x: as in `erf_row`.
-        std_z: as in `erf_row`.
+        of_x: as in `erf_row`.
+        of_z: as in `erf_row`.
         width: as in `erf_row`.
         step: as in `erf_row`.
-        log_std_bar: cotangents of the logarithms of `std_x`, as many as these; added to.
+        step_x: as in `erf_row`.
+        step_z: as in `erf_row`.
+        log_std_bar: cotangents of the logarithms of x's standard deviations; added to.
         scratch: a row in the precision of what is not K: that of Θ, or float64 where a kink follows, from which near pairs
             have large K̄ that cancel.
     """
     for p in range(width):
         i = p * LANES
         k, k_bar, theta_bar, like = load(value, i), load(nngp, i), load(ntk, i), load(scratch, i)
-        s = std_x[p * step]
-        share = 2.0 * s * s / (1.0 + 2.0 * s * s)
-        root = _root(s, load(std_z, i), 2.0)
+        s, root_x = of_x[p * step], of_x[step_x + p * step]
+        share = 2.0 * (s * root_x) * (s * root_x)
+        root = root_x * load(of_z, step_z + i)
         c = 2.0 * (k * root)
         sine = _sine(c, like)
         inverse = 1.0 / sine
@@ -145,15 +141,16 @@ def erf_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_st
 
 @njit(**FAST)
 @no_type_check
-def gelu_row(nngp, ntk, std_x, std_z, width, step, scratch):
+def gelu_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
     """Replace K by E[φφ] and Θ by Θ F along a row; the arguments are those of `erf_row`."""
     for p in range(width):
         i = p * LANES
         k, theta, like = load(nngp, i), load(ntk, i), load(scratch, i)
-        q, z = std_x[p * step] * std_x[p * step], load(std_z, i)
-        root = _root(std_x[p * step], z, 1.0)
+        q, z = of_x[p * step] * of_x[p * step], load(of_z, i)
+        root_x, root_z = of_x[step_x + p * step], load(of_z, step_z + i)
+        root = root_x * root_z
         c = k * root
-        e = 1.0 / (1.0 + z * z) + (1.0 / (1.0 + q) - 1.0)
+        e = root_z * root_z + (root_x * root_x - 1.0)
         mixed = q * (z * z) + e * (k * k)
         sine = _sine(c, like)
         cosine, inverse = convert(c, like), 1.0 / sine
@@ -167,7 +164,7 @@ def gelu_row(nngp, ntk, std_x, std_z, width, step, scratch):
 
 @njit(**FAST)
 @no_type_check
-def gelu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_std_bar, scratch):
+def gelu_row_adjoint(nngp, ntk, value, tangent, of_x, of_z, width, step, step_x, step_z, log_std_bar, scratch):
     """Go back through `gelu_row`, cotangents in place; the arguments are those of `erf_row_adjoint`.
 
     With N = p - K² / a² (the derivative of M in q), R = K² / A and ℓ the logarithm of x's standard deviation:
@@ -179,23 +176,23 @@ def gelu_row_adjoint(nngp, ntk, value, tangent, std_x, std_z, width, step, log_s
     for p in range(width):
         i = p * LANES
         k, k_bar, theta_bar, like = load(value, i), load(nngp, i), load(ntk, i), load(scratch, i)
-        q, z = std_x[p * step] * std_x[p * step], load(std_z, i)
-        of_z = z * z
-        a, b = 1.0 + q, 1.0 + of_z
-        root = _root(std_x[p * step], z, 1.0)
+        q, z = of_x[p * step] * of_x[p * step], load(of_z, i)
+        root_x, root_z = of_x[step_x + p * step], load(of_z, step_z + i)
+        over_a, p_z = root_x * root_x, z * z
+        b, root = 1.0 + p_z, root_x * root_z
         c = k * root
         sine = convert(_sine(c, like), k)
         inverse = root / sine  # 1 / sqrt(A)
         density, square = (0.5 / math.pi) * inverse, inverse * inverse  # D and 1 / A
-        e = 1.0 / b + (1.0 / a - 1.0)
-        mixed = q * of_z + e * (k * k)
+        e = root_z * root_z + (over_a - 1.0)
+        mixed = q * p_z + e * (k * k)
         factor = 1.0 + 2.0 * e + mixed * square
         half = convert(_half_arcsine(convert(c, like), convert(sine, like)), k)
         slope = 0.25 + (1.0 / math.pi) * half + k * (density * factor)
-        change = of_z - (k * k) * (1.0 / (a * a))  # N
-        in_value = density * (change - (k * k) * (0.5 / a) - 0.5 * (b * mixed * square))
+        change = p_z - (k * k) * (over_a * over_a)  # N
+        in_value = density * (change - (k * k) * (0.5 * over_a) - 0.5 * (b * mixed * square))
         in_k = density * (1.0 + factor + (k * k * square) * (factor + 2.0 * e + 2.0 * (mixed * square)))
-        in_q = change * square - (2.0 / (a * a) + 0.5 / a) - (b * square) * (0.5 * factor + mixed * square)
+        in_q = change * square - (2.0 * over_a + 0.5) * over_a - (b * square) * (0.5 * factor + mixed * square)
         weight = convert(theta_bar * load(tangent, i), k)
         add_lanes(log_std_bar, p * step, 2.0 * q, k_bar * in_value + weight * (k * density * in_q))
         store(nngp, i, k_bar * slope + weight * in_k)

@@ -127,7 +127,7 @@ def nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch, factors):
     if ins[OP] == RELU:
         relu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], c[SLOPE], scratch)
     elif ins[OP] == ERF:
-        erf_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], scratch)
+        erf_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], *number_steps(ins), scratch)
     elif ins[OP] == KINKS:
         step_x, step_z = number_steps(ins)
         kinks_row(
@@ -135,7 +135,7 @@ def nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch, factors):
             c[ORIGIN], c[SLOPE], at(factors, ins[HINGES]), scratch,
         )  # fmt: skip
     else:
-        gelu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], scratch)
+        gelu_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], *number_steps(ins), scratch)
 
 
 @njit(**FAST)

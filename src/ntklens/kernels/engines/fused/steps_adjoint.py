@@ -103,13 +103,21 @@ def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_
     if ins[OP] == RELU_ADJOINT:
         relu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, c[SLOPE], bar, scratch[1])
     elif ins[OP] == ERF_ADJOINT and ins[IN_FLOAT64]:
-        erf_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[0])
+        erf_row_adjoint(
+            nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins), bar, scratch[0]
+        )  # fmt: skip
     elif ins[OP] == ERF_ADJOINT:
-        erf_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[1])
+        erf_row_adjoint(
+            nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins), bar, scratch[1]
+        )  # fmt: skip
     elif ins[OP] == GELU_ADJOINT and ins[IN_FLOAT64]:
-        gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[0])
+        gelu_row_adjoint(
+            nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins), bar, scratch[0]
+        )  # fmt: skip
     elif ins[OP] == GELU_ADJOINT:
-        gelu_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, bar, scratch[1])
+        gelu_row_adjoint(
+            nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins), bar, scratch[1]
+        )  # fmt: skip
     elif ins[OP] == KINKS_ADJOINT and ins[IN_FLOAT64]:
         kinks_row_adjoint(
             nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins),

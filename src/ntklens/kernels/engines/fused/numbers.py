@@ -1,4 +1,8 @@
-"""What programs and inputs hold for piecewise linear activations, which are a line and hinges; `kinks` reads it."""
+"""What activations read of an input beside its standard deviations, and what programs hold for them.
+
+erf and GELU read 1 / sqrt(1 + 2 s²) and 1 / sqrt(1 + s²), so that `smooth` takes no root for a pair. A piecewise linear
+activation is a line and hinges, and `kinks` reads tails of the normal distribution at these.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,24 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels.engines.fused.codes import PER_DISTANCE
+from ntklens.kernels.rules.duals import GELU, Erf
 from ntklens.kernels.rules.piecewise import PiecewiseLinear, tail_of
 
 
 def count(dual: object) -> int:
-    """Return how many numbers an activation reads of an input at each position: its standard deviation, and for hinges."""
+    """Return how many numbers an activation reads of an input at each position, its standard deviation among them."""
+    if isinstance(dual, (Erf, GELU)):
+        return 2
     return 1 + PER_DISTANCE * len(dual.hinges.distances) if isinstance(dual, PiecewiseLinear) else 1
 
 
-def numbers(dual: object, std: Tensor) -> list[Tensor]:
-    """Return what hinges read of an input beside its standard deviation: a, Q(a), s n(a) and a n(a) for each distance.
+def beside(dual: object, std: Tensor) -> list[Tensor]:
+    """Return what an activation reads of an input beside its standard deviation; hinges a, Q(a), s n(a) and a n(a) each.
 
     The way back takes them as functions of the standard deviation, which alone has a cotangent.
     """
+    if isinstance(dual, (Erf, GELU)):
+        return [(1 + (2 if isinstance(dual, Erf) else 1) * std.detach().square()).rsqrt()]
     found: list[Tensor] = []
     for distance in dual.hinges.distances if isinstance(dual, PiecewiseLinear) else ():
         far, tail, density = tail_of(distance, std.detach())
@@ -41,7 +50,7 @@ def factors(dual: PiecewiseLinear) -> tuple[float, ...]:
 
 
 def columns(dual: object, positions: int, known: dict[PiecewiseLinear, int], program: list[float]) -> dict[str, int]:
-    """Return the columns that say where an activation's hinges lie, and what they read of an input; none for others.
+    """Return the columns that say where what an activation reads of an input lies, and its hinges; none for others.
 
     Args:
         dual: what the marginals belong to.
@@ -49,6 +58,8 @@ def columns(dual: object, positions: int, known: dict[PiecewiseLinear, int], pro
         known: where the hinges of activations begin, added to.
         program: the `factors` of the program, likewise.
     """
+    if isinstance(dual, (Erf, GELU)):
+        return {"number_step": positions}
     if not isinstance(dual, PiecewiseLinear):
         return {}
     if dual not in known:
