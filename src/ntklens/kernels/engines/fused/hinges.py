@@ -1,4 +1,4 @@
-"""What programs and inputs hold for piecewise linear activations, which are a line and hinges; `kinks` reads it."""
+"""What programs and inputs hold for activations with kinks away from zero; `kinks` and `hardswish` read it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels.engines.fused.codes import PER_DISTANCE
+from ntklens.kernels.rules.hardswish import Hardswish, Side, side
 from ntklens.kernels.rules.piecewise import PiecewiseLinear, tail_of
 
 
 def count(dual: object) -> int:
     """Return how many numbers an activation reads of an input at each position: its standard deviation, and for hinges."""
+    if isinstance(dual, Hardswish):
+        return len(Side._fields)
     return 1 + PER_DISTANCE * len(dual.hinges.distances) if isinstance(dual, PiecewiseLinear) else 1
 
 
 def numbers(dual: object, std: Tensor) -> list[Tensor]:
     """Return what hinges read of an input beside its standard deviation: a, Q(a), s n(a) and a n(a) for each distance.
 
+    Hardswish reads the numbers of `Side`.
+
     The way back takes them as functions of the standard deviation, which alone has a cotangent.
     """
+    if isinstance(dual, Hardswish):
+        return list(side(std)[1:])
     found: list[Tensor] = []
     for distance in dual.hinges.distances if isinstance(dual, PiecewiseLinear) else ():
         far, tail, density = tail_of(distance, std.detach())
@@ -49,6 +56,8 @@ def columns(dual: object, positions: int, known: dict[PiecewiseLinear, int], pro
         known: where the hinges of activations begin, added to.
         program: the `factors` of the program, likewise.
     """
+    if isinstance(dual, Hardswish):
+        return {"number_step": positions}
     if not isinstance(dual, PiecewiseLinear):
         return {}
     if dual not in known:

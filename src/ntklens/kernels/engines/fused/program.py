@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.coefficients.hermite import Smooth
 from ntklens.kernels.rules.graph import Node
+from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.operations import Activation, Normalise
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
@@ -19,15 +20,15 @@ FLAT_WIDTH = 32
 A network with positions spends long enough on a map to hide the cost of decoding an instruction; a single number would not.
 """
 
-Marginal = tuple[int, Normalise | Smooth | PiecewiseLinear | None]
+Marginal = tuple[int, Normalise | Smooth | PiecewiseLinear | Hardswish | None]
 """What an instruction reads about one input alone: a node's standard deviations sqrt(K(x, x)) at all positions.
 
 For a normalisation, which is then the second entry, they are the factors 1 / sqrt(K(x, x) + ε) that it multiplies by. For
 an activation that is computed by its Hermite series, the second entry is that activation: its tables have an entry for each
 of these standard deviations. Such marginals come first.
 
-For a piecewise linear activation, the second entry is that activation, too, and the standard deviations are followed by
-what its hinges read, one number after the other at all positions.
+For a piecewise linear activation and Hardswish, the second entry is that activation, too, and the standard deviations are
+followed by what its kinks read, one number after the other at all positions.
 """
 
 
@@ -35,7 +36,9 @@ def marginal_of(node: Node) -> Marginal:
     """Return what a node reads of an input, which is an activation or a normalisation."""
     operation = node.operation
     if isinstance(operation, Activation):
-        return node.inputs[0], operation.dual if isinstance(operation.dual, (Smooth, PiecewiseLinear)) else None
+        return node.inputs[0], operation.dual if isinstance(
+            operation.dual, (Smooth, PiecewiseLinear, Hardswish)
+        ) else None
     return node.inputs[0], operation if isinstance(operation, Normalise) else None
 
 
