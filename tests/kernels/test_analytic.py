@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kernels import networks
 from ntklens.errors import InputError
-from ntklens.kernels import analytic_kernel
+from ntklens.kernels import activation, analytic_kernel
 
 DTYPE = torch.float64
 
@@ -227,12 +228,10 @@ def test_weights_that_do_not_fit():
 def test_the_plan_names_the_engine_and_what_it_lacks():
     assert analytic_kernel(mlp()).plan((2, 6, 5)).startswith("The fused engine for processors runs this network")
     assert 'engine="reference"' in analytic_kernel(mlp(), engine="reference").plan((2, 6, 5))
-    smooth = nn.Sequential(nn.Linear(4, 8), nn.Hardswish(), nn.Linear(8, 8), nn.Hardswish(), nn.Linear(8, 1))
-    assert (
-        analytic_kernel(smooth)
-        .plan((4,))
-        .endswith("no instruction for hardswish, series of degree 128, whose kinks make its Hermite series long.")
-    )
+    shifted = networks.dense(activation(lambda u: torch.tanh(u - 1).abs(), kinks=(1.0,)), 2)
+    plan = analytic_kernel(shifted).plan((16,))
+    assert plan.endswith("series of degree 128, whose kinks make its Hermite series long.")
+    assert plan.count("series of degree") == 1
     smooth_tail = "So does it for inputs at whose variances an activation's series is too long."
     assert analytic_kernel(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))).plan((4,)).endswith(smooth_tail)
-    assert "on meta" in analytic_kernel(smooth).plan((4,), "meta")
+    assert "on meta" in analytic_kernel(shifted).plan((16,), "meta")

@@ -111,8 +111,8 @@ class AnalyticKernel(Kernel):
 
         Example:
             >>> net = nn.Sequential(nn.Linear(4, 8), nn.Hardswish(), nn.Linear(8, 1))
-            >>> analytic_kernel(net).plan((4,)).partition(", series")[0]
-            'The plain recursion in torch runs this network: the fused engine has no instruction for hardswish'
+            >>> analytic_kernel(net).plan((4,)).partition(", values")[0]
+            'The fused engine for processors runs this network'
         """
         return plan_of(self.graph(shape), self.engine, torch.device(device))
 

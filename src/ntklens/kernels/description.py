@@ -18,13 +18,13 @@ from ntklens.kernels.base import Kernel
 from ntklens.kernels.elementary import LinearKernel, RBFKernel
 from ntklens.kernels.nngp import NNGPKernel
 from ntklens.kernels.parametrisation import Parametrisation
-from ntklens.kernels.rules import duals, operations, piecewise, series, windows
+from ntklens.kernels.rules import duals, hardswish, operations, piecewise, series, windows
 from ntklens.kernels.rules.graph import Graph, Node
 from ntklens.kernels.tracing.activations import SERIES_FUNCTIONS, Bound
 
 _CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for module in (duals, operations, piecewise, series, windows)
+    for module in (duals, hardswish, operations, piecewise, series, windows)
     for cls in vars(module).values()
     if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
 } | {cls.__name__: cls for cls in (Node, Parametrisation, Bound, LinearKernel, RBFKernel)}

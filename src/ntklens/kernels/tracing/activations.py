@@ -22,6 +22,7 @@ from ntklens.errors import InputError
 from ntklens.files import first_line
 from ntklens.kernels.rules import duals
 from ntklens.kernels.rules.duals import Dual
+from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.operations import Activation, Flatten
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
@@ -200,10 +201,11 @@ TABLE: list[tuple[MakeDual, tuple[Any, ...]]] = [
     (duals.Sin, (torch.sin, Tensor.sin)),
     (lambda: duals.Sin(math.pi / 2), (torch.cos, Tensor.cos)),
     (duals.Exp, (torch.exp, Tensor.exp)),
-    # Piecewise linear functions
+    # Piecewise polynomials
     (lambda: PiecewiseLinear((0.0, 6.0), (0.0, 1.0, 0.0)), (F.relu6,)),
     (_hardtanh, (F.hardtanh, F.hardtanh_)),
     (lambda: PiecewiseLinear((-3.0, 3.0), (0.0, 1 / 6, 0.0), 0.5), (F.hardsigmoid,)),
+    (Hardswish, (F.hardswish,)),
     # Hermite series
     (lambda: _power(2), (torch.square, Tensor.square)),
     (_series(torch.tanh), (torch.tanh, Tensor.tanh, F.tanh)),
@@ -216,7 +218,6 @@ TABLE: list[tuple[MakeDual, tuple[Any, ...]]] = [
     (_series(F.selu), (F.selu, torch.selu)),
     (_series(F.celu), (F.celu, torch.celu)),
     (_series(F.softsign), (F.softsign,)),
-    (_series(F.hardswish, kinks=(-3.0, 3.0)), (F.hardswish,)),
 ]
 """One row per activation: what makes its dual, and every torch function that computes it."""
 

@@ -52,6 +52,7 @@ MODULES = {
         lambda: [conv(2, padding=1), nn.ReLU6(), conv(4, padding=1), nn.Hardtanh(), nn.Flatten(), nn.Linear(4 * 36, 1)],
         (2, 6, 6),
     ),
+    "hardswish": (lambda: [conv(2, padding=1), nn.Hardswish(), nn.Flatten(), nn.Linear(4 * 36, 1)], (2, 6, 6)),
     "dense": (lambda: [nn.Linear(9, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 1)], (9,)),
 }
 

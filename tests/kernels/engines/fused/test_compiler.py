@@ -1,11 +1,12 @@
 import math
 
 import pytest
+import torch
 from torch import nn
 
 from kernels import networks
 from kernels.engines.fused import programs
-from ntklens.kernels import analytic_kernel
+from ntklens.kernels import activation, analytic_kernel
 from ntklens.kernels.engines.fused import codes, numbers
 from ntklens.kernels.engines.fused.compiler import compile_graph, supported
 
@@ -37,4 +38,5 @@ def test_marginals_are_numbered_without_gaps(name):
 
 def test_what_has_no_instruction_is_not_supported():
     assert supported(programs.graph("pooled"))
-    assert not supported(analytic_kernel(networks.dense(nn.Hardswish())).graph((1, 4, 4)))
+    shifted = activation(lambda u: torch.tanh(u - 1).abs(), kinks=(1.0,))
+    assert not supported(analytic_kernel(networks.dense(shifted)).graph((1, 4, 4)))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 LANES = 16
 """Inputs z of a block: with AVX-512 two registers of float64, or one of float32."""
 
-# Operations. Programs of gradients use all of them, programs of values only the first seventeen.
+# Operations. Programs of gradients use all of them, programs of values only the first eighteen.
 
 (
     GRAM,
@@ -30,6 +30,7 @@ LANES = 16
     HERMITE,
     CORNER,
     KINKS,
+    HARDSWISH,
     SUM,
     REDUCE,
     MEAN,
@@ -38,7 +39,7 @@ LANES = 16
     LOAD,
     SCALE,
     ZONAL,
-) = range(17)
+) = range(18)
 (
     SEED,
     FILL,
@@ -51,13 +52,14 @@ LANES = 16
     HERMITE_ADJOINT,
     CORNER_ADJOINT,
     KINKS_ADJOINT,
+    HARDSWISH_ADJOINT,
     NORMALISE_ADJOINT,
     GRAM_ADJOINT,
     LOAD_ADJOINT,
     ZONAL_ADJOINT,
-) = range(17, 32)
+) = range(18, 34)
 
-ACTIVATIONS = (RELU, ERF, GELU, HERMITE, CORNER, KINKS, NORMALISE)
+ACTIVATIONS = (RELU, ERF, GELU, HERMITE, CORNER, KINKS, HARDSWISH, NORMALISE)
 """Operations that change K and Θ of each position by its marginals."""
 ACTIVATION_ADJOINTS = (
     RELU_ADJOINT,
@@ -66,6 +68,7 @@ ACTIVATION_ADJOINTS = (
     HERMITE_ADJOINT,
     CORNER_ADJOINT,
     KINKS_ADJOINT,
+    HARDSWISH_ADJOINT,
     NORMALISE_ADJOINT,
 )
 """Their adjoints."""
@@ -118,7 +121,7 @@ K, drift of K, Θ, drift of Θ. A length of 0 means that the series is not wante
 HINGES = KERNEL_W
 """KINKS and its adjoint: index of the activation's hinges in the program's `factors`."""
 NUMBER_STEP = KERNEL_H
-"""KINKS and its adjoint: marginals of x from one number of a position to the next."""
+"""KINKS, HARDSWISH and their adjoints: marginals of x from one number of a position to the next."""
 TERMS = KERNEL_W
 """ZONAL_ADJOINT: length of the series. `factors` holds the series and then, equally long, that of its slope."""
 
@@ -170,6 +173,7 @@ _AFFINE_ADJOINT = ("WEIGHT", "WEIGHT_SHARE")
 _DEVIATIONS = "the standard deviations of x and z"
 _TABLES = "the tables of coefficients of x and z, with an entry for each marginal"
 _ROOTS = f"{_DEVIATIONS}, and 1 / sqrt(1 + 2 s²) or 1 / sqrt(1 + s²) for each"
+_AT_KINKS = "the numbers of x and z for the kinks"
 _HINGES = "the numbers of x and z for each distance of hinges, and the hinges in `factors`"
 
 
@@ -230,6 +234,7 @@ INSTRUCTIONS: dict[int, Instruction] = {
     HERMITE: _activation("HERMITE", "any smooth φ", _TABLES, "PARITY"),
     CORNER: _activation("CORNER", "φ smooth but at zero", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
     KINKS: _activation("KINKS", "φ with kinks anywhere", _HINGES, "SLOPE", "ORIGIN", columns=("HINGES", "NUMBER_STEP")),
+    HARDSWISH: _activation("HARDSWISH", "φ = Hardswish", _AT_KINKS, columns=("NUMBER_STEP",)),
     NORMALISE: Instruction(
         "NORMALISE",
         reads="SRC, and the inverse standard deviations of x and z",
@@ -311,6 +316,7 @@ INSTRUCTIONS: dict[int, Instruction] = {
     HERMITE_ADJOINT: _activation_adjoint("HERMITE", _TABLES, "PARITY"),
     CORNER_ADJOINT: _activation_adjoint("CORNER", f"{_DEVIATIONS}, {_TABLES}", "SHARP"),
     KINKS_ADJOINT: _activation_adjoint("KINKS", _HINGES, "SLOPE", "ORIGIN", columns=("HINGES", "NUMBER_STEP")),
+    HARDSWISH_ADJOINT: _activation_adjoint("HARDSWISH", _AT_KINKS, columns=("NUMBER_STEP",)),
     NORMALISE_ADJOINT: Instruction(
         "NORMALISE_ADJOINT",
         reads="DST, VALUE, and the inverse standard deviations of x and z",

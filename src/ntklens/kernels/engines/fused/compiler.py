@@ -22,6 +22,7 @@ from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program,
 from ntklens.kernels.engines.fused.space import Space
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
+from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.operations import (
     ORIGIN,
     Activation,
@@ -41,7 +42,7 @@ from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
 from ntklens.kernels.rules.windows import AveragePool, Conv, Pad, Window
 
-_OWN_INSTRUCTION = (LeakyReLU, Erf, GELU, PiecewiseLinear)
+_OWN_INSTRUCTION = (LeakyReLU, Erf, GELU, PiecewiseLinear, Hardswish)
 """Activations with an instruction of their own; others share two, with tables of coefficients."""
 
 

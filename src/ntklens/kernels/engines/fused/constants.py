@@ -8,6 +8,7 @@ from ntklens.kernels.engines.fused.coefficients.hermite import has_series, parit
 from ntklens.kernels.engines.fused.precision import Key
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph, Node
+from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.operations import Activation, GlobalPool, Offset, Scales
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
@@ -38,6 +39,8 @@ def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
         return codes.GELU, ()
     if isinstance(operation.dual, PiecewiseLinear):
         return codes.KINKS, (operation.dual.hinges.slope, operation.dual.origin)
+    if isinstance(operation.dual, Hardswish):
+        return codes.HARDSWISH, ()
     if has_series(operation.dual):
         return codes.HERMITE, (float(parity(operation.dual)),)
     assert isinstance(operation.dual, Series)
@@ -51,6 +54,7 @@ ADJOINTS = {
     codes.HERMITE: codes.HERMITE_ADJOINT,
     codes.CORNER: codes.CORNER_ADJOINT,
     codes.KINKS: codes.KINKS_ADJOINT,
+    codes.HARDSWISH: codes.HARDSWISH_ADJOINT,
 }
 """The adjoint of each activation."""
 

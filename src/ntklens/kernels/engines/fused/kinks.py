@@ -57,8 +57,8 @@ _LARGEST = 80.0
 
 
 @intrinsic
-def _series(context: Any, b: Any, t: Any, twice: Any, end: Any, first: Any) -> Any:
-    """Return Σ T^n L_n(B) M_n and Σ T^n L_n(B) (M_n - M_(n+1)), with all terms written out.
+def wedge_series(context: Any, b: Any, t: Any, twice: Any, end: Any, first: Any) -> Any:
+    """Return Σ T^n L_n(B) times M_n, M_n - M_(n+1), and M_n - 2 M_(n+1) + M_(n+2), with all terms written out.
 
     Args:
         context: Numba's.
@@ -86,18 +86,25 @@ def _series(context: Any, b: Any, t: Any, twice: Any, end: Any, first: Any) -> A
 
         product, square = times(b, t), times(t, t)
         before, term = number(0.0), number(1.0)  # T^n L_n
-        sums = [number(0.0), number(0.0)]
+        sums = [number(0.0)] * 3
+
+        def next_moment(n: int, moment: Any) -> Any:
+            return minus(times(end, number(1 / (2 * n + 3))), times(times(twice, number(1 / (2 * n + 3))), moment))
+
+        following = next_moment(0, moment)
         for n in range(_TERMS[sig.args[0].dtype]):
-            following = minus(times(end, number(1 / (2 * n + 3))), times(times(twice, number(1 / (2 * n + 3))), moment))
-            sums = [plus(sums[0], times(term, moment)), plus(sums[1], times(term, minus(moment, following)))]
+            after = next_moment(n + 1, following)
+            first, second = minus(moment, following), minus(following, after)
+            parts = moment, first, minus(first, second)
+            sums = [plus(total, times(term, part)) for total, part in zip(sums, parts, strict=True)]
             m = n + 1
             factor = minus(times(t, number(2 - 1.5 / m)), times(product, number(1 / m)))
             grown = minus(times(factor, term), times(times(square, number(1 - 1.5 / m)), before))
-            before, term, moment = term, grown, following
+            before, term, moment, following = term, grown, following, after
         return context.make_tuple(builder, sig.return_type, sums)
 
-    pair: Any = types.UniTuple(b, 2)  # type: ignore[no-untyped-call]
-    return pair(b, b, b, b, b), generate
+    sums: Any = types.UniTuple(b, 3)  # type: ignore[no-untyped-call]
+    return sums(b, b, b, b, b), generate
 
 
 @njit(**INLINE)
@@ -118,7 +125,7 @@ def _wedge(of_near, of_far, g):
     x = sqrt(alpha)
     end = exponential(-1.0 * alpha)
     first = end * (1.0 - math.sqrt(math.pi) * (x * scaled_tail(x)))
-    sum1, sum2 = _series(minimum(of_far, full(t, LARGEST_B)), t, 2.0 * alpha, end, first)
+    sum1, sum2, _ = wedge_series(minimum(of_far, full(t, LARGEST_B)), t, 2.0 * alpha, end, first)
     factor = (1.0 / math.pi) * (sqrt(t) * exponential(-1.0 * of_far))
     return factor * sum1, (factor * g) * sum2
 

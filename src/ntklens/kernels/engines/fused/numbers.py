@@ -1,7 +1,8 @@
 """What activations read of an input beside its standard deviations, and what programs hold for them.
 
 erf and GELU read 1 / sqrt(1 + 2 s²) and 1 / sqrt(1 + s²), so that `smooth` takes no root for a pair. A piecewise linear
-activation is a line and hinges, and `kinks` reads tails of the normal distribution at these.
+activation is a line and hinges, and `kinks` reads tails of the normal distribution at these; `hardswish` reads such tails
+at its own kinks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ntklens.kernels.engines.fused.codes import PER_DISTANCE
 from ntklens.kernels.rules.duals import GELU, Erf
+from ntklens.kernels.rules.hardswish import Hardswish, Side, side
 from ntklens.kernels.rules.piecewise import PiecewiseLinear, tail_of
 
 
@@ -20,16 +22,22 @@ def count(dual: object) -> int:
     """Return how many numbers an activation reads of an input at each position, its standard deviation among them."""
     if isinstance(dual, (Erf, GELU)):
         return 2
+    if isinstance(dual, Hardswish):
+        return len(Side._fields)
     return 1 + PER_DISTANCE * len(dual.hinges.distances) if isinstance(dual, PiecewiseLinear) else 1
 
 
 def beside(dual: object, std: Tensor) -> list[Tensor]:
     """Return what an activation reads of an input beside its standard deviation; hinges a, Q(a), s n(a) and a n(a) each.
 
+    Hardswish reads the numbers of `Side`.
+
     The way back takes them as functions of the standard deviation, which alone has a cotangent.
     """
     if isinstance(dual, (Erf, GELU)):
         return [(1 + (2 if isinstance(dual, Erf) else 1) * std.detach().square()).rsqrt()]
+    if isinstance(dual, Hardswish):
+        return list(side(std)[1:])
     found: list[Tensor] = []
     for distance in dual.hinges.distances if isinstance(dual, PiecewiseLinear) else ():
         far, tail, density = tail_of(distance, std.detach())
@@ -58,7 +66,7 @@ def columns(dual: object, positions: int, known: dict[PiecewiseLinear, int], pro
         known: where the hinges of activations begin, added to.
         program: the `factors` of the program, likewise.
     """
-    if isinstance(dual, (Erf, GELU)):
+    if isinstance(dual, (Erf, GELU, Hardswish)):
         return {"number_step": positions}
     if not isinstance(dual, PiecewiseLinear):
         return {}

@@ -6,6 +6,7 @@ from ntklens.kernels.engines.fused.coefficients.corner import has_corner
 from ntklens.kernels.engines.fused.coefficients.expectations import jump
 from ntklens.kernels.rules.duals import LeakyReLU
 from ntklens.kernels.rules.graph import Graph
+from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset, Operation
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
@@ -66,7 +67,7 @@ def before_kinks(graph: Graph) -> set[Key]:
 def has_kink(activation: Activation) -> bool:
     """Return whether the slope of a supported activation jumps."""
     dual = activation.dual
-    return isinstance(dual, (LeakyReLU, PiecewiseLinear)) or (
+    return isinstance(dual, (LeakyReLU, PiecewiseLinear, Hardswish)) or (
         isinstance(dual, Series) and has_corner(dual) and jump(dual) != 0
     )
 

@@ -11,6 +11,7 @@ from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.coefficients.hermite import Smooth
 from ntklens.kernels.rules.duals import GELU, Erf
 from ntklens.kernels.rules.graph import Node
+from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.operations import Activation, Normalise
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
@@ -20,17 +21,17 @@ FLAT_WIDTH = 32
 A network with positions spends long enough on a map to hide the cost of decoding an instruction; a single number would not.
 """
 
-Marginal = tuple[int, Normalise | Smooth | PiecewiseLinear | Erf | GELU | None]
+Marginal = tuple[int, Normalise | Smooth | PiecewiseLinear | Erf | GELU | Hardswish | None]
 """What an instruction reads about one input alone: a node's standard deviations sqrt(K(x, x)) at all positions.
 
 For a normalisation, which is then the second entry, they are the factors 1 / sqrt(K(x, x) + ε) that it multiplies by. For
 an activation that is computed by its Hermite series, the second entry is that activation: its tables have an entry for each
 of these standard deviations. Such marginals come first.
 
-For a piecewise linear activation, erf and GELU, the second entry is that activation, too, and the standard deviations are
-followed by what `numbers` gives, one number after the other at all positions.
+For a piecewise linear activation, Hardswish, erf and GELU, the second entry is that activation, too, and the standard
+deviations are followed by what `numbers` gives, one number after the other at all positions.
 """
-_READS_MORE = (Smooth, PiecewiseLinear, Erf, GELU)
+_READS_MORE = (Smooth, PiecewiseLinear, Hardswish, Erf, GELU)
 """Activations that read more of an input than its standard deviations."""
 
 

@@ -29,6 +29,7 @@ from ntklens.kernels.engines.fused.codes import (
     ERF,
     FACTOR,
     FACTORS,
+    HARDSWISH,
     HERMITE,
     HINGES,
     IN_FLOAT64,
@@ -61,6 +62,7 @@ from ntklens.kernels.engines.fused.codes import (
     W,
 )
 from ntklens.kernels.engines.fused.corner import corner_row
+from ntklens.kernels.engines.fused.hardswish import hardswish_row
 from ntklens.kernels.engines.fused.hermite import hermite_row
 from ntklens.kernels.engines.fused.kinks import kinks_row
 from ntklens.kernels.engines.fused.relu import gap_row, relu_row, times_row
@@ -158,6 +160,8 @@ def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch, factors):
             nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP],
             table_x, table_z, step_x, step_z, term_z, c[SHARP] > 0.0,
         )  # fmt: skip
+    elif ins[OP] == HARDSWISH:
+        hardswish_row(nngp_row, ntk_row, of_x, of_z, ins[W], ins[POSITION_STEP], *number_steps(ins))
     elif ins[IN_FLOAT64]:
         nonlinearity_row(ins, c, nngp_row, ntk_row, of_x, of_z, scratch[0], factors)
     else:

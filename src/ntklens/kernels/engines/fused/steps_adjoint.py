@@ -21,6 +21,7 @@ from ntklens.kernels.engines.fused.codes import (
     ERF_ADJOINT,
     FACTOR,
     GELU_ADJOINT,
+    HARDSWISH_ADJOINT,
     HERMITE_ADJOINT,
     HINGES,
     IN_FLOAT64,
@@ -46,6 +47,7 @@ from ntklens.kernels.engines.fused.codes import (
     W,
 )
 from ntklens.kernels.engines.fused.corner import corner_row_adjoint
+from ntklens.kernels.engines.fused.hardswish import hardswish_row_adjoint
 from ntklens.kernels.engines.fused.hermite import hermite_row_adjoint
 from ntklens.kernels.engines.fused.kinks import kinks_row_adjoint
 from ntklens.kernels.engines.fused.relu import relu_row_adjoint, times_row_adjoint
@@ -128,6 +130,8 @@ def activation_row(ins, c, y, nngp_row, ntk_row, value, tangent, marginals, log_
             nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins),
             c[ORIGIN], c[SLOPE], at(factors, ins[HINGES]), bar, scratch[1],
         )  # fmt: skip
+    elif ins[OP] == HARDSWISH_ADJOINT:
+        hardswish_row_adjoint(nngp_row, ntk_row, value, tangent, of_x, of_z, ins[W], step, *number_steps(ins), bar)
     elif ins[OP] == HERMITE_ADJOINT:
         table_x, table_z, step_x, step_z, term_z = tables_of(ins, y, marginals)
         length = (marginals[4] - LEAD) // 2

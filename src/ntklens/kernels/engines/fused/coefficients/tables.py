@@ -70,6 +70,13 @@ class Tables(Protocol):
         ...
 
 
+_SHARP = (
+    *(codes.RELU, codes.KINKS, codes.HARDSWISH),
+    *(codes.RELU_ADJOINT, codes.KINKS_ADJOINT, codes.HARDSWISH_ADJOINT),
+)
+"""Activations whose slope jumps, and their adjoints."""
+
+
 def tables_of(program: Program, dtype: torch.dtype) -> list[tuple[Tables, int, int]]:
     """Return the tables of a program, each with the first of the marginals that have an entry in it and the one after."""
     single = dtype == torch.float32
@@ -77,10 +84,7 @@ def tables_of(program: Program, dtype: torch.dtype) -> list[tuple[Tables, int, i
     # digit. What a corner's covariance lacks keeps its digits, but for maps that a pooling mixes.
     ops, in_float64 = program.code[:, codes.OP], program.code[:, codes.IN_FLOAT64]
     is_corner = np.isin(ops, (codes.CORNER, codes.CORNER_ADJOINT))
-    kinks = (
-        np.isin(ops, (codes.RELU, codes.RELU_ADJOINT, codes.KINKS, codes.KINKS_ADJOINT)).any()
-        or (program.constants[is_corner, codes.SHARP] > 0).any()
-    )
+    kinks = np.isin(ops, _SHARP).any() or (program.constants[is_corner, codes.SHARP] > 0).any()
     single_of = {False: single and not in_float64[is_corner].any(), True: single and not kinks}
     firsts = [*program.marginals.values(), program.marginal_size]
     found: list[tuple[Tables, int, int]] = []
