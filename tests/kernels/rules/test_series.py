@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kernels import networks
 from ntklens.errors import InputError
+from ntklens.kernels import activation, analytic_kernel
 from ntklens.kernels.rules.duals import GELU, Erf, Gaussian, LeakyReLU
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 from ntklens.kernels.rules.series import Series
@@ -146,3 +148,18 @@ def test_a_function_that_changes_fast_is_told_at_ordinary_variances():
     with pytest.warns(UserWarning, match=r"variance of 0\.5 at most, .* got 0\.9, where it may be wrong"):
         value = Series(lambda u: torch.sin(9 * u)).nngp(0.5 * q, q, q)
     assert abs(float(value)) < 1
+
+
+@pytest.mark.parametrize("kinks", [(-3.0, 3.0), (0.0, 6.0)])
+def test_the_gradient_of_an_input_beside_itself_is_half_that_of_its_own_kernel(kinks):
+    """Kinks away from zero part where variances do, and the derivative by one of them jumps."""
+    function = F.hardswish if kinks[0] < 0 else F.relu6
+    kernel, exact = (
+        analytic_kernel(networks.dense(f, 2)) for f in (activation(lambda u: function(u), kinks=kinks), function)
+    )
+    x = 3 * torch.randn(2, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradient = kernel.gradient(x, x, torch.eye(2, dtype=torch.float64))
+    step = torch.zeros_like(x)
+    step[:, 5] = 1e-4
+    difference = (exact.diagonal(x + step) - exact.diagonal(x - step)) / (4 * 1e-4)
+    torch.testing.assert_close(gradient[:, 5], difference, rtol=1e-6, atol=0)

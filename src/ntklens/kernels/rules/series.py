@@ -194,9 +194,12 @@ class Series:
     def _in_line(self, q1: Tensor, q2: Tensor, sign: Tensor, derivative: bool) -> Tensor:
         """Compute E[φ(√q1 z) φ(± √q2 z)], or the same of φ', by one integral: the values at correlation ±1, (n,).
 
-        Autograd follows the variances at that correlation. The correlation is stationary there along every path of the
-        inputs, so that this is the derivative by the inputs, though not that by the covariance alone.
+        Autograd follows the variances. The correlation is stationary there along every path of the inputs, so that this is
+        the derivative by the inputs, though not that by the covariance alone.
         """
+        if self.kinks != (0.0,):
+            # As the kinks of equal variances part, E[φ'φ'] has one slope for q1 > q2 and one for q1 < q2: take the mean.
+            q1, q2 = (torch.where(q1 == q2, (q1 + q2) / 2, q) for q in (q1, q2))
         root1, root2 = safe.sqrt(q1)[:, None], sign[:, None] * safe.sqrt(q2)[:, None]
         kinks = torch.tensor(self.kinks, dtype=q1.dtype, device=q1.device)
         breaks = kinks / torch.where(root1 > 0, root1, 1.0)
@@ -392,7 +395,7 @@ def slope_of(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
         values = function(leaf)
         if (
             not values.requires_grad
-        ):  # a constant, or a function that autograd does not follow: `check` tells the two apart
+        ):  # a constant, or autograd does not follow the function: `check` tells the two apart
             return torch.zeros_like(u)
         (slope,) = torch.autograd.grad(values.sum(), leaf, create_graph=u.requires_grad)
     return slope
