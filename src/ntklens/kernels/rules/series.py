@@ -393,9 +393,7 @@ def slope_of(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     with torch.enable_grad():
         leaf = u if u.requires_grad else u.detach().requires_grad_()
         values = function(leaf)
-        if (
-            not values.requires_grad
-        ):  # a constant, or autograd does not follow the function: `check` tells the two apart
+        if not values.requires_grad:  # a constant, or unknown to autograd: `check` tells the two apart
             return torch.zeros_like(u)
         (slope,) = torch.autograd.grad(values.sum(), leaf, create_graph=u.requires_grad)
     return slope
