@@ -8,9 +8,12 @@ from numba import njit
 from torch import nn
 
 from kernels import networks
-from kernels.engines.fused.test_kinks import WIDTH, dense, expectations, inputs, row, scales, worst
+from kernels.engines.fused import checks
+from kernels.engines.fused.checks import dense
+from kernels.engines.fused.kinked_rows import WIDTH, expectations, numbers_of, row, scales
+from kernels.engines.fused.rows import worst
 from ntklens.kernels import activation, analytic_kernel
-from ntklens.kernels.engines.fused import hardswish, numbers
+from ntklens.kernels.engines.fused import hardswish
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import pointer
 from ntklens.kernels.rules.hardswish import Hardswish
@@ -33,14 +36,9 @@ def backward(nngp_bar, ntk_bar, nngp, ntk, of_x, of_z, log_std_bar):
     )  # fmt: skip
 
 
-def numbers_of(std):
-    std = torch.from_numpy(std)
-    return torch.stack([std, *numbers.beside(DUAL, std)]).numpy().reshape(-1)
-
-
 def run_forward(k, theta, std_x, std_z, dtype):
     k, theta = k.reshape(-1).copy(), theta.reshape(-1).astype(dtype)
-    forward(k, theta, numbers_of(std_x), numbers_of(std_z))
+    forward(k, theta, numbers_of(DUAL, std_x), numbers_of(DUAL, std_z))
     return k.reshape(WIDTH, LANES), theta.reshape(WIDTH, LANES)
 
 
@@ -86,8 +84,8 @@ def test_the_way_back_is_autograds(dtype, bound):
         theta_bar,
         arrays[0].reshape(-1).copy(),
         of_theta,
-        numbers_of(arrays[2]),
-        numbers_of(arrays[3]),
+        numbers_of(DUAL, arrays[2]),
+        numbers_of(DUAL, arrays[3]),
         log_std_bar,
     )
     for found, truth in ((k_bar, k.grad), (theta_bar, theta.grad), (log_std_bar, std_x.grad * std_x)):
@@ -130,26 +128,13 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_agree_with_the_reference(name):
     shape, make = NETWORKS[name]
-    x, rows = inputs(shape), torch.tensor([4, 5, 7])
-    w = torch.randn(3, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     fast, plain = (analytic_kernel(make(), engine=engine) for engine in ("auto", "reference"))
     assert "fused engine for processors runs" in fast.plan(shape)
-    kinds = ("nngp", "ntk")
-    truth, gradient = plain(x[rows], x, kinds), plain.gradient(x[rows], x, w)
-    single = fast(x[rows].float(), x.float(), kinds)
-    # The NTK of a near pair has half the digits that its gap lacks.
-    for value, rounded, exact, bound in zip(fast(x[rows], x, kinds), single, truth, (1e-13, 1e-11), strict=True):
-        assert worst(value, exact) < bound
-        assert worst(rounded, exact) < 1e-6
-    whole = fast(x)
-    assert torch.equal(whole, whole.T)
-    assert worst(whole, plain(x)) < 1e-11
-    assert worst(fast.gradient(x[rows], x, w), gradient) < 1e-8
-    assert worst(fast.gradient(x[rows].float(), x.float(), w.float()), gradient) < 2e-6
+    checks.agrees_at_special_inputs(fast, plain, shape)
 
 
 def test_networks_agree_with_the_series_of_any_activation():
-    x, w = inputs((16,)), torch.randn(9, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    x, w = checks.special_inputs((16,)), checks.any_weights(9, 9)
     a, b, w = x[:4], x[5:], w[:4, 5:]  # no input with itself
     own = activation(lambda u: u * (u + 3).clamp(0, 6) / 6, kinks=(-3.0, 3.0))
     fast, series = (analytic_kernel(dense(*[function] * 3)) for function in (F.hardswish, own))
@@ -158,7 +143,7 @@ def test_networks_agree_with_the_series_of_any_activation():
 
 
 def test_an_input_with_itself_has_half_the_gradient_of_its_own_value():
-    x, kernel = inputs((16,))[:1], analytic_kernel(dense(*[F.hardswish] * 3))
+    x, kernel = checks.special_inputs((16,))[:1], analytic_kernel(dense(*[F.hardswish] * 3))
     direction = torch.randn(1, 16, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     along = float((kernel.gradient(x, x, torch.ones(1, 1, dtype=x.dtype)) * direction).sum())
     ends = [kernel(x + step * direction).item() for step in (1e-5, -1e-5)]
@@ -169,25 +154,11 @@ def test_an_input_with_itself_has_half_the_gradient_of_its_own_value():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_entry_is_the_same_to_the_last_bit_beside_any_other_inputs(name, dtype):
     shape, make = NETWORKS[name]
-    x = torch.rand(23, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    top = 0.5 if "SiLU" in name else 1.5  # beyond its series, SiLU is left to the plain recursion
-    x = (x * torch.logspace(-2, top, 23, dtype=torch.float64).reshape(-1, *[1] * len(shape))).to(dtype)
-    w = torch.randn(23, 23, generator=torch.Generator().manual_seed(4), dtype=dtype)
-    kernel = analytic_kernel(make())
-    together = kernel(x, x)
-    assert torch.equal(kernel(x[3:4], x[5:7]), together[3:4, 5:7])
-    assert torch.equal(kernel(x[20:], x[:2]), together[20:, :2])
-    assert torch.equal(kernel.gradient(x[3:5], x, w[3:5]), kernel.gradient(x, x, w)[3:5])
+    largest = 0.5 if "SiLU" in name else 1.5  # beyond its series, SiLU is left to the plain recursion
+    assert checks.has_the_same_bits_in_every_batch(analytic_kernel(make()), shape, largest, dtype=dtype)
 
 
 def test_near_pairs_in_float32_are_as_good_as_those_of_relu():
-    x = torch.rand(2, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x, z = 3 * x[:1].float(), (3 * x[:1] + 1e-4 * x[1:]).float()
-    errors = []
-    for function in (F.relu, F.hardswish):
-        fast, plain = (analytic_kernel(dense(*[function] * 3), engine=e) for e in ("auto", "reference"))
-        truth, w = (x.double(), z.double()), torch.ones(1, 1)
-        errors.append(worst(fast(x, z), plain(*truth)))
-        errors.append(worst(fast.gradient(x, z, w), plain.gradient(*truth, w.double())))
-    assert errors[2] < max(3e-7, 3 * errors[0])
-    assert errors[3] < max(1e-5, 3 * errors[1])
+    of_relu, own = (checks.errors_in_a_near_pair(f, 3) for f in (F.relu, F.hardswish))
+    assert own[0] < max(3e-7, 3 * of_relu[0])
+    assert own[1] < max(1e-5, 3 * of_relu[1])

@@ -11,6 +11,7 @@ from torch import nn
 
 import ntklens as nl
 from kernels import networks
+from kernels.engines.fused import checks
 from kernels.engines.fused.rows import WIDTH, both_tables, expectations, row, worst
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.engines.fused import hermite
@@ -140,35 +141,16 @@ EXACT = {"tanh, SiLU, LayerNorm and ReLU, pooled": lambda: mixed_network(LONG["t
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_agree_with_the_reference(name):
     shape, make = NETWORKS[name]
-    x = torch.rand(9, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    w = torch.randn(3, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     fast, plain = analytic_kernel(make()), analytic_kernel(EXACT.get(name, make)(), engine="reference")
     assert "fused engine for processors runs" in fast.plan(shape)
-    kinds = ("nngp", "ntk")
-    truth, gradient = plain(x[:3], x, kinds), plain.gradient(x[:3], x, w)
-    for value, single, exact in zip(fast(x[:3], x, kinds), fast(x[:3].float(), x.float(), kinds), truth, strict=True):
-        assert worst(value, exact) < 1e-9
-        assert worst(single, exact) < 1e-6
-    whole = fast(x)
-    assert torch.equal(whole, whole.T)
-    assert worst(whole, plain(x)) < 1e-9
-    assert worst(fast.gradient(x[:3], x, w), gradient) < 1e-8
-    assert worst(fast.gradient(x[:3].float(), x.float(), w.float()), gradient) < 1e-5
+    checks.agrees_with_the_reference(fast, plain, shape)
 
 
 @pytest.mark.parametrize("name", ["tanh", "SiLU, flattened"])
 def test_an_entry_is_the_same_to_the_last_bit_beside_any_other_inputs(name):
     """Other inputs need more terms, or share a block of lanes."""
     shape, make = NETWORKS[name]
-    sizes = torch.logspace(-3, 0.3, 23, dtype=torch.float64)
-    x = torch.rand(23, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    x *= sizes.reshape(-1, *[1] * len(shape))
-    kernel = analytic_kernel(make())
-    together = kernel(x, x)
-    assert torch.equal(kernel(x[3:4], x[5:7]), together[3:4, 5:7])
-    assert torch.equal(kernel(x[20:], x[:2]), together[20:, :2])
-    w = torch.randn(23, 23, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    assert torch.equal(kernel.gradient(x[3:5], x, w[3:5]), kernel.gradient(x, x, w)[3:5])
+    assert checks.has_the_same_bits_in_every_batch(analytic_kernel(make()), shape, 0.3, smallest=-3.0)
 
 
 def test_the_memory_limit_does_not_change_a_bit():

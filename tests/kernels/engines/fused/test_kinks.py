@@ -10,13 +10,15 @@ from numba import njit
 from torch import nn
 
 from kernels import networks
+from kernels.engines.fused import checks
+from kernels.engines.fused.checks import dense
+from kernels.engines.fused.kinked_rows import WIDTH, expectations, numbers_of, row, scales
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.engines.fused import kinks, numbers
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import pointer
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
-WIDTH = 40
 ACTIVATIONS = {
     "line": PiecewiseLinear((), (0.7,), 0.3),
     "ReLU6": PiecewiseLinear((0.0, 6.0), (0.0, 1.0, 0.0)),
@@ -43,45 +45,11 @@ def backward(nngp_bar, ntk_bar, nngp, ntk, of_x, of_z, origin, slope, line, log_
     )  # fmt: skip
 
 
-def row(largest):
-    """Covariances of near, opposite and any other pairs, Θ, and standard deviations of equal and unequal inputs."""
-    rng = np.random.default_rng(0)
-    std_x = 10 ** rng.uniform(-1.5, np.log10(largest), WIDTH)
-    near = 1 + 10 ** rng.uniform(-6, -1, (WIDTH, LANES))
-    std_z = std_x[:, None] * np.where(rng.random((WIDTH, LANES)) < 0.5, near, rng.uniform(0.3, 3, (WIDTH, LANES)))
-    std_z = np.minimum(std_z, largest)
-    std_z[:, 0] = std_x
-    gaps = 10 ** rng.uniform(-6, 0, (WIDTH, LANES))
-    cosines = np.where(rng.random((WIDTH, LANES)) < 0.5, 1 - gaps, rng.uniform(-1, 1, (WIDTH, LANES)))
-    cosines *= np.sign(rng.uniform(-1, 1, cosines.shape))
-    cosines[:, 1] = 0.0
-    return cosines * std_x[:, None] * std_z, rng.uniform(0.5, 3, (WIDTH, LANES)), std_x, std_z
-
-
-def numbers_of(dual, std):
-    """What the row reads of the inputs, flat."""
-    std = torch.from_numpy(std)
-    return torch.stack([std, *numbers.beside(dual, std)]).numpy().reshape(-1)
-
-
 def run_forward(dual, k, theta, std_x, std_z, dtype):
     k, theta = k.reshape(-1).copy(), theta.reshape(-1).astype(dtype)
     of_x, of_z, line = numbers_of(dual, std_x), numbers_of(dual, std_z), np.array(numbers.factors(dual))
     forward(k, theta, of_x, of_z, dual.origin, dual.hinges.slope, line, np.zeros(LANES * WIDTH, dtype))
     return k.reshape(WIDTH, LANES), theta.reshape(WIDTH, LANES)
-
-
-def expectations(dual, k, std_x, std_z):
-    q, p = std_x[:, None] ** 2, std_z**2
-    return dual.nngp(k, q, p), dual.derivative(k, q, p)
-
-
-def scales(dual, std_x, std_z):
-    """sqrt(E[φ(u)²] E[φ(v)²]), and likewise of φ'."""
-    of_x, of_z = torch.from_numpy(std_x[:, None] ** 2), torch.from_numpy(std_z**2)
-    return [
-        np.sqrt((f(of_x, of_x, of_x) * f(of_z, of_z, of_z)).numpy()) for f in (dual.nngp, dual.derivative)
-    ]  # fmt: skip
 
 
 def many_digits(dual, k, std_x, std_z):
@@ -129,12 +97,14 @@ def test_a_row_is_the_integral_in_many_digits(name):
             assert derivative[p, lane] / theta[p, lane] == pytest.approx(truth[1], abs=3e-10 * of_derivative[p, lane])
 
 
+# The compiler gives what is flat at zero float64, in which its small tails keep their digits.
+DOUBLE = [(name, np.float64, 1e-12, 3e-10) for name in ACTIVATIONS]
+SINGLE = [(name, np.float32, 1e-6, 1e-6) for name in ACTIVATIONS if name != "flat at zero"]
+
+
 @pytest.mark.parametrize("largest", [3.0, 31.0])
-@pytest.mark.parametrize(("dtype", "bound", "steep"), [(np.float64, 1e-12, 3e-10), (np.float32, 1e-6, 1e-6)])
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(("name", "dtype", "bound", "steep"), DOUBLE + SINGLE)
 def test_a_row_is_the_expectations(name, dtype, bound, steep, largest):
-    if name == "flat at zero" and dtype is np.float32:
-        return  # the compiler gives it float64, in which its small tails keep their digits
     dual, (k, theta, std_x, std_z) = ACTIVATIONS[name], row(largest)
     std_x[3] = std_z[4, 5] = 0.0  # inputs of variance 0
     k[3] = k[4, 5] = 0.0
@@ -178,17 +148,6 @@ def test_the_way_back_is_autograds(name, dtype, bound):
         np.testing.assert_allclose(found, truth, rtol=bound, atol=bound * np.abs(truth).max())
 
 
-def dense(*functions):
-    layers = [nn.Linear(16 if i == 0 else 8, 8) for i in range(len(functions))]
-
-    def forward(self, x):
-        for i, function in enumerate(functions):
-            x = function(self._modules[f"layer{i}"](x))
-        return self.out(x)
-
-    return networks.Forward(forward, **{f"layer{i}": layer for i, layer in enumerate(layers)}, out=nn.Linear(8, 1))
-
-
 def normalised(x16=16):
     return nn.Sequential(
         *(nn.Linear(x16, 8), nn.Hardtanh(), nn.Linear(8, 8), nn.LayerNorm(8), nn.ReLU6(), nn.Linear(8, 1))
@@ -224,38 +183,12 @@ NETWORKS = {
 }
 
 
-def inputs(shape):
-    """Images, among them a black one, a near pair and an opposite one."""
-    x = 3 * torch.rand(9, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    x[4] = 0
-    x[6] = x[5] + 1e-4 * x[7]
-    x[8] = -x[7]
-    return x.float().double()
-
-
-def worst(value, truth):
-    return float((value.double() - truth).abs().max() / truth.abs().max())
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_agree_with_the_reference(name):
     shape, make = NETWORKS[name]
-    x, rows = inputs(shape), torch.tensor([4, 5, 7])
-    w = torch.randn(3, 9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     fast, plain = (analytic_kernel(make(), engine=engine) for engine in ("auto", "reference"))
     assert "fused engine for processors runs" in fast.plan(shape)
-    kinds = ("nngp", "ntk")
-    truth, gradient = plain(x[rows], x, kinds), plain.gradient(x[rows], x, w)
-    single = fast(x[rows].float(), x.float(), kinds)
-    # The NTK of a near pair has half the digits that its gap lacks.
-    for value, rounded, exact, bound in zip(fast(x[rows], x, kinds), single, truth, (1e-13, 1e-11), strict=True):
-        assert worst(value, exact) < bound
-        assert worst(rounded, exact) < 1e-6
-    whole = fast(x)
-    assert torch.equal(whole, whole.T)
-    assert worst(whole, plain(x)) < 1e-11
-    assert worst(fast.gradient(x[rows], x, w), gradient) < 1e-8
-    assert worst(fast.gradient(x[rows].float(), x.float(), w.float()), gradient) < 2e-6
+    checks.agrees_at_special_inputs(fast, plain, shape)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -263,25 +196,11 @@ def test_networks_agree_with_the_reference(name):
 def test_an_entry_is_the_same_to_the_last_bit_beside_any_other_inputs(name, dtype):
     """Few images are packed in lanes, and a large standard deviation in a lane is no matter of the others."""
     shape, make = NETWORKS[name]
-    x = torch.rand(23, *shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    x = (x * torch.logspace(-2, 1.5, 23, dtype=torch.float64).reshape(-1, *[1] * len(shape))).to(dtype)
-    w = torch.randn(23, 23, generator=torch.Generator().manual_seed(4), dtype=dtype)
-    kernel = analytic_kernel(make())
-    together = kernel(x, x)
-    assert torch.equal(kernel(x[3:4], x[5:7]), together[3:4, 5:7])
-    assert torch.equal(kernel(x[20:], x[:2]), together[20:, :2])
-    assert torch.equal(kernel.gradient(x[3:5], x, w[3:5]), kernel.gradient(x, x, w)[3:5])
+    assert checks.has_the_same_bits_in_every_batch(analytic_kernel(make()), shape, 1.5, dtype=dtype)
 
 
 @pytest.mark.parametrize("function", [F.relu6, F.hardtanh])
 def test_near_pairs_in_float32_are_as_good_as_those_of_relu(function):
-    x = torch.rand(2, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x, z = x[:1].float(), (x[:1] + 1e-4 * x[1:]).float()
-    errors = []
-    for activation in (F.relu, function):
-        fast, plain = (analytic_kernel(dense(*[activation] * 3), engine=e) for e in ("auto", "reference"))
-        truth, w = (x.double(), z.double()), torch.ones(1, 1)
-        errors.append(worst(fast(x, z), plain(*truth)))
-        errors.append(worst(fast.gradient(x, z, w), plain.gradient(*truth, w.double())))
-    assert errors[2] < max(3e-7, 3 * errors[0])
-    assert errors[3] < max(1e-5, 3 * errors[1])
+    of_relu, own = (checks.errors_in_a_near_pair(f, 1) for f in (F.relu, function))
+    assert own[0] < max(3e-7, 3 * of_relu[0])
+    assert own[1] < max(1e-5, 3 * of_relu[1])

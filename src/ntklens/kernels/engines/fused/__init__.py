@@ -17,8 +17,8 @@ writes nothing to memory but the kernel. In the order in which the files are bes
 - Inputs without positions have maps of one position. Their covariance is a matrix product that is computed beforehand
   (`inner_products`, `near_pairs`), and FLAT_WIDTH blocks of lanes stand side by side in a map. If the kernel depends on
   norms and the angle alone, one instruction evaluates a series in the angle in place of all layers (`zonal`, `angle`).
-- Activations with kinks anywhere (`numbers`, `kinks`, `hardswish`, `tails`) read tails of the normal distribution at their
-  kinks, which are marginals, too.
+- Activations with kinks anywhere (`numbers`, `kinks`, `hardswish`, `wedges`, `tails`) read tails of the normal distribution
+  at their kinks, which are marginals, too.
 - Smooth activations are series in the correlation (`hermite`), and those with a corner at zero series in the angle
   (`corner`), with tables of coefficients for each input and position (`coefficients`).
 - Few pairs of images fill the lanes (`packed`), and their sums are divided (`means`).

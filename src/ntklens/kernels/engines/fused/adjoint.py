@@ -17,7 +17,6 @@ from graphlib import TopologicalSorter
 from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.compiler import Compiler
 from ntklens.kernels.engines.fused.constants import (
-    ADJOINTS,
     IDENTITY,
     activation,
     affine,
@@ -243,7 +242,7 @@ class AdjointCompiler(Compiler):
                 op, constants = activation(operation)
                 if op in (codes.ERF, codes.GELU, codes.KINKS):  # a kink's own adjoint has its float64 where it needs it
                     columns["in_float64"] = int(key in self.in_float64_backwards)
-                self._add(ADJOINTS[op], constants, dst=dst, value=value, **columns)
+                self._add(codes.ADJOINTS[op], constants, dst=dst, value=value, **columns)
             case Normalise():
                 columns = extent | self._marginal_columns(node, key[1])
                 self._add(codes.NORMALISE_ADJOINT, dst=dst, value=self.addresses[sources[0]], **columns)

@@ -59,19 +59,19 @@ LANES = 16
     ZONAL_ADJOINT,
 ) = range(18, 34)
 
-ACTIVATIONS = (RELU, ERF, GELU, HERMITE, CORNER, KINKS, HARDSWISH, NORMALISE)
-"""Operations that change K and Θ of each position by its marginals."""
-ACTIVATION_ADJOINTS = (
-    RELU_ADJOINT,
-    ERF_ADJOINT,
-    GELU_ADJOINT,
-    HERMITE_ADJOINT,
-    CORNER_ADJOINT,
-    KINKS_ADJOINT,
-    HARDSWISH_ADJOINT,
-    NORMALISE_ADJOINT,
-)
-"""Their adjoints."""
+ADJOINTS = {
+    RELU: RELU_ADJOINT,
+    ERF: ERF_ADJOINT,
+    GELU: GELU_ADJOINT,
+    HERMITE: HERMITE_ADJOINT,
+    CORNER: CORNER_ADJOINT,
+    KINKS: KINKS_ADJOINT,
+    HARDSWISH: HARDSWISH_ADJOINT,
+    NORMALISE: NORMALISE_ADJOINT,
+}
+"""The adjoint of each operation that changes K and Θ of each position by its marginals."""
+ACTIVATIONS, ACTIVATION_ADJOINTS = tuple(ADJOINTS), tuple(ADJOINTS.values())
+"""These operations, and their adjoints."""
 
 LEAD = 3
 """Numbers of an entry in a table of coefficients before the coefficients themselves; see `hermite` and `corner`."""

@@ -47,18 +47,6 @@ def activation(operation: Activation) -> tuple[int, tuple[float, ...]]:
     return codes.CORNER, (float(jump(operation.dual) != 0),)
 
 
-ADJOINTS = {
-    codes.RELU: codes.RELU_ADJOINT,
-    codes.ERF: codes.ERF_ADJOINT,
-    codes.GELU: codes.GELU_ADJOINT,
-    codes.HERMITE: codes.HERMITE_ADJOINT,
-    codes.CORNER: codes.CORNER_ADJOINT,
-    codes.KINKS: codes.KINKS_ADJOINT,
-    codes.HARDSWISH: codes.HARDSWISH_ADJOINT,
-}
-"""The adjoint of each activation."""
-
-
 def mean_factor(graph: Graph, node: Node) -> float:
     """Return 1 over the number of pairs of positions of a mean: all (p, p') of a pooling, all (p, p) of a flattening."""
     h, w = graph.nodes[node.inputs[0]].size

@@ -11,8 +11,11 @@ in near pairs.
 
 An entry of x in a table begins with LEAD numbers: half of what the products lack to E[φ(u)²], 1 / s, and the length of the
 series beside another of the same variance. Then come the numbers of products of V0, F0, and each coefficient of H and G;
-the numbers of V0, F0, and room for as many of z's V0; and those of H and G, coefficient by coefficient. An entry of z has
-the LEAD numbers, then those of V0, F0, H and G, and room for x's V0.
+E[φ'(u)]; the numbers of V0, F0, and of z's V0 for the same variance, which only the making of the table reads; and those of
+H and G, coefficient by coefficient. An entry of z has the LEAD numbers, E[φ'(v)], the numbers of V0, F0, H and G, and those
+of x's V0.
+
+Beside an input of variance 0, whose slope is that of torch at 0, F is E[φ'(u)] E[φ'(v)].
 """
 
 from __future__ import annotations
@@ -83,33 +86,21 @@ def _clenshaw(b1, b2, twice, four):
 
 @njit(**INLINE)
 @no_type_check
-def _sizes(of_x):
-    """Return how many products V0, F0, and each coefficient of H and G take."""
-    # They have been interpolated like the other numbers, and so rounded.
-    return (
-        int(of_x[LEAD] + 0.5),
-        int(of_x[LEAD + 1] + 0.5),
-        int(of_x[LEAD + 2] + 0.5),
-        int(of_x[LEAD + 3] + 0.5),
-    )
+def _parts(of_x, of_z, term_z):
+    """Return where the parts of an entry of x and of one of z begin, and how many products they take.
 
-
-@njit(**INLINE)
-@no_type_check
-def _parts_of_x(of_x, n_v, n_f):
-    """Return where an entry's numbers of V0, of F0, and of the series begin."""
-    x_v = at(of_x, LEAD + SIZES + 1)
-    return x_v, at(x_v, n_v), at(x_v, 2 * n_v + n_f)
-
-
-@njit(**INLINE)
-@no_type_check
-def _parts_of_z(of_z, term_z, n_v, n_f, n_h):
-    """Return where an entry's numbers of V0, F0, H and G begin."""
-    z_v = at(of_z, (LEAD + 1) * term_z)
+    Returns:
+        The numbers of V0, F0 and the series of x; those of V0, F0, H and G of z; and how many products V0, F0, and each
+        coefficient of H and of G take.
+    """
+    # The counts have been interpolated like the other numbers, and so rounded.
+    n_v, n_f = int(of_x[LEAD] + 0.5), int(of_x[LEAD + 1] + 0.5)
+    n_h, n_g = int(of_x[LEAD + 2] + 0.5), int(of_x[LEAD + 3] + 0.5)
+    x_v, z_v = at(of_x, LEAD + SIZES + 1), at(of_z, (LEAD + 1) * term_z)
     z_f = at(z_v, n_v * term_z)
     z_h = at(z_f, n_f * term_z)
-    return z_v, z_f, z_h, at(z_h, n_h * term_z)
+    z_g = at(z_h, n_h * term_z)
+    return x_v, at(x_v, n_v), at(x_v, 2 * n_v + n_f), z_v, z_f, z_h, z_g, n_v, n_f, n_h, n_g
 
 
 @njit(**INLINE)
@@ -148,9 +139,7 @@ def corner_row(nngp, ntk, std_x, std_z, width, step, table_x, table_z, step_x, s
         k, theta = load(nngp, i), load(ntk, i)
         s = std_x[p * step] * load(std_z, i)
         _gap, lack, angle, y = _angle(k, s)
-        n_v, n_f, n_h, n_g = _sizes(of_x)
-        x_v, x_f, x_series = _parts_of_x(of_x, n_v, n_f)
-        z_v, z_f, z_h, z_g = _parts_of_z(of_z, term_z, n_v, n_f, n_h)
+        x_v, x_f, x_series, z_v, z_f, z_h, z_g, n_v, n_f, n_h, n_g = _parts(of_x, of_z, term_z)
         counts, least, most = counts_of(of_x, of_z, term_z)
         # For H, then for G: b_j and b_(j+1).
         zero, twice, step_j = full(k, 0.0), y + y, n_h + n_g
@@ -213,9 +202,7 @@ def corner_row_adjoint(
         k, k_bar, theta_bar = load(value, i), load(nngp, i), load(ntk, i)
         s = std_x[p * step] * load(std_z, i)
         g, lack, angle, y = _angle(k, s)
-        n_v, n_f, n_h, n_g = _sizes(of_x)
-        x_v, x_f, x_series = _parts_of_x(of_x, n_v, n_f)
-        z_v, z_f, z_h, z_g = _parts_of_z(of_z, term_z, n_v, n_f, n_h)
+        x_v, x_f, x_series, z_v, z_f, z_h, z_g, n_v, n_f, n_h, n_g = _parts(of_x, of_z, term_z)
         counts, least, most = counts_of(of_x, of_z, term_z)
         zero, twice, step_j = full(k, 0.0), y + y, n_h + n_g
         # b_j and b_(j+1) of G, of its slope in y, and of the derivatives of H and G.

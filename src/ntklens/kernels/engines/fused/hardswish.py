@@ -15,10 +15,9 @@ from typing import no_type_check
 from numba import njit
 
 from ntklens.kernels.engines.fused.codes import LANES
-from ntklens.kernels.engines.fused.kinks import wedge_series
 from ntklens.kernels.engines.fused.loops import add_lanes
 from ntklens.kernels.engines.fused.relu import gap
-from ntklens.kernels.engines.fused.tails import exponential, scaled_tail, tail
+from ntklens.kernels.engines.fused.tails import exponential, tail
 from ntklens.kernels.engines.fused.vectors import (
     FAST,
     INLINE,
@@ -33,12 +32,10 @@ from ntklens.kernels.engines.fused.vectors import (
     sqrt,
     store,
 )
+from ntklens.kernels.engines.fused.wedges import wedge
 from ntklens.kernels.rules.hardswish import KINK
-from ntklens.kernels.rules.piecewise import LARGEST_B
 
 _THIRD = 1.0 / KINK
-_LARGEST = 80.0
-"""The largest α: beyond it what is left is below exp(-80)."""
 
 
 @njit(**INLINE)
@@ -60,19 +57,6 @@ def _of_z(z, step):
         load(z, 0), load(z, step), load(z, 2 * step), load(z, 3 * step),
         load(z, 4 * step), load(z, 5 * step), load(z, 6 * step), load(z, 7 * step),
     )  # fmt: skip
-
-
-@njit(**INLINE)
-@no_type_check
-def _wedge(near, far, t):
-    """Return C, C' and C'' from A, B and T, not yet bounded."""
-    alpha = minimum(near / maximum(t, full(t, 1e-20)), full(t, _LARGEST))
-    x = sqrt(alpha)
-    end = exponential(-1.0 * alpha)
-    first = end * (1.0 - math.sqrt(math.pi) * (x * scaled_tail(x)))
-    sum0, sum1, sum2 = wedge_series(minimum(far, full(t, LARGEST_B)), t, 2.0 * alpha, end, first)
-    factor = (1.0 / math.pi) * (sqrt(t) * exponential(-1.0 * far))
-    return factor * sum0, factor * sum1, factor * sum2
 
 
 @njit(**INLINE)
@@ -101,10 +85,10 @@ def _corner(x, z, size, g, lack, near, far, opposite):
     nothing, scale, t = full(g, 0.0), x[0] * z[0], 0.5 * g
     sine = sqrt(g * (2.0 - g))
     smaller = minimum(x[2], z[2])
-    first, second, third = _wedge(near, far, t)
-    j0 = minimum(maximum(first, nothing), smaller)
-    j1 = lack * minimum(maximum(second, nothing), smaller)
-    j2 = (0.5 * (lack * lack)) * minimum(maximum(third, nothing), smaller)
+    factor, sum0, sum1, sum2 = wedge(near, far, t)
+    j0 = minimum(maximum(factor * sum0, nothing), smaller)
+    j1 = lack * minimum(maximum(factor * sum1, nothing), smaller)
+    j2 = (0.5 * (lack * lack)) * minimum(maximum(factor * sum2, nothing), smaller)
     exponent = -1.0 * (near / maximum(t, full(g, 1e-20)) + far / (1.0 - t))
     of_corner = select(g > 0.0, exponential(maximum(exponent, full(g, -1e4))), nothing)
     dp, divisor = (0.5 / math.pi) * ((scale * sine) * of_corner), (2.0 * math.pi) * (scale * sine)

@@ -30,9 +30,6 @@ class Room(NamedTuple):
     x: int = 0
     z: int = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.x or self.z)
-
 
 @runtime_checkable
 class Tables(Protocol):
@@ -70,10 +67,7 @@ class Tables(Protocol):
         ...
 
 
-_SHARP = (
-    *(codes.RELU, codes.KINKS, codes.HARDSWISH),
-    *(codes.RELU_ADJOINT, codes.KINKS_ADJOINT, codes.HARDSWISH_ADJOINT),
-)
+_SHARP = tuple(code for op in (codes.RELU, codes.KINKS, codes.HARDSWISH) for code in (op, codes.ADJOINTS[op]))
 """Activations whose slope jumps, and their adjoints."""
 
 
