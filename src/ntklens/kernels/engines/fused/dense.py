@@ -18,7 +18,7 @@ from ntklens.kernels.engines.fused.adjoint import compile_adjoint
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.coefficients.tables import larger, room_of, with_table
 from ntklens.kernels.engines.fused.compiler import compile_graph
-from ntklens.kernels.engines.fused.inner_products import BLOCK, NEAR, TILE, Batch, InnerProducts, filled, rows_of_tile
+from ntklens.kernels.engines.fused.inner_products import BLOCK, NEAR, TILE, Batch, InnerProducts, multiplied
 from ntklens.kernels.engines.fused.layout import (
     Array,
     Beyond,
@@ -29,14 +29,14 @@ from ntklens.kernels.engines.fused.layout import (
     run_adjoint,
 )
 from ntklens.kernels.engines.fused.program import Program
-from ntklens.kernels.engines.fused.threads import Task, in_threads, work_space
+from ntklens.kernels.engines.fused.threads import Task, in_threads, large, threads, work_space
 from ntklens.kernels.rules import safe
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN
 from ntklens.progress import Progress
 
-_ROWS_PER_TASK = 32
-"""Rows of x that a task takes, so that its panel of covariances stays in the cache."""
+_PANEL = 1 << 22
+"""Bytes of a task's panel of covariances, which stays in the cache that the threads share."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,9 @@ class DensePairs:
         for top in range(0, x.n, TILE):
             first = top if x2 is None else 0
             sides2 = [_in_blocks(each.side2, first) for each in passes]
-            for row in range(top, min(top + TILE, x.n), _ROWS_PER_TASK):
-                rows = slice(row, min(row + _ROWS_PER_TASK, top + TILE, x.n))
+            step = _rows_per_task(x.n, z.n - first)
+            for row in range(top, min(top + TILE, x.n), step):
+                rows = slice(row, min(row + step, top + TILE, x.n))
                 work = partial(_fill_rows, passes, sides2, inner, matrices, x1.dtype, rows, first)
                 tasks.append(((rows.stop - row) * (z.n - first), work))
         in_threads(tasks, progress)
@@ -156,7 +157,7 @@ class DensePairs:
         whole1.note(beyond.first)
         whole2.note(beyond.second)
         side2 = _in_blocks(whole2, 0)
-        k_bar = torch.empty_like(inner.product)
+        k_bar = large(x.n, z.n, inner.product.dtype)
         marginals_bar = torch.zeros(marginals.shape, dtype=torch.float64)
         total = torch.zeros(x.rows.shape, dtype=torch.float64)
         seeds = (weights.masked_fill(beyond.second, 0) if beyond else weights).numpy()
@@ -182,7 +183,8 @@ class DensePairs:
             else:
                 k_bar[rows] = torch.from_numpy(k_bar_rows)
 
-        blocks = [slice(row, min(row + _ROWS_PER_TASK, x.n)) for row in range(0, x.n, _ROWS_PER_TASK)]
+        step = _rows_per_task(x.n, z.n)
+        blocks = [slice(row, min(row + step, x.n)) for row in range(0, x.n, step)]
         in_threads([(1, partial(task, block)) for block in blocks], progress)
         square_bar = torch.zeros_like(square)
         if program.marginals:
@@ -218,6 +220,12 @@ class DensePairs:
         room = larger(*(room_of(program, side.marginals, dtype) for side in sides))
         side1, side2 = (with_table(program, side, dtype, room, of_x=i == 0) for i, side in enumerate(sides))
         return _Pass(program, side1, side2, inputs)
+
+
+def _rows_per_task(rows: int, columns: int) -> int:
+    """Return how many rows of x a task takes: many, as a task costs a tenth of a millisecond, but all threads have some."""
+    fit, share = _PANEL // (8 * max(columns, 1)), rows // (4 * threads())
+    return max(8, min(fit, share, TILE // 4))
 
 
 def _fill_rows(
@@ -272,20 +280,18 @@ def _grid(panel: Array) -> NDArray[np.int64]:
 def _add_products(total: Tensor, k_bar: Tensor, x: Batch, z: Batch, square_bar: Tensor) -> None:
     """Replace total by (total + k_bar z + 2 square_bar x) / d, in tiles whose rounding does not depend on other rows."""
     d = x.rows.shape[1]
-    # The columns in pieces of about the same width, so that threads have the same work; it depends on d alone.
-    width = -(-d // -(-d // TILE))
+    # The columns in pieces of about the same width, so that threads have the same work; it depends on d alone. Where d is
+    # not a multiple of the lanes, zeros fill them: a library multiplies narrow matrices in ways of their own.
+    pieces = -(-d // TILE)
+    pieces += pieces % 2
+    width = -(-d // pieces)
     width += -width % codes.LANES
 
     def task(top: int, column: int) -> None:
         rows, columns = slice(top, top + TILE), slice(column, column + width)
-        k_bar_rows = k_bar[rows]
-        z_columns = filled(z.rows[:, columns].to(k_bar.dtype))
-        count = rows_of_tile(len(k_bar_rows), k_bar.dtype, z.n, z_columns.shape[1])
-        padded = k_bar_rows
-        if len(k_bar_rows) < count:
-            padded = torch.nn.functional.pad(k_bar_rows, (0, 0, 0, count - len(k_bar_rows)))
+        z_columns = z.rows[:, columns].to(k_bar.dtype)
         target = total[rows, columns]
-        target += (padded @ z_columns)[: len(k_bar_rows), : target.shape[1]]
+        target += multiplied(k_bar[rows], z_columns, (TILE, width))
         target += (2 * square_bar[rows, None]) * x.rows[rows, columns]
         target /= d
 

@@ -16,7 +16,7 @@ from ntklens.kernels.engines.fused.dense import DensePairs
 from ntklens.kernels.engines.fused.images import ImagePairs
 from ntklens.kernels.engines.fused.inner_products import InnerProducts
 from ntklens.kernels.engines.fused.layout import Beyond
-from ntklens.kernels.engines.fused.threads import in_threads, own_threads
+from ntklens.kernels.engines.fused.threads import in_threads, large, own_threads
 from ntklens.kernels.engines.reference import ReferenceEngine
 from ntklens.kernels.rules.graph import Graph
 from ntklens.progress import Progress
@@ -84,7 +84,7 @@ class FusedEngine:
         """Return the matrices as the compiled program gives them, the lower triangle as a mirror of the upper."""
         _prepare()
         columns = len(x1 if x2 is None else x2)
-        matrices: dict[Kind, Tensor] = {kind: x1.new_empty(len(x1), columns) for kind in kinds}
+        matrices: dict[Kind, Tensor] = {kind: large(len(x1), columns, x1.dtype) for kind in kinds}
         beyond = self._pairs.fill(x1, x2, matrices, progress, products)
         if x2 is None:
             for matrix in matrices.values():
@@ -128,6 +128,8 @@ class FusedEngine:
         with own_threads():
             _prepare()
             gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
+            if not beyond:
+                return gradient.to(x1.dtype)
         # The reference engine has threads of torch's own.
         known, others = ~beyond.first, beyond.second
         if bool(beyond.first.any()):

@@ -1,7 +1,4 @@
-"""Inner products of two batches without positions, in tiles of one shape and exact for nearly parallel inputs.
-
-A library picks its order of summation by the shape of a product; tiles of one shape make an entry the same in every batch.
-"""
+"""Inner products of two batches without positions: an entry is the same in every batch, and exact for near pairs."""
 
 from __future__ import annotations
 
@@ -15,15 +12,19 @@ from torch import Tensor
 from ntklens.kernels.engines.fused import codes, near_pairs
 from ntklens.kernels.engines.fused.layout import Array
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH
-from ntklens.kernels.engines.fused.threads import in_threads, work_space
+from ntklens.kernels.engines.fused.threads import in_threads, large, work_space
 
-TILE = 192
-"""Rows and columns of a tile: a multiple of the 48 that MKL takes at a time.
+TILE = 384
+"""Rows and columns of a tile: a multiple of the 48 that MKL takes at a time, as OpenBLAS takes 16.
 
-Where columns are left over, as of 256, it adds up those in float64 in another order, so that an entry depends on its place.
+Where columns are left over, as of 256, MKL adds up those in float64 in another order: an entry depends on its place.
 """
 _STRIP = 64
-"""Rows that a batch's last tile is filled up to a multiple of, where the library multiplies strips as it does tiles."""
+"""Rows, and columns, that a tile is filled up to a multiple of, where the library multiplies strips as it does tiles."""
+_MANY = 32
+"""Tiles from which on threads have about the same work."""
+_ROWS_OF_SQUARES = 1024
+"""Inputs whose squares a task computes."""
 BLOCK = FLAT_WIDTH * codes.LANES
 """Columns that a program takes at a time."""
 NEAR = 0.02
@@ -36,7 +37,7 @@ COINCIDENT = 1e-9
 
 
 class Batch:
-    """Inputs as rows, cut into tiles, with their mean squares.
+    """Inputs as rows, with their mean squares.
 
     Args:
         x: (n, *shape).
@@ -51,15 +52,9 @@ class Batch:
         self.rows = x.flatten(1).contiguous()
         self.n = len(x)
         self.square = self.rows.new_empty(self.n, dtype=torch.float64)
-        near_pairs.squares(self.square.numpy(), self.rows.numpy())
-        rest = self.n % TILE
-        self._last = torch.nn.functional.pad(self.rows[self.n - rest :], (0, 0, 0, TILE - rest)) if rest else None
-
-    def tile(self, start: int) -> Tensor:
-        """Return TILE rows from `start` on; zeros fill the last tile, and columns up to a multiple of the lanes."""
-        rows = self.rows[start : start + TILE]
-        rows = rows if self._last is None or len(rows) == TILE else self._last
-        return filled(rows)
+        square, rows = self.square.numpy(), self.rows.numpy()
+        parts = [slice(start, start + _ROWS_OF_SQUARES) for start in range(0, self.n, _ROWS_OF_SQUARES)]
+        in_threads([(1, partial(near_pairs.squares, square[part], rows[part])) for part in parts])
 
 
 class InnerProducts:
@@ -83,7 +78,7 @@ class InnerProducts:
         self.single = self.x.rows.dtype == self.z.rows.dtype == torch.float32
         dtype = torch.float32 if self.single else torch.float64
         fits = into is not None and into.dtype == dtype
-        self.product: Tensor = into if into is not None and fits else torch.empty(self.x.n, self.z.n, dtype=dtype)
+        self.product: Tensor = into if into is not None and fits else large(self.x.n, self.z.n, dtype)
         _multiply(self.x, self.z, self.product, upper=x2 is None)
 
     def of(self, rows: Tensor) -> InnerProducts:
@@ -112,60 +107,67 @@ class InnerProducts:
         return panel.reshape(count, blocks, BLOCK)
 
 
-def filled(columns: Tensor) -> Tensor:
-    """Return a matrix with columns of zeros up to a multiple of the lanes.
+def multiplied(left: Tensor, right: Tensor, whole: tuple[int, int], out: Tensor | None = None) -> Tensor:
+    """Return left @ right, with a rounding that does not depend on the place of a row or a column.
 
-    A library multiplies narrow matrices in ways of their own, in which the rounding of a row depends on its place.
-    """
-    missing = -columns.shape[1] % codes.LANES
-    return torch.nn.functional.pad(columns, (0, missing)) if missing else columns
-
-
-def rows_of_tile(count: int, dtype: torch.dtype, depth: int, columns: int) -> int:
-    """Return how many rows a tile with `count` rows of a batch has in a product: all of them, or a few strips.
-
-    Must be asked by a task, as the product itself is made by one.
+    A library picks its order of summation by the shape of a product, and by its threads, of which torch's takes one in the
+    threads of the engine. So a tile that a matrix's edge cuts off is filled up with zeros to a shape in which the entries
+    have the bits that they have in a whole tile.
 
     Args:
-        count: rows that are there; the others are zeros.
-        dtype: dtype of the product.
-        depth: terms of each entry.
-        columns: columns of the product.
+        left: (n1, d), on the processor.
+        right: (d, n2), in the dtype of left.
+        whole: the number of rows and of columns of a whole tile, from n1 and n2 on.
+        out: (n1, n2), written; a view of any strides.
     """
-    strips = -(-count // _STRIP) * _STRIP
-    return strips if strips >= TILE or _strips_are_exact(dtype, depth, columns) else TILE
+    shape = (left.shape[0], right.shape[1])
+    rows, columns = _filled_up(shape, whole, left.shape[1], left.dtype)
+    if (rows, columns) == shape:
+        return torch.mm(left, right, out=out)
+    left = torch.nn.functional.pad(left, (0, 0, 0, rows - shape[0]))
+    # The filled matrix keeps the layout of the other, which a transposed one shows.
+    right = torch.nn.functional.pad(right.T, (0, 0, 0, columns - shape[1])).T if columns > shape[1] else right
+    product = torch.mm(left, right)[: shape[0], : shape[1]]
+    return product if out is None else out.copy_(product)
 
 
-@lru_cache(maxsize=256)
-def _strips_are_exact(dtype: torch.dtype, depth: int, columns: int) -> bool:
-    """Return whether the library gives every strip of rows the bits that it gives the rows in a whole tile.
+def _filled_up(shape: tuple[int, int], whole: tuple[int, int], depth: int, dtype: torch.dtype) -> tuple[int, int]:
+    """Return the shape in which a tile is multiplied: whole strips of rows and of columns, or else a whole tile."""
+    rows, columns = (
+        -(-n // _STRIP) * _STRIP if n < all_of_them else n for n, all_of_them in zip(shape, whole, strict=True)
+    )
+    strips = min(rows, whole[0]), min(columns, whole[1])
+    return strips if strips == whole or _is_exact(strips, whole, depth, dtype) else whole
 
-    The order of its sums depends on shapes and not on numbers, so that drawn matrices show it.
+
+@lru_cache(maxsize=1024)
+def _is_exact(strips: tuple[int, int], whole: tuple[int, int], depth: int, dtype: torch.dtype) -> bool:
+    """Return whether the library gives the entries of such strips the bits that it gives them in a whole tile.
+
+    The order of its sums depends on shapes and not on numbers, so that drawn matrices show it. Must be asked by a task, as
+    the product itself is made by one.
     """
     generator = torch.Generator().manual_seed(0)
-    a = torch.randn(TILE, depth, generator=generator, dtype=dtype)
-    b = torch.randn(columns, depth, generator=generator, dtype=dtype)
+    a = torch.rand(whole[0], depth, generator=generator, dtype=dtype) - 0.5
+    b = torch.rand(whole[1], depth, generator=generator, dtype=dtype) - 0.5
+    rows, columns = strips
     for right in (b.T, b.T.contiguous()):
-        whole = a @ right
-        for rows in range(_STRIP, TILE, _STRIP):
-            if not (torch.equal(a[:rows] @ right, whole[:rows]) and torch.equal(a[-rows:] @ right, whole[-rows:])):
-                return False
+        product = a @ right
+        first, last = a[:rows] @ right[:, :columns], a[-rows:] @ right[:, -columns:]
+        if not (torch.equal(first, product[:rows, :columns]) and torch.equal(last, product[-rows:, -columns:])):
+            return False
     return True
 
 
 def _multiply(x: Batch, z: Batch, product: Tensor, *, upper: bool) -> None:
     """Fill the product <x, z> in its dtype; with `upper`, only the tiles on and above the diagonal."""
+    # Few tiles are cut in two, so that threads have about the same work.
+    width = TILE if -(-x.n // TILE) * -(-z.n // TILE) >= _MANY else TILE // 2
 
     def task(top: int, column: int) -> None:
-        target = product[top : top + TILE, column : column + TILE]
-        # A tile that the matrix's edge cuts off is multiplied whole, in a tile of its own: its shape fixes the rounding.
-        is_whole = target.shape == (TILE, TILE)
-        left, right = x.tile(top).to(product.dtype), z.tile(column).to(product.dtype)
-        rows = rows_of_tile(len(target), product.dtype, left.shape[1], TILE)
-        tile = target if is_whole else product.new_empty(rows, TILE)
-        torch.mm(left[:rows], right.T, out=tile)
-        if not is_whole:
-            target.copy_(tile[: target.shape[0], : target.shape[1]])
+        rows, columns = slice(top, top + TILE), slice(column, column + width)
+        left, right = x.rows[rows].to(product.dtype), z.rows[columns].to(product.dtype)
+        multiplied(left, right.T, (TILE, TILE), out=product[rows, columns])
 
-    tops, columns = range(0, x.n, TILE), range(0, z.n, TILE)
+    tops, columns = range(0, x.n, TILE), range(0, z.n, width)
     in_threads([(1, partial(task, i, j)) for i in tops for j in columns if j >= i or not upper])

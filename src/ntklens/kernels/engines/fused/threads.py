@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ntklens.progress import Progress
 
@@ -20,7 +21,7 @@ Task = tuple[int, Callable[[], None]]
 _SILENT = Progress()
 
 _of_thread = threading.local()
-"""What belongs to one thread: its work spaces, and how many threads its call may start."""
+"""What belongs to one thread: its work spaces, and of a call how many threads it may start, and these threads."""
 _lock = threading.Lock()
 _torch_threads: list[int] = []
 """Torch's number of threads before each call that is under way."""
@@ -43,6 +44,15 @@ def work_space(name: str, n: int, dtype: Any) -> NDArray[Any]:
     return spaces[key][:n]
 
 
+def large(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """Return a matrix on huge pages, where the system has them; its contents are arbitrary.
+
+    NumPy asks for such pages and torch does not. The system takes 20 ms to hand out 64 MB in small pages, and 5 ms in huge
+    ones.
+    """
+    return torch.from_numpy(np.empty((rows, columns), torch.empty(0, dtype=dtype).numpy().dtype))
+
+
 @contextmanager
 def own_threads() -> Iterator[None]:
     """Give `in_threads` as many threads as torch has, and torch's own operations one.
@@ -58,12 +68,15 @@ def own_threads() -> Iterator[None]:
         before = _torch_threads[-1] if _torch_threads else torch.get_num_threads()
         _torch_threads.append(before)
     _of_thread.count = before
-    torch.set_num_threads(1)  # new threads take this number over
+    torch.set_num_threads(1)
+    # New threads take this number over when they ask for it: a product does not ask, and would start threads of its own.
+    pool = ThreadPoolExecutor(before, initializer=torch.get_num_threads)
     try:
-        yield
+        with pool as _of_thread.pool:
+            yield
     finally:
         torch.set_num_threads(before)
-        del _of_thread.count
+        del _of_thread.count, _of_thread.pool
         with _lock:
             _torch_threads.pop()
 
@@ -80,17 +93,25 @@ def in_threads(tasks: Sequence[Task], progress: Progress = _SILENT) -> None:
     done = 0
     grad_enabled = torch.is_grad_enabled()
 
-    def perform(task: Task) -> None:
+    def perform(work: Callable[[], None]) -> None:
         with torch.set_grad_enabled(grad_enabled):  # torch starts every thread with gradients on
-            task[1]()
+            work()
 
-    with ThreadPoolExecutor(min(threads(), len(tasks)) or 1) as pool:
-        results = pool.map(perform, tasks) if threads() > 1 else map(perform, tasks)
-        try:
-            for (size, _), _result in zip(tasks, results, strict=True):
-                done += size
-                progress(done / total)
-        except BaseException:
-            # An interrupt waits for the tasks that are under way, not for those that are queued.
-            pool.shutdown(cancel_futures=True)
-            raise
+    if threads() == 1:
+        for size, work in tasks:
+            work()
+            done += size
+            progress(done / total)
+        return
+    futures = [_of_thread.pool.submit(perform, work) for _, work in tasks]
+    try:
+        for (size, _), future in zip(tasks, futures, strict=True):
+            future.result()
+            done += size
+            progress(done / total)
+    except BaseException:
+        # An interrupt waits for the tasks that are under way, not for those that are queued.
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        raise
