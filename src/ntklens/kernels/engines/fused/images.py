@@ -35,7 +35,7 @@ from ntklens.kernels.engines.fused.packed import (
     run_parts,
 )
 from ntklens.kernels.engines.fused.program import Program
-from ntklens.kernels.engines.fused.threads import Task, in_threads, threads
+from ntklens.kernels.engines.fused.threads import Task, in_threads, large, threads
 from ntklens.kernels.rules.graph import Graph
 from ntklens.progress import Progress
 
@@ -211,7 +211,7 @@ class ImagePairs:
 
     def _marginals(self, program: Program, x: Tensor) -> Tensor:
         """Return standard deviations where activations read, inverse ones where normalisations do: (n, m), float64."""
-        marginals = torch.empty(len(x), program.marginal_size, dtype=torch.float64)
+        marginals = large(len(x), program.marginal_size, torch.float64)
         if not program.marginals:
             return marginals
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
-from ntklens.kernels.engines.fused import codes, numbers, vm
+from ntklens.kernels.engines.fused import codes, loops, numbers, vm
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.program import Program
-from ntklens.kernels.engines.fused.threads import aligned, work_space
+from ntklens.kernels.engines.fused.threads import Task, aligned, in_threads, work_space
 from ntklens.kernels.rules import safe
 from ntklens.kernels.rules.operations import Normalise
 
@@ -28,6 +29,9 @@ NO_PANEL: Array = np.zeros((1, 1, 1))
 """In the place of a panel of covariances, for programs with positions, which compute their own."""
 NO_TABLE: Array = np.zeros((1, 0, LANES))
 """In the place of tables of coefficients, for programs that read none."""
+
+_BLOCKS_PER_TASK = 4
+"""Blocks of inputs that a task lays out."""
 
 
 class Beyond:
@@ -84,12 +88,13 @@ def in_lanes(x: NDArray[Any], lanes: int) -> NDArray[Any]:
     """
     n, c, p = x.shape
     blocks = -(-n // lanes)
-    out = aligned(blocks * c * p * lanes, x.dtype).reshape(blocks, c, p, lanes)
-    whole = n // lanes
-    out[:whole] = x[: whole * lanes].reshape(whole, lanes, c, p).transpose(0, 2, 3, 1)
-    if whole < blocks:
-        out[whole] = 0
-        out[whole, ..., : n - whole * lanes] = x[whole * lanes :].transpose(1, 2, 0)
+    out = aligned(blocks * c * p * lanes, x.dtype).reshape(blocks, c * p, lanes)
+    rows = x.reshape(n, c * p)
+    tasks: list[Task] = []
+    for start in range(0, blocks, _BLOCKS_PER_TASK):
+        some = slice(start, min(start + _BLOCKS_PER_TASK, blocks))
+        tasks.append((1, partial(loops.interleave, out[some], rows[start * lanes : some.stop * lanes])))
+    in_threads(tasks)
     return out.reshape(blocks, c, p * lanes)
 
 

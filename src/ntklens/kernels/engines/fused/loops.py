@@ -9,6 +9,9 @@ from numba import njit
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.vectors import FAST, INLINE, convert, full, load, share_of, store
 
+_COLUMNS = 16
+"""Columns that `interleave` takes at a time: a cache line of float32, two of float64."""
+
 
 @njit(**FAST)
 @no_type_check
@@ -27,6 +30,21 @@ def write(dst, src, count):
         store(dst, i, convert(load(src, i), load(dst, i)))
     for i in range(whole, count):
         dst[i] = src[i]
+
+
+@njit(**FAST)
+@no_type_check
+def interleave(out, rows):
+    """Write rows (n, p) as blocks (blocks, p, lanes), the numbers of `lanes` rows side by side; zeros fill the last."""
+    blocks, p, lanes = out.shape
+    for block in range(blocks):
+        # A few columns at a time, so that a row's cache line is read once.
+        for start in range(0, p, _COLUMNS):
+            stop = min(start + _COLUMNS, p)
+            for lane in range(lanes):
+                i = block * lanes + lane
+                for j in range(start, stop):
+                    out[block, j, lane] = rows[i, j] if i < len(rows) else 0.0
 
 
 @njit(**FAST)
