@@ -40,7 +40,7 @@ def test_an_entry_is_the_same_to_the_last_bit_in_every_batch(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("d", [3, 7, 50, 300])
+@pytest.mark.parametrize("d", [3, 7, 15, 31, 50, 63, 250, 300])
 def test_an_entry_does_not_depend_on_its_place_in_a_tile(d, dtype):
     """Libraries multiply narrow matrices, and columns that are left over, in orders of their own."""
     generator = torch.Generator().manual_seed(d)

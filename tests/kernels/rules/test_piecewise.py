@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+from ntklens.kernels import analytic_kernel
 from ntklens.kernels.rules.duals import LeakyReLU
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
@@ -35,3 +37,21 @@ def test_a_vanishing_input_has_the_value_at_zero():
     hard_sigmoid = PiecewiseLinear((-3.0, 3.0), (0.0, 1 / 6, 0.0), origin=0.5)
     torch.testing.assert_close(hard_sigmoid.nngp(zero, zero, zero), zero + 0.25)
     torch.testing.assert_close(hard_sigmoid.derivative(zero, zero, zero), zero + 1 / 36)
+
+
+@pytest.mark.parametrize("layer", [nn.Hardtanh(), nn.Hardsigmoid(), nn.ReLU6(), nn.Hardtanh(-2.0, 0.5)])
+@pytest.mark.parametrize("std", [1.5, 3.0, 10.0, 30.0])
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+def test_inputs_of_one_norm_have_the_gradient_of_their_values(layer, std, kind):
+    """Their distances to a kink differ by a rounding or not at all, and so may or may not their tails."""
+    generator = torch.Generator().manual_seed(4)
+    x, z = (torch.randn(40, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+    x, z = (std * 8**0.5 * v / v.norm(dim=1, keepdim=True) for v in (x, z))
+    net = nn.Sequential(nn.Linear(8, 4), layer, nn.Linear(4, 1))
+    kernel = analytic_kernel(net, w_std=1.0, b_std=0.0, engine="reference")
+    direction = torch.randn(40, 8, generator=generator, dtype=torch.float64)
+    step = 1e-5
+    ahead, behind = (kernel(x + h * direction, z, kind).diagonal() for h in (step, -step))
+    gradient = kernel.gradient(x, z, torch.eye(40, dtype=torch.float64), kind)
+    along, expected = (gradient * direction).sum(1), (ahead - behind) / (2 * step)
+    torch.testing.assert_close(along, expected, rtol=1e-4, atol=1e-5 * float(gradient.norm(dim=1).max()))

@@ -106,11 +106,11 @@ class PiecewiseLinear:
             total = total + hinges.slope * turn * k * (one.tail + two.tail)
         for (p, q), weights in hinges.pairs.items():
             t, other, one, two = hinges.distances[p], hinges.distances[q], sides1[p], sides2[q]
-            # The side of max(a, b) is that of the smaller tail. Where both are equal, so are the derivatives of `parallel`.
-            is_one = one.tail < two.tail
+            tail = _smaller(one, two)
+            # Where both sides are equal, so are the derivatives of `parallel`.
+            is_one = one.far > two.far
             parallel = (scale + t * other) * torch.where(is_one, one.tail, two.tail)
             parallel = parallel - torch.where(is_one, other * one.density, t * two.density)
-            tail = torch.minimum(one.tail, two.tail)
             for opposite, weight in _signs(k, weights):
                 excess = scale * gap * self._wedge(one, two, gap, opposite, tail)[1]
                 total = total + weight * torch.where(opposite, excess, parallel - lack * tail + excess)
@@ -125,7 +125,7 @@ class PiecewiseLinear:
         for turn, one, two in zip(hinges.turns, sides1, sides2, strict=True):
             total = total + hinges.slope * turn * (one.tail + two.tail)
         for (p, q), weights in hinges.pairs.items():
-            tail = torch.minimum(sides1[p].tail, sides2[q].tail)
+            tail = _smaller(sides1[p], sides2[q])
             for opposite, weight in _signs(k, (weights[0], -weights[1])):
                 wedge = self._wedge(sides1[p], sides2[q], gap, opposite, tail)[0]
                 total = total + weight * torch.where(opposite, wedge, tail - wedge)
@@ -183,8 +183,21 @@ class PiecewiseLinear:
         return torch.clamp(factor * first, zero, tail), torch.clamp(factor * second, zero, tail)
 
 
+def _smaller(one: _Side, two: _Side) -> Tensor:
+    """Return the smaller tail, that of the hinge farther out; its derivative at equal distances is the mean of both.
+
+    The derivative of |a - b| in the other terms jumps in the same place, and the two jumps cancel. So the distances choose,
+    and not the tails, of which two can be equal where a and b differ by a rounding.
+    """
+    chosen = torch.where(one.far > two.far, one.tail, two.tail)
+    return torch.where(one.far == two.far, (one.tail + two.tail) / 2, chosen)
+
+
 def tail_of(distance: float, std: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute a = t / s, Q(a) and s n(a) for a hinge; an input that is always 0 is on no hinge."""
+    """Compute a = t / s, Q(a) and s n(a) for a hinge, with a at most FARTHEST.
+
+    An input that is always 0 is on no hinge, also where the hinge is at 0.
+    """
     positive = std > 0
     inverse = 1 / torch.where(positive, std, 1.0)
     far = torch.where(positive, (distance * inverse).clamp(max=FARTHEST), FARTHEST)

@@ -29,6 +29,28 @@ def test_an_entry_has_the_same_bits_at_every_place_of_every_tile(dtype, depth):
             assert torch.equal(wide, whole[first])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("columns", "width"), [(15, 16), (31, 32), (122, 128), (100, 208)])
+def test_columns_that_are_filled_up_keep_the_layout(columns, width, dtype):
+    """Of a right side whose rows are contiguous, as a gradient has; transposed, a row's bits depend on its place."""
+    a, b = drawn(TILE, 385, dtype=dtype), drawn(385, columns, dtype=dtype)
+    order = torch.randperm(TILE, generator=torch.Generator().manual_seed(4))
+    with own_threads():
+        whole = multiplied(a, b, (TILE, width))
+        torch.testing.assert_close(whole, a @ b, rtol=1e-4, atol=1e-3)
+        for rows in (order, order[:1], order[:150]):
+            assert torch.equal(multiplied(a[rows], b, (TILE, width)), whole[rows])
+
+
+def test_narrow_and_wide_tiles_have_the_same_bits(monkeypatch):
+    x, z = drawn(700, 50), drawn(900, 50)
+    with own_threads():
+        narrow, symmetric = InnerProducts(x, z).product, InnerProducts(x, None).product
+        monkeypatch.setattr(inner_products, "_MANY", 1)
+        assert torch.equal(InnerProducts(x, z).product, narrow)
+        assert torch.equal(InnerProducts(x, None).product.triu(), symmetric.triu())
+
+
 def test_where_strips_have_other_bits_every_tile_is_multiplied_whole(monkeypatch):
     a, b = drawn(500, 30), drawn(40, 30)
     with own_threads():

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from ntklens.kernels.engines.fused.threads import in_threads, large, own_threads
 
 def openmp_threads() -> set[int]:
     """How many threads torch's products would use in this thread, which torch itself may not know."""
-    return {each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "openmp"}
+    folder = str(Path(torch.__file__).parent)
+    libraries = [each for each in threadpoolctl.threadpool_info() if each["filepath"].startswith(folder)]
+    return {each["num_threads"] for each in libraries if each["user_api"] == "openmp"}
 
 
 @pytest.fixture
@@ -43,8 +46,8 @@ def test_a_task_has_one_thread_of_torch():
 
 @pytest.mark.parametrize("first_ends_first", [True, False])
 @pytest.mark.usefixtures("two_threads")
-def test_torch_has_its_threads_again_after_overlapping_calls(first_ends_first):
-    entered, leave = threading.Event(), threading.Event()
+def test_overlapping_calls_leave_torch_its_threads_and_each_other_their_one(first_ends_first):
+    entered, leave, counts = threading.Event(), threading.Event(), []
 
     def long_call():
         with own_threads():
@@ -60,8 +63,11 @@ def test_torch_has_its_threads_again_after_overlapping_calls(first_ends_first):
             if first_ends_first:
                 leave.set()
                 result.result()
+            # Its threads start now, when torch may have its own again.
+            in_threads([(1, lambda: counts.append(openmp_threads()))] * 6)
         leave.set()
         result.result()
+    assert counts == [{1}] * 6
     assert torch.get_num_threads() == 2
 
 
@@ -86,3 +92,4 @@ def test_a_large_matrix_has_the_shape_and_the_dtype(dtype):
     assert matrix.shape == (3, 5)
     assert matrix.dtype == dtype
     assert matrix.numpy().dtype == np.dtype(str(dtype).removeprefix("torch."))
+    assert matrix.data_ptr() % 64 == 0

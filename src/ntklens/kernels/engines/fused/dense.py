@@ -35,8 +35,8 @@ from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN
 from ntklens.progress import Progress
 
-_PANEL = 1 << 22
-"""Bytes of a task's panel of covariances, which stays in the cache that the threads share."""
+_PANELS = 1 << 23
+"""Bytes of the panels of covariances of all threads together, so that they stay in the cache that the threads share."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class DensePairs:
 
 def _rows_per_task(rows: int, columns: int) -> int:
     """Return how many rows of x a task takes: many, as a task costs a tenth of a millisecond, but all threads have some."""
-    fit, share = _PANEL // (8 * max(columns, 1)), rows // (4 * threads())
+    fit, share = _PANELS // (8 * max(columns, 1) * threads()), rows // (4 * threads())
     return max(8, min(fit, share, TILE // 4))
 
 
@@ -280,8 +280,8 @@ def _grid(panel: Array) -> NDArray[np.int64]:
 def _add_products(total: Tensor, k_bar: Tensor, x: Batch, z: Batch, square_bar: Tensor) -> None:
     """Replace total by (total + k_bar z + 2 square_bar x) / d, in tiles whose rounding does not depend on other rows."""
     d = x.rows.shape[1]
-    # The columns in pieces of about the same width, so that threads have the same work; it depends on d alone. Where d is
-    # not a multiple of the lanes, zeros fill them: a library multiplies narrow matrices in ways of their own.
+    # The columns in an even number of pieces of about the same width, so that two threads have the same work; it depends on
+    # d alone. They are whole lanes, which zeros fill: a library multiplies narrower matrices in ways of their own.
     pieces = -(-d // TILE)
     pieces += pieces % 2
     width = -(-d // pieces)

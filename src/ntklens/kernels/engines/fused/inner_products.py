@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from functools import lru_cache, partial
 
 import numpy as np
@@ -22,7 +23,8 @@ Where columns are left over, as of 256, MKL adds up those in float64 in another 
 _STRIP = 64
 """Rows, and columns, that a tile is filled up to a multiple of, where the library multiplies strips as it does tiles."""
 _MANY = 32
-"""Tiles from which on threads have about the same work."""
+"""Tiles from which on a few threads have about the same work."""
+_one_comparison = threading.Lock()
 _ROWS_OF_SQUARES = 1024
 """Inputs whose squares a task computes."""
 BLOCK = FLAT_WIDTH * codes.LANES
@@ -125,8 +127,15 @@ def multiplied(left: Tensor, right: Tensor, whole: tuple[int, int], out: Tensor 
     if (rows, columns) == shape:
         return torch.mm(left, right, out=out)
     left = torch.nn.functional.pad(left, (0, 0, 0, rows - shape[0]))
-    # The filled matrix keeps the layout of the other, which a transposed one shows.
-    right = torch.nn.functional.pad(right.T, (0, 0, 0, columns - shape[1])).T if columns > shape[1] else right
+    if columns > shape[1]:
+        # In the other layout, rows along memory or columns, a product may have another order of summation.
+        missing = columns - shape[1]
+        is_in_rows = right.stride(1) == 1
+        right = (
+            torch.nn.functional.pad(right, (0, missing))
+            if is_in_rows
+            else torch.nn.functional.pad(right.T, (0, 0, 0, missing)).T
+        )
     product = torch.mm(left, right)[: shape[0], : shape[1]]
     return product if out is None else out.copy_(product)
 
@@ -140,16 +149,24 @@ def _filled_up(shape: tuple[int, int], whole: tuple[int, int], depth: int, dtype
     return strips if strips == whole or _is_exact(strips, whole, depth, dtype) else whole
 
 
-@lru_cache(maxsize=1024)
 def _is_exact(strips: tuple[int, int], whole: tuple[int, int], depth: int, dtype: torch.dtype) -> bool:
     """Return whether the library gives the entries of such strips the bits that it gives them in a whole tile.
 
-    The order of its sums depends on shapes and not on numbers, so that drawn matrices show it. Must be asked by a task, as
-    the product itself is made by one.
+    Must be asked by a task, as the product itself is made by one.
+    """
+    with _one_comparison:  # of threads that ask at the same time, one compares
+        return _compared(strips, whole, depth, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _compared(strips: tuple[int, int], whole: tuple[int, int], depth: int, dtype: torch.dtype) -> bool:
+    """Return whether strips at both ends of a whole tile have its bits.
+
+    The order of the sums depends on shapes and not on numbers, so that drawn matrices show it. That an entry of a whole
+    tile has the same bits at every place is taken for granted; the tests hold the library of this machine to it.
     """
     generator = torch.Generator().manual_seed(0)
-    a = torch.rand(whole[0], depth, generator=generator, dtype=dtype) - 0.5
-    b = torch.rand(whole[1], depth, generator=generator, dtype=dtype) - 0.5
+    a, b = (torch.empty(n, depth, dtype=dtype).uniform_(-0.5, 0.5, generator=generator) for n in whole)
     rows, columns = strips
     for right in (b.T, b.T.contiguous()):
         product = a @ right

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def large(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
     NumPy asks for such pages and torch does not. The system takes 20 ms to hand out 64 MB in small pages, and 5 ms in huge
     ones.
     """
-    return torch.from_numpy(np.empty((rows, columns), torch.empty(0, dtype=dtype).numpy().dtype))
+    return torch.from_numpy(aligned(rows * columns, torch.empty(0, dtype=dtype).numpy().dtype).reshape(rows, columns))
 
 
 @contextmanager
@@ -58,25 +59,25 @@ def own_threads() -> Iterator[None]:
     """Give `in_threads` as many threads as torch has, and torch's own operations one.
 
     OpenMP's threads wait for one another by spinning, so two processes side by side would spend their time on that.
-    Torch's number belongs to the whole process: of overlapping calls, each restores what the first has found. Within such
-    a call of the same thread there is nothing left to do.
+    Torch's number belongs to the whole process: of overlapping calls, each restores what the first has found, even while
+    others are at work, whose threads keep their one. Within such a call of the same thread there is nothing left to do.
     """
-    if hasattr(_of_thread, "count"):
+    if hasattr(_of_thread, "pool"):
         yield
         return
     with _lock:
         before = _torch_threads[-1] if _torch_threads else torch.get_num_threads()
         _torch_threads.append(before)
-    _of_thread.count = before
-    torch.set_num_threads(1)
-    # New threads take this number over when they ask for it: a product does not ask, and would start threads of its own.
-    pool = ThreadPoolExecutor(before, initializer=torch.get_num_threads)
     try:
-        with pool as _of_thread.pool:
+        torch.set_num_threads(1)
+        # A new thread has no number of its own until it asks or is told: its first product would start OpenMP's threads.
+        with ThreadPoolExecutor(before, initializer=partial(torch.set_num_threads, 1)) as pool:
+            _of_thread.count, _of_thread.pool = before, pool
             yield
     finally:
+        _of_thread.__dict__.pop("pool", None)
+        _of_thread.__dict__.pop("count", None)
         torch.set_num_threads(before)
-        del _of_thread.count, _of_thread.pool
         with _lock:
             _torch_threads.pop()
 
@@ -103,8 +104,9 @@ def in_threads(tasks: Sequence[Task], progress: Progress = _SILENT) -> None:
             done += size
             progress(done / total)
         return
-    futures = [_of_thread.pool.submit(perform, work) for _, work in tasks]
+    futures: list[Future[None]] = []
     try:
+        futures.extend(_of_thread.pool.submit(perform, work) for _, work in tasks)
         for (size, _), future in zip(tasks, futures, strict=True):
             future.result()
             done += size
