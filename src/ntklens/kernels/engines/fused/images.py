@@ -40,7 +40,9 @@ from ntklens.kernels.rules.graph import Graph
 from ntklens.progress import Progress
 
 _ITEMS_PER_TASK = 64
-"""Most rows (or blocks of columns) of a task, so that threads end together."""
+"""Most rows of a task, so that threads end together."""
+_TASKS_PER_THREAD = 4
+"""Where rows are few, a task takes so few that each thread has about so many tasks."""
 _BLOCKS_PER_SUM, _BLOCKS_PER_SUM_WITH_TABLES = 64, 8
 """Blocks of columns over which a gradient's sums run at a time; fewer where tables make the inputs large.
 
@@ -51,9 +53,9 @@ _GRADIENT_ROWS_PER_TASK = 8
 _FULL = 0.9
 """Share of the lanes that must have a pair; else pairs are packed, where the program allows for it."""
 _MARGINAL_INPUTS = 128
-"""Inputs whose variances are computed at a time."""
+"""Most inputs whose variances are computed at a time."""
 _TAPED_INPUTS = 64
-"""Inputs whose variances are differentiated at a time."""
+"""Most inputs whose variances are differentiated at a time."""
 
 
 class ImagePairs:
@@ -219,7 +221,8 @@ class ImagePairs:
             variances = recursion.variances(self.graph, inputs.to(torch.float64))
             torch.cat(marginals_of(program, variances), 1, out=target)
 
-        blocks = zip(torch.split(marginals, _MARGINAL_INPUTS), torch.split(x, _MARGINAL_INPUTS), strict=True)
+        size = _inputs_per_task(len(x), _MARGINAL_INPUTS)
+        blocks = zip(torch.split(marginals, size), torch.split(x, size), strict=True)
         in_threads([(len(inputs), partial(task, target, inputs)) for target, inputs in blocks])
         return marginals
 
@@ -235,9 +238,16 @@ class ImagePairs:
                 marginals = torch.cat(marginals_of(program, recursion.variances(self.graph, leaf)), 1)
             target[:] = torch.autograd.grad(marginals, leaf, bar)[0]
 
-        blocks = zip(*(torch.split(t, _TAPED_INPUTS) for t in (gradient, x, marginals_bar)), strict=True)
+        size = _inputs_per_task(len(x), _TAPED_INPUTS)
+        blocks = zip(*(torch.split(t, size) for t in (gradient, x, marginals_bar)), strict=True)
         in_threads([(len(inputs), partial(task, target, inputs, bar)) for target, inputs, bar in blocks])
         return gradient
+
+
+def _inputs_per_task(n: int, most: int) -> int:
+    """Return how many of n inputs a task takes, so that each thread has some: whole vectors of them, for torch's loops."""
+    share = -(-n // threads())
+    return min(most, share + -share % codes.LANES)
 
 
 def _blocks_per_sum(program: Program) -> int:
@@ -274,9 +284,10 @@ def _fill_part(
         run_parts(program, grid, side1, side2, targets, dtype, progress)
         return
     tasks: list[Task] = []
+    step = max(1, min(_ITEMS_PER_TASK, items // (_TASKS_PER_THREAD * threads())))
     for block, last in enumerate(rows_of):  # a block of columns stays in the cache while rows pass by
-        for start in range(0, last, _ITEMS_PER_TASK):
-            some = np.array([(row, block) for row in range(start, min(start + _ITEMS_PER_TASK, last))], np.int64)
+        for start in range(0, last, step):
+            some = np.array([(row, block) for row in range(start, min(start + step, last))], np.int64)
             tasks.append((len(some), partial(run, program, some, NO_PANEL, side1, side2, dtype, targets)))
     in_threads(tasks, progress)
 
