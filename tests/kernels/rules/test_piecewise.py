@@ -1,5 +1,8 @@
 """Piecewise linear activations against the closed form of one kink and against simple limits."""
 
+import warnings
+
+import mpmath
 import pytest
 import torch
 from torch import nn
@@ -55,3 +58,44 @@ def test_inputs_of_one_norm_have_the_gradient_of_their_values(layer, std, kind):
     gradient = kernel.gradient(x, z, torch.eye(40, dtype=torch.float64), kind)
     along, expected = (gradient * direction).sum(1), (ahead - behind) / (2 * step)
     torch.testing.assert_close(along, expected, rtol=1e-4, atol=1e-5 * float(gradient.norm(dim=1).max()))
+
+
+HATS = {
+    "Hardtanh": PiecewiseLinear((-1.0, 1.0), (0.0, 1.0, 0.0)),
+    "hat": PiecewiseLinear((-1.0, 0.0, 1.0), (0.0, 1.0, -1.0, 0.0), origin=1.0),
+    "narrow hat": PiecewiseLinear((-0.01, 0.0, 0.01), (0.0, 1.0, -1.0, 0.0), origin=0.01),
+}
+
+
+@pytest.mark.parametrize("name", HATS)
+@pytest.mark.parametrize("std", [1.0, 30.0, 1e3, 1e5])
+def test_the_error_that_is_expected_is_about_the_error(name, std):
+    """By the integral in 30 digits, between the kinks, of a function that is 0 beyond them but for Hardtanh."""
+    dual, q = HATS[name], torch.tensor(std**2, dtype=torch.float64)
+    end = dual.kinks[-1]
+    with mpmath.workdps(30):
+        kink = mpmath.mpf(end) / std
+        inside = (lambda z: (std * z) ** 2) if name == "Hardtanh" else (lambda z: (end - abs(std * z)) ** 2)
+        truth = mpmath.quad(lambda z: inside(z) * mpmath.npdf(z), [-kink, 0, kink])
+        truth += mpmath.erfc(kink / mpmath.sqrt(2)) if name == "Hardtanh" else 0
+        error = abs(float((mpmath.mpf(float(dual.nngp(q, q, q))) - truth) / truth))
+    assert error < 5 * dual.error(std**2) + 1e-15
+    assert dual.error(std**2) < 1e-8 or error > 1e-12
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+@pytest.mark.parametrize(("layer", "right", "wrong"), [(nn.Hardtanh(), 1e4, 1e5), (nn.Hardswish(), 1e4, 1e6)])
+@pytest.mark.parametrize("shape", [(4,), (1, 2, 2)])
+def test_variances_at_which_digits_are_lost_are_told(layer, right, wrong, shape, engine):
+    first = nn.Linear(4, 8) if len(shape) == 1 else nn.Conv2d(1, 8, 1)
+    net = nn.Sequential(first, layer, nn.Flatten(), nn.LazyLinear(1))
+    net(torch.zeros(1, *shape))
+    kernel = analytic_kernel(net, w_std=1.0, b_std=0.0, engine=engine)
+    x = torch.ones(2, *shape, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel(right * x)
+    with pytest.warns(UserWarning, match=r"with a smaller variance; got 1e\+1\d, at which terms cancel"):
+        kernel(wrong * x)
+    with pytest.warns(UserWarning, match="Use a smaller w_std"):
+        kernel.gradient(wrong * x, x, torch.ones(2, 2, dtype=torch.float64))

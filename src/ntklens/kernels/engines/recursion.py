@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ntklens.kernels.rules.graph import Graph
-from ntklens.kernels.rules.operations import ORIGIN, Covariance, Offset, Region, ends
+from ntklens.kernels.rules.operations import ORIGIN, Covariance, Offset, Operation, Region, ends
 
 _TILE = 64
 """Rows and columns of a tile of a matrix product on a processor."""
@@ -48,7 +48,11 @@ def variances_of_squares(graph: Graph, square: Tensor) -> dict[int, Tensor]:
 
 
 def _variances(graph: Graph, input_covariance: InputCovariance) -> dict[int, Tensor]:
-    read_nodes = {i for node in graph.nodes if node.operation.needs_marginals for i in node.inputs}
+    readers: dict[int, list[Operation]] = {}
+    for node in graph.nodes:
+        if node.operation.needs_marginals:
+            for i in node.inputs:
+                readers.setdefault(i, []).append(node.operation)
     results: dict[int, Tensor] = {}
 
     def at_ends(node: int, covariance: Covariance, offset: Offset) -> tuple[Tensor, Tensor]:
@@ -60,8 +64,9 @@ def _variances(graph: Graph, input_covariance: InputCovariance) -> dict[int, Ten
         return _crop(q, first), _crop(q, second)
 
     def keep(node: int, covariance: Covariance) -> None:
-        if node in read_nodes:
+        for operation in readers.get(node, ()):
             results[node] = covariance.nngp[ORIGIN]
+            operation.check(results[node])
 
     _recurse(graph, input_covariance, graph.needs(output=False), at_ends, ntk=False, keep=keep)
     return results

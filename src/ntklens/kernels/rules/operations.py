@@ -13,6 +13,7 @@ Sources: Jacot et al. 2018 (dense), Arora et al. 2019 (convolution), Novak et al
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -32,6 +33,8 @@ Maps = dict[Offset, Tensor]
 ORIGIN: Offset = (0, 0)
 _EPS = 1e-5
 """What the LayerNorm of torch adds to the variance, unless it is told otherwise."""
+_MOST_ERROR = 2e-8
+"""Relative error of an expectation from which on a warning tells of it."""
 
 
 @dataclass
@@ -104,6 +107,9 @@ class Operation:
             marginals: variances of the first input, for operations with `needs_marginals`.
         """
         raise NotImplementedError
+
+    def check(self, q: Tensor) -> None:
+        """Warn where variances q of the first input are so large that the rule loses digits; most rules lose none."""
 
     def __str__(self) -> str:
         # The standard deviations of a layer are mostly the same in the whole network, so the table tells them once.
@@ -201,6 +207,20 @@ class Activation(Operation):
             if state.ntk is not None and ntk is not None:
                 ntk[offset] = state.ntk[offset] * self.dual.derivative(k, q1, q2)
         return Covariance(nngp, ntk)
+
+    def check(self, q: Tensor) -> None:
+        """Warn where the activation knows that it loses digits; those with a series of their own warn elsewhere."""
+        error = getattr(self.dual, "error", None)
+        if error is None or not q.numel():
+            return
+        largest = float(q.detach().max())
+        if error(largest) > _MOST_ERROR:
+            warnings.warn(
+                f"expected inputs of {self.dual} with a smaller variance; got {largest:.3g}, at which terms cancel and its "
+                f"kernel may be wrong by more than {_MOST_ERROR:.0e} of its values. Use a smaller w_std, or pixels from 0 "
+                "to 1.",
+                stacklevel=2,
+            )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ FARTHEST = 50.0
 LARGEST_B = 64.0
 """The largest argument of Laguerre's polynomials: beyond it, exp(-B) is negligible."""
 
+_ROUNDING = 2.0**-53
+
 
 class Hinges(NamedTuple):
     """An activation as a line and hinges, which are put together by their distance |t| from zero.
@@ -130,6 +132,13 @@ class PiecewiseLinear:
                 wedge = self._wedge(sides1[p], sides2[q], gap, opposite, tail)[0]
                 total = total + weight * torch.where(opposite, wedge, tail - wedge)
         return total
+
+    def error(self, q: float) -> float:
+        """Return about how far values are off at a variance q, relative to them: terms of slope² q are added up to them."""
+        variance = torch.tensor(q, dtype=torch.float64)
+        value = float(self.nngp(variance, variance, variance))
+        terms = q * max(abs(slope) for slope in self.slopes) ** 2
+        return 0.0 if terms == 0 else math.inf if value <= 0 else _ROUNDING * terms / value
 
     @functools.cached_property
     def hinges(self) -> Hinges:
