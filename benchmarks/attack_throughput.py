@@ -3,7 +3,8 @@
 Run it with `python -m benchmarks.attack_throughput` (minutes; it starts the peer, see `benchmarks.common`).
 
 Ours is `fgsm` on the machine from start to end, outputs and gradient, on float32 images, with the machine's arithmetic in
-float64, its default, and in float32. The peer's is the gradient of the kernel sum alone, by its own autograd in float32.
+float64, its default, and in float32; in float32 both on images of 8 bits, as files hold them, and on others, as they are
+after a first step. The peer's is the gradient of the kernel sum alone, by its own autograd in float32.
 For convolutions the peer gets fewer training images and its rate is scaled in proportion, because 10,000 of them take it
 seconds per image. No figures of this benchmark are kept; it was added with commit 2978875 (2026-11-23).
 """
@@ -23,7 +24,7 @@ WORKS = (
 """`n1` and `n2` are the peer's numbers of images and of training images, `images` is our number of attacked ones."""
 
 
-def images_per_second(work: dict, arithmetic: torch.dtype) -> float:
+def images_per_second(work: dict, arithmetic: torch.dtype, *, eight_bit: bool = False) -> float:
     """Return how many images per second our machine attacks.
 
     The coefficients are drawn and not fitted, because the time of an attack does not depend on their values.
@@ -31,9 +32,9 @@ def images_per_second(work: dict, arithmetic: torch.dtype) -> float:
     shape = (work["d"],) if "d" in work else (3, 32, 32)
     kernel = nl.analytic_kernel(network(work["network"], work.get("d")))
     machine = nl.KernelMachine(kernel, arithmetic=arithmetic)
-    machine.train_inputs = images(N, *shape)
+    machine.train_inputs = images(N, *shape, eight_bit=eight_bit)
     machine.coefficients = torch.randn(N, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x = images(work["images"], *shape)
+    x = images(work["images"], *shape, eight_bit=eight_bit)
     y = torch.zeros(len(x), dtype=torch.long)
     return len(x) / medians(lambda: nl.fgsm(machine, x, y, 0.03), runs=3)[0]
 
@@ -45,12 +46,13 @@ def main() -> None:
     for work in WORKS:
         double = images_per_second(work, torch.float64)
         single = images_per_second(work, torch.float32)
+        of_files = images_per_second(work, torch.float32, eight_bit=True)
         peer.stdin.write(json.dumps(work) + "\n")
         peer.stdin.flush()
         answer = json.loads(peer.stdout.readline())
         theirs = answer["pairs"] / answer["seconds"] / N
-        ours = f"float64 {double:8.2f}, float32 {single:8.2f}"
-        ratios = f"{double / theirs:7.1f}{single / theirs:7.1f}"
+        ours = f"float64 {double:8.2f}, float32 {single:8.2f}, of 8 bits {of_files:8.2f}"
+        ratios = "".join(f"{speed / theirs:8.2f}" for speed in (double, single, of_files))
         print(f"{work['name']:28}{ours}   peer's gradient {theirs:9.3f}   over it {ratios}", flush=True)
     peer.stdin.close()
 

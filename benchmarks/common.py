@@ -19,9 +19,13 @@ ROOT = Path(__file__).parents[1]
 PEER_FOLDER = ROOT / "runs" / "peer"
 
 
-def images(n: int, *shape: int) -> torch.Tensor:
-    """Draw n images with pixels in [0, 1]; the same ones for the same n."""
-    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(n))
+def images(n: int, *shape: int, eight_bit: bool = False) -> torch.Tensor:
+    """Draw n images with pixels in [0, 1]; the same ones for the same n.
+
+    With `eight_bit` the pixels are whole numbers over 255, as those of files are.
+    """
+    drawn = torch.rand(n, *shape, generator=torch.Generator().manual_seed(n))
+    return (drawn * 255).round() / 255 if eight_bit else drawn
 
 
 class Erf(nn.Module):

@@ -41,7 +41,7 @@ MOST_SECONDS = 2.0
 def call(kernel: Any, work: dict[str, Any], n1: int, n2: int | None) -> Callable[[], torch.Tensor]:
     """Return the work on so many images."""
     shape = (work["d"],) if work["d"] else (3, 32, 32)
-    x, z = images(n1, *shape), None if n2 is None else images(n2, *shape)
+    x, z = (None if n is None else images(n, *shape, eight_bit=work["eight_bit"]) for n in (n1, n2))
     if not work["gradient"]:
         return lambda: kernel(x, z)
     weights = torch.rand(n1, n2, generator=torch.Generator().manual_seed(0))

@@ -22,6 +22,7 @@ class Work:
         gradient: whether it is the gradient in x of a weighted sum of the kernel.
         b_std: of all layers.
         large: numbers of images of a larger call of ours, beside which the time per pair is told.
+        eight_bit: whether our images have pixels as in files, whole numbers over 255; the peer takes any as fast.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Work:
     gradient: bool = False
     b_std: float = 0.1
     large: tuple[int, int] | None = None
+    eight_bit: bool = False
 
 
 def _rows() -> Iterator[Work]:
@@ -44,6 +46,8 @@ def _rows() -> Iterator[Work]:
     yield Work("fc10-relu-no-bias", "the same without biases", "fc10", "relu", 4000, None, d=784, b_std=0.0)
     title = "FC-3 ReLU gradient, 256 x 4000, d = 3072"
     yield Work("fc3-relu-gradient", title, "fc3", "relu", 256, 4000, d=3072, gradient=True)
+    name, title = "fc3-relu-gradient-8-bit", f"{title}, 8 bit"
+    yield Work(name, title, "fc3", "relu", 256, 4000, d=3072, gradient=True, eight_bit=True)
     yield Work("conv5-relu", "5 conv ReLU, flatten", "conv5", "relu", 24, 24, (256, 1024))
     title = "5 conv ReLU, flatten, gradient"
     yield Work("conv5-relu-gradient", title, "conv5", "relu", 24, 24, (128, 1024), gradient=True)
@@ -62,6 +66,8 @@ def _rows() -> Iterator[Work]:
         yield Work(f"fc3-{activation}", title, "fc3", activation, 4000, None, d=784)
         title = f"FC-3 {word} gradient, 256 x 4000, d = 784"
         yield Work(f"fc3-{activation}-gradient", title, "fc3", activation, 256, 4000, d=784, gradient=True)
+        name, title = f"fc3-{activation}-gradient-8-bit", f"{title}, 8 bit"
+        yield Work(name, title, "fc3", activation, 256, 4000, d=784, gradient=True, eight_bit=True)
     for activation, word in (("erf", "erf"), ("gelu", "GELU"), ("silu", "SiLU")):
         # The peer has SiLU by a quadrature of 25 x 25 points for each pair of positions, for which it needs the memory.
         n = 4 if activation == "silu" else 24
