@@ -122,3 +122,13 @@ def test_a_number_that_requires_a_gradient_is_refused_since_it_would_be_dropped(
     with pytest.raises(InputError, match=r"expected w_std as a plain number; .* Pass w_std\.detach\(\)"):
         arguments.as_number(torch.tensor(1.4, requires_grad=True), "w_std")
     assert arguments.as_number(torch.tensor(1.5), "w_std") == 1.5
+
+
+def test_values_that_are_not_finite_are_found_among_many(monkeypatch):
+    monkeypatch.setattr(arguments, "_MANY", 100)
+    x = torch.ones(70, 3)
+    x[0], x[1] = 3e38, -3e38
+    arguments.check_finite(x, "x")
+    x[69, 2] = torch.nan
+    with pytest.raises(InputError, match=r"got nan at x\[69, 2\]"):
+        arguments.check_finite(x, "x")

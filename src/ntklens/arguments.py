@@ -12,6 +12,7 @@ import numbers
 import operator
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ntklens.errors import InputError
+
+_MANY = 1 << 22
+"""Values from which on several threads add them up."""
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
@@ -141,12 +145,21 @@ def check_finite(x: Tensor, name: str) -> None:
 
 
 def _sum(x: Tensor) -> float:
-    """Return the sum of all values in one thread, which may overflow.
+    """Return the sum of all values, which may overflow.
 
-    Torch's own sum would wake OpenMP's threads, which go on spinning for milliseconds beside the engine's.
+    Torch's own sum would wake OpenMP's threads, which go on spinning for milliseconds beside the engine's. One thread
+    alone does not read memory as fast as the processor can.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return float(x.sum())
+    threads = torch.get_num_threads()
+    if x.numel() > _MANY and threads > 1 and len(x) >= threads:
+        with ThreadPoolExecutor(threads) as pool:
+            return sum(pool.map(_sum_in_one_thread, x.tensor_split(threads)))
+    return _sum_in_one_thread(x)
+
+
+def _sum_in_one_thread(x: Tensor) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         return float(x.numpy().sum())
 

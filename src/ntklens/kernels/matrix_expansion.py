@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ntklens.kernels.engines.fused.threads import large
 from ntklens.kernels.expansion import ExpansionPullback, Pullback
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _SHARE = 4
 _SHAPE = 32
 """Inputs z of a block for each input x: 8,192 by 256. Wider blocks leave the caches; narrower ones have more borders, which
 cut the kernels' tiles."""
+_ROWS = 16
+"""Rows whose inner products are computed at a time."""
 _TILE = 256
 """A group of more rows than this has a multiple of it, because kernels compute in such tiles."""
 
@@ -69,15 +72,19 @@ class MatrixExpansion:
         """Compute f_c(x_i) with one inner product per input, not one for every column."""
 
         def chosen(matrix: Tensor, rows: slice, span: slice) -> Tensor:
-            a = self.rows_of(columns[rows], span).to(torch.float64)
-            values: Tensor = torch.linalg.vecdot(matrix.to(torch.float64), a)
-            return values
+            # A few rows at a time, which stay in the cache in float64.
+            parts = zip(torch.split(matrix, _ROWS), torch.split(columns[rows], _ROWS), strict=True)
+            pairs = ((m.to(torch.float64), self.rows_of(c, span).to(torch.float64)) for m, c in parts)
+            return torch.cat([torch.linalg.vecdot(m, a) for m, a in pairs])
 
         return self._with_pullback(x.detach(), chosen)
 
     def rows_of(self, columns: Tensor, span: slice) -> Tensor:
         """Return columns of A as rows, for the inputs of a span: (columns, span), in the arithmetic."""
-        return self._transposed[:, span][columns]
+        rows = self._transposed[:, span]
+        if rows.device.type != "cpu":
+            return rows[columns]
+        return torch.index_select(rows, 0, columns, out=large(len(columns), rows.shape[1], rows.dtype))
 
     @cached_property
     def _transposed(self) -> Tensor:

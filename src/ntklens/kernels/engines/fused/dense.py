@@ -35,6 +35,8 @@ from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN
 from ntklens.progress import Progress
 
+_WIDEST = 768
+"""Most columns of a tile of the second product of a gradient, which reads the cotangents of its rows anew for each tile."""
 _PANELS = 1 << 23
 """Bytes of the panels of covariances of all threads together, so that they stay in the cache that the threads share."""
 
@@ -281,18 +283,20 @@ def _add_products(total: Tensor, k_bar: Tensor, x: Batch, z: Batch, square_bar: 
     """Replace total by (total + k_bar z + 2 square_bar x) / d, in tiles whose rounding does not depend on other rows."""
     d = x.rows.shape[1]
     # The columns in an even number of pieces of about the same width, so that two threads have the same work; it depends on
-    # d alone. They are whole lanes, which zeros fill: a library multiplies narrower matrices in ways of their own.
-    pieces = -(-d // TILE)
+    # d alone. They are whole lanes: a library multiplies narrower matrices in ways of their own. So the last piece begins
+    # within the one before, or is filled up with zeros where it is the only one.
+    pieces = -(-d // _WIDEST)
     pieces += pieces % 2
     width = -(-d // pieces)
     width += -width % codes.LANES
 
     def task(top: int, column: int) -> None:
-        rows, columns = slice(top, top + TILE), slice(column, column + width)
-        z_columns = z.rows[:, columns].to(k_bar.dtype)
-        target = total[rows, columns]
-        target += multiplied(k_bar[rows], z_columns, (TILE, width))
-        target += (2 * square_bar[rows, None]) * x.rows[rows, columns]
+        first = max(0, min(column, d - width))
+        rows, columns, new = slice(top, top + TILE), slice(first, first + width), slice(column, column + width)
+        product = multiplied(k_bar[rows], z.rows[:, columns].to(k_bar.dtype), (TILE, width))
+        target = total[rows, new]
+        target += product[:, column - first :]
+        target += (2 * square_bar[rows, None]) * x.rows[rows, new]
         target /= d
 
     tops, columns = range(0, x.n, TILE), range(0, d, width)

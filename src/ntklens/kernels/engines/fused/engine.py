@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from pathlib import Path
@@ -184,7 +185,8 @@ def _prepare() -> None:
     folder = Path(vm.run.stats.cache_path)
     newest = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
     for compiled in folder.glob("*.nb[ic]"):
-        if compiled.stat().st_mtime < newest:
-            compiled.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has deleted it in the meantime
+            if compiled.stat().st_mtime < newest:
+                compiled.unlink()
     if not list(folder.glob("vm.run-*.nbi")):
         _log.warning("compiling the fast kernels for this machine, once: about twenty seconds (kept in %s)", folder)
