@@ -126,6 +126,7 @@ def test_a_number_that_requires_a_gradient_is_refused_since_it_would_be_dropped(
 
 def test_values_that_are_not_finite_are_found_among_many(monkeypatch):
     monkeypatch.setattr(arguments, "_MANY", 100)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     x = torch.ones(70, 3)
     x[0], x[1] = 3e38, -3e38
     arguments.check_finite(x, "x")

@@ -84,12 +84,13 @@ class MatrixExpansion:
         rows = self._transposed[:, span]
         if rows.device.type != "cpu":
             return rows[columns]
+        columns = torch.arange(len(rows))[columns]  # as any index of torch tells them
         return torch.index_select(rows, 0, columns, out=large(len(columns), rows.shape[1], rows.dtype))
 
     @cached_property
     def _transposed(self) -> Tensor:
         """Aᵀ, (k, n), in the arithmetic: a column of A is a row in memory."""
-        return self.coefficients.T.to(self.z.dtype).contiguous()
+        return self.coefficients.detach().T.to(self.z.dtype).contiguous()
 
     def spans(self) -> Iterator[slice]:
         """Yield the spans of z; one empty one where there are none."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.rules.duals import LeakyReLU
+from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.piecewise import PiecewiseLinear
 
 K, Q1, Q2 = (
@@ -79,8 +80,22 @@ def test_the_error_that_is_expected_is_about_the_error(name, std):
         truth = mpmath.quad(lambda z: inside(z) * mpmath.npdf(z), [-kink, 0, kink])
         truth += mpmath.erfc(kink / mpmath.sqrt(2)) if name == "Hardtanh" else 0
         error = abs(float((mpmath.mpf(float(dual.nngp(q, q, q))) - truth) / truth))
-    assert error < 5 * dual.error(std**2) + 1e-15
-    assert dual.error(std**2) < 1e-8 or error > 1e-12
+    assert error < 5 * dual.relative_error(std**2) + 1e-15
+    assert dual.relative_error(std**2) < 1e-8 or error > 1e-12
+
+
+@pytest.mark.parametrize("q", [0.0, 5e-324, 1e-4, 9e-4, 0.0049, 0.3, 10.0])
+def test_nothing_cancels_at_small_variances(q):
+    """Where an activation is flat at zero, its values fall as fast as their terms."""
+    shrink = PiecewiseLinear((-0.5, 0.5), (1.0, 0.0, 1.0))
+    relu6 = PiecewiseLinear((0.0, 6.0), (0.0, 1.0, 0.0))
+    for dual in (shrink, relu6, HATS["hat"], Hardswish()):
+        assert dual.relative_error(q) < 1e-9
+
+
+def test_overflow_is_no_small_error():
+    for dual in (HATS["Hardtanh"], Hardswish()):
+        assert dual.relative_error(1e200) > 1
 
 
 @pytest.mark.parametrize("engine", ["auto", "reference"])
@@ -95,7 +110,7 @@ def test_variances_at_which_digits_are_lost_are_told(layer, right, wrong, shape,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kernel(right * x)
-    with pytest.warns(UserWarning, match=r"with a smaller variance; got 1e\+1\d, at which terms cancel"):
+    with pytest.warns(UserWarning, match=r"with a smaller variance; got about 1e\+1\d, at which terms cancel"):
         kernel(wrong * x)
     with pytest.warns(UserWarning, match="Use a smaller w_std"):
         kernel.gradient(wrong * x, x, torch.ones(2, 2, dtype=torch.float64))

@@ -17,7 +17,11 @@ from ntklens.kernels.rules import safe
 
 @runtime_checkable
 class Dual(Protocol):
-    """The two Gaussian expectations of an activation."""
+    """The two Gaussian expectations of an activation.
+
+    One whose terms cancel at large variances has `relative_error(q)` besides, about how far its values at a variance q are
+    off, relative to them, so that a warning can tell.
+    """
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute E[φ(u) φ(v)]."""

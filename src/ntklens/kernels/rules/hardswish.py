@@ -329,8 +329,10 @@ class Hardswish:
         result: Tensor = _Expectation.apply(k, safe.sqrt(q1), safe.sqrt(q2), True)  # type: ignore[no-untyped-call]
         return result
 
-    def error(self, q: float) -> float:
+    def relative_error(self, q: float) -> float:
         """Return about how far values are off at a variance q, relative to them: terms of q² / 36 are added up to them."""
+        if q < 1:  # nothing cancels
+            return 0.0
         variance = torch.tensor(q, dtype=torch.float64)
         value = float(self.nngp(variance, variance, variance))
-        return 0.0 if q == 0 else 2.0**-53 * q * q / 36 / value
+        return 2.0**-53 * q * (q / (36 * value)) if value > 0 and math.isfinite(value) else math.inf

@@ -210,15 +210,16 @@ class Activation(Operation):
 
     def check(self, q: Tensor) -> None:
         """Warn where the activation knows that it loses digits; those with a series of their own warn elsewhere."""
-        error = getattr(self.dual, "error", None)
-        if error is None or not q.numel():
+        relative_error = getattr(self.dual, "relative_error", None)
+        if relative_error is None or not q.numel():
             return
         largest = float(q.detach().max())
-        if error(largest) > _MOST_ERROR:
+        if not relative_error(largest) <= _MOST_ERROR:
+            # In one digit, so that the many parts of a call have one text, which is shown once.
             warnings.warn(
-                f"expected inputs of {self.dual} with a smaller variance; got {largest:.3g}, at which terms cancel and its "
-                f"kernel may be wrong by more than {_MOST_ERROR:.0e} of its values. Use a smaller w_std, or pixels from 0 "
-                "to 1.",
+                f"expected inputs of {self.dual} with a smaller variance; got about {largest:.0e}, at which terms cancel "
+                f"and its kernel may be wrong by more than {_MOST_ERROR:.0e} of its values. Use a smaller w_std, or pixels "
+                "from 0 to 1.",
                 stacklevel=2,
             )
 

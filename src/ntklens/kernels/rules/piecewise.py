@@ -133,12 +133,18 @@ class PiecewiseLinear:
                 total = total + weight * torch.where(opposite, wedge, tail - wedge)
         return total
 
-    def error(self, q: float) -> float:
-        """Return about how far values are off at a variance q, relative to them: terms of slope² q are added up to them."""
+    def relative_error(self, q: float) -> float:
+        """Return about how far values are off at a variance q, relative to them: the rounding of the largest term."""
         variance = torch.tensor(q, dtype=torch.float64)
-        value = float(self.nngp(variance, variance, variance))
-        terms = q * max(abs(slope) for slope in self.slopes) ** 2
-        return 0.0 if terms == 0 else math.inf if value <= 0 else _ROUNDING * terms / value
+        value, hinges, sides = float(self.nngp(variance, variance, variance)), self.hinges, self._sides(variance.sqrt())
+        terms = [self.origin**2, hinges.slope**2 * q]
+        for (i, j), weights in hinges.pairs.items():
+            tail = min(float(sides[i].tail), float(sides[j].tail))
+            terms.append(max(map(abs, weights)) * (q + hinges.distances[i] * hinges.distances[j]) * tail)
+        rounding = _ROUNDING * max(terms)
+        if rounding == 0:
+            return 0.0
+        return rounding / value if value > 0 and math.isfinite(value) else math.inf
 
     @functools.cached_property
     def hinges(self) -> Hinges:

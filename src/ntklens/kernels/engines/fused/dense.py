@@ -37,6 +37,8 @@ from ntklens.progress import Progress
 
 _WIDEST = 768
 """Most columns of a tile of the second product of a gradient, which reads the cotangents of its rows anew for each tile."""
+_DEEPEST = 8192
+"""Most terms of its sums: tiles of every depth are compared once, in memory that grows with it (see `inner_products`)."""
 _PANELS = 1 << 23
 """Bytes of the panels of covariances of all threads together, so that they stay in the cache that the threads share."""
 
@@ -293,9 +295,11 @@ def _add_products(total: Tensor, k_bar: Tensor, x: Batch, z: Batch, square_bar: 
     def task(top: int, column: int) -> None:
         first = max(0, min(column, d - width))
         rows, columns, new = slice(top, top + TILE), slice(first, first + width), slice(column, column + width)
-        product = multiplied(k_bar[rows], z.rows[:, columns].to(k_bar.dtype), (TILE, width))
         target = total[rows, new]
-        target += product[:, column - first :]
+        for start in range(0, z.n, _DEEPEST):
+            some = slice(start, start + _DEEPEST)
+            product = multiplied(k_bar[rows, some], z.rows[some, columns].to(k_bar.dtype), (TILE, width))
+            target += product[:, column - first :]
         target += (2 * square_bar[rows, None]) * x.rows[rows, new]
         target /= d
 

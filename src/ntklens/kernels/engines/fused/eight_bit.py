@@ -5,11 +5,13 @@ Pixels that were read from 8-bit files are x = step (k - zero) for whole numbers
     <x, z> = step step' (Σ k k' - zero' Σ k - zero Σ k' + d zero zero').
 
 Processors with instructions for 8-bit numbers (AVX-512 VNNI and the like) add up the products in 32 bits without rounding.
-Which images are of this kind is told from each by itself, so that a result is the same in every batch.
+Which images are of this kind is told from each by itself, so that a result is the same in every batch. Images from -1 to 1
+of little contrast are not: the rounding of their pixels, which is that of numbers near 1, is a large share of them.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import no_type_check
 
@@ -30,10 +32,12 @@ MOST_PIXELS = 1 << 16
 """With more pixels, a sum of products of numbers from -128 to 127 could leave 32 bits."""
 _MIDDLE = 128
 """What is taken from k, so that it is a signed number of 8 bits."""
-_ROUNDING = 2.0**-23
+_ROUNDING = 2.0**-22
 """Greatest distance of a pixel from its whole number, relative to its size or to the root mean square of the image.
 
-So the whole numbers of an image differ from it by √2 of this, relative to its norm, which is the rounding of float32.
+These are a few roundings of float32: x / 255 has one, (x / 255 - 0.5) / 0.5 has one of a number near 1, which is less than
+this of an image whose root mean square is a quarter. So the whole numbers of an image differ from it by at most √2 of this,
+relative to its norm.
 """
 _STRETCH = 256
 """Pixels after which an image that is not of whole numbers is left."""
@@ -60,19 +64,29 @@ class WholeNumbers:
     def find(self, rows: NDArray[np.float32], square: NDArray[np.float64], some: slice) -> None:
         """Find the whole numbers of some images of the batch, which are its `rows`, (n, d), with |x|² / d, (n,)."""
         _find(self.numbers[some].numpy(), self.unit[some], self.sums[some], rows[some], square[some], STEPS, ZEROS)
+        self.unit[some][~np.isfinite(square[some])] = -1  # compiled code takes it that there is no NaN
 
     def __bool__(self) -> bool:
         """Return whether any image has them."""
-        return bool((self.unit >= 0).any())
+        return self.has_any(slice(None))
 
     def has_all(self, some: slice) -> bool:
         """Return whether all of these images have them."""
         return bool((self.unit[some] >= 0).all())
 
+    def has_any(self, some: slice) -> bool:
+        """Return whether any of these images has them."""
+        return bool((self.unit[some] >= 0).any())
+
 
 def fits(d: int) -> bool:
     """Return whether products of 8-bit numbers with d terms are fast and exact on this processor."""
-    return LEAST_PIXELS <= d <= MOST_PIXELS and _has_instructions()
+    return LEAST_PIXELS <= d <= MOST_PIXELS and _has_instructions() and not _failures
+
+
+_failures: list[tuple[int, ...]] = []
+"""Shapes of products that were wrong; after one, this process multiplies pixels."""
+_log = logging.getLogger("ntklens")
 
 
 @cache
@@ -89,14 +103,18 @@ def multiply(x: WholeNumbers, z: WholeNumbers, rows: slice, columns: slice, out:
     """Write <x, z> of a tile into `out` (rows, columns) float32 where both images have whole numbers.
 
     The function of torch is not a public one, and in some versions it is wrong for some shapes. So each of its results is
-    checked: the sum of a row is the product with the sum of the columns.
+    checked: a weighted sum of a row of the product is the product with the weighted sum of the columns.
 
     Returns:
-        Whether the products are right; otherwise nothing is written.
+        Whether the products are right; otherwise nothing is written, and a warning of the log tells of it.
     """
     left, right = x.numbers[rows], z.numbers[columns]
     product = torch._int_mm(left, right.T).numpy()
     if not _sums_agree(product, left.numpy(), right.numpy()):
+        _failures.append((*left.shape, len(right)))
+        _log.warning(
+            "torch._int_mm is wrong for shapes %s; products of 8-bit images are made in float32", _failures[-1]
+        )
         return False
     sides = (array[some] for each, some in ((x, rows), (z, columns)) for array in (each.unit, each.sums))
     _scale(out.numpy(), product, *sides, STEPS, ZEROS - _MIDDLE, x.numbers.shape[1])
@@ -153,18 +171,18 @@ def _find_some(numbers, pixels, step, zero, least):
 @njit(**FAST)
 @no_type_check
 def _sums_agree(product, left, right):
-    """Return whether each row of the product has the sum that left (rows, d) and the sum of right (columns, d) tell."""
+    """Return whether each row of left @ right.T, weighted by 1, 2, 3, ..., has the sum that left and right tell."""
     d = left.shape[1]
     total = np.zeros(d, np.int32)
     for j in range(len(right)):
         for c in range(d):
-            total[c] += right[j, c]
+            total[c] += np.int32(j + 1) * np.int32(right[j, c])
     for i in range(len(left)):
         expected = found = 0
         for c in range(d):
-            expected += np.int64(left[i, c]) * total[c]
+            expected += np.int64(left[i, c]) * np.int64(total[c])
         for j in range(len(right)):
-            found += np.int64(product[i, j])
+            found += np.int64(j + 1) * np.int64(product[i, j])
         if expected != found:
             return False
     return True

@@ -51,7 +51,7 @@ class Batch:
         n: number of inputs.
         rows: (n, d), in the dtype of the inputs.
         square: |x|² / d, (n,), float64.
-        whole: the whole numbers of 8-bit images; None where there are none, or were not looked for.
+        whole: whole numbers of 8-bit images until they are multiplied; None where there are none or were not looked for.
     """
 
     def __init__(self, x: Tensor, *, search: bool = False) -> None:
@@ -101,10 +101,13 @@ class InnerProducts:
         fits = into is not None and into.dtype == dtype
         self.product: Tensor = into if into is not None and fits else large(self.x.n, self.z.n, dtype)
         _multiply(self.x, self.z, self.product, upper=x2 is None)
+        self.x.whole = self.z.whole = None  # a pullback keeps the batches, and needs no more than their pixels
 
     def of(self, rows: Tensor) -> InnerProducts:
         """Return the products of some rows of x."""
         chosen = copy.copy(self)
+        if rows.dtype == torch.bool:
+            rows = rows.nonzero()[:, 0]
         chosen.x = Batch(self.x.rows[rows])
         chosen.places = rows if self.places is None else self.places[rows]
         return chosen
@@ -208,12 +211,13 @@ def _multiply(x: Batch, z: Batch, product: Tensor, *, upper: bool) -> None:
             left, right = x.rows[rows].to(product.dtype), z.rows[columns].to(product.dtype)
             multiplied(left, right.T, (TILE, TILE), out=out)
 
-        if x.whole is None or z.whole is None:
+        if x.whole is None or z.whole is None or not (x.whole.has_any(rows) and z.whole.has_any(columns)):
             multiply_pixels()
             return
-        if not (x.whole.has_all(rows) and z.whole.has_all(columns)):
+        is_mixed = not (x.whole.has_all(rows) and z.whole.has_all(columns))
+        if is_mixed:
             multiply_pixels()
-        if not eight_bit.multiply(x.whole, z.whole, rows, columns, out):
+        if not eight_bit.multiply(x.whole, z.whole, rows, columns, out) and not is_mixed:
             multiply_pixels()
 
     tops, columns = range(0, x.n, TILE), range(0, z.n, width)
