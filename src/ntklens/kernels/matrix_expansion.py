@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ntklens.kernels.engines.fused.threads import large
+from ntklens.kernels.allocation import large
 from ntklens.kernels.expansion import ExpansionPullback, Pullback
 
 if TYPE_CHECKING:

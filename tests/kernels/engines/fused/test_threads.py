@@ -9,7 +9,8 @@ import pytest
 import threadpoolctl
 import torch
 
-from ntklens.kernels.engines.fused.threads import in_threads, large, own_threads, threads
+from ntklens.kernels.allocation import large
+from ntklens.kernels.engines.fused.threads import in_threads, own_threads, threads
 
 
 def openmp_threads() -> set[int]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ntklens.kernels.allocation import large
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes, near_pairs, zonal
@@ -29,7 +30,7 @@ from ntklens.kernels.engines.fused.layout import (
     run_adjoint,
 )
 from ntklens.kernels.engines.fused.program import Program
-from ntklens.kernels.engines.fused.threads import Task, in_threads, large, threads, work_space
+from ntklens.kernels.engines.fused.threads import Task, in_threads, threads, work_space
 from ntklens.kernels.rules import safe
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.operations import ORIGIN

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ntklens.kernels.allocation import large
 from ntklens.kernels.engines.base import Kind, outside_inference_mode
 from ntklens.kernels.engines.fused import vm
 from ntklens.kernels.engines.fused.compiler import supported
@@ -17,7 +18,7 @@ from ntklens.kernels.engines.fused.dense import DensePairs
 from ntklens.kernels.engines.fused.images import ImagePairs
 from ntklens.kernels.engines.fused.inner_products import InnerProducts
 from ntklens.kernels.engines.fused.layout import Beyond
-from ntklens.kernels.engines.fused.threads import in_threads, large, own_threads
+from ntklens.kernels.engines.fused.threads import in_threads, own_threads
 from ntklens.kernels.engines.reference import ReferenceEngine
 from ntklens.kernels.rules.graph import Graph
 from ntklens.progress import Progress

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntklens.kernels.allocation import large
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes
@@ -35,7 +36,7 @@ from ntklens.kernels.engines.fused.packed import (
     run_parts,
 )
 from ntklens.kernels.engines.fused.program import Program
-from ntklens.kernels.engines.fused.threads import Task, in_threads, large, threads
+from ntklens.kernels.engines.fused.threads import Task, in_threads, threads
 from ntklens.kernels.rules.graph import Graph
 from ntklens.progress import Progress
 

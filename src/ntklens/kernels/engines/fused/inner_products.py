@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntklens.kernels.allocation import large
 from ntklens.kernels.engines.fused import codes, eight_bit, near_pairs
 from ntklens.kernels.engines.fused.layout import Array
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH
-from ntklens.kernels.engines.fused.threads import in_threads, large, work_space
+from ntklens.kernels.engines.fused.threads import in_threads, work_space
 
 TILE = 384
 """Rows and columns of a tile: a multiple of the 48 that MKL takes at a time, as OpenBLAS takes 16.

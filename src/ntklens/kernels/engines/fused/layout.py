@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ntklens.kernels.allocation import aligned
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
 from ntklens.kernels.engines.fused import codes, loops, numbers, vm
 from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.program import Program
-from ntklens.kernels.engines.fused.threads import Task, aligned, in_threads, work_space
+from ntklens.kernels.engines.fused.threads import Task, in_threads, work_space
 from ntklens.kernels.rules import safe
 from ntklens.kernels.rules.operations import Normalise
 

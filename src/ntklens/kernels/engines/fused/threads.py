@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from ntklens.kernels.allocation import aligned
 from ntklens.progress import Progress
 
 Task = tuple[int, Callable[[], None]]
@@ -28,14 +28,6 @@ _torch_threads: list[int] = []
 """Torch's number of threads before each call that is under way."""
 
 
-def aligned(n: int, dtype: Any) -> NDArray[Any]:
-    """Return an array that starts on a cache line, as vectors of 64 bytes need."""
-    item = np.dtype(dtype).itemsize
-    raw: NDArray[Any] = np.empty(n + 64 // item, dtype)
-    skip = (-raw.ctypes.data % 64) // item
-    return raw[skip : skip + n]
-
-
 def work_space(name: str, n: int, dtype: Any) -> NDArray[Any]:
     """Return an array of this thread's own, which its next task uses again; its contents are arbitrary."""
     spaces: dict[tuple[str, Any], NDArray[Any]] = _of_thread.__dict__.setdefault("spaces", {})
@@ -43,15 +35,6 @@ def work_space(name: str, n: int, dtype: Any) -> NDArray[Any]:
     if key not in spaces or len(spaces[key]) < n:
         spaces[key] = aligned(n, dtype)
     return spaces[key][:n]
-
-
-def large(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """Return a matrix on huge pages, where the system has them; its contents are arbitrary.
-
-    NumPy asks for such pages and torch does not. The system takes 20 ms to hand out 64 MB in small pages, and 5 ms in huge
-    ones.
-    """
-    return torch.from_numpy(aligned(rows * columns, torch.empty(0, dtype=dtype).numpy().dtype).reshape(rows, columns))
 
 
 @contextmanager
