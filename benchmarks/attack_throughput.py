@@ -6,7 +6,7 @@ Ours is `fgsm` on the machine from start to end, outputs and gradient, on float3
 float64, its default, and in float32; in float32 both on images of 8 bits, as files hold them, and on others, as they are
 after a first step. The peer's is the gradient of the kernel sum alone, by its own autograd in float32.
 For convolutions the peer gets fewer training images and its rate is scaled in proportion, because 10,000 of them take it
-seconds per image. No figures of this benchmark are kept; it was added with commit 2978875 (2026-11-23).
+seconds per image. The figures stand in docs/results.md.
 """
 
 import json

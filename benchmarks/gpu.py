@@ -4,12 +4,12 @@ Run it with `python -m benchmarks.gpu` on a machine with a CUDA device (one to t
 the fused engine, on the device in the torch recursion. "bare" is one `X @ X.T` on the device in the same precision, with
 TensorFloat-32 off, which no dense kernel can avoid. Each figure is a median of calls that end with a synchronisation.
 
-On an NVIDIA H200 with torch 2.11.0 beside 16 threads of its machine's Intel Xeon (2026-11-26; seconds per call,
-processor and device): FC-3 with n = 4000 and d = 3072 in float32 251 and 40 ms, in float64 317 and 48 ms (bare 2.0
-and 1.7 ms); FC-10 with n = 4000 and d = 784 145 and 136 ms, 171 and 128 ms; the gradient of FC-3 for 256 x 4000 87
-and 25 ms, 128 and 20 ms; 5 convolutions for 64 x 256 images 51 and 29 ms, 59 and 29 ms. The row of global pooling did
-not end within the minute left. So the recursion on the device is 20 to 300 times above the bare product: an engine
-that fuses it is still to be written.
+On an NVIDIA H200 with torch 2.11.0 beside 16 threads of its machine's Intel Xeon (2026-11-27, commit 74f934f; milliseconds
+per call, processor and device): FC-3 with n = 4000 and d = 3072 in float32 179 and 49, in float64 229 and 44 (bare 2.2
+and 1.8); FC-10 with n = 4000 and d = 784 152 and 163, 167 and 132; the gradient of FC-3 for 256 x 4000 83 and 27, 102 and
+33; 5 convolutions for 64 x 256 images 92 and 31, 101 and 30. The row of global pooling did not end within the minute
+left. So the recursion on the device is 20 to 300 times above the bare product: an engine that fuses it is still to be
+written.
 """
 
 import torch
