@@ -49,6 +49,7 @@ LARGEST_B = 64.0
 """The largest argument of Laguerre's polynomials: beyond it, exp(-B) is negligible."""
 
 _ROUNDING = 2.0**-53
+"""Relative rounding of float64."""
 
 
 class Hinges(NamedTuple):

@@ -41,6 +41,10 @@ relative to its norm.
 """
 _STRETCH = 256
 """Pixels after which an image that is not of whole numbers is left."""
+_failures: list[tuple[int, ...]] = []
+"""Shapes of products that were wrong; after one, this process multiplies pixels."""
+
+_log = logging.getLogger("ntklens")
 
 
 class WholeNumbers:
@@ -82,11 +86,6 @@ class WholeNumbers:
 def fits(d: int) -> bool:
     """Return whether products of 8-bit numbers with d terms are fast and exact on this processor."""
     return LEAST_PIXELS <= d <= MOST_PIXELS and _has_instructions() and not _failures
-
-
-_failures: list[tuple[int, ...]] = []
-"""Shapes of products that were wrong; after one, this process multiplies pixels."""
-_log = logging.getLogger("ntklens")
 
 
 @cache
