@@ -9,9 +9,10 @@ writes nothing to memory but the kernel. In the order in which the files are bes
 - `program` and `compiler`: a graph is compiled into a program, a list of instructions in which every map has an address
   in a small work space (`space`). `geometry` has the positions, `precision` says where float32 is not enough.
 - `vm` runs a program, and `steps` has one function for each instruction. Their loops over the positions of a map are in
-  `loops`, `sliding` (windows) and `relu` (activations), written with the vectors of `vectors`. K is float64 throughout,
-  Θ has the dtype of the inputs. What depends on one input alone, such as the standard deviations that an activation
-  divides by, is computed beforehand and is called a marginal.
+  `loops`, `sliding` (windows) and `relu` (activations), written with the vectors of `vectors`. K is float64, or float32
+  in networks of images whose only activations are erf and GELU (`two_precisions`); Θ has the dtype of the inputs. What
+  depends on one input alone, such as the standard deviations that an activation divides by, is computed beforehand and
+  is called a marginal.
 - `adjoint` compiles the gradient: a program that computes the values which activations read, and then runs the adjoints
   of the instructions (`steps_adjoint`) from the output to the input. The cotangent v̄ of a number v is named `_bar`.
 - Inputs without positions have maps of one position. Their covariance is a matrix product that is computed beforehand
@@ -37,6 +38,6 @@ WINDOW dst=16 src=0 h=2 w=2 in_h=4 in_w=4 kernel_h=3 kernel_w=3
     stride_h=1 stride_w=1 dilation_h=1 dilation_w=1 weight=0.2222 weight_share=0.2222
 RELU dst=16 src=16 h=2 w=2 row_step=2 position_step=1
 REDUCE dst=0 src=16 in_h=2 in_w=2
-MEAN dst=2 src=0 h=1 w=1 in_h=1 factor=0.25
-AFFINE dst=2 src=2 h=1 w=1 weight=2 weight_share=2
+MEAN dst=0 src=0 h=1 w=1 in_h=1 factor=0.25
+AFFINE dst=0 src=0 h=1 w=1 weight=2 weight_share=2
 """

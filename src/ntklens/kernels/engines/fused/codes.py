@@ -258,12 +258,12 @@ INSTRUCTIONS: dict[int, Instruction] = {
     REDUCE: Instruction(
         "REDUCE",
         reads="SRC, of IN_H x IN_W positions",
-        writes="DST, the K work space alone: the sums over all positions of K and, one vector further, of Θ",
+        writes="DST in the work space of sums: those over all positions of K and, one vector further, of Θ",
         columns=("DST", "SRC", "IN_H", "IN_W", "ADDS"),
     ),
     MEAN: Instruction(
         "MEAN",
-        reads="SRC: IN_H pairs of sums side by side, as REDUCE has left them",
+        reads="SRC in the work space of sums: IN_H pairs side by side, as REDUCE has left them",
         writes="DST: a map of one position, FACTOR times the two totals",
         columns=("DST", "SRC", *_MAP, "IN_H"),
         constants=("FACTOR",),

@@ -17,7 +17,7 @@ from ntklens.kernels.engines.fused.coefficients.hermite import has_series
 from ntklens.kernels.engines.fused.constants import IDENTITY, activation, affine, mean_factor, pool_shift, window_rule
 from ntklens.kernels.engines.fused.geometry import is_fusible, origins, window_columns
 from ntklens.kernels.engines.fused.means import SUMS, Mean
-from ntklens.kernels.engines.fused.precision import Key, before_kinks, mixed_into_the_origin, tails
+from ntklens.kernels.engines.fused.precision import Key, before_kinks, is_smooth, mixed_into_the_origin, tails
 from ntklens.kernels.engines.fused.program import FLAT_WIDTH, Marginal, Program, has_tables, instruction, marginal_of
 from ntklens.kernels.engines.fused.space import Space
 from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
@@ -89,6 +89,7 @@ class Compiler:
         flat: whether its inputs have no positions; then every node has one map, of FLAT_WIDTH blocks of lanes.
         offsets: the offsets at which each node is needed.
         space: the free addresses of the work space.
+        sums_space: likewise of the work space of sums.
         code: the instructions so far.
         constants: their constants.
         factors: the factors of positions that SCALE reads, and the hinges of KINKS.
@@ -109,6 +110,7 @@ class Compiler:
         self.flat = graph.input.flat
         self.offsets = graph.needs()
         self.space = Space()
+        self.sums_space = Space()
         self.code: list[list[int]] = []
         self.constants: list[list[float]] = []
         self.factors: list[float] = []
@@ -155,12 +157,14 @@ class Compiler:
             constants=np.array(self.constants),
             factors=np.array(self.factors or [1.0]),
             size=self.space.top,
+            sums_size=self.sums_space.top,
             marginals=self.marginals,
             marginal_size=self.marginal_size,
             table_size=self.table_size,
             width=FLAT_WIDTH if self.flat else 1,
             parts=divided.parts if divided else (),
             sums=divided.sums if divided else 0,
+            is_smooth=is_smooth(self.graph),
         )
 
     # Order
@@ -349,7 +353,7 @@ class Compiler:
         if key not in self.means:
             shapes = [self._shape(each) for each in self.sources(key)]
             pairs = min(SUMS, len(shapes))
-            self.means[key] = Mean(self.space.allocate(2 * pairs), pairs, sum(h * w for h, w in shapes))
+            self.means[key] = Mean(self.sums_space.allocate(2 * pairs), pairs, sum(h * w for h, w in shapes))
         mean, (in_h, in_w) = self.means[key], self._shape(source)
         pair, begins = mean.add(in_h * in_w)
         columns = {"dst": mean.sums + 2 * pair, "in_h": in_h, "in_w": in_w, "adds": int(not begins)}
@@ -376,7 +380,7 @@ class Compiler:
         mean, factor = self.means[key], mean_factor(self.graph, node)
         pairs = len(mean.begun)
         self._add(codes.MEAN, (factor,), dst=self._address(key), src=mean.sums, in_h=pairs, **self._extent(key))
-        self.space.release(mean.sums, 2 * mean.pairs)
+        self.sums_space.release(mean.sums, 2 * mean.pairs)
 
     def _sum(self, key: Key, sources: list[Key]) -> None:
         dst, src = self._replace(key, sources[0])

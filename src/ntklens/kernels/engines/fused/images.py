@@ -11,7 +11,7 @@ from torch import Tensor
 from ntklens.kernels.allocation import large
 from ntklens.kernels.engines import recursion
 from ntklens.kernels.engines.base import Kind
-from ntklens.kernels.engines.fused import codes
+from ntklens.kernels.engines.fused import codes, two_precisions
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
 from ntklens.kernels.engines.fused.coefficients.tables import Room, larger, room_of, with_table
 from ntklens.kernels.engines.fused.compiler import compile_graph
@@ -116,7 +116,12 @@ class ImagePairs:
                 pairs = len(side1.pixels) * len(side2.pixels) / (2 if is_symmetric else 1)
                 # Rounding must not carry the last share beyond 1.
                 part = progress.part(done / total, min(pairs / total, 1 - done / total))
-                _fill_part(program, side1, side2, targets, dtype, is_symmetric, part)
+                if program.is_smooth and dtype == torch.float32:
+                    two_precisions.fill(
+                        program, side1, side2, targets, is_symmetric, part, partial(_fill_part, program, dtype)
+                    )
+                else:
+                    _fill_part(program, dtype, side1, side2, targets, is_symmetric, part)
                 done += pairs
         return beyond
 
@@ -263,10 +268,10 @@ def _in_lanes(side: Side) -> Side:
 
 def _fill_part(
     program: Program,
+    dtype: torch.dtype,
     side1: Side,
     side2: Side,
     targets: dict[Kind, Tensor],
-    dtype: torch.dtype,
     is_symmetric: bool,
     progress: Progress,
 ) -> None:

@@ -59,14 +59,14 @@ class Side:
     Attributes:
         pixels: (n, C, positions), or (blocks, C, positions * LANES); of rows x that are packed in lanes (see `packed`),
             (items, C, positions, LANES).
-        marginals: (n, m) or (blocks, m * LANES), the standard deviations that the program reads, float64; of packed rows,
-            (items, m, 1, LANES).
+        marginals: (n, m) or (blocks, m * LANES), the standard deviations that the program reads, in the dtype of K; of
+            packed rows, (items, m, 1, LANES).
         table: (n, t, entry) or (blocks, t, entry * LANES), the coefficients at the first t marginals.
         beyond: (n,), which inputs have a marginal without coefficients; None where none has.
     """
 
     pixels: NDArray[Any]
-    marginals: Array
+    marginals: NDArray[Any]
     table: Array = field(default_factory=lambda: NO_TABLE)
     beyond: NDArray[np.bool_] | None = None
 
@@ -148,7 +148,7 @@ def run(
     flat = {kind: matrix.as_strided((_extent(matrix),), (1,)).numpy() for kind, matrix in matrices.items()}
     nothing = np.empty(0, numpy_dtype(dtype))
     first = next(iter(matrices.values()))
-    spaces = _work_spaces(program, dtype)
+    spaces = _work_spaces(program, x, dtype)
     targets = flat.get("nngp", nothing), flat.get("ntk", nothing)
     cuts = [0, len(program.code)] if part is None else [*program.parts, len(program.code)][part : part + 2]
     place = np.array([part or 0, program.sums], np.int64)
@@ -188,7 +188,7 @@ def run_adjoint(
     pixels_bar = np.zeros((slots, *x.pixels.shape[1:]))
     marginals_bar = np.zeros((slots, *x.marginals.shape[1:]))
     k_bar = work_space("k_bar", len(items) * entries if program.width > 1 else 0, np.float64).reshape(-1, entries)
-    arrays, spaces = _arrays(program, panel, x, z), _work_spaces(program, dtype)
+    arrays, spaces = _arrays(program, panel, x, z), _work_spaces(program, x, dtype)
     vm.run_adjoint(items, *arrays, weights, ntk, *spaces, pixels_bar, marginals_bar, k_bar)
     # The program gives s dL/ds for each marginal s, which is finite at s = 0; divide by s where that has a meaning.
     rows = np.empty(slots, np.int64)
@@ -220,11 +220,13 @@ def _arrays(program: Program, panel: Array, x: Side, z: Side) -> tuple[NDArray[A
         x.marginals,
         z.marginals,
     )
-    arrays += (x.table, z.table)
+    # Only programs with K in float64 read tables; the others get empty ones in the dtype that the compiled code expects.
+    arrays += tuple(side.table.astype(side.marginals.dtype, copy=False) for side in (x, z))
     return tuple(np.ascontiguousarray(array) for array in arrays)
 
 
-def _work_spaces(program: Program, dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return room for the maps of K, float64, and for those of Θ."""
+def _work_spaces(program: Program, x: Side, dtype: torch.dtype) -> tuple[NDArray[Any], NDArray[Any], Array]:
+    """Return room for the maps of K, in the dtype of the marginals, for those of Θ, and for sums."""
     size = program.size * codes.LANES
-    return work_space("k", size, np.float64), work_space("theta", size, numpy_dtype(dtype))
+    maps = work_space("k", size, x.marginals.dtype), work_space("theta", size, numpy_dtype(dtype))
+    return *maps, work_space("sums", program.sums_size * codes.LANES, np.float64)

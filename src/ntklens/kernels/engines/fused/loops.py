@@ -16,9 +16,9 @@ _COLUMNS = 16
 @njit(**FAST)
 @no_type_check
 def copy(dst, src, n):
-    """Copy src into dst."""
+    """Copy src into dst, in the precision of dst."""
     for i in range(0, n * LANES, LANES):
-        store(dst, i, load(src, i))
+        store(dst, i, convert(load(src, i), load(dst, i)))
 
 
 @njit(**FAST)
@@ -148,8 +148,8 @@ def gram_row(nngp, x, z, width, channels, positions):
         i = p * LANES
         value = full(load(nngp, i), 0.0)
         for c in range(channels):
-            value = value + (share * x[c * positions + p]) * convert(load(z, c * positions * LANES + i), value)
-        store(nngp, i, value)
+            value = value + full(value, x[c * positions + p]) * convert(load(z, c * positions * LANES + i), value)
+        store(nngp, i, share * value)
 
 
 @njit(**FAST)

@@ -19,7 +19,7 @@ class Mean:
     """The sums of one mean, while the code is written.
 
     Attributes:
-        sums: their address in the work space; the two sums of a pair, and all pairs, lie side by side.
+        sums: their address in the work space of sums; the two sums of a pair, and all pairs, lie side by side.
         pairs: how many pairs of sums it has room for.
         entries: of all maps that are added.
         added: of the maps that have been added.

@@ -51,8 +51,8 @@ def pack(x: Side, z: Side, rows: Indices, columns: Indices) -> tuple[Side, Side]
     missing = -len(rows) % codes.LANES
     rows, columns = (np.concatenate([i, np.repeat(i[:1], missing)]) for i in (rows, columns))
     lanes = codes.LANES
-    # The machine multiplies pixels in float64. A number of x is a vector here, so it has to be in that precision already.
-    pixels = in_lanes(x.pixels[rows].astype(np.float64), lanes)
+    # A number of x is a vector here, so it has to be in the precision of K already.
+    pixels = in_lanes(x.pixels[rows].astype(x.marginals.dtype), lanes)
     marginals = in_lanes(x.marginals[rows][:, None], lanes)
     packed_x = Side(pixels.reshape(*pixels.shape[:2], -1, lanes), marginals.reshape(len(marginals), -1, 1, lanes))
     packed_z = Side(in_lanes(z.pixels[columns], lanes), in_lanes(z.marginals[columns][:, None], lanes)[:, 0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ntklens.kernels.engines.fused.coefficients.corner import has_corner
 from ntklens.kernels.engines.fused.coefficients.expectations import jump
-from ntklens.kernels.rules.duals import LeakyReLU
+from ntklens.kernels.rules.duals import GELU, Erf, LeakyReLU
 from ntklens.kernels.rules.graph import Graph
 from ntklens.kernels.rules.hardswish import Hardswish
 from ntklens.kernels.rules.operations import ORIGIN, Activation, Offset, Operation
@@ -13,6 +13,12 @@ from ntklens.kernels.rules.series import Series
 
 Key = tuple[int, Offset]
 """A map: the index of its node, and its offset."""
+
+
+def is_smooth(graph: Graph) -> bool:
+    """Return whether erf and GELU are the only activations, so that K may be float32 (see `two_precisions`)."""
+    duals = [node.operation.dual for node in graph.nodes if isinstance(node.operation, Activation)]
+    return bool(duals) and all(isinstance(dual, (Erf, GELU)) for dual in duals)
 
 
 def mixed_into_the_origin(graph: Graph) -> set[Key]:

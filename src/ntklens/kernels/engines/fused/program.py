@@ -63,7 +63,9 @@ class Program:
         width: positions of the output map.
         parts: where parts of the code begin that share nothing but what they leave in `sums`, then the rest that needs all
             of them; empty where the code is one piece.
-        sums: address of the parts' pairs of sums, side by side.
+        sums: address of the parts' pairs of sums in the work space of sums, side by side.
+        sums_size: vectors of the work space of sums.
+        is_smooth: whether erf and GELU are its only activations, so that K may be float32 (see `two_precisions`).
     """
 
     code: NDArray[np.int64]
@@ -76,6 +78,8 @@ class Program:
     width: int
     parts: tuple[int, ...] = ()
     sums: int = 0
+    sums_size: int = 0
+    is_smooth: bool = False
 
     def __str__(self) -> str:
         return "\n".join(map(_line, self.code.tolist(), self.constants.tolist()))

@@ -30,6 +30,7 @@ from ntklens.kernels.engines.fused.vectors import (
     INLINE,
     absolute,
     convert,
+    full,
     load,
     polynomial,
     sqrt,
@@ -146,12 +147,12 @@ def gelu_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
     for p in range(width):
         i = p * LANES
         k, theta, like = load(nngp, i), load(ntk, i), load(scratch, i)
-        q, z = of_x[p * step] * of_x[p * step], load(of_z, i)
-        root_x, root_z = of_x[step_x + p * step], load(of_z, step_z + i)
+        x, z = full(k, of_x[p * step]), load(of_z, i)
+        root_x, root_z = full(k, of_x[step_x + p * step]), load(of_z, step_z + i)
         root = root_x * root_z
         c = k * root
         e = root_z * root_z + (root_x * root_x - 1.0)
-        mixed = q * (z * z) + e * (k * k)
+        mixed = (x * x) * (z * z) + e * (k * k)
         sine = _sine(c, like)
         cosine, inverse = convert(c, like), 1.0 / sine
         level = 0.25 + (1.0 / math.pi) * _half_arcsine(cosine, sine)  # P

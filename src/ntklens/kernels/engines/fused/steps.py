@@ -6,7 +6,8 @@ A step finds its maps in the work spaces and runs the loops over their rows. Wha
     nngp, ntk           the work spaces of K and of Θ
     dst, src            first elements of the output and input maps in them
     marginals           pointers to the marginals of x and of z, and to their tables; the lengths of a table's entries
-    scratch             pointers to a few rows, in float64 and in the dtype of Θ
+    scratch             pointers to a few rows, in the dtype of K and in that of Θ
+    sums                the work space of sums, float64
     factors             the program's `factors`
 """
 
@@ -235,25 +236,25 @@ def add(ins, nngp, ntk):
 
 @njit(**FAST)
 @no_type_check
-def reduce(ins, nngp, ntk):
-    """Add all positions to two sums in float64, that of K and, one vector further in the work space of K, that of Θ."""
+def reduce(ins, nngp, ntk, sums):
+    """Add all positions to two sums, that of K and, one vector further, that of Θ."""
     dst, src, n = ins[DST] * LANES, ins[SRC] * LANES, ins[IN_H] * ins[IN_W]
     if not ins[ADDS]:
-        loops.clear(at(nngp, dst), 2)
-    loops.add_positions(at(nngp, dst), at(nngp, src), n)
-    loops.add_positions(at(nngp, dst + LANES), at(ntk, src), n)
+        loops.clear(at(sums, dst), 2)
+    loops.add_positions(at(sums, dst), at(nngp, src), n)
+    loops.add_positions(at(sums, dst + LANES), at(ntk, src), n)
 
 
 @njit(**FAST)
 @no_type_check
-def mean(ins, c, nngp, ntk):
+def mean(ins, c, nngp, ntk, sums):
     """Add up the pairs of sums of `reduce`, multiply by a constant and write a map of one position."""
     dst, src = ins[DST] * LANES, ins[SRC] * LANES
     for part in range(1, ins[IN_H]):
-        loops.add(at(nngp, src), at(nngp, src + 2 * part * LANES), 2)
+        loops.add(at(sums, src), at(sums, src + 2 * part * LANES), 2)
     for i in range(LANES):
-        ntk[dst + i] = c[FACTOR] * nngp[src + LANES + i]
-        nngp[dst + i] = c[FACTOR] * nngp[src + i]
+        nngp[dst + i] = c[FACTOR] * sums[src + i]
+        ntk[dst + i] = c[FACTOR] * sums[src + LANES + i]
 
 
 @njit(**FAST)

@@ -202,12 +202,13 @@ def store(context: Any, start: Any, n: Any, vector: Any) -> Any:
 
 @intrinsic
 def full(context: Any, like: Any, value: Any) -> Any:
-    """Return a vector with this number in every lane, in the precision of another vector."""
+    """Return a vector with this number in every lane, in the precision of another vector; such a vector as it is."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _spread(builder, args[1], sig.args[1])
+        kind = sig.args[1]
+        return args[1] if isinstance(kind, Vector) else _spread(builder, args[1], kind)
 
-    return like(like, like.dtype), generate
+    return like(like, like if isinstance(value, Vector) else like.dtype), generate
 
 
 @intrinsic

@@ -49,7 +49,7 @@ def scratch_rows(code, like):
 
 @njit(**INLINE)
 @no_type_check
-def step(ins, c, nngp, ntk, marginals, scratch, panel, x, z, factors, channels, positions):
+def step(ins, c, nngp, ntk, sums, marginals, scratch, panel, x, z, factors, channels, positions):
     """Run one instruction of the forward pass, and return how many instructions have been run with it."""
     op = ins[OP]
     # The operations that take most time come first.
@@ -69,9 +69,9 @@ def step(ins, c, nngp, ntk, marginals, scratch, panel, x, z, factors, channels, 
     elif op == codes.SUM:
         steps.add(ins, nngp, ntk)
     elif op == codes.REDUCE:
-        steps.reduce(ins, nngp, ntk)
+        steps.reduce(ins, nngp, ntk, sums)
     elif op == codes.MEAN:
-        steps.mean(ins, c, nngp, ntk)
+        steps.mean(ins, c, nngp, ntk, sums)
     elif op == codes.ZERO:
         steps.zero(ins, nngp, ntk)
     elif op == codes.SCALE:
@@ -103,7 +103,7 @@ def inputs_of(row, block, panel, x, z, marginals_x, marginals_z, table_x, table_
 @no_type_check
 def run(
     items, code, constants, factors, panel, x, z, marginals_x, marginals_z, table_x, table_z, nngp_space, ntk_space,
-    nngp_out, ntk_out, stride, columns, first, last, sums, sums_at,
+    sums_space, nngp_out, ntk_out, stride, columns, first, last, of_parts, sums_at,
 ):  # fmt: skip
     """Run the program for each item and write its results into the matrices.
 
@@ -115,26 +115,27 @@ def run(
         panel: (n1, blocks, entries) float64: for LOAD, the covariances of the inputs.
         x: (n1, C, positions); or (items, C, positions, LANES) float64, where every lane has an x of its own.
         z: (blocks, C, positions * LANES).
-        marginals_x: (n1, marginal_size) float64: standard deviations, or inverse ones for NORMALISE; or, where every lane
-            has an x, (items, marginal_size, 1, LANES).
-        marginals_z: (blocks, marginal_size * LANES) float64, likewise of z.
+        marginals_x: (n1, marginal_size) in the dtype of K: standard deviations, or inverse ones for NORMALISE; or, where
+            every lane has an x, (items, marginal_size, 1, LANES).
+        marginals_z: (blocks, marginal_size * LANES), likewise of z.
         table_x: (n1, table_size, entry) float64: entries of the tables of Hermite coefficients.
         table_z: (blocks, table_size, entry * LANES) float64, likewise of z; of flat maps, the entries of all lanes.
-        nngp_space: work space of K, (size * LANES,) float64.
+        nngp_space: work space of K, (size * LANES,), float64 or, where the program allows it, float32.
         ntk_space: work space of Θ, likewise in its dtype.
+        sums_space: work space of sums, (sums_size * LANES,) float64.
         nngp_out: the rows of the matrix one after the other; empty where K is not wanted.
         ntk_out: likewise for Θ.
         stride: numbers from one row of the matrices to the next.
         columns: numbers of a row; the last block may reach beyond it.
         first: the first instruction to run.
-        last: the one before which to stop; where it is not the end of the code, nothing is written but `sums`.
-        sums: (m, parts, 2 * LANES) float64, or empty for the whole code: the sums of the part that is run, in its place,
-            or those of all parts for the rest of the code.
-        sums_at: (part, address): which part is run, and where the sums of all parts lie in the work space.
+        last: the one before which to stop; where it is not the end of the code, nothing is written but `of_parts`.
+        of_parts: (m, parts, 2 * LANES) float64, or empty for the whole code: the sums of the part that is run, in its
+            place, or those of all parts for the rest of the code.
+        sums_at: (part, address): which part is run, and where the sums of all parts lie in the work space of sums.
     """
     nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
     nngp, ntk, scratch = pointer(nngp_space), pointer(ntk_space), (pointer(nngp_scratch), pointer(ntk_scratch))
-    channels, positions = x.shape[1], x.shape[2]
+    sums, channels, positions = pointer(sums_space), x.shape[1], x.shape[2]
     final = code[len(code) - 1]
     dst, entries = final[DST] * LANES, final[H] * final[W] * LANES
     part, place_of_sums = sums_at[0], sums_at[1] * LANES
@@ -143,17 +144,18 @@ def run(
         marginals, item_panel, item_x, item_z = inputs_of(
             row, block, panel, x, z, marginals_x, marginals_z, table_x, table_z
         )
-        item_sums, pair = at(pointer(sums), item * sums.shape[1] * 2 * LANES), part * 2 * LANES
+        item_sums, pair = at(pointer(of_parts), item * of_parts.shape[1] * 2 * LANES), part * 2 * LANES
         if first > 0 and last == len(code):
-            copy(at(nngp, place_of_sums), item_sums, 2 * sums.shape[1])
+            copy(at(sums, place_of_sums), item_sums, 2 * of_parts.shape[1])
         n = first
         while n < last:
             ins, c = at(pointer(code), n * COLUMNS), at(pointer(constants), n * CONSTANTS)
             n += step(
-                ins, c, nngp, ntk, marginals, scratch, item_panel, item_x, item_z, pointer(factors), channels, positions
-            )
+                ins, c, nngp, ntk, sums, marginals, scratch, item_panel, item_x, item_z,
+                pointer(factors), channels, positions,
+            )  # fmt: skip
         if last < len(code):
-            copy(at(item_sums, pair), at(nngp, place_of_sums + pair), 2)
+            copy(at(item_sums, pair), at(sums, place_of_sums + pair), 2)
             continue
         # The output map has one position with one entry per lane; a flat one, FLAT_WIDTH blocks of lanes.
         column = block * entries
@@ -168,7 +170,7 @@ def run(
 @no_type_check
 def run_adjoint(
     items, code, constants, factors, panel, x, z, marginals_x, marginals_z, table_x, table_z, weights, of_ntk,
-    nngp_space, ntk_space, x_bar, log_marginals_bar, panel_bar,
+    nngp_space, ntk_space, sums_space, x_bar, log_marginals_bar, panel_bar,
 ):  # fmt: skip
     """Run the program of a gradient for each item, and add its results to the cotangents of x.
 
@@ -188,13 +190,14 @@ def run_adjoint(
         of_ntk: whether they are cotangents of Θ; otherwise they are of K.
         nngp_space: as in `run`, for values of K and for K̄.
         ntk_space: as in `run`, for values of Θ and for Θ̄.
+        sums_space: as in `run`.
         x_bar: (slots, C, positions) float64: cotangents of x, added to; with lanes where x has them.
         log_marginals_bar: (slots, marginal_size) float64: cotangents of the logarithms of x's marginals, likewise.
         panel_bar: (m, entries) float64: for LOAD_ADJOINT, the cotangents of the panel, written.
     """
     nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
     nngp, ntk, scratch = pointer(nngp_space), pointer(ntk_space), (pointer(nngp_scratch), pointer(ntk_scratch))
-    channels, positions = x.shape[1], x.shape[2]
+    sums, channels, positions = pointer(sums_space), x.shape[1], x.shape[2]
     for item in range(len(items)):
         row, block, slot = items[item, 0], items[item, 1], items[item, 2]
         marginals, item_panel, item_x, item_z = inputs_of(
@@ -211,7 +214,7 @@ def run_adjoint(
             # Values are computed as in `run`.
             if op < codes.SEED:
                 n += step(
-                    ins, c, nngp, ntk, marginals, scratch, item_panel, item_x, item_z,
+                    ins, c, nngp, ntk, sums, marginals, scratch, item_panel, item_x, item_z,
                     pointer(factors), channels, positions,
                 )  # fmt: skip
                 continue
