@@ -74,8 +74,6 @@ class AdjointCompiler(Compiler):
         forward = self._needed_for_poolings(components)
         self.retained = {key for key in forward if self.accumulates(key)}
         self._compute_all([key for key in keys if key in forward])
-        # From here on values are read twice, forwards and backwards, so no map may take its source's address.
-        self.unread = defaultdict(lambda: 2)
         output = (len(self.graph.nodes) - 1, ORIGIN)
         self._add(codes.SEED, dst=self._cotangent(output), **self._extent(output))
         for component in components:
@@ -144,16 +142,31 @@ class AdjointCompiler(Compiler):
     def _sweep(self, component: list[Key]) -> None:
         """Compute the values that the component's activations read, and carry its cotangents back to its sources."""
         values = self._values_read(component)
+        self._count_readers(component, values)
         for key in component:
             if key in values and key not in self.addresses:
                 self._emit(key)
+                for source in self.sources(key):
+                    self._mark_read(source)
         # Readers before sources: a map's cotangent is complete when all readers have added their shares.
         for key in reversed(component):
             self._collect(key)
             if key in self.cotangents:
                 self._propagate(key)
         for key in values - self.retained:
-            self.space.release(self.addresses.pop(key), self._size(key))
+            if key in self.addresses:
+                self.space.release(self.addresses.pop(key), self._size(key))
+
+    def _count_readers(self, component: list[Key], values: set[Key]) -> None:
+        """Count who reads each value, so that its address is free after the last; the way back reads those of activations.
+
+        The fewer addresses a sweep takes, the more of it stays in the cache.
+        """
+        self.unread = defaultdict(int)
+        for key in component:
+            readings = int(key in values) + int(self.graph.nodes[key[0]].operation.needs_marginals)
+            for source in self.sources(key):
+                self.unread[source] += readings
 
     def _values_read(self, component: list[Key]) -> set[Key]:
         """Return the component's maps that its activations read, with all maps of it that these are computed from."""

@@ -3,7 +3,7 @@
 A sum over a window is separable: sums along each row, then sums of these over the rows (or the reverse), take h + w
 additions per window where its places one by one take h w. `slide` takes any window: it sums along the rows first, and as
 neighbouring windows share rows, it keeps these sums for as many rows as the window spans. A "box" is the window of 3 x 3,
-stride 1 and padding 1, whose map keeps its size: `add_rows` adds up three whole rows, and `box_row` three columns of them.
+stride 1 and padding 1, whose map keeps its size: `box_row` adds up three rows, column by column, and three of these.
 
 Neither divides by the number of places: `compiler` has put that into the weight of the affine rule.
 The readable version is `Window.slide` in `ntklens.kernels.rules.windows`.
@@ -35,52 +35,70 @@ from ntklens.kernels.engines.fused.codes import (
     H,
     W,
 )
-from ntklens.kernels.engines.fused.loops import add, affine, clear, copy
-from ntklens.kernels.engines.fused.vectors import FAST, at, convert, full, load, store
+from ntklens.kernels.engines.fused.loops import add, affine, clear
+from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at, convert, full, load, store
 
 
-@njit(**FAST)
+@njit(**INLINE)
 @no_type_check
-def add_rows(dst, src, width, height, y):
-    """Write the sum of the rows y - 1, y and y + 1 of a map, as far as it has them, between two positions of zeros."""
+def rows_around(src, zeros, width, height, y):
+    """Return the rows y - 1, y and y + 1 of a map, and a row of zeros for those beyond it."""
     line = width * LANES
     row = at(src, y * line)
-    # The zeros on either side stand for the padding, so that `box_row` needs no case for the first and last column.
-    zero = full(load(src, 0), 0.0)
-    store(dst, 0, zero)
-    store(dst, line + LANES, zero)
-    dst = at(dst, LANES)
-    if 0 < y < height - 1:
-        for i in range(0, line, LANES):
-            store(dst, i, load(row, i - line) + load(row, i) + load(row, i + line))
-    elif height > 1:
-        neighbour = line if y == 0 else -line
-        for i in range(0, line, LANES):
-            store(dst, i, load(row, i) + load(row, i + neighbour))
-    else:
-        copy(dst, row, width)
+    return (at(row, -line) if y > 0 else zeros), row, (at(row, line) if y < height - 1 else zeros)
+
+
+@njit(**INLINE)
+@no_type_check
+def _column(rows, i):
+    return load(rows[0], i) + load(rows[1], i) + load(rows[2], i)
+
+
+@njit(**INLINE)
+@no_type_check
+def _write_affine(nngp, ntk, i, k, theta, weight, bias, weight_share, bias_share):
+    store(ntk, i, weight_share * convert(k, theta) + (bias_share + weight * theta))
+    store(nngp, i, weight * k + bias)
 
 
 @njit(**FAST)
 @no_type_check
-def box_row(nngp, ntk, nngp_sums, ntk_sums, width, weight, bias, weight_share, bias_share):
-    """Write sums over three columns of what `add_rows` has left, and apply the affine rule."""
-    for i in range(0, width * LANES, LANES):
-        k = load(nngp_sums, i) + load(nngp_sums, i + LANES) + load(nngp_sums, i + 2 * LANES)
-        theta = load(ntk_sums, i) + load(ntk_sums, i + LANES) + load(ntk_sums, i + 2 * LANES)
-        store(ntk, i, weight_share * convert(k, theta) + (bias_share + weight * theta))
-        store(nngp, i, weight * k + bias)
+def box_row(nngp, ntk, nngp_rows, ntk_rows, width, weight, bias, weight_share, bias_share):
+    """Write sums over three rows and three columns along a row, with the affine rule; see `rows_around`."""
+    # The sums of three columns stay in registers: the next window shares two of them.
+    k_left, theta_left = full(load(nngp_rows[1], 0), 0.0), full(load(ntk_rows[1], 0), 0.0)
+    k, theta = _column(nngp_rows, 0), _column(ntk_rows, 0)
+    last = (width - 1) * LANES
+    for i in range(0, last, LANES):
+        k_right, theta_right = _column(nngp_rows, i + LANES), _column(ntk_rows, i + LANES)
+        _write_affine(
+            nngp, ntk, i, k_left + k + k_right, theta_left + theta + theta_right, weight, bias, weight_share, bias_share
+        )  # fmt: skip
+        k_left, theta_left, k, theta = k, theta, k_right, theta_right
+    _write_affine(nngp, ntk, last, k_left + k, theta_left + theta, weight, bias, weight_share, bias_share)
+
+
+@njit(**INLINE)
+@no_type_check
+def _write_affine_adjoint(nngp, ntk, i, k_bar, theta_bar, weight, weight_share):
+    store(nngp, i, weight * k_bar + weight_share * convert(theta_bar, k_bar))
+    store(ntk, i, weight * theta_bar)
 
 
 @njit(**FAST)
 @no_type_check
-def box_row_adjoint(nngp, ntk, nngp_sums, ntk_sums, width, weight, weight_share):
+def box_row_adjoint(nngp, ntk, nngp_rows, ntk_rows, width, weight, weight_share):
     """Go back through `box_row` on one row: a box is its own adjoint, the affine rule has the transposed one."""
-    for i in range(0, width * LANES, LANES):
-        k_bar = load(nngp_sums, i) + load(nngp_sums, i + LANES) + load(nngp_sums, i + 2 * LANES)
-        theta_bar = load(ntk_sums, i) + load(ntk_sums, i + LANES) + load(ntk_sums, i + 2 * LANES)
-        store(nngp, i, weight * k_bar + weight_share * convert(theta_bar, k_bar))
-        store(ntk, i, weight * theta_bar)
+    k_left, theta_left = full(load(nngp_rows[1], 0), 0.0), full(load(ntk_rows[1], 0), 0.0)
+    k, theta = _column(nngp_rows, 0), _column(ntk_rows, 0)
+    last = (width - 1) * LANES
+    for i in range(0, last, LANES):
+        k_right, theta_right = _column(nngp_rows, i + LANES), _column(ntk_rows, i + LANES)
+        _write_affine_adjoint(
+            nngp, ntk, i, k_left + k + k_right, theta_left + theta + theta_right, weight, weight_share
+        )  # fmt: skip
+        k_left, theta_left, k, theta = k, theta, k_right, theta_right
+    _write_affine_adjoint(nngp, ntk, last, k_left + k, theta_left + theta, weight, weight_share)
 
 
 @njit(**FAST)

@@ -6,7 +6,7 @@ A step finds its maps in the work spaces and runs the loops over their rows. Wha
     nngp, ntk           the work spaces of K and of Θ
     dst, src            first elements of the output and input maps in them
     marginals           pointers to the marginals of x and of z, and to their tables; the lengths of a table's entries
-    scratch             pointers to a few rows, in the dtype of K and in that of Θ
+    scratch             pointers to a few rows, in the dtype of K and in that of Θ; a row of zeros lies before them
     sums                the work space of sums, float64
     factors             the program's `factors`
 """
@@ -67,7 +67,7 @@ from ntklens.kernels.engines.fused.hardswish import hardswish_row
 from ntklens.kernels.engines.fused.hermite import hermite_row
 from ntklens.kernels.engines.fused.kinks import kinks_row
 from ntklens.kernels.engines.fused.relu import gap_row, relu_row, times_row
-from ntklens.kernels.engines.fused.sliding import add_rows, box_row, slide
+from ntklens.kernels.engines.fused.sliding import box_row, rows_around, slide
 from ntklens.kernels.engines.fused.smooth import erf_row, gelu_row
 from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at
 
@@ -173,9 +173,13 @@ def activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch, factors):
 @no_type_check
 def activation(ins, c, nngp, ntk, marginals, scratch, factors):
     """Apply an activation or a normalisation."""
-    dst, line = copy_source(ins, nngp, ntk), ins[W] * LANES
+    dst, src, line = ins[DST] * LANES, ins[SRC] * LANES, ins[W] * LANES
     for y in range(ins[H]):
-        activation_row(ins, c, y, at(nngp, dst + y * line), at(ntk, dst + y * line), marginals, scratch, factors)
+        nngp_row, ntk_row = at(nngp, dst + y * line), at(ntk, dst + y * line)
+        if src != dst:  # row by row, so that it is still in the first cache
+            loops.copy(nngp_row, at(nngp, src + y * line), ins[W])
+            loops.copy(ntk_row, at(ntk, src + y * line), ins[W])
+        activation_row(ins, c, y, nngp_row, ntk_row, marginals, scratch, factors)
 
 
 @njit(**FAST)
@@ -186,17 +190,16 @@ def box(ins, c, nngp, ntk, marginals, scratch, factors, fused):
     The row is then still in the processor's first cache, and the activation costs no second passage through the map.
     """
     next_ins, next_c = at(ins, COLUMNS), at(c, CONSTANTS)
-    nngp_sums, ntk_sums = scratch
     line = ins[W] * LANES
+    nngp_zeros, ntk_zeros = at(scratch[0], -line), at(scratch[1], -line)
     nngp_src, ntk_src = at(nngp, ins[SRC] * LANES), at(ntk, ins[SRC] * LANES)
     nngp_dst, ntk_dst = at(nngp, ins[DST] * LANES), at(ntk, ins[DST] * LANES)
     for y in range(ins[H]):
-        # Three rows into one, then three columns into one, then the affine rule.
-        add_rows(nngp_sums, nngp_src, ins[W], ins[H], y)
-        add_rows(ntk_sums, ntk_src, ins[W], ins[H], y)
         nngp_row, ntk_row = at(nngp_dst, y * line), at(ntk_dst, y * line)
         box_row(
-            nngp_row, ntk_row, nngp_sums, ntk_sums, ins[W], c[WEIGHT], c[BIAS], c[WEIGHT_SHARE], c[BIAS_SHARE]
+            nngp_row, ntk_row,
+            rows_around(nngp_src, nngp_zeros, ins[W], ins[H], y), rows_around(ntk_src, ntk_zeros, ins[W], ins[H], y),
+            ins[W], c[WEIGHT], c[BIAS], c[WEIGHT_SHARE], c[BIAS_SHARE],
         )  # fmt: skip
         if fused:
             # The activation may have another destination, as its source is needed again in a gradient's sweep.
@@ -205,7 +208,6 @@ def box(ins, c, nngp, ntk, marginals, scratch, factors, fused):
                 loops.copy(at(nngp, next_row), nngp_row, ins[W])
                 loops.copy(at(ntk, next_row), ntk_row, ins[W])
                 nngp_row, ntk_row = at(nngp, next_row), at(ntk, next_row)
-            # The row sums are done with, so their scratch is free for the activation.
             activation_row(next_ins, next_c, y, nngp_row, ntk_row, marginals, scratch, factors)
 
 

@@ -51,7 +51,7 @@ from ntklens.kernels.engines.fused.hardswish import hardswish_row_adjoint
 from ntklens.kernels.engines.fused.hermite import hermite_row_adjoint
 from ntklens.kernels.engines.fused.kinks import kinks_row_adjoint
 from ntklens.kernels.engines.fused.relu import relu_row_adjoint, times_row_adjoint
-from ntklens.kernels.engines.fused.sliding import add_rows, box_row_adjoint, slide_adjoint
+from ntklens.kernels.engines.fused.sliding import box_row_adjoint, rows_around, slide_adjoint
 from ntklens.kernels.engines.fused.smooth import erf_row_adjoint, gelu_row_adjoint
 from ntklens.kernels.engines.fused.steps import number_steps, tables_of
 from ntklens.kernels.engines.fused.vectors import FAST, at
@@ -167,15 +167,17 @@ def activation(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, factors
 def box(ins, c, nngp, ntk, marginals, log_marginals_bar, scratch, factors, fused):
     """Go back through a window of 3 x 3 that keeps the size and, with `fused`, through the activation before it."""
     next_ins, next_c = at(ins, COLUMNS), at(c, CONSTANTS)
-    nngp_sums, ntk_sums = scratch
     line = ins[W] * LANES
+    nngp_zeros, ntk_zeros = at(scratch[0], -line), at(scratch[1], -line)
     nngp_src, ntk_src, dst = at(nngp, ins[SRC] * LANES), at(ntk, ins[SRC] * LANES), ins[DST] * LANES
     for y in range(ins[H]):
         # The window is symmetric, so the sum over a window is its own adjoint; see `steps.box`.
-        add_rows(nngp_sums, nngp_src, ins[W], ins[H], y)
-        add_rows(ntk_sums, ntk_src, ins[W], ins[H], y)
         row, value_row = dst + y * line, next_ins[VALUE] * LANES + y * line
-        box_row_adjoint(at(nngp, row), at(ntk, row), nngp_sums, ntk_sums, ins[W], c[WEIGHT], c[WEIGHT_SHARE])
+        box_row_adjoint(
+            at(nngp, row), at(ntk, row),
+            rows_around(nngp_src, nngp_zeros, ins[W], ins[H], y), rows_around(ntk_src, ntk_zeros, ins[W], ins[H], y),
+            ins[W], c[WEIGHT], c[WEIGHT_SHARE],
+        )  # fmt: skip
         if fused:
             activation_row(
                 next_ins, next_c, y, at(nngp, row), at(ntk, row), at(nngp, value_row), at(ntk, value_row),

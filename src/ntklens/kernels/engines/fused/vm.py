@@ -33,18 +33,25 @@ from ntklens.kernels.engines.fused.vectors import FAST, INLINE, at, pointer
 @njit(**FAST)
 @no_type_check
 def scratch_rows(code, like):
-    """Return room for the rows that any instruction of the program needs at a time, in the dtype of another array."""
-    # Three rows for activations and series, and the ring of row sums for windows; two positions of padding for boxes.
+    """Return room for a row of zeros and for the rows that any instruction of the program needs at a time.
+
+    Returns:
+        The room, in the dtype of another array, and the numbers of its row of zeros, which comes first.
+    """
+    # Three rows for activations and series, and the ring of row sums for windows.
     width, rows = 0, 3
     for n in range(len(code)):
         width = max(width, code[n, W], code[n, IN_W])
         if code[n, OP] in (codes.WINDOW, codes.WINDOW_ADJOINT):
             rows = max(rows, code[n, DILATION_H] * (code[n, KERNEL_H] - 1) + 1)
-    size = rows * (width + 2) * LANES
+    line = width * LANES
+    size = (1 + rows) * line
     # Begin on a cache line of 64 bytes.
     raw = np.empty(size + 64 // like.itemsize, like.dtype)
     skip = (-raw.ctypes.data % 64) // like.itemsize
-    return raw[skip : skip + size]
+    room = raw[skip : skip + size]
+    room[:line] = 0
+    return room, line
 
 
 @njit(**INLINE)
@@ -133,8 +140,9 @@ def run(
             place, or those of all parts for the rest of the code.
         sums_at: (part, address): which part is run, and where the sums of all parts lie in the work space of sums.
     """
-    nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
-    nngp, ntk, scratch = pointer(nngp_space), pointer(ntk_space), (pointer(nngp_scratch), pointer(ntk_scratch))
+    (nngp_scratch, line), (ntk_scratch, _) = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
+    nngp, ntk = pointer(nngp_space), pointer(ntk_space)
+    scratch = at(pointer(nngp_scratch), line), at(pointer(ntk_scratch), line)
     sums, channels, positions = pointer(sums_space), x.shape[1], x.shape[2]
     final = code[len(code) - 1]
     dst, entries = final[DST] * LANES, final[H] * final[W] * LANES
@@ -195,8 +203,9 @@ def run_adjoint(
         log_marginals_bar: (slots, marginal_size) float64: cotangents of the logarithms of x's marginals, likewise.
         panel_bar: (m, entries) float64: for LOAD_ADJOINT, the cotangents of the panel, written.
     """
-    nngp_scratch, ntk_scratch = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
-    nngp, ntk, scratch = pointer(nngp_space), pointer(ntk_space), (pointer(nngp_scratch), pointer(ntk_scratch))
+    (nngp_scratch, line), (ntk_scratch, _) = scratch_rows(code, nngp_space), scratch_rows(code, ntk_space)
+    nngp, ntk = pointer(nngp_space), pointer(ntk_space)
+    scratch = at(pointer(nngp_scratch), line), at(pointer(ntk_scratch), line)
     sums, channels, positions = pointer(sums_space), x.shape[1], x.shape[2]
     for item in range(len(items)):
         row, block, slot = items[item, 0], items[item, 1], items[item, 2]
