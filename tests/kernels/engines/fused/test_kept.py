@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from numba.core.event import Event, EventStatus
+
 import ntklens
-from ntklens.kernels.engines.fused import kept
+from ntklens.kernels.engines.fused import engine, kept, vm
 
 PROGRAM = """
 import logging, sys
@@ -52,3 +54,11 @@ def test_a_full_disk_keeps_nothing_new(monkeypatch, tmp_path):
     assert not kept.can_be_kept()
     (tmp_path / "vm.run-98.py311.nbi").touch()
     assert kept.can_be_kept()
+
+
+def test_every_wait_for_the_compiler_is_told(caplog):
+    """The machine is compiled again for another precision; the functions in it are not told one by one."""
+    announcement = engine._Announcement()
+    for dispatcher in (vm.run, vm.step, vm.run_adjoint):
+        announcement.on_start(Event("numba:compile", EventStatus.START, {"dispatcher": dispatcher}))
+    assert [record.getMessage()[:26] for record in caplog.records] == ["compiling the fast kernels"] * 2

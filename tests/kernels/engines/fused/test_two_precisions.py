@@ -47,8 +47,8 @@ def dtypes(monkeypatch):
 @pytest.mark.parametrize("distance", [1.0, 1e-2, 1e-4])
 def test_as_exact_as_float32_up_to_the_largest_variance(name, kind, distance):
     kernel = analytic_kernel(network(name, kind), w_std=2**0.5, b_std=0.1)
-    # Pixels up to 2.8 give variances up to 16.
-    x = batch(6, 2.8)
+    # Pixels up to 1.4 give variances up to 4.
+    x = batch(6, 1.4)
     z = torch.cat(
         [x + distance * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).clamp(-1, 0), batch(5)]
     )

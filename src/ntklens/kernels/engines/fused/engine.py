@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 import torch
+from numba.core.event import Event, Listener, register
 from torch import Tensor
 
 from ntklens.kernels.allocation import large
@@ -172,7 +173,7 @@ def _mirror(matrix: Tensor, side: int = 256) -> None:
 
 @functools.cache
 def _prepare() -> None:
-    """Delete what was compiled from older sources, and say when there is a wait; once per process.
+    """Delete what was compiled from older sources, and have it said when there is a wait; once per process.
 
     Numba compares the date of one source file only, and the engine's code is in several.
     """
@@ -189,5 +190,19 @@ def _prepare() -> None:
         with contextlib.suppress(FileNotFoundError):  # another process has deleted it in the meantime
             if compiled.stat().st_mtime < newest:
                 compiled.unlink()
-    if not list(folder.glob("vm.run-*.nbi")):
-        _log.warning("compiling the fast kernels for this machine, once: about twenty seconds (kept in %s)", folder)
+    register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
+
+
+class _Announcement(Listener):
+    """Says when there is a wait: the machine is compiled at the first call for each combination of precisions."""
+
+    def on_start(self, event: Event) -> None:
+        """Say so when Numba begins to compile the machine, and not one of the functions in it."""
+        if event.data["dispatcher"] in (vm.run, vm.run_adjoint):
+            _log.warning(
+                "compiling the fast kernels for such inputs, once on this machine: about twenty seconds (kept in %s)",
+                vm.run.stats.cache_path,
+            )
+
+    def on_end(self, event: Event) -> None:
+        """Say nothing."""
