@@ -235,3 +235,17 @@ def test_the_plan_names_the_engine_and_what_it_lacks():
     smooth_tail = "So does it for inputs at whose variances an activation's series is too long."
     assert analytic_kernel(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))).plan((4,)).endswith(smooth_tail)
     assert "on meta" in analytic_kernel(shifted).plan((16,), "meta")
+
+
+@pytest.mark.parametrize("net", [nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 1)), "conv"])
+def test_vjp_of_empty_batches(net):
+    if net == "conv":
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(16, 1))
+    shape = (6,) if isinstance(net[0], nn.Linear) else (1, 4, 4)
+    kernel, x = analytic_kernel(net), torch.rand(3, *shape)
+    for x1, x2 in ((x[:0], x), (x, x[:0]), (x[:0], x[:0])):
+        matrix, pullback = kernel.vjp(x1, x2)
+        assert matrix.shape == (len(x1), len(x2))
+        assert torch.equal(pullback(torch.ones(len(x1), len(x2))), torch.zeros_like(x1))
+    _, pullback = kernel.vjp(x, x)
+    assert pullback(torch.ones(0, 3), rows=torch.zeros(0, dtype=torch.long)).shape == (0, *shape)

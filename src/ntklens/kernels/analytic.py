@@ -249,13 +249,18 @@ class AnalyticKernel(Kernel):
         """Compute a matrix and its pullback for tensors that are known to fit."""
         x1, x2 = x1.detach(), x2.detach()
         engine = self._engine(x1, x2)
-        products = engine.products(x1, x2)
-        matrix = engine.matrices(x1, x2, (single_kind,), Progress(), products)[single_kind]
+        is_empty = not (len(x1) and len(x2))
+        products = None if is_empty else engine.products(x1, x2)
+        matrix = self._empty(x1, x2)
+        if not is_empty:
+            matrix = engine.matrices(x1, x2, (single_kind,), Progress(), products)[single_kind]
 
         def pullback(weights: Tensor, rows: Tensor | None = None) -> Tensor:
             x = x1 if rows is None else x1[rows]
-            shared = products if rows is None or products is None else products.of(rows)
             _check_shape(weights, x, x2)
+            if is_empty or not len(x):
+                return torch.zeros_like(x)
+            shared = products if rows is None or products is None else products.of(rows)
             return engine.gradient(x, x2, weights.detach(), single_kind, Progress(), shared)
 
         return matrix, pullback

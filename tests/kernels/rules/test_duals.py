@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import pytest
 import torch
 from torch import Tensor
@@ -84,3 +85,56 @@ def test_an_input_with_itself_takes_the_short_way_to_the_same_value():
     for slope in (0.0, 0.2, -1.0):
         dual = duals.LeakyReLU(slope)
         torch.testing.assert_close(dual.nngp(q, q, q), dual.nngp(q.clone(), q, q), rtol=1e-14, atol=0)
+
+
+def _exact_gelu(k, q1, q2):
+    a, b = 1 + q1, 1 + q2
+    gap = a * b - k * k
+    level = mpmath.mpf(1) / 4 + mpmath.atan2(k, mpmath.sqrt(gap)) / (2 * mpmath.pi)
+    density = 1 / (2 * mpmath.pi * mpmath.sqrt(gap))
+    return k * level + density * (q1 * q2 + (1 / a + 1 / b - 1) * k * k), level + k * density * (
+        1 / a + 1 / b + 1 / gap
+    )
+
+
+def _exact_erf(k, q1, q2):
+    gap = (1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k
+    return 2 / mpmath.pi * mpmath.atan2(2 * k, mpmath.sqrt(gap)), 4 / mpmath.pi / mpmath.sqrt(gap)
+
+
+@pytest.mark.parametrize("q", [1e2, 1e4, 1e6, 1e9, 1e13, 1e16])
+@pytest.mark.parametrize(("dual", "exact"), [(duals.GELU(), _exact_gelu), (duals.Erf(), _exact_erf)])
+def test_coincident_inputs_of_large_variance(dual, exact, q):
+    """The gap of coincident inputs is far below the rounding of k²."""
+    variance = torch.tensor(q, dtype=torch.float64)
+    with mpmath.workdps(60):
+        value, slope = (float(x) for x in exact(*[mpmath.mpf(q)] * 3))
+    torch.testing.assert_close(
+        float(dual.nngp(variance, variance, variance)), value, rtol=1e-14 + 1e-15 * q**0.5, atol=0
+    )
+    torch.testing.assert_close(
+        float(dual.derivative(variance, variance, variance)), slope, rtol=1e-14 + 1e-15 * q**0.5, atol=0
+    )
+
+
+@pytest.mark.parametrize("q", [1e2, 1e4, 1e6, 1e9])
+def test_near_inputs_of_large_variance_in_gelu(q):
+    k, q1, q2 = (torch.tensor(number, dtype=torch.float64) for number in (q * (1 - 3e-4), q, q * (1 + 2e-4)))
+    with mpmath.workdps(60):
+        value, slope = (float(x) for x in _exact_gelu(*(mpmath.mpf(float(t)) for t in (k, q1, q2))))
+    torch.testing.assert_close(float(duals.GELU().nngp(k, q1, q2)), value, rtol=1e-13, atol=0)
+    torch.testing.assert_close(float(duals.GELU().derivative(k, q1, q2)), slope, rtol=1e-13, atol=0)
+
+
+def test_erf_tells_how_far_it_is_off():
+    """Beside mpmath, on near pairs, where the rounding of k is a large part of the gap."""
+    dual, generator = duals.Erf(), torch.Generator().manual_seed(0)
+    for q in (1e4, 1e6, 1e8):
+        worst = 0.0
+        for share in torch.rand(50, generator=generator, dtype=torch.float64):
+            q1 = torch.tensor(q, dtype=torch.float64)
+            k = q1 * (1 - share / q)
+            with mpmath.workdps(60):
+                slope = float(_exact_erf(*(mpmath.mpf(float(t)) for t in (k, q1, q1)))[1])
+            worst = max(worst, abs(float(dual.derivative(k, q1, q1)) / slope - 1))
+        assert worst / 10 < dual.relative_error(q) < 20 * worst

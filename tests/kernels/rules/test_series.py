@@ -1,10 +1,12 @@
 """Hermite series, and the integrals that complete them, against closed forms."""
 
 import math
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from kernels import networks
 from ntklens.errors import InputError
@@ -163,3 +165,25 @@ def test_the_gradient_of_an_input_beside_itself_is_half_that_of_its_own_kernel(k
     step[:, 5] = 1e-4
     difference = (exact.diagonal(x + step) - exact.diagonal(x - step)) / (4 * 1e-4)
     torch.testing.assert_close(gradient[:, 5], difference, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kink", [0.5, 1.0])
+def test_a_function_that_is_constant_about_zero_is_known_at_usual_variances(kink):
+    """Its moments at tiny variances are tails, of which a wrong digit is told to nobody."""
+    ramp = activation(lambda u: torch.relu(u - kink), kinks=(kink,))
+
+    class Ramp(nn.Module):
+        def forward(self, u):
+            return ramp(u)
+
+    own = nn.Sequential(nn.Linear(5, 8), Ramp(), nn.Linear(8, 1))
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.cat([x, 0.02 * x, 0.2 * x])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = analytic_kernel(own, b_std=0.0)(x)
+    dual = PiecewiseLinear((kink,), (0.0, 1.0), 0.0)
+    k = 2 * x @ x.T / 5
+    q = k.diagonal()
+    truth = 2 * dual.nngp(k, q[:, None], q[None]) + 2 * k * dual.derivative(k, q[:, None], q[None])
+    torch.testing.assert_close(result, truth, rtol=1e-8, atol=1e-12)

@@ -335,7 +335,8 @@ def _rests(series: Series) -> Tensor:
 def largest_variance(series: Series) -> float:
     """Return the variance up to which the quadratures above resolve φ and φ' of a Gaussian, beside a finer one."""
     q = 2 ** torch.arange(*_OCTAVES, dtype=torch.float64)
-    kinks = torch.tensor(series.kinks, dtype=torch.float64) / q.sqrt()[:, None]
+    worst, root = torch.zeros_like(q), q.sqrt()[:, None]
+    kinks = torch.tensor(series.kinks, dtype=torch.float64) / root
     rules = [
         panels(kinks, nodes, power, _PLANE_REACH) for nodes, power in zip(_PLANE_NODES, _PLANE_POWERS, strict=True)
     ]
@@ -343,15 +344,15 @@ def largest_variance(series: Series) -> float:
         z, table = hermite_quadrature(series.degree, series.nodes)
         rules += [(z.expand(len(q), -1), (table[:, 0] / normal_density(z)).expand(len(q), -1))]
     else:
-        rules += [series._nodes(q.sqrt()[:, None])]
+        rules += [series._nodes(root)]
     finest = panels(kinks, 500, 2, REACH)
-    worst = torch.zeros_like(q)
-    for function in (series.function, functools.partial(slope_of, series.function)):
-        moments = []
-        for z, weights in (finest, *rules):
-            moments.append((function(q.sqrt()[:, None] * z).square() * normal_density(z) * weights).sum(1).detach())
-        for moment in moments[1:]:
-            worst = torch.maximum(worst, (moment - moments[0]).abs() / moments[0].clamp_min(1e-300))
+    # Below variance 1 a function that is constant about zero has tiny moments: beside a millionth of those of a line.
+    z, weights = (rows[-_OCTAVES[0]] for rows in finest)
+    line = (slope_of(series.function, z).square() * normal_density(z) * weights).sum().detach()
+    for function, power in ((series.function, 1), (functools.partial(slope_of, series.function), 0)):
+        moments = [(function(root * z).square() * normal_density(z) * w).sum(1).detach() for z, w in (finest, *rules)]
+        errors = torch.stack([(moment - moments[0]).abs() for moment in moments[1:]]).amax(0)
+        worst = torch.maximum(worst, errors / moments[0].maximum(torch.where(q < 1, 1e-6 * line * q**power, 1e-300)))
     unresolved = (worst > _RESOLVED).nonzero()
     return float(q[int(unresolved[0, 0])] / 2) if len(unresolved) else float(q[-1])
 

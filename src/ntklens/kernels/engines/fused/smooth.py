@@ -6,11 +6,13 @@ With the variances q and p of x and z (of which the machine has the roots), K th
            E[φφ] = (2/π) arcsin C,   F = E[φ'φ'] = (4/π) / (σ sqrt(a b))
     GELU:  a = 1 + q, b = 1 + p, C = K / sqrt(a b), σ = sqrt(1 - C²), A = a b σ²
            P = 1/4 + arcsin C / 2π, D = 1 / (2π sqrt(A)), e = 1/a + 1/b - 1, M = q p + e K²
-           E[φφ] = K P + D M,   F = P + K D B,   B = 1 + 2 e + M / A
+           E[φφ] = K P + D M,   F = P + K D B,   B = 1 + 2 e + M / A = 1/a + 1/b + 1/A
 
-(Williams 1997; Tsuchida et al. 2021; `ntklens.kernels.rules.duals` has the plain formulas.) Here arcsin C = 2 arctan t with
-t = C / (1 + σ), and arctan t = t T(t²) is one short polynomial, because |t| is at most 1. σ² = g (2 - g) is taken from the
-gap g = 1 - |C| in float64, so that it keeps its digits where C is near 1.
+(Williams 1997; Tsuchida et al. 2021; `ntklens.kernels.rules.duals` has the plain formulas.) B has no terms that cancel, as
+M = 1 - e A. Here arcsin C = 2 arctan t with t = C / (1 + σ), and arctan t = t T(t²) is one short polynomial, because |t| is
+at most 1. σ² = g (2 - g) is taken from the gap g = 1 - |C| in the precision of K, so that it keeps its digits where C is
+near 1. As K² is at most q p, the gap is at least (1/a + 1/b) / 2, which coincident inputs of large variance would lose to
+rounding.
 
 Names: `k` and `theta` are vectors of K and Θ, `k_bar` and `theta_bar` of their cotangents K̄ and Θ̄; `like` is a vector in
 the precision of what is not K.
@@ -32,6 +34,7 @@ from ntklens.kernels.engines.fused.vectors import (
     convert,
     full,
     load,
+    maximum,
     polynomial,
     sqrt,
     store,
@@ -56,9 +59,9 @@ arctan_over_t = polynomial(_ARCTAN_32, _ARCTAN_64)
 
 @njit(**INLINE)
 @no_type_check
-def _sine(c, like):
-    """Return sqrt(1 - c²) in the precision of `like`."""
-    g = convert(1.0 - absolute(c), like)
+def _sine(c, shares, like):
+    """Return sqrt(1 - c²) in the precision of `like`, where 1/a + 1/b are the `shares`."""
+    g = convert(maximum(1.0 - absolute(c), 0.5 * shares), like)
     return sqrt(g * (2.0 - g))
 
 
@@ -90,9 +93,10 @@ def erf_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
     for p in range(width):
         i = p * LANES
         k, theta, like = load(nngp, i), load(ntk, i), load(scratch, i)
-        root = of_x[step_x + p * step] * load(of_z, step_z + i)
+        root_x, root_z = full(k, of_x[step_x + p * step]), load(of_z, step_z + i)
+        root = root_x * root_z
         c = 2.0 * (k * root)
-        sine = _sine(c, like)
+        sine = _sine(c, root_x * root_x + root_z * root_z, like)
         half = _half_arcsine(convert(c, like), sine)
         store(nngp, i, convert((4.0 / math.pi) * half, k))
         store(ntk, i, theta * convert((4.0 / math.pi) * (convert(root, like) / sine), theta))
@@ -127,10 +131,10 @@ def erf_row_adjoint(nngp, ntk, value, tangent, of_x, of_z, width, step, step_x, 
         i = p * LANES
         k, k_bar, theta_bar, like = load(value, i), load(nngp, i), load(ntk, i), load(scratch, i)
         s, root_x = of_x[p * step], of_x[step_x + p * step]
-        share = 2.0 * (s * root_x) * (s * root_x)
-        root = root_x * load(of_z, step_z + i)
+        share, root_z = 2.0 * (s * root_x) * (s * root_x), load(of_z, step_z + i)
+        root = root_x * root_z
         c = 2.0 * (k * root)
-        sine = _sine(c, like)
+        sine = _sine(c, root_z * root_z + root_x * root_x, like)
         inverse = 1.0 / sine
         slope = (4.0 / math.pi) * (convert(root, like) * inverse)
         steep = convert(convert(theta_bar * load(tangent, i), like) * slope * (inverse * inverse), k)
@@ -151,15 +155,16 @@ def gelu_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
         root_x, root_z = full(k, of_x[step_x + p * step]), load(of_z, step_z + i)
         root = root_x * root_z
         c = k * root
-        e = root_z * root_z + (root_x * root_x - 1.0)
-        mixed = (x * x) * (z * z) + e * (k * k)
-        sine = _sine(c, like)
+        shares = root_z * root_z + root_x * root_x  # 1/a + 1/b
+        mixed = (x * x) * (z * z) + (shares - 1.0) * (k * k)
+        sine = _sine(c, shares, like)
         cosine, inverse = convert(c, like), 1.0 / sine
         level = 0.25 + (1.0 / math.pi) * _half_arcsine(cosine, sine)  # P
-        # M D, K D and M / A: with sqrt(A) = σ / root.
+        # M D, K D and 1 / A: with sqrt(A) = σ / root.
         over = convert(mixed * root, like) * inverse
         store(nngp, i, k * convert(level, k) + convert((0.5 / math.pi) * over, k))
-        b = convert(1.0 + 2.0 * e, like) + convert(root, like) * (over * inverse)
+        bare = convert(root, like) * inverse
+        b = convert(shares, like) + bare * bare
         store(ntk, i, theta * convert(level + (0.5 / math.pi) * (cosine * inverse) * b, theta))
 
 
@@ -168,11 +173,13 @@ def gelu_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
 def gelu_row_adjoint(nngp, ntk, value, tangent, of_x, of_z, width, step, step_x, step_z, log_std_bar, scratch):
     """Go back through `gelu_row`, cotangents in place; the arguments are those of `erf_row_adjoint`.
 
-    With N = p - K² / a² (the derivative of M in q), R = K² / A and ℓ the logarithm of x's standard deviation:
+    With H = p - K² / a, R = K² / A and ℓ the logarithm of x's standard deviation:
 
-        dE[φφ] / dq = D (N - K² / 2a - b M / 2A),
-        dF / dK = D (1 + B + R (B + 2 e + 2 M / A)),
-        dF / dq = K D (N / A - 2 / a² - 1 / 2a - b B / 2A - b M / A²),   d / dℓ = 2 q d / dq.
+        dE[φφ] / dq = D (H (1 + b / A) / 2 - K² / a²),
+        dF / dK = D (1 + B + R (B + 2 / A)),
+        dF / dq = -K D (1 / 2a + 1 / a² + (b / A) (B / 2 + 1 / A)),   d / dℓ = 2 q d / dq.
+
+    H alone has terms that cancel, and they are in the precision of K.
     """
     for p in range(width):
         i = p * LANES
@@ -181,19 +188,16 @@ def gelu_row_adjoint(nngp, ntk, value, tangent, of_x, of_z, width, step, step_x,
         root_x, root_z = of_x[step_x + p * step], load(of_z, step_z + i)
         over_a, p_z = root_x * root_x, z * z
         b, root = 1.0 + p_z, root_x * root_z
-        c = k * root
-        sine = convert(_sine(c, like), k)
+        c, shares = k * root, root_z * root_z + over_a  # shares: 1/a + 1/b
+        sine = convert(_sine(c, shares, like), k)
         inverse = root / sine  # 1 / sqrt(A)
         density, square = (0.5 / math.pi) * inverse, inverse * inverse  # D and 1 / A
-        e = root_z * root_z + (over_a - 1.0)
-        mixed = q * p_z + e * (k * k)
-        factor = 1.0 + 2.0 * e + mixed * square
+        factor = shares + square  # B
         half = convert(_half_arcsine(convert(c, like), convert(sine, like)), k)
         slope = 0.25 + (1.0 / math.pi) * half + k * (density * factor)
-        change = p_z - (k * k) * (over_a * over_a)  # N
-        in_value = density * (change - (k * k) * (0.5 * over_a) - 0.5 * (b * mixed * square))
-        in_k = density * (1.0 + factor + (k * k * square) * (factor + 2.0 * e + 2.0 * (mixed * square)))
-        in_q = change * square - (2.0 * over_a + 0.5) * over_a - (b * square) * (0.5 * factor + mixed * square)
+        in_value = density * (0.5 * (p_z - (k * k) * over_a) * (1.0 + b * square) - (k * over_a) * (k * over_a))
+        in_k = density * (1.0 + factor + (k * k * square) * (factor + 2.0 * square))
+        in_q = -1.0 * ((0.5 + over_a) * over_a + (b * square) * (0.5 * factor + square))
         weight = convert(theta_bar * load(tangent, i), k)
         add_lanes(log_std_bar, p * step, 2.0 * q, k_bar * in_value + weight * (k * density * in_q))
         store(nngp, i, k_bar * slope + weight * in_k)

@@ -59,7 +59,7 @@ _BITS = {torch.float32: 20, torch.float64: 45}
 
 
 def common_square(squares: Tensor, dtype: torch.dtype) -> float | None:
-    """Return the |x|² / d that all these inputs share, or None if they do not share one.
+    """Return the |x|² / d that all these inputs share, or None if they do not share one, or are one.
 
     Args:
         squares: |x|² / d of each input, (n,).
@@ -67,6 +67,10 @@ def common_square(squares: Tensor, dtype: torch.dtype) -> float | None:
     """
     mantissa, exponent = math.frexp(float(squares.mean()))
     square = math.ldexp(round(math.ldexp(mantissa, _BITS[dtype])), exponent - _BITS[dtype])
+    if (
+        len(squares) == 1
+    ):  # one input shares its norm with nobody, and must not be computed in another way than among others
+        return None
     return square if square > 0 and bool(shares_square(squares, square, dtype).all()) else None
 
 
@@ -323,4 +327,4 @@ def _gelu_expectations(k: mpf, q: mpf) -> tuple[mpf, mpf]:
         2 / a - 1,
     )
     mixed = q * q + e * k * k
-    return k * level + density * mixed, level + k * density * (1 + 2 * e + mixed / gap)
+    return k * level + density * mixed, level + k * density * (1 + e + 1 / gap)
