@@ -59,6 +59,16 @@ arctan_over_t = polynomial(_ARCTAN_32, _ARCTAN_64)
 
 @njit(**INLINE)
 @no_type_check
+def _shares(root_x, root_z, root):
+    """Return 1/a + 1/b from 1 / sqrt(a), 1 / sqrt(b) and their product."""
+    # Not as the sum of two squares: the compiler would join the one or the other with the sum, as x has one number or many,
+    # and the last bit would depend on that.
+    difference = root_x - root_z
+    return difference * difference + 2.0 * root
+
+
+@njit(**INLINE)
+@no_type_check
 def _sine(c, shares, like):
     """Return sqrt(1 - c²) in the precision of `like`, where 1/a + 1/b are the `shares`."""
     g = convert(maximum(1.0 - absolute(c), 0.5 * shares), like)
@@ -96,7 +106,7 @@ def erf_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
         root_x, root_z = full(k, of_x[step_x + p * step]), load(of_z, step_z + i)
         root = root_x * root_z
         c = 2.0 * (k * root)
-        sine = _sine(c, root_x * root_x + root_z * root_z, like)
+        sine = _sine(c, _shares(root_x, root_z, root), like)
         half = _half_arcsine(convert(c, like), sine)
         store(nngp, i, convert((4.0 / math.pi) * half, k))
         store(ntk, i, theta * convert((4.0 / math.pi) * (convert(root, like) / sine), theta))
@@ -134,7 +144,7 @@ def erf_row_adjoint(nngp, ntk, value, tangent, of_x, of_z, width, step, step_x, 
         share, root_z = 2.0 * (s * root_x) * (s * root_x), load(of_z, step_z + i)
         root = root_x * root_z
         c = 2.0 * (k * root)
-        sine = _sine(c, root_z * root_z + root_x * root_x, like)
+        sine = _sine(c, _shares(root_x, root_z, root), like)
         inverse = 1.0 / sine
         slope = (4.0 / math.pi) * (convert(root, like) * inverse)
         steep = convert(convert(theta_bar * load(tangent, i), like) * slope * (inverse * inverse), k)
@@ -155,7 +165,7 @@ def gelu_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
         root_x, root_z = full(k, of_x[step_x + p * step]), load(of_z, step_z + i)
         root = root_x * root_z
         c = k * root
-        shares = root_z * root_z + root_x * root_x  # 1/a + 1/b
+        shares = _shares(root_x, root_z, root)
         mixed = (x * x) * (z * z) + (shares - 1.0) * (k * k)
         sine = _sine(c, shares, like)
         cosine, inverse = convert(c, like), 1.0 / sine
@@ -188,7 +198,7 @@ def gelu_row_adjoint(nngp, ntk, value, tangent, of_x, of_z, width, step, step_x,
         root_x, root_z = of_x[step_x + p * step], load(of_z, step_z + i)
         over_a, p_z = root_x * root_x, z * z
         b, root = 1.0 + p_z, root_x * root_z
-        c, shares = k * root, root_z * root_z + over_a  # shares: 1/a + 1/b
+        c, shares = k * root, _shares(root_x, root_z, root)
         sine = convert(_sine(c, shares, like), k)
         inverse = root / sine  # 1 / sqrt(A)
         density, square = (0.5 / math.pi) * inverse, inverse * inverse  # D and 1 / A
