@@ -1,5 +1,8 @@
 """Covariances in float32 where erf and GELU are the only activations and no variance is large."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -49,6 +52,7 @@ def test_as_exact_as_float32_up_to_the_largest_variance(name, kind, distance):
     kernel = analytic_kernel(network(name, kind), w_std=2**0.5, b_std=0.1)
     # Pixels up to 1.4 give variances up to 4.
     x = batch(6, 1.4)
+    x[0] = 1.4  # variances of nearly 4
     z = torch.cat(
         [x + distance * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).clamp(-1, 0), batch(5)]
     )
@@ -126,3 +130,25 @@ def test_programs_that_allow_it(act, is_smooth):
 def test_a_network_without_activations_has_none():
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(144, 1))
     assert not compile_graph(analytic_kernel(net).graph(SHAPE)).is_smooth
+
+
+def test_scratch_lives_as_long_as_it_is_read():
+    """Freed memory is overwritten where the library that allocates it is told to: results must not change."""
+    program = """
+import ctypes, sys, torch
+from torch import nn
+import ntklens as nl
+M_PERTURB = -6
+ctypes.CDLL(None).mallopt(M_PERTURB, int(sys.argv[1]))
+torch.set_num_threads(1)
+layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]
+net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(256, 1))
+x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+kernel = nl.analytic_kernel(net)
+print(float(kernel(x[:4], x).sum()), float(kernel.gradient(x[:4], x, torch.ones(4, 20)).sum()))
+"""
+    outputs = [
+        subprocess.run([sys.executable, "-c", program, perturb], capture_output=True, text=True, check=True).stdout
+        for perturb in ("0", "100")
+    ]
+    assert outputs[0] == outputs[1]

@@ -16,9 +16,9 @@ Key = tuple[int, Offset]
 
 
 def is_smooth(graph: Graph) -> bool:
-    """Return whether erf and GELU are the only activations, so that K may be float32 (see `two_precisions`)."""
+    """Return whether K may be float32 (`two_precisions`): erf and GELU are the only activations, none after a pooling."""
     duals = [node.operation.dual for node in graph.nodes if isinstance(node.operation, Activation)]
-    return bool(duals) and all(isinstance(dual, (Erf, GELU)) for dual in duals)
+    return bool(duals) and all(isinstance(dual, (Erf, GELU)) for dual in duals) and not mixed_into_the_origin(graph)
 
 
 def mixed_into_the_origin(graph: Graph) -> set[Key]:

@@ -2,7 +2,7 @@
 
 K is float64 because a kink takes the angle of two inputs from what their covariance lacks to their variances. A smooth
 activation does not: with variances q, a rounding of K is multiplied by at most q in the NTK of erf, and by less in that of
-GELU. So where no variance is above 4, K in float32 costs no more digits than the rounding of Θ, and half the time.
+GELU. So where no variance is above 4, K in float32 costs no more digits than the rounding of Θ, and takes half the time.
 
 Whether an input allows it depends on that input alone, and every pair is computed by the one or by the other, so that a
 result is the same to the last bit whatever the other inputs.
@@ -77,8 +77,9 @@ def fits(program: Program, side: Side) -> NDArray[np.bool_]:
     starts = sorted(program.marginals.values())
     for (_, norm), first in program.marginals.items():
         stop = next((start for start in starts if start > first), program.marginal_size)
-        if isinstance(norm, Normalise):  # inverse standard deviations, of which any small one is harmless
-            allowed &= side.marginals[:, first:stop].max(1, initial=0.0) <= 1 / _LEAST
+        if isinstance(norm, Normalise):  # inverse standard deviations
+            inverse = side.marginals[:, first:stop]
+            allowed &= ((inverse == 0) | ((inverse >= _LEAST) & (inverse <= 1 / _LEAST))).all(1)
         else:  # the standard deviations, and then a root for each
             std = side.marginals[:, first : (first + stop) // 2]
             allowed &= std.max(1, initial=0.0) <= _MOST

@@ -172,6 +172,8 @@ def run(
             write(at(pointer(nngp_out), place), at(nngp, dst), count)
         if len(ntk_out):
             write(at(pointer(ntk_out), place), at(ntk, dst), count)
+    # Numba frees an array after its last use, and a pointer does not count as one.
+    nngp_scratch[0], ntk_scratch[0] = 0, 0
 
 
 @njit(**FAST)
@@ -247,3 +249,4 @@ def run_adjoint(
                 steps_adjoint.zonal(ins, nngp, ntk, marginals, item_log_bar, scratch, pointer(factors))
             elif op == codes.LOAD_ADJOINT:
                 steps_adjoint.store_panel(ins, nngp, item_panel_bar)
+    nngp_scratch[0], ntk_scratch[0] = 0, 0  # as in `run`
