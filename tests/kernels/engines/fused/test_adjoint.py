@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import nn
 
 from kernels.engines.fused import programs
@@ -41,3 +42,26 @@ def test_one_component_is_alive_at_a_time():
     program = compile_adjoint(analytic_kernel(net).graph((1, 12, 12)))
     assert count(program, codes.GRAM_ADJOINT) == 23 * 23
     assert program.size < 8 * 12 * 12
+
+
+class AroundPooling(nn.Module):
+    """A residual connection around a pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.pool, self.out = nn.AvgPool2d(3, 1, 1), nn.Linear(4 * 36, 1)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.out((x + self.second(self.pool(nn.functional.gelu(x)))).flatten(1))
+
+
+def test_a_residual_connection_around_a_pooling_has_the_gradient_of_the_recursion():
+    x = torch.rand(5, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.randn(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    fast, plain = (analytic_kernel(AroundPooling(), engine=engine) for engine in ("auto", "reference"))
+    torch.testing.assert_close(
+        fast.gradient(x[:2], x, weights), plain.gradient(x[:2], x, weights), rtol=1e-10, atol=1e-14
+    )
+    torch.testing.assert_close(fast(x), plain(x), rtol=1e-12, atol=0)

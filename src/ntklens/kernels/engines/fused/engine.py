@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+from graphlib import CycleError
 from pathlib import Path
 
 import torch
@@ -128,11 +129,14 @@ class FusedEngine:
     ) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape and dtype of x1; see `Engine.gradient`."""
         x1, x2, weights = x1.detach(), x2.detach(), weights.detach()
-        with own_threads():
-            _prepare()
-            gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
-            if not beyond:
-                return gradient.to(x1.dtype)
+        try:
+            with own_threads():
+                _prepare()
+                gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
+                if not beyond:
+                    return gradient.to(x1.dtype)
+        except CycleError:  # a residual connection goes around a pooling, so that its maps have no order of components
+            return self._reference.gradient(x1, x2, weights, kind, progress)
         # The reference engine has threads of torch's own.
         known, others = ~beyond.first, beyond.second
         if bool(beyond.first.any()):
