@@ -3,7 +3,7 @@
 A program is a list of instructions on maps. A map is the covariance of two inputs for one node of the graph and one
 offset Δ: its entry p belongs to position p of x and position p + Δ of z. The machine holds a map for LANES inputs z at
 once, as vectors of LANES numbers: rows, then columns, then lanes. Every map is stored twice at the same address: K in
-one work space, in float64, and Θ in another, in the dtype of the inputs. In the program of a gradient, an address may
+one work space, mostly float64, and Θ in another, in the dtype of the inputs. In the program of a gradient, an address may
 also hold the cotangents of a map: K̄ and Θ̄ in the places of K and Θ.
 
 An instruction is a row of COLUMNS integers and a row of CONSTANTS floating-point numbers. INSTRUCTIONS below is the
@@ -104,7 +104,7 @@ PER_DISTANCE = 4
     Z_START,  # where it lies in the pixels, or in the marginals, of z
     ROW_STEP,  # pixels, or marginals, from one row of the image to the next
     POSITION_STEP,  # marginals of x from one position to the next: 1, or 0 where all positions share one
-    IN_FLOAT64,  # 1: take the corrections of an activation in float64 although Θ is float32
+    IN_FLOAT64,  # 1: take the corrections of an activation in the precision of K although Θ is float32
     FUSED,  # 1: the next instruction is run row by row within this one
     COLUMNS,
 ) = range(25)

@@ -98,7 +98,7 @@ def erf_row(nngp, ntk, of_x, of_z, width, step, step_x, step_z, scratch):
         step: 0 or 1.
         step_x: see `of_x`.
         step_z: see `of_z`.
-        scratch: a row in the precision of the arcsine: that of Θ, or float64 for maps that a pooling mixes.
+        scratch: a row in the precision of the arcsine: that of Θ, or that of K for maps that a pooling mixes.
     """
     for p in range(width):
         i = p * LANES

@@ -1,8 +1,9 @@
-"""Networks whose only activations are erf and GELU: covariances in float32 for the inputs that allow it.
+"""Networks whose only activations are erf and GELU, none after a pooling: float32 covariances for inputs that allow it.
 
 K is float64 because a kink takes the angle of two inputs from what their covariance lacks to their variances. A smooth
-activation does not: with variances q, a rounding of K is multiplied by at most q in the NTK of erf, and by less in that of
-GELU. So where no variance is above 4, K in float32 costs no more digits than the rounding of Θ, and takes half the time.
+activation does not: with variances q, a rounding of K is multiplied by at most q in the NTK of a layer of erf, and by less
+in that of GELU. So where no variance is above 4, K in float32 costs no more digits than the rounding of Θ, and takes half
+the time.
 
 Whether an input allows it depends on that input alone, and every pair is computed by the one or by the other, so that a
 result is the same to the last bit whatever the other inputs.
@@ -83,6 +84,7 @@ def fits(program: Program, side: Side) -> NDArray[np.bool_]:
         else:  # the standard deviations, and then a root for each
             std = side.marginals[:, first : (first + stop) // 2]
             allowed &= std.max(1, initial=0.0) <= _MOST
+            # Zero is allowed, as K is exactly zero there; only inputs with a tiny number are searched for any other.
             low = std.min(1, initial=_MOST) < _LEAST
             allowed[low] &= ((std[low] == 0) | (std[low] >= _LEAST)).all(1)
     return allowed

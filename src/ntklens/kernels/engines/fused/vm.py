@@ -36,7 +36,7 @@ def scratch_rows(code, like):
     """Return room for a row of zeros and for the rows that any instruction of the program needs at a time.
 
     Returns:
-        The room, in the dtype of another array, and the numbers of its row of zeros, which comes first.
+        The room, in the dtype of another array, and how many numbers its row of zeros has, which comes first.
     """
     # Three rows for activations and series, and the ring of row sums for windows.
     width, rows = 0, 3
