@@ -81,7 +81,8 @@ class Erf:
 
     def nngp(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute (2/π) arcsin(2k / sqrt((1 + 2 q1)(1 + 2 q2)))."""
-        return (2 / math.pi) * torch.atan2(2 * k, _gap(2 * k, 2 * q1, 2 * q2).sqrt())
+        # Not by atan2: the last bit of torch.atan2 depends on where in a tensor a number stands.
+        return (2 / math.pi) * torch.arctan(2 * k * _gap(2 * k, 2 * q1, 2 * q2).rsqrt())
 
     def derivative(self, k: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
         """Compute (4/π) / sqrt((1 + 2 q1)(1 + 2 q2) - 4 k²)."""
@@ -115,7 +116,7 @@ class GELU:
         """Compute A, D, C and e."""
         gap = _gap(k, q1, q2)
         density = gap.rsqrt() / (2 * math.pi)
-        cdf = 0.25 + torch.atan2(k, gap.sqrt()) / (2 * math.pi)
+        cdf = 0.25 + torch.arctan(k * gap.rsqrt()) / (2 * math.pi)
         return gap, density, cdf, 1 / (1 + q1) + 1 / (1 + q2) - 1
 
 
