@@ -56,6 +56,19 @@ def test_the_second_expectation_is_the_derivative_of_the_first_in_the_covariance
     torch.testing.assert_close(slope, ALL[name].derivative(K, Q1, Q2), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", [*CLOSED, "hardtanh"])
+@pytest.mark.parametrize("expectation", ["nngp", "derivative"])
+def test_the_last_bit_does_not_depend_on_where_in_a_tensor_a_pair_stands(name, expectation):
+    """Some functions of torch compute the last numbers of a tensor in another way than those before."""
+    generator = torch.Generator().manual_seed(0)
+    q1, q2, c = (torch.rand(101, generator=generator, dtype=torch.float64) for _ in range(3))
+    k = (2 * c - 1) * (q1 * q2).sqrt()
+    function = getattr(ALL[name], expectation)
+    together = function(k, q1, q2)
+    apart = torch.cat([function(*(t[i : i + 1] for t in (k, q1, q2))) for i in range(101)])
+    assert torch.equal(together, apart)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_independent_inputs_have_the_product_of_the_means(name):
     """At k = 0, E[φ(u) φ(v)] = E[φ(u)] E[φ(v)], whose square is the product of the two squared means."""

@@ -217,7 +217,7 @@ class Activation(Operation):
         if not relative_error(largest) <= _MOST_ERROR:
             # In one digit, so that the many parts of a call have one text, which is shown once.
             warnings.warn(
-                f"expected inputs of {self.dual} with a smaller variance; got about {largest:.0e}, at which terms cancel "
+                f"expected inputs of {self} with a smaller variance; got about {largest:.0e}, at which terms cancel "
                 f"and its kernel may be wrong by more than {_MOST_ERROR:.0e} of its values. Use a smaller w_std, or pixels "
                 "from 0 to 1.",
                 stacklevel=2,

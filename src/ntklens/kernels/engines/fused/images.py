@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ntklens.kernels.allocation import large
@@ -35,9 +37,11 @@ from ntklens.kernels.engines.fused.packed import (
     pairs_of,
     run_parts,
 )
-from ntklens.kernels.engines.fused.program import Program
+from ntklens.kernels.engines.fused.program import Marginal, Program, marginal_of
 from ntklens.kernels.engines.fused.threads import Task, in_threads, threads
+from ntklens.kernels.engines.fused.variances import Sweep, compile_sweep
 from ntklens.kernels.rules.graph import Graph
+from ntklens.kernels.rules.operations import Activation
 from ntklens.progress import Progress
 
 _ITEMS_PER_TASK = 64
@@ -70,6 +74,7 @@ class ImagePairs:
     def __init__(self, graph: Graph, memory_limit: int) -> None:
         self.graph = graph
         self.memory_limit = memory_limit
+        self._sweeps: dict[tuple[Marginal, ...], Sweep | None] = {}
 
     @cached_property
     def _forward(self) -> Program:
@@ -189,10 +194,29 @@ class ImagePairs:
     ) -> Side:
         """Return some inputs in rows: pixels (n, C, positions), marginals (n, m); and coefficients, in blocks of lanes."""
         x = inputs[rows]
-        pixels = recursion.positions(self.graph, x.to(dtype)).flatten(2).contiguous().numpy()
+        pixels = self._pixels(x.to(dtype))
         marginals = self._marginals(program, x) if known is None else known[rows]
         side = Side(pixels, marginals.numpy())
         return with_table(program, side, dtype, room, lanes, of_x=lanes == 1, grows=grows)
+
+    def _pixels(self, x: Tensor) -> NDArray[Any]:
+        """Return inputs as (n, C, positions), of the same memory where they lie in it without gaps."""
+        return recursion.positions(self.graph, x).flatten(2).contiguous().numpy()
+
+    def _sweep(self, program: Program) -> Sweep | None:
+        """Return the compiled way to the marginals; None where torch's recursion has to go it."""
+        key = tuple(program.marginals)
+        if key not in self._sweeps:
+            self._sweeps[key] = compile_sweep(self.graph, program.marginals)
+        return self._sweeps[key]
+
+    def _check(self, program: Program, marginals: Tensor) -> None:
+        """Warn as the recursion of the variances does, of standard deviations."""
+        for node in self.graph.nodes:
+            if isinstance(node.operation, Activation):
+                place = program.marginals[marginal_of(node)]
+                size = self.graph.nodes[node.inputs[0]].size
+                node.operation.check(marginals[:, place : place + size[0] * size[1]].square())
 
     def _known_marginals(self, program: Program, x: Tensor) -> Tensor | None:
         """Return the marginals of a whole batch, where tables need them beforehand and they are small; else None."""
@@ -223,7 +247,13 @@ class ImagePairs:
         if not program.marginals:
             return marginals
 
+        sweep = self._sweep(program)
+
         def task(target: Tensor, inputs: Tensor) -> None:
+            if sweep is not None:
+                sweep.marginals(self._pixels(inputs.to(torch.float64)), target.numpy())
+                self._check(program, target)
+                return
             variances = recursion.variances(self.graph, inputs.to(torch.float64))
             torch.cat(marginals_of(program, variances), 1, out=target)
 
@@ -233,12 +263,16 @@ class ImagePairs:
         return marginals
 
     def _through_marginals(self, program: Program, x: Tensor, marginals_bar: Tensor) -> Tensor:
-        """Return what the marginals' cotangents add to the inputs', by autograd through the recursion of the variances."""
+        """Return what the marginals' cotangents add to the inputs', back through the recursion of the variances."""
         if not program.marginals:
             return torch.zeros_like(x, dtype=torch.float64)
-        gradient = torch.empty(x.shape, dtype=torch.float64)
+        gradient = torch.zeros(x.shape, dtype=torch.float64)
+        sweep = self._sweep(program)
 
         def task(target: Tensor, inputs: Tensor, bar: Tensor) -> None:
+            if sweep is not None:
+                sweep.gradient(self._pixels(inputs.to(torch.float64)), bar.numpy(), self._pixels(target))
+                return
             with torch.enable_grad():
                 leaf = inputs.to(torch.float64).detach().requires_grad_()
                 marginals = torch.cat(marginals_of(program, recursion.variances(self.graph, leaf)), 1)
