@@ -66,7 +66,7 @@ def test_what_is_no_batch_of_images(value, message):
 
 
 def test_values_whose_sum_overflows_are_finite():
-    assert arguments.as_images(torch.full((2, 2), 3e38)).shape == (2, 2)
+    assert arguments.check_finite(torch.full((2, 2), 3e38), "x") == pytest.approx(3e38)
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,14 @@ def test_values_that_are_not_finite_are_found_among_many(monkeypatch):
     x[69, 2] = torch.nan
     with pytest.raises(InputError, match=r"got nan at x\[69, 2\]"):
         arguments.check_finite(x, "x")
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 2e16), (torch.float64, 1e160)])
+def test_inputs_whose_variances_overflow_are_refused(dtype, size):
+    x = torch.ones(3, 4, dtype=dtype)
+    x[2, 1] = -size
+    with pytest.raises(
+        InputError, match=r"expected z of values up to 1e\+\d\d in torch.float\d\d, .* Scale the inputs"
+    ):
+        arguments.as_images(x, "z")
+    assert arguments.as_images(x / 1e100, "z").shape == (3, 4)

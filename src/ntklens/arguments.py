@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from ntklens.errors import InputError
 
 _MANY = 1 << 22
-"""Values from which on several threads add them up."""
+"""Values from which on several threads read them."""
+_LARGEST = {torch.float32: 1e16, torch.float64: 1e70}
+"""Largest magnitude of inputs: kernels have products of variances, which are products of four inputs."""
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
@@ -92,7 +94,12 @@ def as_images(value: Any, name: str = "x") -> Tensor:
         raise InputError(
             f"expected {name} as a batch (n, C, H, W) or (n, d); got {shape_of(x)}. Give one input as {name}[None]."
         )
-    check_finite(x, name)
+    largest, most = check_finite(x, name), _LARGEST.get(x.dtype, math.inf)
+    if largest > most:
+        raise InputError(
+            f"expected {name} of values up to {most:.0e} in {x.dtype}, so that products of variances are finite; got about "
+            f"{largest:.0e}. Scale the inputs, such as pixels to [0, 1]."
+        )
     return x
 
 
@@ -127,14 +134,15 @@ def check_range(y: Tensor, classes: int, name: str = "y") -> None:
         )
 
 
-def check_finite(x: Tensor, name: str) -> None:
-    """Raise InputError at the first value that is NaN or infinite."""
-    # A sum reads the memory once and keeps NaN and infinity. Where it is not finite, it may yet have overflowed.
-    if not x.is_floating_point() or math.isfinite(_sum(x.detach())):
-        return
+def check_finite(x: Tensor, name: str) -> float:
+    """Raise InputError at the first value that is NaN or infinite; return the largest magnitude (0 for whole numbers)."""
+    if not x.is_floating_point() or not x.numel():
+        return 0.0
+    # The largest and the smallest value keep NaN and infinity.
+    largest = _largest(x.detach())
+    if math.isfinite(largest):
+        return largest
     bad = ~x.detach().isfinite()
-    if not bool(bad.any()):
-        return
     place, total = bad.nonzero()[0].tolist(), int(bad.sum())
     others = "" if total == 1 else f", the first of {total:,}"
     where = f"{name}[{', '.join(map(str, place))}]"
@@ -144,24 +152,25 @@ def check_finite(x: Tensor, name: str) -> None:
     )
 
 
-def _sum(x: Tensor) -> float:
-    """Return the sum of all values, which may overflow.
+def _largest(x: Tensor) -> float:
+    """Return the largest magnitude; NaN where a value is.
 
-    Torch's own sum would wake OpenMP's threads, which go on spinning for milliseconds beside the engine's. One thread
+    Torch's own functions would wake OpenMP's threads, which go on spinning for milliseconds beside the engine's. One thread
     alone does not read memory as fast as the processor can.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-        return float(x.sum())
+        return float(x.abs().max())
     threads = torch.get_num_threads()
     if x.numel() > _MANY and threads > 1 and len(x) >= threads:
         with ThreadPoolExecutor(threads) as pool:
-            return sum(pool.map(_sum_in_one_thread, x.tensor_split(threads)))
-    return _sum_in_one_thread(x)
+            return max(pool.map(_largest_in_one_thread, x.tensor_split(threads)), key=lambda v: (v != v, v))
+    return _largest_in_one_thread(x)
 
 
-def _sum_in_one_thread(x: Tensor) -> float:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(x.numpy().sum())
+def _largest_in_one_thread(x: Tensor) -> float:
+    numbers = x.numpy()
+    with np.errstate(invalid="ignore"):
+        return float(np.maximum(numbers.max(), -numbers.min()))
 
 
 def same_device(x: Tensor, like: torch.device, name: str, other: str) -> None:
@@ -211,6 +220,14 @@ def as_count(value: Any, name: str, *, least: int = 1) -> int:
     return whole
 
 
+def as_device(value: Any, name: str = "device") -> torch.device:
+    """Return one of torch's devices, which need not be there."""
+    try:
+        return torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f'expected {name} as one of torch\'s, such as "cpu" or "cuda"; got {value!r}.') from error
+
+
 def as_path(value: Any, name: str) -> Path:
     """Return a path.
 
@@ -241,6 +258,11 @@ def check_generator(generator: Any, name: str = "generator", *, optional: bool =
 def shape_of(x: Tensor) -> str:
     """Return the shape of a tensor for a message."""
     return f"shape {tuple(x.shape)}"
+
+
+def in_words(value: Any) -> str:
+    """Return a value for a message, of a tensor its shape alone."""
+    return f"a tensor of {shape_of(value)}" if isinstance(value, Tensor) else repr(value)
 
 
 def is_list(value: Any) -> bool:

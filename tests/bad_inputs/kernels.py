@@ -57,6 +57,18 @@ def _methods(name, kernel, **options):
     ]
 
 
+SHAPE = (
+    *k.right(list=[1, 3, 3]),
+    *k.refused(
+        nothing=None,
+        text="x",
+        number=9,
+        negative=(1, -3, 3),
+        fractions=(1.5, 3.0, 3.0),
+        none=(),
+        batch=torch.ones(2, 3),
+    ),
+)
 STD = (
     *k.refused(
         zero=0.0, negative=-1.0, nan=float("nan"), infinite=float("inf"), text="x", nothing=None, truth_value=True
@@ -107,13 +119,29 @@ ROWS = [
         "AnalyticKernel.graph",
         lambda shape: len(analytic().graph(shape).nodes),
         lambda: {"shape": (1, 3, 3)},
-        {"shape": k.refused(nothing=None, text="x", number=9, negative=(1, -3, 3), fractions=(1.5, 3.0, 3.0), none=())},
+        {"shape": SHAPE},
     ),
     Callee(
         "AnalyticKernel.plan",
-        lambda shape: len(analytic().plan(shape)),
-        lambda: {"shape": (1, 3, 3)},
-        {"shape": k.refused(nothing=None, text="x", number=9, negative=(1, -3, 3), fractions=(1.5, 3.0, 3.0), none=())},
+        lambda shape, device: len(analytic().plan(shape, device)),
+        lambda: {"shape": (1, 3, 3), "device": "cpu"},
+        {
+            "shape": SHAPE,
+            "device": (*k.right(device=torch.device("cpu")), *k.refused(nothing=None, unknown="x", half=0.5)),
+        },
+    ),
+    Callee(
+        "pullback",
+        lambda rows: analytic().vjp(images(), images(4, seed=1))[1](torch.ones(2, 4), rows),
+        lambda: {"rows": torch.tensor([1, 5])},
+        {
+            "rows": (
+                *k.NO_TENSOR,
+                *k.right(int32=lambda v: v.int()),
+                *k.refused(too_large=lambda v: v + 1, negative=lambda v: v - 2, floats=lambda v: v.double()),
+            )
+        },
+        but={("rows", "nothing"): None},
     ),
     Callee(
         "analytic_kernel",
@@ -231,8 +259,9 @@ ROWS = [
                 nothing=None, text="x", of_texts=k.value_of(lambda u: "x"), of_sums=k.value_of(lambda u: u.sum())
             ),
             "degree": k.COUNT,
-            "kinks": k.refused(
-                nothing=None, none=(), text="x", number=1.0, infinite=(float("inf"),), nan=(float("nan"),)
+            "kinks": (
+                *k.right(none=()),
+                *k.refused(nothing=None, text="0", number=1.0, infinite=(float("inf"),), nan=(float("nan"),)),
             ),
         },
         but={("degree", "zero"): None},

@@ -7,9 +7,9 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor, nn
 
-from ntklens.arguments import as_count, as_images, check_generator, check_module
+from ntklens.arguments import as_count, as_device, as_images, check_generator, check_module, in_words
 from ntklens.errors import InputError
-from ntklens.kernels.base import Kernel, checked_both, checked_pair, checked_weights
+from ntklens.kernels.base import Kernel, checked_both, checked_pair, checked_rows, checked_weights
 from ntklens.kernels.engines.base import Engine, Kind
 from ntklens.kernels.engines.select import EngineName, engine_for, plan_of
 from ntklens.kernels.expansion import Pullback
@@ -86,10 +86,10 @@ class AnalyticKernel(Kernel):
             InputError: the network does not take this shape, or is not there to be traced for another shape.
             UnsupportedLayer: an operation has no infinite-width rule.
         """
+        if not isinstance(shape, (tuple, list)) or not shape:
+            raise InputError(f"expected shape as that of one input, such as (1, 28, 28); got {in_words(shape)}.")
+        shape = tuple(as_count(size, "shape") for size in shape)
         if shape not in self._graphs:
-            if not isinstance(shape, (tuple, list)) or not shape:
-                raise InputError(f"expected shape as that of one input, such as (1, 28, 28); got {shape!r}.")
-            shape = tuple(as_count(size, "shape") for size in shape)
             if self._module is None:
                 known = " or ".join(f"(n, {', '.join(map(str, known))})" for known in self._graphs)
                 raise InputError(
@@ -107,6 +107,7 @@ class AnalyticKernel(Kernel):
             device: where the inputs will be.
 
         Raises:
+            InputError: no shape or no device.
             UnsupportedLayer: the module has a part without an infinite-width rule.
 
         Example:
@@ -114,7 +115,7 @@ class AnalyticKernel(Kernel):
             >>> analytic_kernel(net).plan((4,)).partition(", values")[0]
             'The fused engine for processors runs this network'
         """
-        return plan_of(self.graph(shape), self.engine, torch.device(device))
+        return plan_of(self.graph(shape), self.engine, as_device(device))
 
     @overload
     def __call__(
@@ -256,7 +257,7 @@ class AnalyticKernel(Kernel):
             matrix = engine.matrices(x1, x2, (single_kind,), Progress(), products)[single_kind]
 
         def pullback(weights: Tensor, rows: Tensor | None = None) -> Tensor:
-            x = x1 if rows is None else x1[rows]
+            x = x1 if rows is None else x1[checked_rows(rows, x1)]
             _check_shape(weights, x, x2)
             if is_empty or not len(x):
                 return torch.zeros_like(x)

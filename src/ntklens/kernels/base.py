@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ntklens.arguments import as_floats, as_images, as_tensor, check_finite, same_device
+from ntklens.arguments import as_floats, as_images, as_tensor, check_finite, same_device, shape_of
 from ntklens.errors import InputError
 from ntklens.kernels.expansion import Expansion, Pullback
 from ntklens.kernels.matrix_expansion import MatrixExpansion
@@ -202,6 +202,26 @@ def checked_both(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
     x1, x2 = checked_pair(x1, as_tensor(x2, "x2"))
     assert x2 is not None
     return x1, x2
+
+
+def checked_rows(rows: Any, x1: Tensor) -> Tensor:
+    """Return indices of some rows of x1, (k,), int64.
+
+    Raises:
+        InputError: no indices from 0 to n1 - 1, or on another device than x1 and the processor.
+    """
+    given = as_tensor(rows, "rows")
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim != 1:
+        raise InputError(
+            f"expected rows as indices of x1, one whole number each; got {given.dtype} of {shape_of(given)}."
+        )
+    if given.device.type != "cpu":
+        same_device(given, x1.device, "rows", "x1")
+    if len(given) and not (int(given.min()) >= 0 and int(given.max()) < len(x1)):
+        raise InputError(
+            f"expected rows as indices of x1 from 0 to {len(x1) - 1}; got {int(given.min())} to {int(given.max())}."
+        )
+    return given.to(torch.int64)
 
 
 def checked_weights(weights: Any, x1: Tensor, x2: Tensor) -> Tensor:

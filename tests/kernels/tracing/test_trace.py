@@ -147,6 +147,10 @@ REFUSED = {
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)),
         "AvgPool2d in its place",
     ),
+    "channels last": (
+        Forward(lambda s, x: s.b(s.a(x).permute(0, 2, 3, 1).flatten(1)), a=nn.Conv2d(3, 4, 3), b=nn.Linear(64, 2)),
+        "channels must stay before positions",
+    ),
     "softmax": (nn.Sequential(_flat(nn.ReLU()), nn.Softmax(1)), "takes the logits"),
     "activation of the data": (
         nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(108, 2)),
@@ -204,7 +208,7 @@ REFUSED = {
     ),
     "a norm of groups": (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(64, 1)),
-        "group_norm: no rule is known for it",
+        "over all channels and positions, has a rule",
     ),
     "a norm of squares": (
         nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.RMSNorm(4), nn.Linear(4, 1)),

@@ -344,6 +344,8 @@ _PRODUCT = (
 _CONCATENATION = (
     "its parts have variances of their own, so that channels are no longer exchangeable; add branches instead"
 )
+_GROUPS = "its groups are some of the channels; nn.LayerNorm((C, H, W)), over all channels and positions, has a rule"
+_AXES = "channels must stay before positions; for a LayerNorm, take nn.LayerNorm((C, H, W)), which needs no other order"
 REFUSALS: dict[Any, str] = {
     function: reason
     for reason, functions in {
@@ -385,6 +387,8 @@ REFUSALS: dict[Any, str] = {
             Tensor.__rmatmul__,
         ),
         _MAXIMUM: (F.max_pool1d, F.max_pool2d, F.adaptive_max_pool2d, torch.max_pool2d),
+        _GROUPS: (F.group_norm, torch.group_norm),
+        _AXES: (Tensor.permute, torch.permute, Tensor.movedim, torch.movedim, torch.moveaxis, Tensor.moveaxis),
         _SOFTMAX: (F.softmax, torch.softmax, Tensor.softmax, F.log_softmax, torch.log_softmax),
         _ATTENTION: (F.scaled_dot_product_attention, F.multi_head_attention_forward),
     }.items()

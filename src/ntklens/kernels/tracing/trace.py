@@ -57,7 +57,7 @@ def trace(module: nn.Module, shape: tuple[int, ...], parametrisation: Parametris
             ) from error
         raise ShapeMismatch(
             f"{type(module).__name__} does not accept inputs of shape (n, {', '.join(map(str, shape))}): "
-            f"{first_line(error)}; check the images' channels and size against its first layer."
+            f"{first_line(error).rstrip('.')}; check the channels and the size of the inputs against its layers."
         ) from error
     if not isinstance(out, Traced):
         raise UnsupportedLayer(
