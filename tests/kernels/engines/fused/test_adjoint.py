@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from kernels.engines.fused import programs
+from kernels.networks import Forward, conv
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.engines.fused import codes
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
@@ -44,24 +46,46 @@ def test_one_component_is_alive_at_a_time():
     assert program.size < 8 * 12 * 12
 
 
-class AroundPooling(nn.Module):
-    """A residual connection around a pooling."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
-        self.pool, self.out = nn.AvgPool2d(3, 1, 1), nn.Linear(4 * 36, 1)
-
-    def forward(self, x):
-        x = self.first(x)
-        return self.out((x + self.second(self.pool(nn.functional.gelu(x)))).flatten(1))
+def _shortcut(self, x):
+    x = self.a(x)
+    return self.out((x + self.b(self.pool(F.gelu(x)))).flatten(1))
 
 
-def test_a_residual_connection_around_a_pooling_has_the_gradient_of_the_recursion():
-    x = torch.rand(5, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    weights = torch.randn(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    fast, plain = (analytic_kernel(AroundPooling(), engine=engine) for engine in ("auto", "reference"))
-    torch.testing.assert_close(
-        fast.gradient(x[:2], x, weights), plain.gradient(x[:2], x, weights), rtol=1e-10, atol=1e-14
-    )
+def _strided_shortcut(self, x):
+    x = F.relu(self.a(x))
+    return self.out(F.relu(self.b(self.pool(x)) + self.c(x)).flatten(1))
+
+
+def _two_shortcuts(self, x):
+    x = self.a(x)
+    x = x + self.b(self.pool(F.gelu(x)))
+    return self.out(F.relu(x + self.c(self.pool(F.relu(x)))).mean((2, 3)))
+
+
+AROUND = {
+    "a shortcut": (_shortcut, {"pool": nn.AvgPool2d(3, 1, 1), "b": conv(6), "out": nn.Linear(216, 1)}),
+    "a strided convolution": (
+        _strided_shortcut,
+        {"pool": nn.AvgPool2d(2), "b": conv(6), "c": nn.Conv2d(6, 6, 1, stride=2), "out": nn.Linear(54, 1)},
+    ),
+    "two of them, and a global pooling": (
+        _two_shortcuts,
+        {"pool": nn.AvgPool2d(3, 1, 1), "b": conv(6), "c": conv(6), "out": nn.Linear(6, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize("n", [5, 24])
+def test_a_residual_connection_around_a_pooling_has_the_gradient_of_the_recursion(name, n):
+    """The maps before and after the pooling then have no order of components, and are one."""
+    forward, layers = AROUND[name]
+    module = Forward(forward, a=conv(2), **layers)
+    x = torch.rand(n, 2, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.randn(2, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    fast, plain = (analytic_kernel(module, engine=engine) for engine in ("auto", "reference"))
+    gradient = plain.gradient(x[:2], x, weights)
+    torch.testing.assert_close(fast.gradient(x[:2], x, weights), gradient, rtol=1e-10, atol=1e-13)
+    single = fast.gradient(x[:2].float(), x.float(), weights.float())
+    assert (single - gradient).abs().max() < 1e-5 * gradient.abs().max()
     torch.testing.assert_close(fast(x), plain(x), rtol=1e-12, atol=0)

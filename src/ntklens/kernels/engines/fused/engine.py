@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from graphlib import CycleError
+import threading
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ little that the rounding of its angle does not show.
 """
 
 _log = logging.getLogger("ntklens")
+_lock = threading.Lock()
 
 
 class FusedEngine:
@@ -129,14 +130,11 @@ class FusedEngine:
     ) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape and dtype of x1; see `Engine.gradient`."""
         x1, x2, weights = x1.detach(), x2.detach(), weights.detach()
-        try:
-            with own_threads():
-                _prepare()
-                gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
-                if not beyond:
-                    return gradient.to(x1.dtype)
-        except CycleError:  # a residual connection goes around a pooling, so that its maps have no order of components
-            return self._reference.gradient(x1, x2, weights, kind, progress)
+        with own_threads():
+            _prepare()
+            gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
+        if not beyond:
+            return gradient.to(x1.dtype)
         # The reference engine has threads of torch's own.
         known, others = ~beyond.first, beyond.second
         if bool(beyond.first.any()):
@@ -175,8 +173,14 @@ def _mirror(matrix: Tensor, side: int = 256) -> None:
     in_threads([(n - i, functools.partial(band, i)) for i in range(0, n, side)])
 
 
-@functools.cache
 def _prepare() -> None:
+    """Call `_prepare_once`, in one thread at a time."""
+    with _lock:
+        _prepare_once()
+
+
+@functools.cache
+def _prepare_once() -> None:
     """Delete what was compiled from older sources, and have it said when there is a wait; once per process.
 
     Numba compares the date of one source file only, and the engine's code is in several.
@@ -189,7 +193,7 @@ def _prepare() -> None:
         )
         return
     folder = Path(vm.run.stats.cache_path)
-    newest = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
+    newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
     for compiled in folder.glob("*.nb[ic]"):
         with contextlib.suppress(FileNotFoundError):  # another process has deleted it in the meantime
             if compiled.stat().st_mtime < newest:
