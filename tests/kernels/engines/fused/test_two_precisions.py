@@ -3,13 +3,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from kernels.engines.fused.programs import Erf
 from ntklens.kernels import analytic_kernel
-from ntklens.kernels.engines.fused import images, layout
+from ntklens.kernels.engines.fused import images, layout, packed, two_precisions
 from ntklens.kernels.engines.fused.compiler import compile_graph
 
 ACTIVATIONS = {"erf": (Erf, Erf), "gelu": (nn.GELU, nn.GELU), "both": (nn.GELU, Erf)}
@@ -41,7 +42,8 @@ def dtypes(monkeypatch):
         seen.append(str(x.marginals.dtype))
         return run(program, items, panel, x, z, *args, **options)
 
-    monkeypatch.setattr(images, "run", noted)
+    for module in (images, packed):
+        monkeypatch.setattr(module, "run", noted)
     return seen
 
 
@@ -57,11 +59,8 @@ def test_as_exact_as_float32_up_to_the_largest_variance(name, kind, distance, dt
         [x + distance * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).clamp(-1, 0), batch(5)]
     )
     results = kernel(x, z, kind=("nngp", "ntk"))
-    if kind in (
-        "flattened",
-        "normalised",
-    ):  # few pairs of a pooled network are packed; an activation follows the averages
-        assert set(dtypes) == {"float32"}
+    # In the last network an activation follows the averages.
+    assert set(dtypes) == {"float64" if kind == "averaged" else "float32"}
     for result, exact in zip(results, kernel(x.double(), z.double(), kind=("nngp", "ntk")), strict=True):
         assert result.dtype == torch.float32
         torch.testing.assert_close(result.double(), exact, rtol=1e-6, atol=0)
@@ -115,6 +114,33 @@ def test_tiny_images_before_a_normalisation(name, dtypes):
     result = kernel(x, z)
     assert set(dtypes) == {"float64"}
     torch.testing.assert_close(result.double(), kernel(x.double(), z.double()), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("norm", "value", "is_allowed"),
+    [
+        ("Erf", 2.0, True),
+        ("Erf", 2.001, False),
+        ("Erf", 0.0, True),
+        ("Erf", 1e-12, True),
+        ("Erf", 9e-13, False),
+        ("Normalise", 0.0, True),
+        ("Normalise", 1e12, True),
+        ("Normalise", 2e12, False),
+        ("Normalise", 9e-13, False),
+    ],
+)
+def test_which_inputs_allow_it(norm, value, is_allowed):
+    """Each is told from its own standard deviations, and inverse ones of normalisations, at all positions."""
+    program = compile_graph(analytic_kernel(network("erf", "normalised")).graph(SHAPE))
+    marginals = np.ones((3, program.marginal_size))
+    (first, *_) = (place for (_, of), place in program.marginals.items() if type(of).__name__ == norm)
+    marginals[1, first + 63] = value
+    # The roots beside the 64 standard deviations do not count.
+    (erf, *_) = (place for (_, of), place in program.marginals.items() if type(of).__name__ == "Erf")
+    marginals[:, erf + 64] = 1e-30
+    side = layout.Side(np.zeros((3, 2, 64), np.float32), marginals)
+    assert two_precisions.fits(program, side).tolist() == [True, is_allowed, True]
 
 
 def test_black_images():
