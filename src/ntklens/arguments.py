@@ -26,7 +26,8 @@ from ntklens.errors import InputError
 _MANY = 1 << 22
 """Values from which on several threads read them."""
 _LARGEST = {torch.float32: 1e16, torch.float64: 1e70}
-"""Largest magnitude of inputs: kernels have products of variances, which are products of four inputs."""
+"""Largest magnitude of inputs: a kernel is about the square of inputs, and its rules have products of two variances, which
+are float64 whatever the inputs are."""
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
@@ -97,8 +98,8 @@ def as_images(value: Any, name: str = "x") -> Tensor:
     largest, most = check_finite(x, name), _LARGEST.get(x.dtype, math.inf)
     if largest > most:
         raise InputError(
-            f"expected {name} of values up to {most:.0e} in {x.dtype}, so that products of variances are finite; got about "
-            f"{largest:.0e}. Scale the inputs, such as pixels to [0, 1]."
+            f"expected {name} of values up to {most:.0e} in {x.dtype}, so that kernels, about their squares, are finite; "
+            f"got about {largest:.0e}. Scale the inputs, such as pixels to [0, 1]."
         )
     return x
 
@@ -159,7 +160,7 @@ def _largest(x: Tensor) -> float:
     alone does not read memory as fast as the processor can.
     """
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-        return float(x.abs().max())
+        return max(map(abs, map(float, torch.aminmax(x))), key=lambda v: (v != v, v))
     threads = torch.get_num_threads()
     if x.numel() > _MANY and threads > 1 and len(x) >= threads:
         with ThreadPoolExecutor(threads) as pool:

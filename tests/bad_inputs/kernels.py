@@ -16,6 +16,15 @@ def _pair():
     return {"x1": images(), "x2": images(4, seed=1)}
 
 
+def _flat_or_not(x):
+    """Return the kernel of images, or of flat inputs, whose pullback shares products with the matrix."""
+    return (
+        analytic()
+        if x.ndim == 4
+        else nl.analytic_kernel(torch.nn.Sequential(torch.nn.Linear(9, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1)))
+    )
+
+
 def _weighted():
     return {**_pair(), "weights": torch.rand(6, 4, generator=generator())}
 
@@ -130,18 +139,35 @@ ROWS = [
             "device": (*k.right(device=torch.device("cpu")), *k.refused(nothing=None, unknown="x", half=0.5)),
         },
     ),
-    Callee(
-        "pullback",
-        lambda rows: analytic().vjp(images(), images(4, seed=1))[1](torch.ones(2, 4), rows),
-        lambda: {"rows": torch.tensor([1, 5])},
-        {
-            "rows": (
-                *k.NO_TENSOR,
-                *k.right(int32=lambda v: v.int()),
-                *k.refused(too_large=lambda v: v + 1, negative=lambda v: v - 2, floats=lambda v: v.double()),
-            )
-        },
-        but={("rows", "nothing"): None},
+    *(
+        Callee(
+            f"pullback of {name}",
+            lambda rows, x=x, z=z: _flat_or_not(x).vjp(x, z)[1](torch.ones(2, 4), rows),
+            lambda: {"rows": torch.tensor([1, 5])},
+            {
+                "rows": (
+                    *k.NO_TENSOR,
+                    *k.right(
+                        int32=lambda v: v.int(),
+                        uint8=lambda v: v.to(torch.uint8),
+                        list=lambda v: v.tolist(),
+                        negative=lambda v: v - 6,
+                        truth_values=lambda v: torch.arange(6) % 4 == 1,
+                    ),
+                    *k.refused(
+                        too_large=lambda v: v + 1,
+                        too_small=lambda v: v - 8,
+                        floats=lambda v: v.double(),
+                        mask=lambda v: v > 0,
+                    ),
+                )
+            },
+            but={("rows", "nothing"): None},
+        )
+        for name, x, z in (
+            ("images", images(), images(4, seed=1)),
+            ("flat", images().flatten(1), images(4, seed=1).flatten(1)),
+        )
     ),
     Callee(
         "analytic_kernel",

@@ -257,7 +257,8 @@ class AnalyticKernel(Kernel):
             matrix = engine.matrices(x1, x2, (single_kind,), Progress(), products)[single_kind]
 
         def pullback(weights: Tensor, rows: Tensor | None = None) -> Tensor:
-            x = x1 if rows is None else x1[checked_rows(rows, x1)]
+            rows = None if rows is None else checked_rows(rows, x1)
+            x = x1 if rows is None else x1[rows]
             _check_shape(weights, x, x2)
             if is_empty or not len(x):
                 return torch.zeros_like(x)

@@ -205,23 +205,30 @@ def checked_both(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
 
 
 def checked_rows(rows: Any, x1: Tensor) -> Tensor:
-    """Return indices of some rows of x1, (k,), int64.
+    """Return indices of some rows of x1, (k,), int64, from 0 on.
+
+    Args:
+        rows: indices, negative ones from the end on; or n1 truth values.
+        x1: (n1, ...).
 
     Raises:
-        InputError: no indices from 0 to n1 - 1, or on another device than x1 and the processor.
+        InputError: no such rows, or on another device than x1 and the processor.
     """
-    given = as_tensor(rows, "rows")
-    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim != 1:
-        raise InputError(
-            f"expected rows as indices of x1, one whole number each; got {given.dtype} of {shape_of(given)}."
-        )
+    n = len(x1)
+    given = torch.zeros(0, dtype=torch.int64) if isinstance(rows, list) and not rows else as_tensor(rows, "rows")
     if given.device.type != "cpu":
         same_device(given, x1.device, "rows", "x1")
-    if len(given) and not (int(given.min()) >= 0 and int(given.max()) < len(x1)):
+    if given.dtype == torch.bool and given.shape == (n,):
+        return given.nonzero()[:, 0]
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim != 1:
         raise InputError(
-            f"expected rows as indices of x1 from 0 to {len(x1) - 1}; got {int(given.min())} to {int(given.max())}."
+            f"expected rows as indices of x1, one whole number each, or as {n} truth values; got {given.dtype} of "
+            f"{shape_of(given)}."
         )
-    return given.to(torch.int64)
+    given = given.to(torch.int64)
+    if len(given) and not (int(given.min()) >= -n and int(given.max()) < n):
+        raise InputError(f"expected rows as indices of x1 up to {n - 1}; got {int(given.min())} to {int(given.max())}.")
+    return given % n if n else given
 
 
 def checked_weights(weights: Any, x1: Tensor, x2: Tensor) -> Tensor:

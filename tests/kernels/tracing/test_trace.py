@@ -208,7 +208,7 @@ REFUSED = {
     ),
     "a norm of groups": (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(64, 1)),
-        "over all channels and positions, has a rule",
+        "over channels and positions",
     ),
     "a norm of squares": (
         nn.Sequential(nn.Flatten(), nn.Linear(108, 4), nn.RMSNorm(4), nn.Linear(4, 1)),

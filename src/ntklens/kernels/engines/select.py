@@ -40,6 +40,7 @@ def plan_of(graph: Graph, name: EngineName, device: torch.device) -> str:
         return f'{plain}, as engine="reference" asks for.'
     if device.type != "cpu":
         return f"{plain} on {device.type}: the fused engine is for processors."
+    from ntklens.kernels.engines.fused.adjoint import has_adjoint
     from ntklens.kernels.engines.fused.compiler import reads_tables, unsupported
 
     without = list(dict.fromkeys(f"{operation}, {why}" for operation, why in unsupported(graph)))
@@ -48,6 +49,11 @@ def plan_of(graph: Graph, name: EngineName, device: torch.device) -> str:
     beyond = (
         " So does it for inputs at whose variances an activation's series is too long." if reads_tables(graph) else ""
     )
+    if not has_adjoint(graph):
+        return (
+            "The fused engine for processors runs this network, values alone: with a shortcut around a pooling, gradients "
+            f"take the plain recursion in torch, as does a call that autograd follows.{beyond}"
+        )
     return (
         "The fused engine for processors runs this network, values and gradients; where autograd follows a call, the "
         f"plain recursion in torch does.{beyond}"

@@ -111,6 +111,10 @@ class GELU:
         gap, density, cdf, e = self._terms(k, q1, q2)
         return cdf + k * density * (1 + e + 1 / gap)
 
+    def relative_error(self, q: float) -> float:
+        """Return about how far an expectation is off for near pairs at a variance q, where q1 q2 and e k² nearly cancel."""
+        return _ROUNDING * math.sqrt(q)
+
     @staticmethod
     def _terms(k: Tensor, q1: Tensor, q2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute A, D, C and e."""

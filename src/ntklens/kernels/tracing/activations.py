@@ -49,7 +49,7 @@ def activation(
         degree: highest power of that series for every pair of inputs; pairs that need more terms get more, or an
             integral, so that values are right to 1e-8. A warning says where a variance is too large for that, such as
             1,000 for tanh.
-        kinks: the places where the slope or the curvature jumps; none where the function is smooth.
+        kinks: the places where the slope or the curvature jumps; () is as the default.
 
     Returns:
         A function with the values of `function`, which is recorded when a network is traced.
@@ -102,12 +102,12 @@ def _as_kinks(kinks: Any) -> tuple[float, ...]:
         InputError: no list of finite numbers.
     """
     try:
-        places = None if isinstance(kinks, str) else tuple(sorted({float(kink) for kink in kinks}))
+        places = None if isinstance(kinks, (str, bytes)) else tuple(sorted({float(kink) for kink in kinks}))
     except (TypeError, ValueError):
         places = None
     if places is None or not all(map(math.isfinite, places)):
         raise InputError(f"expected kinks as a list of finite numbers, such as (0.0,), or () for none; got {kinks!r}.")
-    # A smooth function is taken as any is whose kinks are not known to be elsewhere.
+    # A smooth function is computed as one with a kink at 0, too.
     return places or (0.0,)
 
 

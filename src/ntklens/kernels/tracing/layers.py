@@ -344,8 +344,10 @@ _PRODUCT = (
 _CONCATENATION = (
     "its parts have variances of their own, so that channels are no longer exchangeable; add branches instead"
 )
-_GROUPS = "its groups are some of the channels; nn.LayerNorm((C, H, W)), over all channels and positions, has a rule"
-_AXES = "channels must stay before positions; for a LayerNorm, take nn.LayerNorm((C, H, W)), which needs no other order"
+_GROUPS = (
+    "groups of channels have no rule; for GroupNorm(1, C), take nn.LayerNorm((C, H, W)), over channels and positions"
+)
+_AXES = "channels must stay before positions; a norm over channels alone has no rule, nn.LayerNorm((C, H, W)) has one"
 REFUSALS: dict[Any, str] = {
     function: reason
     for reason, functions in {

@@ -47,6 +47,19 @@ def compile_adjoint(graph: Graph) -> Program:
     return AdjointCompiler(graph).program()
 
 
+def has_adjoint(graph: Graph) -> bool:
+    """Return whether a supported graph's gradient has a program.
+
+    With a shortcut around a pooling the components of `AdjointCompiler` have no order. As one component they would be
+    alive together, in gigabytes for images of usual size.
+    """
+    try:
+        compile_adjoint(graph)
+    except CycleError:
+        return False
+    return True
+
+
 class AdjointCompiler(Compiler):
     """Writes the instructions of a gradient.
 
@@ -113,24 +126,15 @@ class AdjointCompiler(Compiler):
                     self.uncollected[key] = self.uncollected.get(key, 0) + 1
                 else:
                     parent[leader(key)] = leader(source)
-        # A source's group comes after that of the pooled map, whose cotangent it needs. Where each of some groups would
-        # come after another one, as with a shortcut around a pooling, they are one group.
-        while True:
-            order: TopologicalSorter[Key] = TopologicalSorter({leader(key): () for key in keys})
-            for source, pooled_maps in self.pooled_into.items():
-                for pooled in pooled_maps:
-                    if leader(source) != leader(pooled):
-                        order.add(leader(source), leader(pooled))
-            try:
-                heads = list(order.static_order())
-                break
-            except CycleError as error:
-                for key in error.args[1]:
-                    parent[leader(key)] = leader(error.args[1][0])
         members: dict[Key, list[Key]] = defaultdict(list)
         for key in keys:
             members[leader(key)].append(key)
-        return [members[head] for head in heads]
+        # A source's group comes after that of the pooled map, whose cotangent it needs.
+        order: TopologicalSorter[Key] = TopologicalSorter(dict.fromkeys(members, ()))
+        for source, pooled_maps in self.pooled_into.items():
+            for pooled in pooled_maps:
+                order.add(leader(source), leader(pooled))
+        return [members[head] for head in order.static_order()]
 
     def _needed_for_poolings(self, components: list[list[Key]]) -> set[Key]:
         """Return all maps from which those pooled values are computed that an activation depends on."""
@@ -138,13 +142,10 @@ class AdjointCompiler(Compiler):
         # Readers come first, so whether a component leads to a pooling that is needed is known when its turn comes.
         for component in components:
             has_activation = any(self.graph.nodes[key[0]].operation.needs_marginals for key in component)
-            pooled_here = {key for key in component if self.accumulates(key)}
-            if has_activation:
-                needed |= pooled_here
             feeds_pooling = any(pooled in needed for key in component for pooled in self.pooled_into[key])
             # Either way values of this component are wanted, and so are the pooled maps that it starts from.
-            if feeds_pooling:
-                needed |= pooled_here
+            if has_activation or feeds_pooling:
+                needed.update(key for key in component if self.accumulates(key))
             # Before the first sweep the component itself is computed only if a pooling follows. Otherwise its values are
             # computed in its own sweep.
             if feeds_pooling:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import threading
+from graphlib import CycleError
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from ntklens.kernels.allocation import large
 from ntklens.kernels.engines.base import Kind, outside_inference_mode
 from ntklens.kernels.engines.fused import vm
+from ntklens.kernels.engines.fused.coefficients.entries import octave_of
 from ntklens.kernels.engines.fused.compiler import supported
 from ntklens.kernels.engines.fused.dense import DensePairs
 from ntklens.kernels.engines.fused.images import ImagePairs
@@ -130,11 +132,14 @@ class FusedEngine:
     ) -> Tensor:
         """Compute d/dx1 of sum(weights * K(x1, x2)), in the shape and dtype of x1; see `Engine.gradient`."""
         x1, x2, weights = x1.detach(), x2.detach(), weights.detach()
-        with own_threads():
-            _prepare()
-            gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
-        if not beyond:
-            return gradient.to(x1.dtype)
+        try:
+            with own_threads():
+                _prepare()
+                gradient, beyond = self._pairs.gradient(x1, x2, weights, kind, progress, products)
+                if not beyond:
+                    return gradient.to(x1.dtype)
+        except CycleError:  # see `has_adjoint`
+            return self._reference.gradient(x1, x2, weights, kind, progress)
         # The reference engine has threads of torch's own.
         known, others = ~beyond.first, beyond.second
         if bool(beyond.first.any()):
@@ -192,9 +197,9 @@ def _prepare_once() -> None:
             "NUMBA_CACHE_DIR to a folder that can."
         )
         return
-    folder = Path(vm.run.stats.cache_path)
     newest = max(file.stat().st_mtime for file in Path(__file__).parent.rglob("*.py"))
-    for compiled in folder.glob("*.nb[ic]"):
+    folders = [Path(function.stats.cache_path) for function in (vm.run, octave_of)]
+    for compiled in [file for folder in folders for file in folder.glob("*.nb[ic]")]:
         with contextlib.suppress(FileNotFoundError):  # another process has deleted it in the meantime
             if compiled.stat().st_mtime < newest:
                 compiled.unlink()

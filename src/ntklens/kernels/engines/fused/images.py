@@ -204,7 +204,7 @@ class ImagePairs:
         return recursion.positions(self.graph, x).flatten(2).contiguous().numpy()
 
     def _sweep(self, program: Program) -> Sweep | None:
-        """Return the compiled way to the marginals; None where torch's recursion has to go it."""
+        """Return what computes the marginals in compiled code; None for networks whose marginals torch computes."""
         key = tuple(program.marginals)
         if key not in self._sweeps:
             self._sweeps[key] = compile_sweep(self.graph, program.marginals)
@@ -216,7 +216,7 @@ class ImagePairs:
             if isinstance(node.operation, Activation):
                 place = program.marginals[marginal_of(node)]
                 size = self.graph.nodes[node.inputs[0]].size
-                node.operation.check(marginals[:, place : place + size[0] * size[1]].square())
+                node.operation.check(marginals[:, place : place + size[0] * size[1]].amax().square())
 
     def _known_marginals(self, program: Program, x: Tensor) -> Tensor | None:
         """Return the marginals of a whole batch, where tables need them beforehand and they are small; else None."""

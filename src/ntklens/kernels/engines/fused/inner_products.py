@@ -107,8 +107,6 @@ class InnerProducts:
     def of(self, rows: Tensor) -> InnerProducts:
         """Return the products of some rows of x."""
         chosen = copy.copy(self)
-        if rows.dtype == torch.bool:
-            rows = rows.nonzero()[:, 0]
         chosen.x = Batch(self.x.rows[rows])
         chosen.places = rows if self.places is None else self.places[rows]
         return chosen

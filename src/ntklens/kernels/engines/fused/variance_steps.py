@@ -100,8 +100,7 @@ def backwards(steps, numbers, pixels, marginals_bar, pixels_bar, marginals, spac
                 for p in range(positions):
                     source_bar[p] += factor * bar[p]
             elif kind == ADD:
-                if step[FROM] != step[TO]:  # a third map is added in place
-                    _add(bar, source_bar, positions)
+                _add(bar, source_bar, positions)
                 _add(bar, at(bars, step[BESIDE]), positions)
             elif kind == MEAN:
                 share = bar[0] / positions

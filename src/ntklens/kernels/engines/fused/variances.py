@@ -103,8 +103,6 @@ def compile_sweep(graph: Graph, marginals: dict[Marginal, int]) -> Sweep | None:
                 step(variance_steps.INPUT, (0.0, 0.0), size, 0, 0, positions)
             case Conv() | Pad():
                 window = operation.window
-                if window.padding[1] < 0:
-                    return None
                 reach = max(
                     reach, window.stride[1] * (window.out_size[1] - 1) + window.dilation[1] * (window.kernel[1] - 1) + 1
                 )
@@ -113,10 +111,8 @@ def compile_sweep(graph: Graph, marginals: dict[Marginal, int]) -> Sweep | None:
                 geometry = (*window.kernel, *window.stride, *window.padding, *window.dilation)
                 columns = (size, sources[0], 0, positions, *before, *window.out_size, *geometry)
                 step(variance_steps.BOX, (factor, scales.b_std**2), *columns)
-            case Sum():
-                step(variance_steps.ADD, (0.0, 0.0), size, sources[0], sources[1], positions)
-                for other in sources[2:]:
-                    step(variance_steps.ADD, (0.0, 0.0), size, size, other, positions)
+            case Sum() if len(sources) == 2:
+                step(variance_steps.ADD, (0.0, 0.0), size, *sources, positions)
             case Flatten():
                 step(variance_steps.MEAN, (0.0, 0.0), size, sources[0], 0, before[0] * before[1])
             case Activation(dual=Erf()):
