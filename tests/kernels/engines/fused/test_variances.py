@@ -1,17 +1,22 @@
 """The compiled variances of images beside the recursion in torch, and their way back beside autograd."""
 
+import numpy as np
 import pytest
 import torch
+from numba import njit
 from torch import nn
 
 from kernels import networks
 from kernels.engines.fused import checks
 from ntklens.kernels import analytic_kernel
 from ntklens.kernels.engines import recursion
+from ntklens.kernels.engines.fused import loops, variance_steps
 from ntklens.kernels.engines.fused.adjoint import compile_adjoint
+from ntklens.kernels.engines.fused.codes import LANES
 from ntklens.kernels.engines.fused.compiler import compile_graph
 from ntklens.kernels.engines.fused.layout import marginals_of
 from ntklens.kernels.engines.fused.variances import compile_sweep
+from ntklens.kernels.engines.fused.vectors import pointer
 
 
 class Erf(nn.Module):
@@ -122,6 +127,20 @@ def test_kernels_agree_with_the_reference_and_do_not_depend_on_the_batch(name):
     (kernel, plain), shape = _kernels(name)
     checks.agrees_with_the_reference(kernel, plain, shape)
     assert checks.has_the_same_bits_in_every_batch(kernel, shape, 1.5)
+
+
+@njit
+def mean_and_sums(source, lanes, sums):
+    loops.add_positions(pointer(sums), pointer(lanes), len(source))
+    return variance_steps._mean(pointer(source), len(source))
+
+
+@pytest.mark.parametrize("n", [1, 4, 11, 112])
+def test_a_mean_adds_up_in_the_order_of_covariances(n):
+    """Else the rounding of a near pair's variances and of its covariance would not cancel."""
+    source, sums = np.random.default_rng(0).random(n), np.zeros(LANES)
+    mean = mean_and_sums(source, np.repeat(source, LANES), sums)
+    assert (sums * (1.0 / n) == mean).all()
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def has_adjoint(graph: Graph) -> bool:
     alive together, in gigabytes for images of usual size.
     """
     try:
-        compile_adjoint(graph)
+        AdjointCompiler(graph).components()
     except CycleError:
         return False
     return True
@@ -78,6 +78,14 @@ class AdjointCompiler(Compiler):
         self.retained: set[Key] = set()
         self.pooled_into: dict[Key, list[Key]] = defaultdict(list)
         self.uncollected: dict[Key, int] = {}
+
+    def components(self) -> list[list[Key]]:
+        """Return the maps in components, see `_components`, without a program, which takes far longer to write.
+
+        Raises:
+            CycleError: they have no order.
+        """
+        return self._components(self._all_maps())
 
     def program(self) -> Program:
         """Write the values of the poolings, then each component forwards and backwards."""
